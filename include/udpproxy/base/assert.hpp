@@ -1,0 +1,17 @@
+// Assertions: our own mistakes, and nothing else. On in every build type; a broken law stops the process with the place and the law,
+// because a proxy that has lost count of its buffers or mixed up two clients must not go on. Bad input is never asserted on.
+#pragma once
+
+namespace udpproxy {
+
+/// Prints `udpproxy: assertion failed: LAW (FILE:LINE)` to standard error and aborts.
+[[noreturn]] void assertion_failed(const char* law, const char* file, int line) noexcept;
+
+}  // namespace udpproxy
+
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage): only a macro knows the text and the place.
+#define UDPPROXY_ASSERT(law)                                                   \
+    do {                                                                       \
+        if (!(law)) [[unlikely]]                                               \
+            ::udpproxy::assertion_failed(#law, __FILE__, __LINE__);            \
+    } while (false)

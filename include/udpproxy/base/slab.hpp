@@ -1,0 +1,80 @@
+// Slab<T>: a fixed pool of T addressed by index. Memory is reserved once; an item that was never used was never touched, so a large limit costs
+// address space, not memory. Freed items are used again last in, first out, which keeps the warm ones warm.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <optional>
+#include <type_traits>
+
+#include "udpproxy/base/assert.hpp"
+
+namespace udpproxy {
+
+template <class T>
+class Slab {
+    static_assert(std::is_trivially_destructible_v<T>, "items are forgotten, not destroyed");
+
+public:
+    explicit Slab(std::uint32_t capacity)
+        : items_(allocate<T>(capacity)), freed_(allocate<std::uint32_t>(capacity)), live_(allocate<bool>(capacity)), capacity_(capacity) {}
+
+    [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
+    [[nodiscard]] std::uint32_t size() const noexcept { return touched_ - freed_count_; }
+    [[nodiscard]] bool full() const noexcept { return size() == capacity_; }
+    /// Indices at or above this were never used.
+    [[nodiscard]] std::uint32_t touched() const noexcept { return touched_; }
+    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return index < touched_ && live_[index]; }
+
+    /// A new, value-initialised item, or nothing when the slab is full.
+    [[nodiscard]] std::optional<std::uint32_t> acquire() {
+        if (full()) return std::nullopt;
+        const std::uint32_t index = freed_count_ > 0 ? freed_[--freed_count_] : touched_++;
+        new (&items_[index]) T{};
+        live_[index] = true;
+        return index;
+    }
+
+    // Requires: is_live(index).
+    void release(std::uint32_t index) {
+        UDPPROXY_ASSERT(is_live(index));
+        live_[index] = false;
+        freed_[freed_count_++] = index;
+    }
+
+    // Requires: is_live(index).
+    T& operator[](std::uint32_t index) {
+        UDPPROXY_ASSERT(is_live(index));
+        return items_[index];
+    }
+    const T& operator[](std::uint32_t index) const {
+        UDPPROXY_ASSERT(is_live(index));
+        return items_[index];
+    }
+
+private:
+    struct Free {
+        void operator()(void* memory) const noexcept { std::free(memory); }
+    };
+    template <class U>
+    using Array = std::unique_ptr<U[], Free>;
+
+    /// calloc, because large zeroed blocks come straight from the kernel and stay untouched until written.
+    template <class U>
+    static Array<U> allocate(std::uint32_t count) {
+        void* memory = std::calloc(count, sizeof(U));
+        if (memory == nullptr) throw std::bad_alloc{};
+        return Array<U>{static_cast<U*>(memory)};
+    }
+
+    Array<T> items_;
+    Array<std::uint32_t> freed_;
+    Array<bool> live_;
+    std::uint32_t capacity_;
+    std::uint32_t touched_ = 0;
+    std::uint32_t freed_count_ = 0;
+};
+
+}  // namespace udpproxy

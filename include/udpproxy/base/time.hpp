@@ -1,0 +1,25 @@
+// Time as the proxy knows it: monotonic nanoseconds (CLOCK_MONOTONIC: excludes suspend, never steps), read once per turn and handed down as
+// `now`. Wall-clock time exists in log lines only.
+#pragma once
+
+#include <chrono>
+
+namespace udpproxy {
+
+using Duration = std::chrono::nanoseconds;
+
+/// A clock type for std::chrono's arithmetic; it has no now() on purpose: whoever needs the time is given it.
+struct MonotonicClock {
+    using rep = Duration::rep;
+    using period = Duration::period;
+    using duration = Duration;
+    using time_point = std::chrono::time_point<MonotonicClock, Duration>;
+    static constexpr bool is_steady = true;
+};
+
+using Instant = MonotonicClock::time_point;
+
+/// Reads CLOCK_MONOTONIC. Called by the engines (once per turn) and the control thread only.
+[[nodiscard]] Instant monotonic_now() noexcept;
+
+}  // namespace udpproxy

@@ -1,0 +1,12 @@
+// The sentences of failed system calls.
+#include "udpproxy/base/result.hpp"
+
+#include <system_error>
+
+namespace udpproxy {
+
+std::string error_text(int code) { return std::generic_category().message(code); }
+
+Error system_error(std::string what, int code) { return Error{std::move(what) + ": " + error_text(code)}; }
+
+}  // namespace udpproxy
