@@ -1,0 +1,34 @@
+// Control messages: what the kernel says beside a datagram (the address it was sent to, its TOS) and what it is told beside one.
+// Used by both engines; man pages ip(7) and ipv6(7).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "udpproxy/net/endpoint.hpp"
+
+namespace udpproxy {
+
+/// Bytes that hold every control message of an arrival (packet info 40, TOS 24) or of a departure, with room to spare.
+inline constexpr std::size_t control_bytes_max = 128;
+
+struct ControlIn {
+    Address local{};               // the address the sender wrote to; unspecified when the socket does not ask
+    std::uint32_t interface = 0;   // index of the interface it came in on; 0 when not asked
+    std::uint8_t tos = 0;          // IPv4 TOS or IPv6 traffic class: DSCP in the upper six bits, ECN in the lower two
+};
+
+/// Reads the control messages of one received datagram.
+[[nodiscard]] ControlIn read_control(const void* control, std::size_t bytes) noexcept;
+
+struct ControlOut {
+    Address from{};               // the address to send from; unspecified: the one the socket is bound to
+    std::uint32_t interface = 0;  // for a link-local `from`: the interface; else 0
+    std::uint8_t tos = 0;
+    Family family = Family::ipv4;  // of the socket
+};
+
+/// Writes control messages into `buffer` (aligned for cmsghdr, control_bytes_max long); returns the bytes used, 0 when none is needed.
+[[nodiscard]] std::size_t write_control(const ControlOut& control, void* buffer) noexcept;
+
+}  // namespace udpproxy

@@ -1,0 +1,81 @@
+// Reading and writing control messages. Nothing else in the program uses the CMSG macros.
+#include "udpproxy/net/cmsg.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstring>
+
+namespace udpproxy {
+
+namespace {
+
+template <class T>
+T read_value(const cmsghdr* message) noexcept {
+    T value{};
+    std::memcpy(&value, CMSG_DATA(message), sizeof value);
+    return value;
+}
+
+template <class T>
+cmsghdr* write_message(cmsghdr* message, int level, int type, const T& value) noexcept {
+    message->cmsg_level = level;
+    message->cmsg_type = type;
+    message->cmsg_len = CMSG_LEN(sizeof value);
+    std::memcpy(CMSG_DATA(message), &value, sizeof value);
+    return reinterpret_cast<cmsghdr*>(reinterpret_cast<char*>(message) + CMSG_SPACE(sizeof value));
+}
+
+}  // namespace
+
+ControlIn read_control(const void* control, std::size_t bytes) noexcept {
+    ControlIn found;
+    msghdr header{};
+    header.msg_control = const_cast<void*>(control);
+    header.msg_controllen = bytes;
+    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr; message = CMSG_NXTHDR(&header, message)) {
+        if (message->cmsg_level == IPPROTO_IP) {
+            if (message->cmsg_type == IP_TOS) {
+                found.tos = read_value<std::uint8_t>(message);  // one byte on the way in
+            } else if (message->cmsg_type == IP_PKTINFO) {
+                const auto info = read_value<in_pktinfo>(message);
+                // For a unicast datagram ipi_spec_dst is the address it was sent to; for a broadcast it is the address to answer from.
+                found.local = Address::ipv4(info.ipi_spec_dst.s_addr);
+                found.interface = static_cast<std::uint32_t>(info.ipi_ifindex);
+            }
+        } else if (message->cmsg_level == IPPROTO_IPV6) {
+            if (message->cmsg_type == IPV6_TCLASS) {
+                found.tos = static_cast<std::uint8_t>(read_value<int>(message));
+            } else if (message->cmsg_type == IPV6_PKTINFO) {
+                const auto info = read_value<in6_pktinfo>(message);
+                found.local = Address::ipv6(info.ipi6_addr);
+                found.interface = info.ipi6_ifindex;
+            }
+        }
+    }
+    return found;
+}
+
+std::size_t write_control(const ControlOut& control, void* buffer) noexcept {
+    auto* message = static_cast<cmsghdr*>(buffer);
+    const bool ipv4 = control.family == Family::ipv4;
+    if (!control.from.is_unspecified()) {
+        if (ipv4) {
+            in_pktinfo info{};
+            info.ipi_spec_dst.s_addr = control.from.ipv4_network_order();
+            message = write_message(message, IPPROTO_IP, IP_PKTINFO, info);
+        } else {
+            in6_pktinfo info{};
+            std::memcpy(&info.ipi6_addr, control.from.bytes.data(), sizeof info.ipi6_addr);
+            info.ipi6_ifindex = control.interface;
+            message = write_message(message, IPPROTO_IPV6, IPV6_PKTINFO, info);
+        }
+    }
+    if (control.tos != 0) {
+        const int tos = control.tos;
+        message = ipv4 ? write_message(message, IPPROTO_IP, IP_TOS, tos) : write_message(message, IPPROTO_IPV6, IPV6_TCLASS, tos);
+    }
+    return static_cast<std::size_t>(reinterpret_cast<char*>(message) - static_cast<char*>(buffer));
+}
+
+}  // namespace udpproxy

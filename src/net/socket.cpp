@@ -1,0 +1,191 @@
+// The system calls behind listeners and reply groups, in the order that leaves no gap for somebody else's datagram.
+#include "udpproxy/net/socket.hpp"
+
+#include <linux/filter.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <limits>
+#include <string>
+
+namespace udpproxy {
+
+namespace {
+
+int open_datagram_socket(Family family) {
+    return ::socket(family == Family::ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+}
+
+int set_flag(int descriptor, int level, int option, int value) {
+    return ::setsockopt(descriptor, level, option, &value, sizeof value) == 0 ? 0 : errno;
+}
+
+int bind_to(int descriptor, const Endpoint& endpoint) {
+    SocketName name;
+    const socklen_t length = write_socket_name(endpoint, name);
+    return ::bind(descriptor, &name.any, length) == 0 ? 0 : errno;
+}
+
+int connect_to(int descriptor, const Endpoint& endpoint) {
+    SocketName name;
+    const socklen_t length = write_socket_name(endpoint, name);
+    return ::connect(descriptor, &name.any, length) == 0 ? 0 : errno;
+}
+
+/// Asks for TOS or traffic class with every datagram (ECN and DSCP are carried through), and keeps IPv6 sockets out of IPv4.
+int set_family_options(int descriptor, Family family) {
+    if (family == Family::ipv4) return set_flag(descriptor, IPPROTO_IP, IP_RECVTOS, 1);
+    if (const int error = set_flag(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return error;
+    return set_flag(descriptor, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+}
+
+/// Sets a buffer size beyond net.core.*mem_max where CAP_NET_ADMIN allows, else up to it; returns the payload bytes granted.
+std::uint64_t set_buffer(int descriptor, int force_option, int option, std::uint64_t bytes) {
+    const int asked = static_cast<int>(std::min<std::uint64_t>(bytes, std::numeric_limits<int>::max() / 2));
+    if (set_flag(descriptor, SOL_SOCKET, force_option, asked) != 0) (void)set_flag(descriptor, SOL_SOCKET, option, asked);
+    int granted = 0;
+    socklen_t length = sizeof granted;
+    if (::getsockopt(descriptor, SOL_SOCKET, option, &granted, &length) != 0) return 0;
+    return static_cast<std::uint64_t>(granted) / 2;
+}
+
+bool is_on_this_host(const Endpoint& endpoint) {
+    const Socket trial{open_datagram_socket(endpoint.family())};
+    if (!trial) return true;  // nothing can be said; the real bind will tell
+    return bind_to(trial.descriptor(), Endpoint{endpoint.address, endpoint.scope, 0}) != EADDRNOTAVAIL;
+}
+
+struct Option {
+    int level;
+    int name;
+    const char* text;
+};
+
+int set_listener_options(int descriptor, const Endpoint& endpoint, const char*& failed) {
+    failed = "IP_RECVTOS";
+    if (const int error = set_family_options(descriptor, endpoint.family())) return error;
+    const bool ipv4 = endpoint.family() == Family::ipv4;
+    if (endpoint.address.is_unspecified()) {
+        // A wildcard listener must answer from the address that was addressed.
+        const Option option = ipv4 ? Option{IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"} : Option{IPPROTO_IPV6, IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"};
+        failed = option.text;
+        return set_flag(descriptor, option.level, option.name, 1);
+    }
+    // A listed address may come later (a floating VIP).
+    const Option option = ipv4 ? Option{IPPROTO_IP, IP_FREEBIND, "IP_FREEBIND"} : Option{IPPROTO_IPV6, IPV6_FREEBIND, "IPV6_FREEBIND"};
+    failed = option.text;
+    return set_flag(descriptor, option.level, option.name, 1);
+}
+
+// Drops everything. Attached while a member is bound but not connected yet, when it would take datagrams from anybody.
+constexpr std::array<sock_filter, 1> drop_all{sock_filter{BPF_RET | BPF_K, 0, 0, 0}};
+
+int attach_drop_all(int descriptor) {
+    sock_fprog program{static_cast<unsigned short>(drop_all.size()), const_cast<sock_filter*>(drop_all.data())};
+    return ::setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : errno;
+}
+
+int detach_filter(int descriptor) { return set_flag(descriptor, SOL_SOCKET, SO_DETACH_FILTER, 0); }
+
+/// Opens one member under the drop-all filter, bound to `local`. The first binds exclusively and takes SO_REUSEPORT afterwards; the others take it
+/// before, to join. With the flag set before the first bind the kernel could give one port to two groups.
+OpeningOutcome open_member(const Endpoint& local, bool first, int& descriptor) {
+    descriptor = open_datagram_socket(local.family());
+    if (descriptor < 0) return {OpeningStep::socket, errno};
+    if (const int error = set_family_options(descriptor, local.family())) return {OpeningStep::option, error};
+    if (const int error = attach_drop_all(descriptor)) return {OpeningStep::option, error};
+    if (!first) {
+        if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1)) return {OpeningStep::option, error};
+    }
+    if (const int error = bind_to(descriptor, local)) return {first ? OpeningStep::bind : OpeningStep::join, error};
+    if (first) {
+        if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1)) return {OpeningStep::option, error};
+    }
+    return {};
+}
+
+OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descriptors) {
+    for (std::size_t i = 0; i < descriptors.size(); ++i) {
+        const OpeningOutcome outcome = open_member(opening.local, i == 0, descriptors[i]);
+        if (!outcome.opened()) return outcome;
+    }
+    if (const int error = connect_to(descriptors[0], opening.upstream)) return {OpeningStep::connect, error};
+    for (std::size_t i = 0; i < opening.aliases.size(); ++i) {
+        if (const int error = connect_to(descriptors[1 + i], opening.aliases[i])) return {OpeningStep::connect, error};
+    }
+    // Nobody may join from now on: with the flag left on, sockets of others that bind port 0 can land here.
+    for (const int descriptor : descriptors) {
+        if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 0)) return {OpeningStep::option, error};
+    }
+    for (const int descriptor : descriptors) {
+        if (const int error = detach_filter(descriptor)) return {OpeningStep::option, error};
+    }
+    return {};
+}
+
+}  // namespace
+
+Socket::~Socket() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size_t count) {
+    ListenerSockets listeners;
+    listeners.address_absent = !is_on_this_host(request.endpoint);
+    listeners.receive_buffer_bytes = listeners.send_buffer_bytes = std::numeric_limits<std::uint64_t>::max();
+    for (std::size_t i = 0; i < count; ++i) {
+        Socket socket{open_datagram_socket(request.endpoint.family())};
+        if (!socket) return system_error("socket", errno);
+        const char* failed = nullptr;
+        if (const int error = set_listener_options(socket.descriptor(), request.endpoint, failed))
+            return system_error(std::string{"setsockopt "} + failed, error);
+        listeners.receive_buffer_bytes = std::min(
+            listeners.receive_buffer_bytes, set_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, request.receive_buffer_bytes));
+        listeners.send_buffer_bytes =
+            std::min(listeners.send_buffer_bytes, set_buffer(socket.descriptor(), SO_SNDBUFFORCE, SO_SNDBUF, request.send_buffer_bytes));
+        if (i > 0) {
+            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1)) return system_error("setsockopt SO_REUSEPORT", error);
+        }
+        if (const int error = bind_to(socket.descriptor(), request.endpoint)) return system_error("bind", error);
+        if (i == 0) {
+            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1)) return system_error("setsockopt SO_REUSEPORT", error);
+        }
+        listeners.sockets.push_back(std::move(socket));
+    }
+    return listeners;
+}
+
+OpeningOutcome open_group_sockets(const GroupOpening& opening, std::span<int> descriptors) {
+    const std::span<int> members = descriptors.first(opening.members());
+    std::fill(members.begin(), members.end(), -1);
+    const OpeningOutcome outcome = open_members(opening, members);
+    if (!outcome.opened()) {
+        for (int& descriptor : members) {
+            if (descriptor >= 0) ::close(descriptor);
+            descriptor = -1;
+        }
+    }
+    return outcome;
+}
+
+SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) {
+    const Socket trial{open_datagram_socket(upstream.family())};
+    if (!trial) return {errno, {}};
+    if (!wanted.is_unspecified()) {
+        const Endpoint local{wanted, wanted.is_link_local() ? upstream.scope : 0, 0};
+        if (const int error = bind_to(trial.descriptor(), local)) return {error, {}};
+        return {0, local};
+    }
+    if (const int error = connect_to(trial.descriptor(), upstream)) return {error, {}};
+    SocketName name{};
+    socklen_t length = sizeof name;
+    if (::getsockname(trial.descriptor(), &name.any, &length) != 0) return {errno, {}};
+    Endpoint source = read_socket_name(name);
+    source.port = 0;
+    return {0, source};
+}
+
+}  // namespace udpproxy
