@@ -1,0 +1,84 @@
+// The backend contract: everything a shard asks of the operating system, in nine verbs. Met by the io_uring engine, the epoll engine and the
+// simulated backend of the tests; chosen once, at start, as the loop's template argument, so that no datagram pays for an indirect call.
+//
+// A turn of the shard is: wait, look at requests(), replies(), faults() and closed(), open and close sockets, send, and wait again.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/io/traffic.hpp"
+#include "udpproxy/net/socket.hpp"
+
+namespace udpproxy {
+
+/// A listener handed to an engine; it gets the slot of its place in the list.
+struct ListenerSocket {
+    Socket socket;
+    Family family = Family::ipv4;
+};
+
+/// What an engine is opened with. Memory and tables are sized from this once and never grow.
+struct EngineSetup {
+    std::vector<ListenerSocket> listeners;
+    std::uint32_t slots_max = 0;         // listeners and members together; at most RLIMIT_NOFILE
+    std::uint32_t buffers_per_leg = 0;   // a power of two, 2 to 32768
+    std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
+};
+
+/// What an engine counts about itself. Written by the shard's thread, read by others through the shard's counters.
+struct EngineCounters {
+    std::uint64_t receives_rearmed = 0;   // multishot receives that ended and were armed again
+    std::uint64_t buffers_exhausted = 0;  // receives that found no buffer; the data waited in the socket's queue
+    std::uint64_t stale_completions = 0;  // completions of an earlier holder of a slot: changed nothing
+};
+
+/// What one wait brought. Valid until the next wait.
+struct Harvest {
+    Harvest(std::size_t buffers_per_leg, std::size_t slots_max)
+        : requests(buffers_per_leg), replies(buffers_per_leg), faults(buffers_per_leg), closed(slots_max) {}
+
+    Batch<Arrival> requests;  // from listeners, each socket's in the order it was read
+    Batch<Arrival> replies;   // from members
+    Batch<Fault> faults;      // of kind receive; more than fit are as good as one
+    Batch<Slot> closed;       // sockets whose close() is complete: their descriptors and slots are free
+
+    void clear() noexcept {
+        requests.clear();
+        replies.clear();
+        faults.clear();
+        closed.clear();
+    }
+};
+
+template <class B>
+concept Backend = requires(B backend, std::optional<Instant> deadline, std::span<const Departure> departures, Buffer buffer,
+                           const GroupOpening& opening, std::span<Slot> slots, Slot slot, const Endpoint& upstream, const Address& wanted) {
+    // Called once, in the thread that will call everything else; arms the listeners.
+    { backend.start() } -> std::same_as<Result<void>>;
+    // The only verb that may block: until something arrived, wake() was called or `deadline` has passed (none: for ever).
+    { backend.wait(deadline) } -> std::same_as<const Harvest&>;
+    // The clock; the loop reads it once per turn.
+    { backend.now() } -> std::same_as<Instant>;
+    // Sends every departure now, in the order given for each slot, and takes their buffers back whatever happens. Never blocks. A connected
+    // slot's pending error costs one more attempt, exactly one. Returns what failed or was retried, in no particular order.
+    { backend.send(departures) } -> std::same_as<std::span<const Fault>>;
+    // Takes back the buffer of an arrival that is dropped.
+    { backend.discard(buffer) } -> std::same_as<void>;
+    // Opens a reply group, all or none, and arms its members. slots.size() == opening.members().
+    { backend.open_group(opening, slots) } -> std::same_as<OpeningOutcome>;
+    // Closes a member. Arrivals may still be delivered on the slot until it appears in a harvest's `closed`.
+    { backend.close(slot) } -> std::same_as<void>;
+    // The local address requests to `upstream` leave from; see source_towards() in net/socket.hpp.
+    { backend.source_towards(upstream, wanted) } -> std::same_as<SourceAnswer>;
+    // The one verb for other threads: ends a wait.
+    { backend.wake() } -> std::same_as<void>;
+    { backend.counters() } -> std::same_as<const EngineCounters&>;
+};
+
+}  // namespace udpproxy

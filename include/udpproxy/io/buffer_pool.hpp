@@ -1,0 +1,48 @@
+// BufferPool: the receive buffers of one leg of one engine. One stretch of address space, cut into equal buffers; pages that no datagram ever
+// reached cost nothing. The pool knows where a buffer lies and whose turn it is; the io_uring engine lends them to the kernel, the epoll engine
+// takes the one that came home last.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/io/traffic.hpp"
+
+namespace udpproxy {
+
+class BufferPool {
+public:
+    /// `count` buffers of `buffer_bytes` each (rounded up to an odd multiple of 64, so that equal places in neighbouring buffers do not fall on
+    /// one cache set). Errors: mmap ENOMEM.
+    [[nodiscard]] static Result<BufferPool> create(std::uint32_t count, std::size_t buffer_bytes);
+
+    BufferPool(BufferPool&& other) noexcept;
+    BufferPool& operator=(BufferPool&&) = delete;
+    BufferPool(const BufferPool&) = delete;
+    ~BufferPool();
+
+    [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+    [[nodiscard]] std::size_t stride_bytes() const noexcept { return stride_bytes_; }
+    // Requires: index < count().
+    [[nodiscard]] std::byte* at(std::uint32_t index) const noexcept { return memory_ + index * stride_bytes_; }
+
+    /// Buffers at home.
+    [[nodiscard]] std::size_t at_home() const noexcept { return home_.size(); }
+    // Requires: at_home() > 0. The buffer that came home last.
+    [[nodiscard]] std::uint32_t lend();
+    // Requires: the buffer is out. A second return of one buffer is a broken law.
+    void take_back(std::uint32_t index);
+
+private:
+    BufferPool(std::byte* memory, std::uint32_t count, std::size_t stride_bytes);
+
+    std::byte* memory_;
+    std::uint32_t count_;
+    std::size_t stride_bytes_;
+    Batch<std::uint32_t> home_;
+    Batch<bool> is_out_;
+};
+
+}  // namespace udpproxy

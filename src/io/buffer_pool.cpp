@@ -1,0 +1,51 @@
+// Where receive buffers lie and which of them are at home.
+#include "udpproxy/io/buffer_pool.hpp"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace udpproxy {
+
+Result<BufferPool> BufferPool::create(std::uint32_t count, std::size_t buffer_bytes) {
+    const std::size_t lines = (buffer_bytes + 63) / 64;
+    const std::size_t stride_bytes = (lines | 1U) * 64;
+    void* memory = ::mmap(nullptr, count * stride_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return system_error("mmap of " + std::to_string(count) + " receive buffers of " + std::to_string(stride_bytes) + " bytes", errno);
+    return BufferPool{static_cast<std::byte*>(memory), count, stride_bytes};
+}
+
+BufferPool::BufferPool(std::byte* memory, std::uint32_t count, std::size_t stride_bytes)
+    : memory_(memory), count_(count), stride_bytes_(stride_bytes), home_(count), is_out_(count) {
+    for (std::uint32_t index = count; index > 0; --index) home_.push(index - 1);
+    for (std::uint32_t index = 0; index < count; ++index) is_out_.push(false);
+}
+
+BufferPool::BufferPool(BufferPool&& other) noexcept
+    : memory_(std::exchange(other.memory_, nullptr)),
+      count_(other.count_),
+      stride_bytes_(other.stride_bytes_),
+      home_(std::move(other.home_)),
+      is_out_(std::move(other.is_out_)) {}
+
+BufferPool::~BufferPool() {
+    if (memory_ != nullptr) ::munmap(memory_, count_ * stride_bytes_);
+}
+
+std::uint32_t BufferPool::lend() {
+    UDPPROXY_ASSERT(!home_.empty());
+    const std::uint32_t index = home_[home_.size() - 1];
+    home_.truncate(home_.size() - 1);
+    is_out_[index] = true;
+    return index;
+}
+
+void BufferPool::take_back(std::uint32_t index) {
+    UDPPROXY_ASSERT(index < count_ && is_out_[index]);
+    is_out_[index] = false;
+    home_.push(index);
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,32 @@
+// Asking the kernel for io_uring the way the engine will use it, rather than by version.
+#include "udpproxy/io/probe.hpp"
+
+#include <sys/utsname.h>
+
+#include "udpproxy/io/uring.hpp"
+
+namespace udpproxy {
+
+UringProbe probe_io_uring() {
+    ListenerRequest request;
+    request.endpoint = Endpoint{Address::ipv4(htonl(INADDR_LOOPBACK)), 0, 0};
+    Result<ListenerSockets> opened = open_listeners(request, 1);
+    if (!opened) return {false, "trial socket: " + opened.error().message};
+
+    EngineSetup setup;
+    setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), Family::ipv4});
+    setup.slots_max = 4;
+    setup.buffers_per_leg = 2;
+    Result<UringBackend> engine = UringBackend::open(std::move(setup));
+    if (!engine) return {false, engine.error().message};
+    if (Result<void> started = engine->start(); !started) return {false, started.error().message};
+    // A kernel that does not know multishot recvmsg ends it at once, with EINVAL.
+    const Harvest& harvest = engine->wait(engine->now());
+    if (!harvest.faults.empty()) return {false, "recvmsg multishot: " + error_text(harvest.faults[0].error)};
+
+    utsname system{};
+    ::uname(&system);
+    return {true, std::string{"Linux "} + system.release + " has DEFER_TASKRUN, buffer rings and multishot recvmsg"};
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,70 @@
+// SlotTable: which socket sits in which slot, for both engines. A slot's generation changes whenever its socket goes, so that a late completion
+// or event of an earlier holder is recognised and changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "udpproxy/base/assert.hpp"
+#include "udpproxy/base/batch.hpp"
+#include "udpproxy/io/traffic.hpp"
+
+namespace udpproxy {
+
+struct SlotEntry {
+    int descriptor = -1;
+    std::uint32_t generation = 0;  // low 24 bits are used
+    Family family = Family::ipv4;
+    Leg leg = Leg::request;
+    bool armed = false;    // io_uring: a receive is in the kernel
+    bool queued = false;   // io_uring: waits on a list to be armed
+    bool closing = false;  // close() was called
+};
+
+class SlotTable {
+public:
+    explicit SlotTable(std::uint32_t slots_max) : entries_(std::make_unique<SlotEntry[]>(slots_max)), slots_max_(slots_max), free_(slots_max) {}
+
+    [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
+    [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }
+
+    // Requires: slots_free() > 0.
+    Slot place(int descriptor, Family family, Leg leg) {
+        UDPPROXY_ASSERT(slots_free() > 0);
+        std::uint32_t index = touched_;
+        if (free_.empty()) {
+            ++touched_;
+        } else {
+            index = free_[free_.size() - 1];
+            free_.truncate(free_.size() - 1);
+        }
+        SlotEntry& entry = entries_[index];
+        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false};
+        return Slot{index};
+    }
+
+    /// The slot is free again, its generation over.
+    void vacate(Slot slot) {
+        SlotEntry& entry = (*this)[slot];
+        UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.armed);
+        entry.descriptor = -1;
+        entry.generation = (entry.generation + 1) & 0xffffffU;
+        free_.push(index_of(slot));
+    }
+
+    SlotEntry& operator[](Slot slot) {
+        UDPPROXY_ASSERT(index_of(slot) < touched_);
+        return entries_[index_of(slot)];
+    }
+
+    /// Slots ever used: everything at or above is untouched.
+    [[nodiscard]] std::uint32_t touched() const noexcept { return touched_; }
+
+private:
+    std::unique_ptr<SlotEntry[]> entries_;
+    std::uint32_t slots_max_;
+    std::uint32_t touched_ = 0;
+    Batch<std::uint32_t> free_;
+};
+
+}  // namespace udpproxy

@@ -1,0 +1,244 @@
+// Receiving with io_uring, in the order of a wait: buffers go to the kernel, receives are armed, sockets close, and what has come in is reaped.
+//
+// A multishot receive ends by itself more often than one would think: an empty datagram, an error, a want of buffers, a full completion queue
+// (io_uring/net.c, io_recv_finish and io_recvmsg). Every completion without IORING_CQE_F_MORE is therefore looked at: the receive is armed
+// again unless the socket closes; after ENOBUFS only once buffers have come home, or a dry leg would spin.
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "uring_state.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+__kernel_timespec until(Instant deadline) {
+    const Duration left = std::max(Duration::zero(), deadline - monotonic_now());
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+    return {seconds.count(), (left - seconds).count()};
+}
+
+}  // namespace
+
+const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
+    State& state = *state_;
+    state.harvest.clear();
+    state.give_buffers(state.requests);
+    state.give_buffers(state.replies);
+    for (const Slot slot : state.to_arm) state.arm(slot);
+    state.to_arm.clear();
+    for (const Slot slot : state.to_close) {
+        if (state.slots[slot].armed)
+            state.cancel(slot, false);
+        else
+            state.finish_close(slot);
+    }
+    state.to_close.clear();
+    for (const Slot slot : state.to_cancel) {
+        if (state.slots[slot].armed) state.cancel(slot, true);
+    }
+    state.to_cancel.clear();
+    if (!state.wake_armed) {
+        io_uring_sqe& entry = state.next_entry();
+        io_uring_prep_read(&entry, state.wake_descriptor, &state.wake_value, sizeof state.wake_value, 0);
+        entry.user_data = tag(Completion::wake, 0, 0);
+        state.wake_armed = true;
+    }
+
+    // What was closed on the spot must be reported before anything is waited for.
+    const bool must_return = !state.harvest.closed.empty();
+    __kernel_timespec limit{};
+    if (must_return)
+        limit = {};
+    else if (deadline)
+        limit = until(*deadline);
+    io_uring_cqe* first = nullptr;
+    const int outcome = io_uring_submit_and_wait_timeout(&state.ring, &first, 1, must_return || deadline ? &limit : nullptr, nullptr);
+    // Time out, signal, or the kernel short of memory or with completions kept back: what is there is reaped, the rest comes next turn.
+    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY || outcome == -ENOMEM);
+    state.reap();
+    return state.harvest;
+}
+
+void UringBackend::discard(Buffer buffer) { state_->take_back(leg_of(buffer), index_of(buffer)); }
+
+io_uring_sqe& UringBackend::State::next_entry() {
+    io_uring_sqe* entry = io_uring_get_sqe(&ring);
+    for (int attempt = 0; entry == nullptr; ++attempt) {
+        UDPPROXY_ASSERT(attempt < 1000);  // a full queue empties by submitting
+        io_uring_submit(&ring);
+        entry = io_uring_get_sqe(&ring);
+    }
+    return *entry;
+}
+
+void UringBackend::State::give_buffers(BufferGroup& group) {
+    const int mask = io_uring_buf_ring_mask(group.pool.count());
+    int given = 0;
+    while (group.pool.at_home() > 0) {
+        const std::uint32_t index = group.pool.lend();
+        io_uring_buf_ring_add(group.ring, group.pool.at(index), static_cast<unsigned>(payload_offset + payload_bytes_max),
+                              static_cast<unsigned short>(index), mask, given++);
+    }
+    if (given > 0) io_uring_buf_ring_advance(group.ring, given);
+    group.in_kernel += static_cast<std::size_t>(given);
+    feed_starved(group);
+}
+
+void UringBackend::State::feed_starved(BufferGroup& group) {
+    // As many receives as there are buffers for them, the longest waiting first; the others wait on.
+    const std::size_t fed = std::min(group.starved.size(), group.in_kernel);
+    if (fed == 0) return;
+    for (std::size_t i = 0; i < fed; ++i) {
+        const Slot slot = group.starved[i];
+        SlotEntry& entry = slots[slot];
+        entry.queued = false;
+        queue_arming(slot);
+    }
+    const std::size_t left = group.starved.size() - fed;
+    for (std::size_t i = 0; i < left; ++i) group.starved[i] = group.starved[fed + i];
+    group.starved.truncate(left);
+}
+
+void UringBackend::State::forget_starved(Slot slot) {
+    Batch<Slot>& starved = group_of(slots[slot].leg).starved;
+    const auto kept = std::remove(starved.begin(), starved.end(), slot);
+    starved.truncate(static_cast<std::size_t>(kept - starved.begin()));
+}
+
+void UringBackend::State::queue_arming(Slot slot) {
+    SlotEntry& entry = slots[slot];
+    UDPPROXY_ASSERT(!entry.armed && !entry.queued);
+    entry.queued = true;
+    to_arm.push(slot);
+}
+
+void UringBackend::State::arm(Slot slot) {
+    SlotEntry& entry = slots[slot];
+    entry.queued = false;
+    if (entry.closing) return;
+    io_uring_sqe& submission = next_entry();
+    io_uring_prep_recvmsg_multishot(&submission, static_cast<int>(index_of(slot)), &receive_template, 0);
+    submission.flags |= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
+    submission.buf_group = entry.leg == Leg::request ? 0 : 1;
+    submission.user_data = tag(Completion::receive, entry.generation, index_of(slot));
+    entry.armed = true;
+}
+
+void UringBackend::State::cancel(Slot slot, bool by_descriptor) {
+    const SlotEntry& entry = slots[slot];
+    io_uring_sqe& submission = next_entry();
+    if (by_descriptor) {
+        io_uring_prep_cancel_fd(&submission, static_cast<int>(index_of(slot)), IORING_ASYNC_CANCEL_FD_FIXED | IORING_ASYNC_CANCEL_ALL);
+    } else {
+        io_uring_prep_cancel64(&submission, tag(Completion::receive, entry.generation, index_of(slot)), 0);
+    }
+    submission.user_data = tag(Completion::cancel, entry.generation, index_of(slot));
+}
+
+void UringBackend::State::reap() {
+    unsigned head = 0;
+    unsigned taken = 0;
+    io_uring_cqe* completion = nullptr;
+    io_uring_for_each_cqe(&ring, head, completion) {
+        ++taken;
+        const auto kind = static_cast<Completion>(completion->user_data >> 56);
+        const auto generation = static_cast<std::uint32_t>(completion->user_data >> 32) & 0xffffffU;
+        const Slot slot{static_cast<std::uint32_t>(completion->user_data)};
+        switch (kind) {
+            case Completion::receive:
+                take_receive(*completion, generation, slot);
+                break;
+            case Completion::cancel:
+                take_cancel(*completion, generation, slot);
+                break;
+            case Completion::wake:
+                wake_armed = false;
+                break;
+            case Completion::send:
+                // Sends complete at their submission and are collected there.
+                UDPPROXY_ASSERT(kind != Completion::send);
+        }
+    }
+    io_uring_cq_advance(&ring, taken);
+}
+
+void UringBackend::State::take_receive(const io_uring_cqe& completion, std::uint32_t generation, Slot slot) {
+    SlotEntry& entry = slots[slot];
+    if (entry.generation != generation) {
+        // Of an earlier holder of the slot: gives its buffer back and changes nothing. Only members' slots change hands.
+        ++counters.stale_completions;
+        if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
+            --replies.in_kernel;
+            take_back(Leg::reply, completion.flags >> IORING_CQE_BUFFER_SHIFT);
+        }
+        return;
+    }
+    UDPPROXY_ASSERT(entry.armed);
+    if ((completion.flags & IORING_CQE_F_BUFFER) != 0) take_arrival(completion, entry, slot);
+    const bool failed_receive = completion.res < 0 && completion.res != -ENOBUFS && completion.res != -ECANCELED;
+    if (failed_receive && !harvest.faults.full()) harvest.faults.push(Fault{FaultKind::receive, -completion.res, slot, 0});
+    if ((completion.flags & IORING_CQE_F_MORE) != 0) return;
+    entry.armed = false;
+    if (entry.closing) {
+        finish_close(slot);  // this wait or an earlier one has sent the cancel
+        return;
+    }
+    ++counters.receives_rearmed;
+    if (completion.res == -ENOBUFS) {
+        ++counters.buffers_exhausted;
+        entry.queued = true;
+        group_of(entry.leg).starved.push(slot);
+    } else {
+        queue_arming(slot);
+    }
+}
+
+void UringBackend::State::take_arrival(const io_uring_cqe& completion, SlotEntry& entry, Slot slot) {
+    const std::uint32_t index = completion.flags >> IORING_CQE_BUFFER_SHIFT;
+    BufferGroup& group = group_of(entry.leg);
+    --group.in_kernel;
+    if (completion.res < 0) {
+        take_back(entry.leg, index);
+        return;
+    }
+    const std::byte* memory = group.pool.at(index);
+    const auto* header = reinterpret_cast<const io_uring_recvmsg_out*>(memory);
+    const ControlIn control = read_control(memory + control_offset, header->controllen);
+    Arrival& arrival = (entry.leg == Leg::request ? harvest.requests : harvest.replies).append();
+    arrival.slot = slot;
+    arrival.buffer = buffer_of(entry.leg, index);
+    arrival.payload = memory + payload_offset;
+    arrival.bytes = header->payloadlen;
+    arrival.from = read_socket_name(*reinterpret_cast<const SocketName*>(memory + name_offset));
+    arrival.local = control.local;
+    arrival.interface = control.interface;
+    arrival.tos = control.tos;
+    // payloadlen is the truncated length; the flag alone tells.
+    arrival.truncated = (header->flags & MSG_TRUNC) != 0;
+}
+
+void UringBackend::State::take_cancel(const io_uring_cqe& completion, std::uint32_t generation, Slot slot) {
+    const SlotEntry& entry = slots[slot];
+    if (entry.generation != generation || !entry.armed) return;
+    // Not found, or running at that moment: look again next turn, by descriptor. Found: the receive's own last completion follows.
+    if (completion.res == -ENOENT || completion.res == -EALREADY) to_cancel.push(slot);
+}
+
+void UringBackend::State::finish_close(Slot slot) {
+    SlotEntry& entry = slots[slot];
+    UDPPROXY_ASSERT(entry.closing && !entry.armed);
+    if (entry.queued) forget_starved(slot);
+    int none = -1;
+    io_uring_register_files_update(&ring, index_of(slot), &none, 1);
+    ::close(entry.descriptor);
+    slots.vacate(slot);
+    harvest.closed.push(slot);
+}
+
+void UringBackend::State::take_back(Leg leg, std::uint32_t index) { group_of(leg).pool.take_back(index); }
+
+}  // namespace udpproxy

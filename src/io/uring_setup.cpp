@@ -1,0 +1,174 @@
+// Setting up the io_uring engine, and taking it down: ring, restrictions, registered files, buffer rings.
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "uring_state.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+/// liburing 2.3 declares io_uring_register_restrictions and io_uring_enable_rings, but its shared library does not export them.
+int register_with_ring(const io_uring& ring, unsigned operation, void* argument, unsigned count) {
+    return ::syscall(SYS_io_uring_register, ring.ring_fd, operation, argument, count) < 0 ? errno : 0;
+}
+
+constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 : 1; }
+
+/// The ring may do what this engine does and nothing else: io_uring operations pass by seccomp filters, so the ring is its own fence. Must come
+/// before anything else is registered, on a ring that is not enabled yet (io_uring_register(2), IORING_REGISTER_RESTRICTIONS).
+int restrict_ring(const io_uring& ring) {
+    std::array<io_uring_restriction, 8> rules{};
+    std::size_t count = 0;
+    for (const std::uint8_t operation : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_READ}) {
+        rules[count].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[count++].sqe_op = operation;
+    }
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[count++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
+    for (const std::uint8_t operation : {IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_ENABLE_RINGS}) {
+        rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+        rules[count++].register_op = operation;
+    }
+    return register_with_ring(ring, IORING_REGISTER_RESTRICTIONS, rules.data(), static_cast<unsigned>(count));
+}
+
+/// Rings of buffers that we allocate ourselves (IOU_PBUF_RING_MMAP had a use after free, CVE-2024-0582).
+Result<io_uring_buf_ring*> register_buffer_ring(io_uring& ring, std::uint32_t entries, unsigned short group_id) {
+    void* memory = ::mmap(nullptr, entries * sizeof(io_uring_buf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return system_error("mmap of a buffer ring", errno);
+    auto* buffers = static_cast<io_uring_buf_ring*>(memory);
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<std::uintptr_t>(buffers);
+    registration.ring_entries = entries;
+    registration.bgid = group_id;
+    if (const int error = -io_uring_register_buf_ring(&ring, &registration, 0)) {
+        ::munmap(memory, entries * sizeof(io_uring_buf));
+        return system_error("io_uring_register(PBUF_RING)", error);
+    }
+    io_uring_buf_ring_init(buffers);
+    return buffers;
+}
+
+}  // namespace
+
+UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
+    : slots(setup.slots_max),
+      requests{std::move(request_pool), nullptr, 0, Batch<Slot>(setup.slots_max)},
+      replies{std::move(reply_pool), nullptr, 0, Batch<Slot>(setup.slots_max)},
+      payload_bytes_max(setup.payload_bytes_max),
+      to_arm(setup.slots_max),
+      to_close(setup.slots_max),
+      to_cancel(setup.slots_max),
+      harvest(setup.buffers_per_leg, setup.slots_max),
+      outgoing(sends_per_submission),
+      failed(sends_per_submission),
+      failed_errors(sends_per_submission),
+      send_faults(3 * std::size_t{setup.buffers_per_leg}),
+      listeners(std::move(setup.listeners)) {
+    receive_template.msg_namelen = sizeof(SocketName);
+    receive_template.msg_controllen = control_bytes_max;
+}
+
+UringBackend::State::~State() {
+    // The kernel cancels what is armed when the ring goes; the sockets follow.
+    if (ring_open) io_uring_queue_exit(&ring);
+    for (BufferGroup* group : {&requests, &replies}) {
+        if (group->ring != nullptr) ::munmap(group->ring, group->pool.count() * sizeof(io_uring_buf));
+    }
+    for (std::uint32_t index = static_cast<std::uint32_t>(listeners.size()); index < slots.touched(); ++index) {
+        if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
+    }
+    if (wake_descriptor >= 0) ::close(wake_descriptor);
+}
+
+Result<UringBackend> UringBackend::open(EngineSetup setup) {
+    const std::size_t buffer_bytes = payload_offset + setup.payload_bytes_max;
+    Result<BufferPool> request_pool = BufferPool::create(setup.buffers_per_leg, buffer_bytes);
+    if (!request_pool) return request_pool.error();
+    Result<BufferPool> reply_pool = BufferPool::create(setup.buffers_per_leg, buffer_bytes);
+    if (!reply_pool) return reply_pool.error();
+    const std::uint32_t buffers = setup.buffers_per_leg;
+    auto state = std::make_unique<State>(std::move(setup), std::move(*request_pool), std::move(*reply_pool));
+
+    io_uring_params parameters{};
+    // SINGLE_ISSUER + DEFER_TASKRUN: completions are made by this thread, in wait, and nowhere else. SUBMIT_ALL: one bad send does not hold up
+    // the next. R_DISABLED: until the shard's thread starts it, which makes that thread the issuer.
+    parameters.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
+                       IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    parameters.cq_entries = completion_entries;
+    if (const int error = -io_uring_queue_init_params(submission_entries, &state->ring, &parameters))
+        return system_error("io_uring_setup", error);
+    state->ring_open = true;
+    if (const int error = restrict_ring(state->ring)) return system_error("io_uring_register(RESTRICTIONS)", error);
+    if (const int error = -io_uring_register_files_sparse(&state->ring, state->slots.slots_max()))
+        return system_error("io_uring_register(FILES2) of " + std::to_string(state->slots.slots_max()) + " slots", error);
+    for (const Leg leg : {Leg::request, Leg::reply}) {
+        Result<io_uring_buf_ring*> buffer_ring = register_buffer_ring(state->ring, buffers, group_id_of(leg));
+        if (!buffer_ring) return buffer_ring.error();
+        state->group_of(leg).ring = *buffer_ring;
+    }
+    state->wake_descriptor = ::eventfd(0, EFD_CLOEXEC);
+    if (state->wake_descriptor < 0) return system_error("eventfd", errno);
+    return UringBackend{std::move(state)};
+}
+
+UringBackend::UringBackend(std::unique_ptr<State> state) : state_(std::move(state)) {}
+UringBackend::UringBackend(UringBackend&&) noexcept = default;
+UringBackend::~UringBackend() = default;
+
+Result<void> UringBackend::start() {
+    State& state = *state_;
+    if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0)) return system_error("io_uring_register(ENABLE_RINGS)", error);
+    for (const ListenerSocket& listener : state.listeners) {
+        int descriptor = listener.socket.descriptor();
+        const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);
+        const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
+        if (updated < 0) return system_error("io_uring_register(FILES_UPDATE)", -updated);
+        state.queue_arming(slot);
+    }
+    return {};
+}
+
+OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
+    State& state = *state_;
+    UDPPROXY_ASSERT(slots.size() == opening.members());
+    if (state.slots.slots_free() < slots.size()) return {OpeningStep::socket, EMFILE};
+    std::array<int, 64> descriptors{};
+    UDPPROXY_ASSERT(slots.size() <= descriptors.size());
+    const OpeningOutcome outcome = open_group_sockets(opening, descriptors);
+    if (!outcome.opened()) return outcome;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply);
+        const int updated = io_uring_register_files_update(&state.ring, index_of(slots[i]), &descriptors[i], 1);
+        // The table has the slot and the descriptor is open: only a bug of ours makes this fail.
+        UDPPROXY_ASSERT(updated == 1);
+        state.queue_arming(slots[i]);
+    }
+    return outcome;
+}
+
+void UringBackend::close(Slot slot) {
+    SlotEntry& entry = state_->slots[slot];
+    UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.closing);
+    entry.closing = true;
+    state_->to_close.push(slot);
+}
+
+SourceAnswer UringBackend::source_towards(const Endpoint& upstream, const Address& wanted) {
+    return udpproxy::source_towards(upstream, wanted);
+}
+
+void UringBackend::wake() {
+    const std::uint64_t one = 1;
+    (void)!::write(state_->wake_descriptor, &one, sizeof one);
+}
+
+const EngineCounters& UringBackend::counters() const { return state_->counters; }
+
+}  // namespace udpproxy

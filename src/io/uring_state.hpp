@@ -1,0 +1,95 @@
+// What the io_uring engine holds. Private to src/io/uring*.cpp, the only files that see liburing.
+#pragma once
+
+#include <liburing.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "outgoing.hpp"
+#include "slot_table.hpp"
+#include "udpproxy/io/buffer_pool.hpp"
+#include "udpproxy/io/uring.hpp"
+
+namespace udpproxy {
+
+inline constexpr unsigned submission_entries = 1024;
+// A full completion queue ends multishot receives without a counter: room for every buffer of both legs and a burst of endings.
+inline constexpr unsigned completion_entries = 16384;
+inline constexpr std::size_t sends_per_submission = 512;
+
+/// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
+enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake = 4 };
+
+[[nodiscard]] constexpr std::uint64_t tag(Completion kind, std::uint32_t generation, std::uint32_t index) noexcept {
+    return static_cast<std::uint64_t>(kind) << 56 | static_cast<std::uint64_t>(generation & 0xffffffU) << 32 | index;
+}
+
+// A received buffer: io_uring_recvmsg_out, then the name, then control messages, then the payload.
+inline constexpr std::size_t name_offset = sizeof(io_uring_recvmsg_out);
+inline constexpr std::size_t control_offset = name_offset + sizeof(SocketName);
+inline constexpr std::size_t payload_offset = control_offset + control_bytes_max;
+
+struct UringBackend::State {
+    State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool);
+    ~State();
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    /// One leg's buffers and the ring through which the kernel takes them.
+    struct BufferGroup {
+        BufferPool pool;
+        io_uring_buf_ring* ring = nullptr;
+        std::size_t in_kernel = 0;  // lent to the kernel
+        Batch<Slot> starved;        // receives that ended for want of a buffer
+    };
+
+    [[nodiscard]] BufferGroup& group_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
+    [[nodiscard]] io_uring_sqe& next_entry();
+
+    // uring_receive.cpp, in the order of a wait
+    void give_buffers(BufferGroup& group);
+    void feed_starved(BufferGroup& group);
+    void forget_starved(Slot slot);
+    void arm(Slot slot);
+    void queue_arming(Slot slot);
+    void cancel(Slot slot, bool by_descriptor);
+    void reap();
+    void take_receive(const io_uring_cqe& completion, std::uint32_t generation, Slot slot);
+    void take_arrival(const io_uring_cqe& completion, SlotEntry& entry, Slot slot);
+    void take_cancel(const io_uring_cqe& completion, std::uint32_t generation, Slot slot);
+    void finish_close(Slot slot);
+    void take_back(Leg leg, std::uint32_t index);
+
+    // uring_send.cpp
+    void submit_sends(std::span<const Departure> departures, std::size_t first);
+    void collect_failures(std::span<const Departure> departures);
+
+    io_uring ring{};
+    bool ring_open = false;
+    int wake_descriptor = -1;
+    std::uint64_t wake_value = 0;
+    bool wake_armed = false;
+
+    SlotTable slots;
+    BufferGroup requests;
+    BufferGroup replies;
+    msghdr receive_template{};
+    std::uint32_t payload_bytes_max;
+
+    Batch<Slot> to_arm;
+    Batch<Slot> to_close;   // close() was called since the last wait
+    Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
+    Harvest harvest;
+    Batch<Outgoing> outgoing;
+    Batch<std::uint32_t> failed;  // departures of this submission that failed
+    Batch<int> failed_errors;
+    Batch<Fault> send_faults;
+    EngineCounters counters;
+    std::vector<ListenerSocket> listeners;
+};
+
+[[nodiscard]] constexpr Buffer buffer_of(Leg leg, std::uint32_t index) noexcept { return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)}; }
+[[nodiscard]] constexpr Leg leg_of(Buffer buffer) noexcept { return (static_cast<std::uint32_t>(buffer) >> 31) != 0 ? Leg::reply : Leg::request; }
+[[nodiscard]] constexpr std::uint32_t index_of(Buffer buffer) noexcept { return static_cast<std::uint32_t>(buffer) & 0x7fffffffU; }
+
+}  // namespace udpproxy
