@@ -1,0 +1,93 @@
+// GroupPool: the reply groups of one shard. A group is lent to a session, or rests after one, or is being closed. A resting group stays bound and
+// receiving: what comes late is seen, counted and dropped. Once it has rested long enough the oldest is lent again, with no system call.
+// The pool knows slots and ports as numbers; opening and closing sockets is the shard's affair.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "udpproxy/base/index_list.hpp"
+#include "udpproxy/base/slab.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/net/slot.hpp"
+
+namespace udpproxy {
+
+inline constexpr std::size_t connected_aliases_max = 16;
+inline constexpr std::size_t group_members_max = connected_aliases_max + 2;  // primary, alias members, open member
+
+/// Whose groups are interchangeable: those of one proxy and one of its sources, numbered through by the shard.
+using PoolLane = std::uint32_t;
+
+enum class GroupState : std::uint8_t { lent, resting, closing };
+
+struct ReplyGroup {
+    Endpoint local;                    // the source address and port of all members
+    std::uint32_t session = no_index;  // to whom it is lent
+    PoolLane lane = 0;
+    std::uint32_t generation = 0;  // of the lane when it was opened
+    std::uint16_t proxy = 0;
+    GroupState state = GroupState::lent;
+    std::uint8_t members = 0;
+    std::uint8_t members_open = 0;  // counts down while closing
+    bool has_open_member = false;
+    Instant rests_since{};
+    ListLinks links;
+    std::array<Slot, group_members_max> slots{};  // primary first, open member last
+
+    [[nodiscard]] Slot primary() const noexcept { return slots[0]; }
+};
+
+class GroupPool {
+public:
+    /// `rests` has the rest of each lane.
+    GroupPool(std::uint32_t groups_max, std::vector<Duration> rests);
+
+    [[nodiscard]] bool full() const noexcept { return groups_.full(); }
+    [[nodiscard]] std::uint32_t size() const noexcept { return groups_.size(); }
+    [[nodiscard]] std::uint32_t resting() const noexcept { return resting_count_; }
+    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return groups_.is_live(index); }
+    ReplyGroup& operator[](std::uint32_t index) { return groups_[index]; }
+
+    // Requires: !full(). A group that has just been opened, lent at once; the caller fills in the rest.
+    [[nodiscard]] std::uint32_t add(PoolLane lane, std::uint32_t session);
+    /// The oldest group of the lane whose rest is over and which was opened in the lane's present generation; lent to `session`.
+    [[nodiscard]] std::optional<std::uint32_t> lend(PoolLane lane, std::uint32_t session, Instant now);
+    /// Its session has ended. Requires: lent.
+    void rest(std::uint32_t index, Instant now);
+    /// Its sockets are about to close. Requires: not closing yet.
+    void begin_close(std::uint32_t index);
+    /// Its last socket is closed.
+    void forget(std::uint32_t index);
+
+    /// What was opened before no longer serves (its source address has gone, its upstream has changed): it is not lent again.
+    void outdate(PoolLane lane) { ++lanes_[lane].generation; }
+    [[nodiscard]] std::uint32_t generation(PoolLane lane) const noexcept { return lanes_[lane].generation; }
+
+    /// A resting group that had better be closed now: outdated, or unused for `surplus_after` beyond its rest.
+    [[nodiscard]] std::optional<std::uint32_t> surplus(Instant now, Duration surplus_after) const;
+    /// When surplus() may next have one; nothing while none rests.
+    [[nodiscard]] std::optional<Instant> next_surplus(Duration surplus_after) const;
+    /// The group that has rested longest among the lanes other than `lane`: its descriptors are wanted elsewhere.
+    [[nodiscard]] std::optional<std::uint32_t> oldest_of_others(PoolLane lane) const;
+
+private:
+    struct Lane {
+        Duration rest{};
+        std::uint32_t generation = 0;
+        IndexList resting;
+    };
+
+    [[nodiscard]] auto links() {
+        return [this](std::uint32_t index) -> ListLinks& { return groups_[index].links; };
+    }
+
+    Slab<ReplyGroup> groups_;
+    std::vector<Lane> lanes_;
+    std::uint32_t resting_count_ = 0;
+};
+
+}  // namespace udpproxy

@@ -1,0 +1,53 @@
+// PortPool: the local ports towards upstreams of one source address in one shard. First in, first out, and none before its rest is over, because
+// a reply that comes late must not meet a new client. Several ranges may overlap (two proxies with the same source): the pool cuts the port
+// space at their ends, so that a port is in one queue only, whoever leases it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "udpproxy/base/time.hpp"
+
+namespace udpproxy {
+
+struct PortRange {
+    std::uint16_t first = 0;  // 1 to 65535
+    std::uint16_t last = 0;   // >= first
+
+    [[nodiscard]] std::uint32_t ports() const noexcept { return std::uint32_t{last} - first + 1; }
+    friend bool operator==(const PortRange&, const PortRange&) = default;
+};
+
+class PortPool {
+public:
+    /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards ever want the same port.
+    PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards);
+
+    /// The port of ranges[range] that was given back first, if its rest is over.
+    [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);
+    /// Gives a port back; nobody gets it before `until`. Requires: the port is leased.
+    void release(std::uint16_t port, Instant until);
+    [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }
+
+private:
+    struct Resting {
+        std::uint16_t port = 0;
+        Instant until{};
+    };
+    /// Ports between two neighbouring range ends, as a queue.
+    struct Stretch {
+        std::uint16_t first = 0;
+        std::uint16_t last = 0;
+        std::vector<Resting> queue;  // a ring: `head` and `count`
+        std::size_t head = 0;
+        std::size_t count = 0;
+    };
+
+    std::vector<PortRange> ranges_;
+    std::vector<Stretch> stretches_;
+    std::uint32_t leased_ = 0;
+};
+
+}  // namespace udpproxy

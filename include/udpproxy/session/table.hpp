@@ -1,0 +1,74 @@
+// SessionTable: the sessions of one shard, how a datagram finds its own, when they expire and which goes first when room is short. No I/O, no
+// clock, no allocation after construction. What else ends with a session (its group, its ports) is the shard's affair.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "udpproxy/base/flat_map.hpp"
+#include "udpproxy/base/index_list.hpp"
+#include "udpproxy/base/siphash.hpp"
+#include "udpproxy/base/slab.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/session/expiry_wheel.hpp"
+#include "udpproxy/session/session.hpp"
+
+namespace udpproxy {
+
+/// When the sessions of a proxy end for want of traffic in either direction.
+struct SessionTimeouts {
+    Duration idle;       // assured sessions
+    Duration unassured;  // all others
+};
+
+class SessionTable {
+public:
+    /// `timeouts` has one entry per proxy.
+    SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key);
+
+    [[nodiscard]] std::uint32_t size() const noexcept { return sessions_.size(); }
+    [[nodiscard]] bool full() const noexcept { return sessions_.full(); }
+    [[nodiscard]] std::size_t longest_probe() const noexcept { return map_.longest_probe(); }
+    Session& operator[](std::uint32_t index) { return sessions_[index]; }
+
+    [[nodiscard]] std::uint64_t hash(const ClientKey& key) const noexcept { return siphash13(key_, key.words()); }
+    [[nodiscard]] std::optional<std::uint32_t> find(std::uint64_t hash, const ClientKey& key) const {
+        return map_.find(hash, [&](std::uint32_t index) { return sessions_[index].key == key; });
+    }
+
+    // Requires: !full(), and that the key has no session. The caller fills in group, primary and interface.
+    std::uint32_t admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now);
+    void retire(std::uint32_t index);
+    /// The client has written again after a reply: the session is no longer among those that may go first.
+    void assure(std::uint32_t index);
+
+    /// The next session that has expired, still in the table, or nothing. At most `looks` sessions are looked at; the rest wait for the next call.
+    [[nodiscard]] std::optional<std::uint32_t> next_expired(Instant now, std::uint32_t& looks);
+    /// When to call next_expired() again at the latest.
+    [[nodiscard]] std::optional<Instant> next_due() const noexcept { return wheel_.next_due(); }
+
+    /// The least recently active session of `proxy` that is not assured and has been idle for at least `idle`, among the 16 that have waited
+    /// longest; nothing when there is none.
+    [[nodiscard]] std::optional<std::uint32_t> first_to_go(std::uint16_t proxy, Instant now, Duration idle);
+
+private:
+    [[nodiscard]] Instant due_at(const Session& session) const noexcept;
+
+    [[nodiscard]] auto wheel_links() {
+        return [this](std::uint32_t index) -> ListLinks& { return sessions_[index].wheel; };
+    }
+    [[nodiscard]] auto unassured_links() {
+        return [this](std::uint32_t index) -> ListLinks& { return sessions_[index].unassured; };
+    }
+
+    Slab<Session> sessions_;
+    FlatMap map_;
+    ExpiryWheel wheel_;
+    std::vector<SessionTimeouts> timeouts_;
+    std::vector<IndexList> unassured_;  // by proxy, roughly in order of activity
+    SipKey key_;
+    std::uint64_t next_id_ = 1;
+};
+
+}  // namespace udpproxy

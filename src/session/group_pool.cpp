@@ -1,0 +1,90 @@
+// Lending and resting of reply groups.
+#include "udpproxy/session/group_pool.hpp"
+
+namespace udpproxy {
+
+GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> rests) : groups_(groups_max), lanes_(rests.size()) {
+    for (std::size_t lane = 0; lane < rests.size(); ++lane) lanes_[lane].rest = rests[lane];
+}
+
+std::uint32_t GroupPool::add(PoolLane lane, std::uint32_t session) {
+    const std::optional<std::uint32_t> place = groups_.acquire();
+    UDPPROXY_ASSERT(place.has_value());
+    ReplyGroup& group = groups_[*place];
+    group.lane = lane;
+    group.generation = lanes_[lane].generation;
+    group.session = session;
+    return *place;
+}
+
+std::optional<std::uint32_t> GroupPool::lend(PoolLane lane, std::uint32_t session, Instant now) {
+    Lane& from = lanes_[lane];
+    if (from.resting.empty()) return std::nullopt;
+    const std::uint32_t index = from.resting.front();
+    ReplyGroup& group = groups_[index];
+    if (group.generation != from.generation || now - group.rests_since < from.rest) return std::nullopt;
+    from.resting.remove(index, links());
+    --resting_count_;
+    group.state = GroupState::lent;
+    group.session = session;
+    return index;
+}
+
+void GroupPool::rest(std::uint32_t index, Instant now) {
+    ReplyGroup& group = groups_[index];
+    UDPPROXY_ASSERT(group.state == GroupState::lent);
+    group.state = GroupState::resting;
+    group.session = no_index;
+    group.rests_since = now;
+    lanes_[group.lane].resting.push_back(index, links());
+    ++resting_count_;
+}
+
+void GroupPool::begin_close(std::uint32_t index) {
+    ReplyGroup& group = groups_[index];
+    UDPPROXY_ASSERT(group.state != GroupState::closing);
+    if (group.state == GroupState::resting) {
+        lanes_[group.lane].resting.remove(index, links());
+        --resting_count_;
+    }
+    group.state = GroupState::closing;
+    group.session = no_index;
+    group.members_open = group.members;
+}
+
+void GroupPool::forget(std::uint32_t index) {
+    UDPPROXY_ASSERT(groups_[index].state == GroupState::closing && groups_[index].members_open == 0);
+    groups_.release(index);
+}
+
+std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
+    for (const Lane& lane : lanes_) {
+        if (lane.resting.empty()) continue;
+        const ReplyGroup& group = groups_[lane.resting.front()];
+        if (group.generation != lane.generation || now - group.rests_since >= lane.rest + surplus_after) return lane.resting.front();
+    }
+    return std::nullopt;
+}
+
+std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
+    std::optional<Instant> next;
+    for (const Lane& lane : lanes_) {
+        if (lane.resting.empty()) continue;
+        const ReplyGroup& group = groups_[lane.resting.front()];
+        const Instant at = group.generation != lane.generation ? group.rests_since : group.rests_since + lane.rest + surplus_after;
+        if (!next || at < *next) next = at;
+    }
+    return next;
+}
+
+std::optional<std::uint32_t> GroupPool::oldest_of_others(PoolLane lane) const {
+    std::optional<std::uint32_t> oldest;
+    for (PoolLane other = 0; other < lanes_.size(); ++other) {
+        if (other == lane || lanes_[other].resting.empty()) continue;
+        const std::uint32_t index = lanes_[other].resting.front();
+        if (!oldest || groups_[index].rests_since < groups_[*oldest].rests_since) oldest = index;
+    }
+    return oldest;
+}
+
+}  // namespace udpproxy

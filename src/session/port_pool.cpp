@@ -1,0 +1,57 @@
+// Cutting ranges into stretches, and the queues of resting ports.
+#include "udpproxy/session/port_pool.hpp"
+
+#include <algorithm>
+
+#include "udpproxy/base/assert.hpp"
+
+namespace udpproxy {
+
+PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards) : ranges_(ranges.begin(), ranges.end()) {
+    std::vector<std::uint32_t> cuts;
+    for (const PortRange& range : ranges_) {
+        cuts.push_back(range.first);
+        cuts.push_back(std::uint32_t{range.last} + 1);
+    }
+    std::sort(cuts.begin(), cuts.end());
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+    for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+        Stretch stretch;
+        stretch.first = static_cast<std::uint16_t>(cuts[i]);
+        stretch.last = static_cast<std::uint16_t>(cuts[i + 1] - 1);
+        const bool wanted = std::any_of(ranges_.begin(), ranges_.end(),
+                                        [&](const PortRange& range) { return range.first <= stretch.first && stretch.last <= range.last; });
+        if (!wanted) continue;
+        for (std::uint32_t port = stretch.first; port <= stretch.last; ++port) {
+            if (port % shards == shard) stretch.queue.push_back(Resting{static_cast<std::uint16_t>(port), Instant::min()});
+        }
+        stretch.count = stretch.queue.size();
+        stretches_.push_back(std::move(stretch));
+    }
+}
+
+std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
+    const PortRange& wanted = ranges_[range];
+    Stretch* best = nullptr;
+    for (Stretch& stretch : stretches_) {
+        if (stretch.first < wanted.first || stretch.last > wanted.last || stretch.count == 0) continue;
+        if (best == nullptr || stretch.queue[stretch.head].until < best->queue[best->head].until) best = &stretch;
+    }
+    if (best == nullptr || best->queue[best->head].until > now) return std::nullopt;
+    const std::uint16_t port = best->queue[best->head].port;
+    best->head = (best->head + 1) % best->queue.size();
+    --best->count;
+    ++leased_;
+    return port;
+}
+
+void PortPool::release(std::uint16_t port, Instant until) {
+    const auto stretch = std::find_if(stretches_.begin(), stretches_.end(),
+                                      [&](const Stretch& candidate) { return candidate.first <= port && port <= candidate.last; });
+    UDPPROXY_ASSERT(stretch != stretches_.end() && stretch->count < stretch->queue.size());
+    stretch->queue[(stretch->head + stretch->count) % stretch->queue.size()] = Resting{port, until};
+    ++stretch->count;
+    --leased_;
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,83 @@
+// Admission to the table, expiry, and the order of eviction.
+#include "udpproxy/session/table.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr int eviction_looks = 16;
+
+}  // namespace
+
+SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key)
+    : sessions_(sessions_max), map_(sessions_max), timeouts_(std::move(timeouts)), unassured_(timeouts_.size()), key_(key) {}
+
+std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now) {
+    const std::optional<std::uint32_t> place = sessions_.acquire();
+    UDPPROXY_ASSERT(place.has_value());
+    Session& session = sessions_[*place];
+    session.key = key;
+    session.proxy = proxy;
+    session.id = next_id_++;
+    session.last_active_at = session.admitted_at = session.listed_at = now;
+    map_.insert(hash, *place);
+    session.bucket = wheel_.file(*place, due_at(session), wheel_links());
+    unassured_[proxy].push_back(*place, unassured_links());
+    return *place;
+}
+
+void SessionTable::retire(std::uint32_t index) {
+    const Session& session = sessions_[index];
+    map_.erase(hash(session.key), index, [this](std::uint32_t other) { return hash(sessions_[other].key); });
+    if (session.bucket != no_index) wheel_.remove(index, session.bucket, wheel_links());
+    if (!session.assured) unassured_[session.proxy].remove(index, unassured_links());
+    sessions_.release(index);
+}
+
+void SessionTable::assure(std::uint32_t index) {
+    Session& session = sessions_[index];
+    UDPPROXY_ASSERT(!session.assured);
+    session.assured = true;
+    unassured_[session.proxy].remove(index, unassured_links());
+}
+
+std::optional<std::uint32_t> SessionTable::next_expired(Instant now, std::uint32_t& looks) {
+    while (looks > 0) {
+        const std::optional<std::uint32_t> index = wheel_.take_due(now, wheel_links());
+        if (!index) return std::nullopt;
+        --looks;
+        Session& session = sessions_[*index];
+        if (due_at(session) <= now) {
+            session.bucket = no_index;
+            return index;
+        }
+        session.bucket = wheel_.file(*index, due_at(session), wheel_links());
+    }
+    return std::nullopt;
+}
+
+std::optional<std::uint32_t> SessionTable::first_to_go(std::uint16_t proxy, Instant now, Duration idle) {
+    IndexList& order = unassured_[proxy];
+    std::uint32_t chosen = no_index;
+    for (int look = 0; look < eviction_looks && !order.empty(); ++look) {
+        const std::uint32_t index = order.front();
+        Session& session = sessions_[index];
+        if (session.last_active_at == session.listed_at) {
+            // Has waited longest and was not active since it was listed: nobody behind it can be much older.
+            if (now - session.last_active_at >= idle) chosen = index;
+            break;
+        }
+        session.listed_at = session.last_active_at;
+        order.remove(index, unassured_links());
+        order.push_back(index, unassured_links());
+    }
+    if (chosen == no_index) return std::nullopt;
+    return chosen;
+}
+
+Instant SessionTable::due_at(const Session& session) const noexcept {
+    const SessionTimeouts& timeouts = timeouts_[session.proxy];
+    return session.last_active_at + (session.assured ? timeouts.idle : timeouts.unassured);
+}
+
+}  // namespace udpproxy
