@@ -1,0 +1,142 @@
+// What a shard counts. The lists are written once, here; log lines, metrics, documents and tests derive from them. A shard's thread alone writes
+// its counters (plain stores), anybody may read them (relaxed loads).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace udpproxy {
+
+/// Every reason to drop a datagram: X(name, help). A dropped datagram is counted under exactly one of them.
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_DROP_REASONS(X)                                                                        \
+    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                           \
+    X(bad_source, "a stranger with port 0, or a multicast, broadcast or unspecified source")            \
+    X(bad_destination, "a stranger wrote to a multicast address, from which no answer can leave")       \
+    X(admission_queue_full, "more strangers in one moment than may wait for admission")                 \
+    X(session_limit, "sessions_max met, and no session could be ended to make room")                    \
+    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")         \
+    X(ports_exhausted, "every local port of the source addresses is in use or rests")                   \
+    X(source_unavailable, "no source address towards the upstream is on this host now")                 \
+    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")         \
+    X(group_failed, "a group could not be opened for another reason")                                   \
+    X(stopping, "a stranger came while the program was stopping")                                       \
+    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")             \
+    X(late_reply, "a reply to a session that had ended")                                                \
+    X(send_would_block, "EAGAIN: the socket's send buffer was full")                                    \
+    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                                 \
+    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                             \
+    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                                \
+    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down")        \
+    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                        \
+    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                             \
+    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                           \
+    X(send_invalid, "EINVAL: a blackhole route")                                                        \
+    X(send_failed, "any other error of a send")
+
+enum class Drop : std::uint8_t {
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_ENUMERATE(name, help) name,
+    UDPPROXY_DROP_REASONS(UDPPROXY_ENUMERATE)
+#undef UDPPROXY_ENUMERATE
+};
+
+struct ReasonText {
+    std::string_view name;
+    std::string_view help;
+};
+
+inline constexpr auto drop_reasons = std::to_array<ReasonText>({
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_TEXT(name, help) {#name, help},
+    UDPPROXY_DROP_REASONS(UDPPROXY_TEXT)
+#undef UDPPROXY_TEXT
+});
+
+/// The reason under which a failed send is counted. `error` is an errno value.
+[[nodiscard]] Drop drop_of_send_error(int error) noexcept;
+
+/// Whether a drop means that a limit was met: worth a (summed) log line.
+[[nodiscard]] bool is_limit(Drop reason) noexcept;
+
+/// What is counted by proxy: X(name, unit, help).
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_PROXY_COUNTERS(X)                                                                      \
+    X(arrivals_request, "datagrams", "read from listeners")                                             \
+    X(arrivals_reply, "datagrams", "read from members of reply groups")                                 \
+    X(departures_request, "datagrams", "sent to the upstream")                                          \
+    X(departures_reply, "datagrams", "sent to clients")                                                 \
+    X(bytes_request, "bytes", "payload sent to the upstream")                                           \
+    X(bytes_reply, "bytes", "payload sent to clients")                                                  \
+    X(sessions_admitted, "sessions", "begun")                                                           \
+    X(sessions_assured, "sessions", "whose client wrote again after a reply")                           \
+    X(sessions_expired, "sessions", "ended for want of traffic")                                        \
+    X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                          \
+    X(groups_opened, "groups", "reply groups opened by system calls")                                   \
+    X(groups_lent, "groups", "resting reply groups lent again")                                         \
+    X(groups_closed, "groups", "reply groups closed")                                                   \
+    X(ports_taken, "ports", "found in use by another program and skipped")                              \
+    X(send_retries, "datagrams", "sent at the second attempt, after an older datagram's error")         \
+    X(receive_errors, "errors", "read from members: ICMP messages about earlier datagrams")
+
+/// What is counted by shard.
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_SHARD_COUNTERS(X)                                                                      \
+    X(turns, "turns", "passes of the loop")                                                             \
+    X(receives_rearmed, "receives", "io_uring: multishot receives that ended and were armed again")     \
+    X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")                \
+    X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")            \
+    X(events_lost, "events", "log events dropped because the control thread was behind")
+
+/// One writer, any readers.
+class Counter {
+public:
+    void add(std::uint64_t count) noexcept { value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed); }
+    void set(std::uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t read() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_MEMBER(name, unit, help) Counter name;
+
+struct alignas(64) ProxyCounters {
+    UDPPROXY_PROXY_COUNTERS(UDPPROXY_MEMBER)
+    std::array<Counter, drop_reasons.size()> drops;
+
+    void drop(Drop reason, std::uint64_t count = 1) noexcept { drops[static_cast<std::size_t>(reason)].add(count); }
+    [[nodiscard]] std::uint64_t dropped(Drop reason) const noexcept { return drops[static_cast<std::size_t>(reason)].read(); }
+};
+
+struct alignas(64) ShardCounters {
+    explicit ShardCounters(std::size_t proxy_count) : proxies(proxy_count) {}
+    UDPPROXY_SHARD_COUNTERS(UDPPROXY_MEMBER)
+    std::vector<ProxyCounters> proxies;
+};
+#undef UDPPROXY_MEMBER
+
+/// Calls `use(name, value)` for every counter of a proxy but the drops.
+template <class Use>
+void for_each_counter(const ProxyCounters& counters, Use&& use) {
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_VISIT(name, unit, help) use(std::string_view{#name}, counters.name.read());
+    UDPPROXY_PROXY_COUNTERS(UDPPROXY_VISIT)
+#undef UDPPROXY_VISIT
+}
+
+/// The same for the counters of a shard.
+template <class Use>
+void for_each_counter(const ShardCounters& counters, Use&& use) {
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_VISIT(name, unit, help) use(std::string_view{#name}, counters.name.read());
+    UDPPROXY_SHARD_COUNTERS(UDPPROXY_VISIT)
+#undef UDPPROXY_VISIT
+}
+
+}  // namespace udpproxy

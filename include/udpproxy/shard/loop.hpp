@@ -1,0 +1,93 @@
+// The loop of a shard: one wait, one reading of the clock, then the stages in order. A template over the backend, and the only one.
+#pragma once
+
+#include "udpproxy/io/backend.hpp"
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+template <Backend B>
+class Loop {
+public:
+    Loop(ShardSetup setup, B backend) : shard_(std::move(setup)), backend_(std::move(backend)), sockets_(backend_) {}
+
+    /// Called in the shard's thread before run().
+    [[nodiscard]] Result<void> start() { return backend_.start(); }
+
+    /// Turns until a stop command has been obeyed.
+    void run() {
+        while (!shard_.stopping) turn();
+        drain();
+    }
+
+    /// One pass. The only call that may block is wait.
+    void turn() {
+        const Harvest& harvest = backend_.wait(deadline_);
+        const Instant now = backend_.now();
+        account_receive_faults(shard_, harvest.faults);
+        forward_replies(shard_, harvest.replies, now);
+        forward_requests(shard_, harvest.requests, now);
+        note_closed(shard_, harvest.closed, now);
+        admit_strangers(shard_, sockets_, now);
+        retire_sessions(shard_, sockets_, now);
+        obey_commands();
+        account_sends(shard_, backend_.send(shard_.departures));
+        for (const Buffer buffer : shard_.dropped) backend_.discard(buffer);
+        shard_.dropped.clear();
+        count_engine();
+        quiet_ = harvest.requests.empty() && harvest.replies.empty();
+        deadline_ = next_deadline(shard_, now);
+    }
+
+    /// Any thread: the shard looks at its commands soon.
+    void wake() { backend_.wake(); }
+
+    [[nodiscard]] Shard& shard() { return shard_; }
+    [[nodiscard]] B& backend() { return backend_; }
+
+private:
+    class BackendSockets final : public Sockets {
+    public:
+        explicit BackendSockets(B& backend) : backend_(backend) {}
+        OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) override { return backend_.open_group(opening, slots); }
+        void close(Slot slot) override { backend_.close(slot); }
+        SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) override {
+            return backend_.source_towards(upstream, wanted);
+        }
+
+    private:
+        B& backend_;
+    };
+
+    void obey_commands() {
+        Command command{};
+        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) {
+            if (command == Command::stop) shard_.stopping = true;
+        }
+    }
+
+    /// Forwards what is queued for those who have a session, for a second at most.
+    void drain() {
+        const Instant end = backend_.now() + std::chrono::seconds{1};
+        do {
+            deadline_ = backend_.now();
+            turn();
+        } while (!quiet_ && backend_.now() < end);
+    }
+
+    void count_engine() {
+        shard_.counters.turns.add(1);
+        const EngineCounters& engine = backend_.counters();
+        shard_.counters.receives_rearmed.set(engine.receives_rearmed);
+        shard_.counters.buffers_exhausted.set(engine.buffers_exhausted);
+        shard_.counters.stale_completions.set(engine.stale_completions);
+    }
+
+    Shard shard_;
+    B backend_;
+    BackendSockets sockets_;
+    std::optional<Instant> deadline_;
+    bool quiet_ = false;
+};
+
+}  // namespace udpproxy

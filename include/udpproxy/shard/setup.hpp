@@ -1,0 +1,90 @@
+// What a shard is told at start: its proxies, listeners and limits, as values. Made by the supervisor from the configuration; also what the tests
+// build their shards from.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "udpproxy/base/siphash.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/session/port_pool.hpp"
+#include "udpproxy/session/reply_sources.hpp"
+
+namespace udpproxy {
+
+/// Which groups get an open member beside their connected ones, to see replies from unlisted sources.
+enum class Watch : std::uint8_t {
+    none,
+    all,
+    spare_room,  // all while half of the descriptors are free, then one group in 16
+};
+
+struct ProxySetup {
+    std::string name;
+    Endpoint upstream;
+    std::vector<AliasRule> aliases;
+    bool connected_aliases = true;  // an alias member per alias (all exact); else one open member for all
+    Watch watch = Watch::spare_room;
+    std::vector<Address> sources;  // never empty; unspecified: what routing says
+    PortRange ports;
+    Duration port_rest{};
+    Duration idle_timeout{};
+    Duration unassured_timeout{};
+    std::uint32_t sessions_max = 0;  // of all shards together
+    bool copy_dscp = true;
+
+    /// Members of a group: the primary, the alias members, and an open one where the filter is open or the group watches.
+    [[nodiscard]] std::uint32_t members(bool watches) const noexcept {
+        const auto connected = static_cast<std::uint32_t>(connected_aliases ? aliases.size() : 0);
+        return 1 + connected + ((watches || needs_open_member()) ? 1 : 0);
+    }
+    [[nodiscard]] bool needs_open_member() const noexcept { return !connected_aliases && !aliases.empty(); }
+};
+
+/// Listener i of the setup has slot i in the engine.
+struct ListenerSetup {
+    std::uint16_t proxy = 0;
+    Endpoint endpoint;
+
+    [[nodiscard]] bool is_wildcard() const noexcept { return endpoint.address.is_unspecified(); }
+};
+
+/// What all shards count against together. Written at admission and retirement only, both rare; relaxed, since nothing is ordered by it.
+struct SharedUse {
+    explicit SharedUse(std::size_t proxies) : proxy_sessions(std::make_unique<Line[]>(proxies)) {}
+
+    struct alignas(64) Line {
+        std::atomic<std::uint32_t> used{0};
+        /// Takes `count` unless that would pass `limit`.
+        [[nodiscard]] bool take(std::uint32_t count, std::uint32_t limit) noexcept {
+            if (used.fetch_add(count, std::memory_order_relaxed) + count <= limit) return true;
+            used.fetch_sub(count, std::memory_order_relaxed);
+            return false;
+        }
+        void give(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
+    };
+
+    Line descriptors;  // of reply groups
+    Line sessions;
+    std::unique_ptr<Line[]> proxy_sessions;
+};
+
+struct ShardSetup {
+    std::uint32_t shard = 0;
+    std::uint32_t shards = 1;
+    std::vector<ProxySetup> proxies;
+    std::vector<ListenerSetup> listeners;
+    std::uint32_t sessions_max = 0;     // [limits], all shards together; also the capacity of this shard's table
+    std::uint32_t descriptors_max = 0;  // for reply groups, all shards together
+    std::uint32_t slots_max = 0;        // of the engine
+    std::uint32_t buffers_per_leg = 0;  // of the engine
+    bool report_sessions = false;       // an event when a session ends
+    SipKey key;
+    std::shared_ptr<SharedUse> use;
+};
+
+}  // namespace udpproxy

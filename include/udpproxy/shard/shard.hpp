@@ -1,0 +1,138 @@
+// Shard: everything one loop owns: sessions, groups, ports, counters, and the batches of the turn at hand. The legs, admission and retirement are
+// functions over it, in files of their own, in the order in which a datagram meets them. None of it does I/O but through Sockets.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/mailbox.hpp"
+#include "udpproxy/io/traffic.hpp"
+#include "udpproxy/net/socket.hpp"
+#include "udpproxy/session/group_pool.hpp"
+#include "udpproxy/session/port_pool.hpp"
+#include "udpproxy/session/reply_sources.hpp"
+#include "udpproxy/session/table.hpp"
+#include "udpproxy/shard/commands.hpp"
+#include "udpproxy/shard/counters.hpp"
+#include "udpproxy/shard/setup.hpp"
+#include "udpproxy/shard/unlisted.hpp"
+
+namespace udpproxy {
+
+// Bounds of one turn: what is left over waits for the next.
+inline constexpr std::uint32_t admissions_per_turn = 64;
+inline constexpr std::uint32_t retirements_per_turn = 256;
+inline constexpr std::uint32_t surplus_closes_per_turn = 16;
+inline constexpr std::uint32_t commands_per_turn = 16;
+
+/// A resting group that nobody has wanted for this long beyond its rest is closed.
+inline constexpr Duration surplus_after = std::chrono::seconds{60};
+/// How long a session must have been idle before it may be ended to make room.
+inline constexpr Duration eviction_idle = std::chrono::seconds{1};
+/// How often a source address is looked up again while groups are wanted from it.
+inline constexpr Duration source_check_every = std::chrono::seconds{1};
+
+/// The backend's verbs that open and close, for the cold path; the loop lends its engine's.
+class Sockets {
+public:
+    virtual ~Sockets() = default;
+    [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) = 0;
+    virtual void close(Slot slot) = 0;
+    [[nodiscard]] virtual SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) = 0;
+};
+
+/// An arrival whose client has no session yet.
+struct Stranger {
+    Arrival arrival;
+    ClientKey key;
+    std::uint64_t hash = 0;
+};
+
+/// One source address of one proxy: where its groups are bound, and whether that works at the moment.
+struct SourceLane {
+    std::uint16_t proxy = 0;
+    Address wanted;            // unspecified: what routing says
+    Endpoint source;           // port 0
+    int error = 0;             // errno of the last look; 0: usable
+    Instant checked_at{};
+    bool checked = false;
+    std::uint32_t port_pool = 0;
+    std::uint32_t port_range = 0;  // in that pool
+};
+
+/// A proxy as the shard works with it.
+struct Proxy {
+    explicit Proxy(const ProxySetup& from) : setup(from), reply_sources(from.upstream, from.aliases) {}
+
+    ProxySetup setup;
+    ReplySources reply_sources;
+    std::vector<Endpoint> connected_aliases;
+    PoolLane first_lane = 0;  // its sources are first_lane, first_lane + 1, …
+    PoolLane lanes = 0;
+    PoolLane next_lane = 0;  // whose turn it is
+    std::uint32_t opened = 0;  // groups, for the sample that watches
+};
+
+struct Shard {
+    explicit Shard(ShardSetup from);
+
+    /// A departure for `arrival`'s buffer and payload; the caller fills in the destination.
+    Departure& depart(const Arrival& arrival, Leg leg, std::uint16_t proxy);
+    /// Counts one drop and hands the buffer back.
+    void drop(const Arrival& arrival, std::uint16_t proxy, Drop reason);
+    void report(const Event& event);
+    [[nodiscard]] ProxyCounters& counters_of(std::uint16_t proxy) { return counters.proxies[proxy]; }
+
+    ShardSetup setup;
+    std::vector<Proxy> proxies;
+    SessionTable table;
+    std::vector<SourceLane> lanes;  // of all proxies; PoolLane is the index
+    GroupPool groups;
+    std::vector<PortPool> ports;
+    std::vector<std::uint32_t> group_of_slot;  // no_index: a listener, or nobody's
+    ShardCounters counters;
+    UnlistedSources unlisted;
+    bool stopping = false;
+
+    // The turn at hand.
+    Batch<Departure> departures;
+    Batch<Buffer> dropped;  // buffers that go home
+    Batch<Stranger> strangers;
+    bool admission_bound_met = false;
+    std::uint32_t slots_closing = 0;
+
+    // Laws: datagrams since start; arrivals == departures + drops + strangers kept, after every turn.
+    std::uint64_t arrivals_total = 0;
+    std::uint64_t departures_total = 0;
+    std::uint64_t drops_total = 0;
+
+    Mailbox<Command> commands{16};
+    Mailbox<Event> events{4096};
+};
+
+// The stages of a turn, each in its own file.
+
+/// reply_leg.cpp: arrivals on members become departures to clients.
+void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
+/// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session becomes a stranger.
+void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now);
+/// request_leg.cpp: the same leg for one datagram whose session is known.
+void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
+/// admission.cpp: strangers get a session, are dropped, or wait for the next turn; order within each client is kept.
+void admit_strangers(Shard& shard, Sockets& sockets, Instant now);
+/// retirement.cpp: sessions that have expired end; groups nobody wants close.
+void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
+/// retirement.cpp: ends a session; its group rests, or closes when `keep_group` is false or it is outdated.
+void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now, bool keep_group = true);
+/// retirement.cpp: begins to close a group.
+void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
+/// retirement.cpp: sockets that are closed now; a group's port rests after its last one.
+void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
+/// retirement.cpp: when this shard next has to do something by itself.
+[[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
+/// accounting.cpp: counts what was sent and what was not, and asserts that no datagram is unaccounted for.
+void account_sends(Shard& shard, std::span<const Fault> faults);
+void account_receive_faults(Shard& shard, std::span<const Fault> faults);
+
+}  // namespace udpproxy

@@ -1,0 +1,47 @@
+// UnlistedSources: addresses that answered though no proxy lists them. A small fixed table per shard: the first reply of a source is reported at
+// once, later ones are summed and reported at most once a minute.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/net/endpoint.hpp"
+
+namespace udpproxy {
+
+class UnlistedSources {
+public:
+    static constexpr Duration report_every = std::chrono::minutes{1};
+
+    /// Notes one datagram; returns how many to report now (0: none). When the table is full the source seen longest ago makes room.
+    [[nodiscard]] std::uint64_t note(std::uint16_t proxy, const Endpoint& source, Instant now) noexcept {
+        Entry* place = &entries_[0];
+        for (Entry& entry : entries_) {
+            if (entry.used && entry.proxy == proxy && entry.source == source) {
+                entry.seen_at = now;
+                ++entry.unreported;
+                if (now - entry.reported_at < report_every) return 0;
+                entry.reported_at = now;
+                return std::exchange(entry.unreported, 0);
+            }
+            if (!entry.used || (place->used && entry.seen_at < place->seen_at)) place = &entry;
+        }
+        *place = Entry{true, proxy, source, now, now, 0};
+        return 1;
+    }
+
+private:
+    struct Entry {
+        bool used = false;
+        std::uint16_t proxy = 0;
+        Endpoint source;
+        Instant seen_at{};
+        Instant reported_at{};
+        std::uint64_t unreported = 0;
+    };
+    std::array<Entry, 64> entries_{};
+};
+
+}  // namespace udpproxy

@@ -1,0 +1,81 @@
+// Retirement: sessions end, groups rest or close, sockets go. Bounded per turn; what is left over waits for the next.
+#include <algorithm>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+void retire_sessions(Shard& shard, Sockets& sockets, Instant now) {
+    std::uint32_t looks = retirements_per_turn;
+    while (const std::optional<std::uint32_t> session = shard.table.next_expired(now, looks))
+        end_session(shard, sockets, *session, SessionEnd::idle, now);
+    for (std::uint32_t i = 0; i < surplus_closes_per_turn; ++i) {
+        const std::optional<std::uint32_t> group = shard.groups.surplus(now, surplus_after);
+        if (!group) break;
+        close_group(shard, sockets, *group);
+    }
+}
+
+void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd end, Instant now, bool keep_group) {
+    const Session& session = shard.table[index];
+    const std::uint32_t group_index = session.group;
+    const ReplyGroup& group = shard.groups[group_index];
+    ProxyCounters& counters = shard.counters_of(session.proxy);
+    (end == SessionEnd::evicted ? counters.sessions_evicted : counters.sessions_expired).add(1);
+    if (shard.setup.report_sessions) {
+        Event event;
+        event.kind = EventKind::session_ended;
+        event.proxy = session.proxy;
+        event.end = end;
+        event.listener = session.key.listener;
+        event.client = session.key.client_endpoint();
+        event.local = session.key.local;
+        event.upstream_side = group.local;
+        event.requests = session.requests;
+        event.replies = session.replies;
+        event.lasted = now - session.admitted_at;
+        event.assured = session.assured;
+        shard.report(event);
+    }
+    shard.setup.use->sessions.give(1);
+    shard.setup.use->proxy_sessions[session.proxy].give(1);
+    shard.table.retire(index);
+    if (keep_group && group.generation == shard.groups.generation(group.lane))
+        shard.groups.rest(group_index, now);
+    else
+        close_group(shard, sockets, group_index);
+}
+
+void close_group(Shard& shard, Sockets& sockets, std::uint32_t index) {
+    shard.groups.begin_close(index);
+    const ReplyGroup& group = shard.groups[index];
+    for (std::size_t i = 0; i < group.members; ++i) sockets.close(group.slots[i]);
+    shard.slots_closing += group.members;
+    shard.counters_of(group.proxy).groups_closed.add(1);
+}
+
+void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
+    for (const Slot slot : closed) {
+        const std::uint32_t index = std::exchange(shard.group_of_slot[index_of(slot)], no_index);
+        UDPPROXY_ASSERT(index != no_index && shard.slots_closing > 0);
+        --shard.slots_closing;
+        ReplyGroup& group = shard.groups[index];
+        if (--group.members_open > 0) continue;
+        const SourceLane& lane = shard.lanes[group.lane];
+        shard.ports[lane.port_pool].release(group.local.port, now + shard.proxies[group.proxy].setup.port_rest);
+        shard.setup.use->descriptors.give(group.members);
+        shard.groups.forget(index);
+    }
+}
+
+std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
+    // Strangers beyond the bound are next; those who wait for descriptors are looked at when one is closed, and every millisecond.
+    if (!shard.strangers.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
+    const std::optional<Instant> expiry = shard.table.next_due();
+    const std::optional<Instant> surplus = shard.groups.next_surplus(surplus_after);
+    if (!expiry) return surplus;
+    if (!surplus) return expiry;
+    return std::min(*expiry, *surplus);
+}
+
+}  // namespace udpproxy
