@@ -1,0 +1,108 @@
+// The configuration as values: what the TOML file said, checked and complete, immutable from then on. Read by the supervisor, which turns it into
+// what shards need; nothing here knows TOML (src/control/config_reader.cpp does) and nothing here touches the network.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/session/port_pool.hpp"
+
+namespace udpproxy {
+
+enum class EngineChoice : std::uint8_t { automatic, io_uring, epoll };
+enum class LogLevel : std::uint8_t { error, warn, info, debug };
+enum class LogFormat : std::uint8_t { text, json };
+enum class AliasFilter : std::uint8_t { automatic, connected, open };
+enum class UnlistedReplies : std::uint8_t { automatic, all, off };
+enum class DscpPolicy : std::uint8_t { copy, clear };
+
+/// One address to listen on. `":53"` becomes two of them: 0.0.0.0:53 and [::]:53.
+struct ListenAddress {
+    Endpoint endpoint;
+    std::string text;  // as configured, for messages
+};
+
+/// Where requests go: an endpoint, or a host name that the supervisor resolves at start.
+struct UpstreamAddress {
+    std::optional<Endpoint> endpoint;  // set when configured as an address
+    std::string host;                  // set when configured as a name
+    std::uint16_t port = 0;
+    std::string text;
+};
+
+/// Another address the same upstream may answer from. An exact address is a prefix of full length.
+struct Alias {
+    Prefix prefix;
+    std::uint32_t scope = 0;
+    std::optional<std::uint16_t> port;  // absent: any port
+    std::string text;
+
+    /// One address and one port: can be a connected member.
+    [[nodiscard]] bool is_exact() const noexcept;
+};
+
+struct ProxyConfig {
+    std::string name;
+    std::vector<ListenAddress> listen;
+    UpstreamAddress upstream;
+    std::vector<Alias> reply_aliases;
+    AliasFilter alias_filter = AliasFilter::automatic;
+    UnlistedReplies unlisted_replies = UnlistedReplies::automatic;
+    std::vector<Address> source;        // empty: what routing says
+    std::optional<PortRange> ports;     // absent: net.ipv4.ip_local_port_range
+    Duration port_rest = std::chrono::seconds{10};
+    Duration idle_timeout = std::chrono::minutes{5};
+    Duration unassured_timeout = std::chrono::seconds{30};
+    std::optional<std::uint32_t> sessions_max;  // absent: auto
+    DscpPolicy dscp = DscpPolicy::copy;
+    std::uint64_t receive_buffer_bytes = 4 << 20;
+    std::uint64_t send_buffer_bytes = 4 << 20;
+    std::string position;  // file:line:column of the table's sessions_max if given, else of the table: for complaints that need the machine
+};
+
+struct Config {
+    EngineChoice engine = EngineChoice::automatic;
+    std::optional<std::uint32_t> shards;  // absent: one per CPU the process may use
+    bool cpu_pinning = false;
+    LogLevel log_level = LogLevel::info;
+    LogFormat log_format = LogFormat::text;
+    std::string log_file;  // empty: standard error
+    bool log_sessions = false;
+    std::optional<std::uint32_t> sessions_max;  // [limits]; absent: auto
+    std::string sessions_max_position;          // file:line:column of limits.sessions_max when given
+    std::vector<ProxyConfig> proxies;
+};
+
+/// One key of the file. The list is written once (config_keys()): the reader, the suggestions, docs/configuration.md and
+/// udpproxy.toml.example are read from or tested against it.
+struct ConfigKey {
+    std::string_view section;        // "runtime", "log", "limits", "proxy"
+    std::string_view name;           // "engine"
+    std::string_view kind;           // "word", "string", "string or list", "number or auto", "boolean", "duration", "size", "port range"
+    std::string_view values;         // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to 16 entries"; empty: see the summary
+    std::string_view default_value;  // as it would be written in TOML; empty: required or absent
+    std::string_view summary;        // one sentence
+};
+[[nodiscard]] const std::vector<ConfigKey>& config_keys();
+
+/// Every complaint, in the order of the file; each is a whole line `file:line:column: proxy "dns": key: what is wrong, and what would be right`.
+struct ConfigComplaints {
+    std::vector<std::string> lines;
+};
+
+/// Reads and checks `path`. Opens nothing but that file.
+[[nodiscard]] std::variant<Config, ConfigComplaints> read_config(const std::string& path);
+/// The same from memory; `name` stands for the file's name in complaints.
+[[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name);
+/// What --check-config prints: one short paragraph per proxy and one line for the rest.
+[[nodiscard]] std::string summarise(const Config& config);
+
+}  // namespace udpproxy

@@ -1,0 +1,26 @@
+// Supervisor: the life of the program, from a checked configuration to the exit code: limits, engine, names, listeners, shards, signals, log.
+// Runs in the main thread, which is the control thread; the shards have their own.
+#pragma once
+
+#include <string>
+
+#include "udpproxy/control/config.hpp"
+
+namespace udpproxy {
+
+// Exit codes (sysexits.h for 78).
+inline constexpr int exit_ok = 0;
+inline constexpr int exit_failure = 1;
+inline constexpr int exit_usage = 2;
+inline constexpr int exit_config = 78;
+
+/// Serves until SIGTERM or SIGINT. Returns an exit code.
+[[nodiscard]] int serve(const Config& config, const std::string& config_file);
+
+/// Numbers in the configuration that cannot fit this machine, as complaints with file:line:column; opens nothing.
+[[nodiscard]] std::vector<std::string> complaints_of_machine(const Config& config);
+
+/// What --version prints: the version, and what this kernel supports.
+[[nodiscard]] std::string version_text();
+
+}  // namespace udpproxy

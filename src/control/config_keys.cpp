@@ -1,0 +1,43 @@
+// The list of the configuration's keys, written once. The reader takes its known keys, words and bounds from here; docs/configuration.md
+// and udpproxy.toml.example are tested against it. How a value is read lives in config_values.cpp, what keys must agree on in
+// config_check.cpp.
+#include "udpproxy/control/config.hpp"
+
+namespace udpproxy {
+
+const std::vector<ConfigKey>& config_keys() {
+    // The words of a key stand in the order of its enumeration in config.hpp.
+    static const std::vector<ConfigKey> keys{
+        {"runtime", "engine", "word", "auto | io_uring | epoll", R"("auto")", "How datagrams move; auto asks the kernel once."},
+        {"runtime", "shards", "number or auto", "1 to 1024", R"("auto")",
+         "Threads that forward; auto is one per CPU that the process may use."},
+        {"runtime", "cpu_pinning", "boolean", "true | false", "false", "Whether each shard stays on a CPU of its own."},
+        {"log", "level", "word", "error | warn | info | debug", R"("info")", "The least important lines that are written."},
+        {"log", "format", "word", "text | json", R"("text")", "One line per event, as key=value or as JSON."},
+        {"log", "file", "string", "", R"("")", "Where lines go; empty is standard error."},
+        {"log", "sessions", "boolean", "true | false", "false", "Whether a summary line is written when a session ends."},
+        {"limits", "sessions_max", "number or auto", "1 to 1048576", R"("auto")",
+         "Sessions of all proxies together; auto is what descriptors allow."},
+        {"proxy", "name", "string", "", "", "What logs and metrics call this proxy: 1 to 64 letters, digits, `_`, `.` or `-`."},
+        {"proxy", "listen", "string or list", "1 to 16 entries", "", "Where clients write to: address:port, or :port for every address."},
+        {"proxy", "upstream", "string", "", "", "Where requests go: address:port or name:port."},
+        {"proxy", "reply_aliases", "string or list", "0 to 64 entries", "[]", "Other addresses that the upstream may answer from."},
+        {"proxy", "alias_filter", "word", "auto | connected | open", R"("auto")",
+         "Who checks that a reply comes from an alias: the kernel, on one connected socket per alias, or the proxy, on one open socket."},
+        {"proxy", "unlisted_replies", "word", "auto | all | off", R"("auto")",
+         "Which sessions also watch for replies from addresses that are not listed, to count and name them."},
+        {"proxy", "source", "string or list", "0 to 16 entries", "", "Local addresses towards the upstream; absent: what routing says."},
+        {"proxy", "ports", "port range", "1-1 to 65535-65535", "", "Local ports towards the upstream; absent: the system's range."},
+        {"proxy", "port_rest", "duration", "0s to 1h", R"("10s")", "How long an ended session's group rests before its next client."},
+        {"proxy", "idle_timeout", "duration", "100ms to 7d", R"("5m")", "An assured session ends after this long without a datagram."},
+        {"proxy", "unassured_timeout", "duration", "100ms to 7d", R"("30s")", "The same for all other sessions."},
+        {"proxy", "sessions_max", "number or auto", "1 to 65536", R"("auto")",
+         "Sessions of this proxy; auto is what descriptors and ports allow."},
+        {"proxy", "dscp", "word", "copy | clear", R"("copy")", "Whether the DSCP of a datagram is carried along; ECN always is."},
+        {"proxy", "receive_buffer", "size", "4KiB to 1GiB", R"("4MiB")", "Receive buffer of each listener."},
+        {"proxy", "send_buffer", "size", "4KiB to 1GiB", R"("4MiB")", "Send buffer of each listener."},
+    };
+    return keys;
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,94 @@
+// From a file to a configuration: reads it, has it parsed and copies the result into a tree that no longer knows TOML. The only file that
+// includes toml++.
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+
+#include "config_sections.hpp"
+#include "config_text.hpp"
+#include "config_tree.hpp"
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/control/config.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+// 256 proxies with all their lists full are a third of it.
+constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
+// A list in a proxy's table; what lies deeper is nothing we know, and is not copied.
+constexpr int depth_max = 4;
+
+Position position_of(const toml::source_region& source) {
+    // A table that exists only through its members' dotted keys may have no place of its own.
+    if (source.begin.line == 0) return {};
+    return {source.begin.line, source.begin.column};
+}
+
+ConfigNode copy(const toml::node& node, int depth) {
+    using Kind = ConfigNode::Kind;
+    ConfigNode result;
+    result.at = position_of(node.source());
+    if (const auto* table = node.as_table()) {
+        result.kind = Kind::table;
+        if (depth == depth_max) return result;
+        for (const auto& [key, value] : *table)
+            result.entries.push_back({std::string{key.str()}, position_of(key.source()), copy(value, depth + 1)});
+    } else if (const auto* list = node.as_array()) {
+        result.kind = Kind::list;
+        if (depth == depth_max) return result;
+        for (const toml::node& item : *list) result.items.push_back(copy(item, depth + 1));
+    } else if (const auto* text = node.as_string()) {
+        result.kind = Kind::string;
+        result.text = text->get();
+    } else if (const auto* integer = node.as_integer()) {
+        result.kind = Kind::integer;
+        result.integer = integer->get();
+    } else if (const auto* boolean = node.as_boolean()) {
+        result.kind = Kind::boolean;
+        result.boolean = boolean->get();
+    } else {
+        result.kind = node.is_floating_point() ? Kind::floating : Kind::time;
+    }
+    return result;
+}
+
+ConfigComplaints unreadable(const std::string& path, std::string_view reason) {
+    return {{fmt::format("{}: cannot be read: {}", path, reason)}};
+}
+
+}  // namespace
+
+std::variant<Config, ConfigComplaints> read_config(const std::string& path) {
+    const auto close = [](std::FILE* file) { std::fclose(file); };
+    const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
+    if (file == nullptr) return unreadable(path, error_text(errno));
+    std::string text(file_bytes_max + 1, '\0');
+    const std::size_t length = std::fread(text.data(), 1, text.size(), file.get());
+    if (std::ferror(file.get()) != 0) return unreadable(path, error_text(errno));
+    text.resize(length);
+    return parse_config(text, path);
+}
+
+std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name) {
+    if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
+    Complaints complaints{name};
+    if (const std::optional<Position> deep = find_deep_key(text)) {
+        complaints.add({*deep, "syntax"}, "a key of so many dotted parts; write [section] and its keys below");
+        return ConfigComplaints{complaints.lines()};
+    }
+    try {
+        const toml::table document = toml::parse(text, std::string_view{name});
+        const ConfigNode root = copy(document, 0);
+        Config config = build_config(root, complaints);
+        if (complaints.empty()) return config;
+    } catch (const toml::parse_error& error) {
+        complaints.add({position_of(error.source()), "syntax"}, std::string{error.description()});
+    }
+    return ConfigComplaints{complaints.lines()};
+}
+
+}  // namespace udpproxy

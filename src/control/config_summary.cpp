@@ -1,0 +1,73 @@
+// The configuration in a few lines for a person, as --check-config prints it.
+#include <fmt/format.h>
+
+#include "config_values.hpp"
+#include "udpproxy/control/config.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+/// The word that the file would say, from the list of keys.
+template <class E>
+std::string_view word(std::string_view section, std::string_view name, E value) {
+    for (const ConfigKey& key : config_keys()) {
+        if (key.section != section || key.name != name) continue;
+        std::string_view words = key.values;
+        for (auto skip = static_cast<std::size_t>(value); skip > 0; --skip) words.remove_prefix(words.find(" | ") + 3);
+        return words.substr(0, words.find(" | "));
+    }
+    return {};
+}
+
+std::string number(const std::optional<std::uint32_t>& value) { return value ? std::to_string(*value) : "auto"; }
+
+template <class Items, class ToText>
+std::string joined(const Items& items, ToText to_text) {
+    std::string text;
+    std::string last;
+    for (const auto& item : items) {
+        std::string next = to_text(item);
+        if (next == last) continue;  // ":53" stands for two addresses
+        if (!text.empty()) text += ", ";
+        text += next;
+        last = std::move(next);
+    }
+    return text;
+}
+
+std::string alias_text(const Alias& alias) {
+    return alias.is_exact() ? format(Endpoint{alias.prefix.address, alias.scope, *alias.port}) : alias.text;
+}
+
+std::string describe(const ProxyConfig& proxy) {
+    std::string text = fmt::format("proxy \"{}\"\n", proxy.name);
+    text += fmt::format("  listen    {}\n", joined(proxy.listen, [](const ListenAddress& address) { return address.text; }));
+    text += fmt::format("  upstream  {}\n", proxy.upstream.text);
+    text +=
+        fmt::format("  aliases   {}\n", proxy.reply_aliases.empty() ? "none: only replies from the upstream's own address reach a client"
+                                                                    : fmt::format("{} (filter {})", joined(proxy.reply_aliases, alias_text),
+                                                                                  word("proxy", "alias_filter", proxy.alias_filter)));
+    if (!proxy.source.empty() || proxy.ports)
+        text +=
+            fmt::format("  source    {}{}\n",
+                        proxy.source.empty() ? "as routed" : joined(proxy.source, [](const Address& address) { return format(address); }),
+                        proxy.ports ? fmt::format(", ports {}-{}", proxy.ports->first, proxy.ports->last) : "");
+    text += fmt::format("  sessions  {}, idle {} ({} while unassured), port rest {}\n", number(proxy.sessions_max),
+                        format_duration(proxy.idle_timeout), format_duration(proxy.unassured_timeout), format_duration(proxy.port_rest));
+    return text;
+}
+
+}  // namespace
+
+std::string summarise(const Config& config) {
+    std::string text =
+        fmt::format("engine {}, shards {}{}, sessions {}, log {} as {} to {}{}\n", word("runtime", "engine", config.engine),
+                    number(config.shards), config.cpu_pinning ? " pinned" : "", number(config.sessions_max),
+                    word("log", "level", config.log_level), word("log", "format", config.log_format),
+                    config.log_file.empty() ? "standard error" : config.log_file, config.log_sessions ? " with each session's end" : "");
+    for (const ProxyConfig& proxy : config.proxies) text += describe(proxy);
+    return text;
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,76 @@
+// A configuration file as a tree of values with positions, free of any format: config_reader.cpp builds it from TOML, config_sections.cpp
+// and config_proxy.cpp read it. Together with the complaints that both sides collect.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace udpproxy {
+
+/// Both count from 1.
+struct Position {
+    std::uint32_t line = 1;
+    std::uint32_t column = 1;
+    friend auto operator<=>(const Position&, const Position&) = default;
+};
+
+struct ConfigEntry;
+
+struct ConfigNode {
+    enum class Kind : std::uint8_t { string, integer, floating, boolean, time, list, table };
+
+    Kind kind = Kind::table;
+    Position at;
+    std::string text;                  // string
+    std::int64_t integer = 0;          // integer
+    bool boolean = false;              // boolean
+    std::vector<ConfigNode> items;     // list
+    std::vector<ConfigEntry> entries;  // table
+};
+
+struct ConfigEntry {
+    std::string name;
+    Position name_at;
+    ConfigNode value;
+};
+
+/// A value's position and what a complaint calls it: `proxy "dns": reply_aliases[1]`.
+struct Place {
+    Position at;
+    std::string what;
+};
+
+class Complaints {
+public:
+    explicit Complaints(std::string file) : file_(std::move(file)) {}
+
+    void add(const Place& place, std::string message) { complaints_.push_back({place.at, place.what + ": " + std::move(message)}); }
+    [[nodiscard]] bool empty() const noexcept { return complaints_.empty(); }
+    /// `file:line:column`
+    [[nodiscard]] std::string position(Position at) const;
+    /// All of them as lines, in the order of the file; a thousand at most, and then one that counts the rest.
+    [[nodiscard]] std::vector<std::string> lines() const;
+
+private:
+    struct Complaint {
+        Position at;
+        std::string text;
+    };
+
+    std::string file_;
+    std::vector<Complaint> complaints_;
+};
+
+/// The text in quotation marks, on one line and of bounded length whatever it contains.
+[[nodiscard]] std::string quoted(std::string_view text);
+/// The candidate that a mistyped or shortened `name` most likely stood for; empty when none is near.
+[[nodiscard]] std::string_view nearest(std::string_view name, const std::vector<std::string_view>& candidates);
+/// `a, b and c`
+[[nodiscard]] std::string listed(const std::vector<std::string>& words, std::string_view conjunction);
+/// The key as TOML would write it: bare where it may be, else in quotation marks, on one line and of bounded length.
+[[nodiscard]] std::string key_text(std::string_view key);
+
+}  // namespace udpproxy

@@ -1,0 +1,108 @@
+// Log lines: how they are written, and where they go.
+#include "udpproxy/control/log.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+namespace udpproxy {
+
+namespace {
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+    switch (level) {
+        case LogLevel::error:
+            return spdlog::level::err;
+        case LogLevel::warn:
+            return spdlog::level::warn;
+        case LogLevel::info:
+            return spdlog::level::info;
+        case LogLevel::debug:
+            break;
+    }
+    return spdlog::level::debug;
+}
+
+std::string_view name_of(LogLevel level) {
+    switch (level) {
+        case LogLevel::error:
+            return "error";
+        case LogLevel::warn:
+            return "warn";
+        case LogLevel::info:
+            return "info";
+        case LogLevel::debug:
+            break;
+    }
+    return "debug";
+}
+
+std::string present_time() {
+    const auto now = std::chrono::system_clock::now();
+    const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1'000'000;
+    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros);
+}
+
+bool needs_quotes(std::string_view value) {
+    return value.empty() || std::any_of(value.begin(), value.end(), [](char c) {
+               return c == ' ' || c == '"' || c == '=' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+           });
+}
+
+/// A value with blanks or quotes in it stays one word: quoted and escaped as a JSON string.
+std::string as_text(const LogField& field) {
+    if (field.bare || !needs_quotes(field.value)) return field.value;
+    return nlohmann::json(field.value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+LogField::LogField(std::string_view name, double number) : key(name), value(fmt::format("{:.3f}", number)), bare(true) {}
+
+std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
+    if (format == LogFormat::text) {
+        std::string line = fmt::format("time={} level={} event={}", time, name_of(level), event);
+        for (const LogField& field : fields) line += fmt::format(" {}={}", field.key, as_text(field));
+        return line;
+    }
+    nlohmann::ordered_json line{{"time", time}, {"level", name_of(level)}, {"event", event}};
+    for (const LogField& field : fields) {
+        if (field.bare)
+            line[field.key] = nlohmann::ordered_json::parse(field.value);
+        else
+            line[field.key] = field.value;
+    }
+    return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {
+    spdlog::sink_ptr sink;
+    try {
+        if (file.empty())
+            sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+        else
+            sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file);
+    } catch (const spdlog::spdlog_ex& failure) {
+        return Error{fmt::format("log.file \"{}\": {}", file, failure.what())};
+    }
+    auto logger = std::make_shared<spdlog::logger>("udpproxy", std::move(sink));
+    logger->set_pattern("%v");
+    logger->set_level(spdlog_level(level));
+    logger->flush_on(spdlog::level::debug);
+    // A full disk or a closed terminal costs log lines, never the service.
+    logger->set_error_handler([](const std::string&) {});
+    return Log{std::move(logger), format};
+}
+
+void Log::write(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
+    if (!logger_->should_log(spdlog_level(level))) return;
+    logger_->log(spdlog_level(level), format_line(format_, present_time(), level, event, fields));
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,105 @@
+// The arithmetic of room.
+#include "room.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace udpproxy {
+
+namespace {
+
+constexpr std::size_t connected_by_default_max = 4;  // exact aliases; beyond, one open socket is cheaper than a descriptor each
+constexpr std::uint32_t descriptors_of_program = 48;  // standard streams, log, signals, resolver, reload
+constexpr std::uint32_t descriptors_per_shard = 4;    // ring or epoll set, eventfd, and two to spare
+
+std::uint64_t sessions_by_descriptors(const ProxySetup& proxy, std::uint64_t descriptors) {
+    const std::uint64_t plain = proxy.members(false);
+    const std::uint64_t watched = proxy.members(true);
+    switch (proxy.watch) {
+        case Watch::none:
+            return descriptors / plain;
+        case Watch::all:
+            return descriptors / watched;
+        case Watch::spare_room:
+            break;
+    }
+    // Half of the descriptors go to groups that all watch, the rest to groups of which one in 16 does.
+    const std::uint64_t first_half = (descriptors / 2) / watched;
+    return first_half + (descriptors - first_half * watched) * 16 / (15 * plain + watched);
+}
+
+std::string per_session(const ProxySetup& proxy) {
+    if (proxy.watch != Watch::spare_room || proxy.members(false) == proxy.members(true))
+        return fmt::format("{}", proxy.members(proxy.watch == Watch::all));
+    return fmt::format("{} (watching for unlisted sources) or {}", proxy.members(true), proxy.members(false));
+}
+
+}  // namespace
+
+ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral) {
+    ProxySetup setup;
+    setup.name = config.name;
+    setup.upstream = upstream;
+    bool all_exact = true;
+    for (const Alias& alias : config.reply_aliases) {
+        setup.aliases.push_back(AliasRule{alias.prefix, alias.scope, alias.port});
+        all_exact = all_exact && setup.aliases.back().is_exact();
+    }
+    setup.connected_aliases = config.alias_filter == AliasFilter::connected ||
+                              (config.alias_filter == AliasFilter::automatic && all_exact && setup.aliases.size() <= connected_by_default_max);
+    setup.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
+                  : config.unlisted_replies == UnlistedReplies::off ? Watch::none
+                                                                    : Watch::spare_room;
+    setup.sources = config.source;
+    if (setup.sources.empty()) setup.sources.push_back(Address::any(upstream.family()));
+    setup.ports = config.ports.value_or(ephemeral);
+    setup.port_rest = config.port_rest;
+    setup.idle_timeout = config.idle_timeout;
+    setup.unassured_timeout = config.unassured_timeout;
+    setup.copy_dscp = config.dscp == DscpPolicy::copy;
+    return setup;
+}
+
+Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, const MachineRoom& machine) {
+    std::size_t listeners = 0;
+    for (const ProxyConfig& proxy : config.proxies) listeners += proxy.listen.size();
+    Room room;
+    room.descriptors_reserved = descriptors_of_program + machine.shards * (descriptors_per_shard + static_cast<std::uint32_t>(listeners));
+    const std::uint64_t descriptors = std::min<std::uint64_t>(machine.descriptors, 1U << 24);
+    const std::uint64_t free = descriptors > room.descriptors_reserved ? descriptors - room.descriptors_reserved : 0;
+    room.descriptors_max = static_cast<std::uint32_t>(free);
+    const std::string budget = fmt::format("({} descriptors - {} reserved)", descriptors, room.descriptors_reserved);
+
+    std::uint64_t all = 0;
+    std::uint32_t fewest_members = ~0U;
+    for (std::size_t i = 0; i < proxies.size(); ++i) {
+        const ProxySetup& proxy = proxies[i];
+        const std::uint64_t ports = std::uint64_t{proxy.ports.ports()} * proxy.sources.size();
+        const std::uint64_t by_descriptors = sessions_by_descriptors(proxy, free);
+        const std::uint64_t fit = std::min<std::uint64_t>({by_descriptors, ports, sessions_per_proxy_max});
+        fewest_members = std::min(fewest_members, proxy.members(proxy.watch == Watch::all));
+        ProxyRoom& place = room.proxies.emplace_back();
+        place.arithmetic = fmt::format("{} / {} per session = {}; {} ports; at most {}", budget, per_session(proxy), by_descriptors, ports,
+                                       sessions_per_proxy_max);
+        const std::optional<std::uint32_t> wanted = config.proxies[i].sessions_max;
+        place.sessions_max = wanted.value_or(static_cast<std::uint32_t>(fit));
+        if (wanted && *wanted > fit) {
+            room.complaints.push_back(fmt::format("{}: proxy \"{}\": sessions_max: {} do not fit: {}; use \"auto\" or at most {}",
+                                                  config.proxies[i].position, proxy.name, *wanted, place.arithmetic, fit));
+        } else if (fit == 0) {
+            room.complaints.push_back(
+                fmt::format("{}: proxy \"{}\": no room for a single session: {}", config.proxies[i].position, proxy.name, place.arithmetic));
+        }
+        all += place.sessions_max;
+    }
+    const std::uint64_t by_descriptors = free / fewest_members;
+    room.sessions_max = config.sessions_max.value_or(static_cast<std::uint32_t>(std::min(all, by_descriptors)));
+    if (config.sessions_max && *config.sessions_max > by_descriptors) {
+        room.complaints.push_back(fmt::format("{}: limits.sessions_max: {} do not fit: {} / {} per session = {}; use \"auto\" or at most that",
+                                              config.sessions_max_position, *config.sessions_max, budget, fewest_members, by_descriptors));
+    }
+    return room;
+}
+
+}  // namespace udpproxy

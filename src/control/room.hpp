@@ -1,0 +1,42 @@
+// Room: how many sessions the machine's descriptors and ports allow, with the arithmetic in words, and the refusal of numbers that cannot fit.
+// Pure functions over the configuration and the machine's limits.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "udpproxy/control/config.hpp"
+#include "udpproxy/shard/setup.hpp"
+
+namespace udpproxy {
+
+inline constexpr std::uint32_t sessions_per_proxy_max = 65536;
+
+/// What the arithmetic needs to know of the machine.
+struct MachineRoom {
+    std::uint64_t descriptors = 0;  // RLIMIT_NOFILE
+    std::uint32_t shards = 1;
+    PortRange ephemeral;
+};
+
+struct ProxyRoom {
+    std::uint32_t sessions_max = 0;
+    std::string arithmetic;  // `(20000 descriptors - 108 reserved) / 3 per session = 6630; 28232 ports; at most 65536`
+};
+
+struct Room {
+    std::uint32_t descriptors_reserved = 0;
+    std::uint32_t descriptors_max = 0;  // for reply groups
+    std::uint32_t sessions_max = 0;     // all proxies together
+    std::vector<ProxyRoom> proxies;
+    std::vector<std::string> complaints;  // numbers that cannot fit, as lines with file:line:column
+};
+
+/// `proxies` are the configuration's, made into setups (members and ports are read from them; their sessions_max is not).
+[[nodiscard]] Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, const MachineRoom& machine);
+
+/// A proxy of the configuration as its shard needs it, with the upstream's endpoint known by now. sessions_max is left at 0.
+[[nodiscard]] ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral);
+
+}  // namespace udpproxy

@@ -1,0 +1,72 @@
+// Threads for shards, over both engines.
+#include "shard_thread.hpp"
+
+#include <pthread.h>
+
+#include "udpproxy/io/epoll.hpp"
+#include "udpproxy/io/uring.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+template <Backend B>
+class EngineThread final : public ShardThread {
+public:
+    EngineThread(ShardSetup setup, B backend) : loop_(std::move(setup), std::move(backend)) {}
+
+    ~EngineThread() override {
+        if (!thread_.joinable()) return;
+        EngineThread::stop();
+        thread_.join();
+    }
+
+    Result<void> start(std::optional<int> cpu) override {
+        std::promise<Result<void>> started;
+        std::future<Result<void>> outcome = started.get_future();
+        thread_ = std::thread([this, cpu, &started] {
+            ::pthread_setname_np(::pthread_self(), ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
+            if (cpu) (void)pin_to_cpu(*cpu);  // a CPU taken offline since: the thread runs where it can
+            const Result<void> result = loop_.start();
+            const bool serves = result.has_value();
+            started.set_value(result);
+            if (serves) loop_.run();
+            ended_.store(true, std::memory_order_release);
+        });
+        Result<void> result = outcome.get();
+        if (!result) thread_.join();
+        return result;
+    }
+
+    void stop() override {
+        (void)loop_.shard().commands.post(Command::stop);
+        loop_.wake();
+    }
+
+    [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
+    void join() override {
+        if (thread_.joinable()) thread_.join();
+    }
+    [[nodiscard]] Shard& shard() override { return loop_.shard(); }
+
+private:
+    Loop<B> loop_;
+    std::thread thread_;
+    std::atomic<bool> ended_{false};
+};
+
+template <Backend B>
+Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup engine_setup) {
+    Result<B> backend = B::open(std::move(engine_setup));
+    if (!backend) return backend.error();
+    return std::unique_ptr<ShardThread>(std::make_unique<EngineThread<B>>(std::move(setup), std::move(*backend)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ShardThread>> ShardThread::create(Engine engine, ShardSetup setup, EngineSetup engine_setup) {
+    if (engine == Engine::io_uring) return create_over<UringBackend>(std::move(setup), std::move(engine_setup));
+    return create_over<EpollBackend>(std::move(setup), std::move(engine_setup));
+}
+
+}  // namespace udpproxy

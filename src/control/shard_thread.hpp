@@ -1,0 +1,33 @@
+// ShardThread: one shard with its engine and its thread, whichever engine it is. The only place where the choice of engine is a virtual call: a
+// handful per life of the program.
+#pragma once
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "machine.hpp"
+#include "udpproxy/io/probe.hpp"
+#include "udpproxy/shard/loop.hpp"
+
+namespace udpproxy {
+
+class ShardThread {
+public:
+    virtual ~ShardThread() = default;
+
+    /// Opens the engine; the thread does not run yet. Errors: what the engine's open() says.
+    [[nodiscard]] static Result<std::unique_ptr<ShardThread>> create(Engine engine, ShardSetup setup, EngineSetup engine_setup);
+
+    /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
+    [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
+    /// Asks the shard to stop; returns at once.
+    virtual void stop() = 0;
+    [[nodiscard]] virtual bool has_ended() const = 0;
+    virtual void join() = 0;
+    [[nodiscard]] virtual Shard& shard() = 0;
+};
+
+}  // namespace udpproxy

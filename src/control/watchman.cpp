@@ -1,0 +1,131 @@
+// Log lines out of events and counters.
+#include "watchman.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr Duration repeat_every = std::chrono::minutes{1};
+constexpr Duration limits_every = std::chrono::seconds{1};
+constexpr std::size_t unlisted_sources_max = 4096;
+
+ListenAddress listener_of(const Config& config, std::uint16_t listener) {
+    std::size_t index = listener;
+    for (const ProxyConfig& proxy : config.proxies) {
+        if (index < proxy.listen.size()) return proxy.listen[index];
+        index -= proxy.listen.size();
+    }
+    return {};
+}
+
+}  // namespace
+
+void Watchman::look(Instant now) {
+    take_events(now);
+    if (now - limits_looked_at_ < limits_every) return;
+    limits_looked_at_ = now;
+    look_at_limits(now);
+}
+
+void Watchman::take_events(Instant now) {
+    for (const auto& shard : shards_) {
+        Event event;
+        while (shard->shard().events.take(event)) {
+            if (event.kind == EventKind::unlisted_reply)
+                write_unlisted(event, now);
+            else
+                write_session(event);
+        }
+    }
+}
+
+void Watchman::write_unlisted(const Event& event, Instant now) {
+    if (unlisted_.size() >= unlisted_sources_max) unlisted_.clear();  // a flood of sources: forget, and report anew
+    const auto [place, is_new] = unlisted_.try_emplace({event.proxy, event.source});
+    Unlisted& known = place->second;
+    known.unlogged += event.datagrams;
+    if (!is_new && now - known.logged_at < repeat_every) return;
+    known.logged_at = now;
+    const ProxyConfig& proxy = config_.proxies[event.proxy];
+    log_.warn("unlisted_reply", {{"proxy", proxy.name},
+                                 {"source", format(event.source)},
+                                 {"datagrams", known.unlogged},
+                                 {"add", aliases_with(proxy, event.source)}});
+    known.unlogged = 0;
+}
+
+/// The configuration line that would list the source.
+std::string Watchman::aliases_with(const ProxyConfig& proxy, const Endpoint& source) const {
+    std::string line = "reply_aliases = [";
+    for (const Alias& alias : proxy.reply_aliases) line += '"' + alias.text + "\", ";
+    return line + '"' + format(source) + "\"]";
+}
+
+void Watchman::write_session(const Event& event) {
+    const ListenAddress listener = listener_of(config_, event.listener);
+    const std::string local = event.local.is_unspecified() ? format(listener.endpoint)
+                                                           : format(Endpoint{event.local, 0, listener.endpoint.port});
+    log_.info("session_ended", {{"proxy", config_.proxies[event.proxy].name},
+                                {"client", format(event.client)},
+                                {"local", local},
+                                {"upstream_side", format(event.upstream_side)},
+                                {"reason", event.end == SessionEnd::idle ? "idle" : "evicted"},
+                                {"seconds", std::chrono::duration<double>(event.lasted).count()},
+                                {"assured", event.assured},
+                                {"requests", event.requests.datagrams},
+                                {"request_bytes", event.requests.bytes},
+                                {"replies", event.replies.datagrams},
+                                {"reply_bytes", event.replies.bytes}});
+}
+
+void Watchman::look_at_limits(Instant now) {
+    for (std::uint16_t proxy = 0; proxy < config_.proxies.size(); ++proxy) {
+        for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
+            if (!is_limit(static_cast<Drop>(reason))) continue;
+            std::uint64_t count = 0;
+            for (const auto& shard : shards_) count += shard->shard().counters.proxies[proxy].drops[reason].read();
+            look_at_limit(proxy, drop_reasons[reason].name, count, now);
+        }
+        std::uint64_t evicted = 0;
+        for (const auto& shard : shards_) evicted += shard->shard().counters.proxies[proxy].sessions_evicted.read();
+        look_at_limit(proxy, "sessions_evicted", evicted, now);
+    }
+}
+
+void Watchman::look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now) {
+    LimitMet& limit = limits_[{proxy, reason}];
+    if (count == limit.logged || (limit.ever_logged && now - limit.logged_at < repeat_every)) return;
+    log_.warn("limit_met", {{"proxy", config_.proxies[proxy].name}, {"reason", reason}, {"count", count - limit.logged}, {"total", count}});
+    limit = {count, now, true};
+}
+
+void Watchman::write_counters() {
+    for (std::size_t proxy = 0; proxy < config_.proxies.size(); ++proxy) {
+        std::vector<LogField> fields{{"proxy", config_.proxies[proxy].name}};
+        std::map<std::string, std::uint64_t> sums;
+        std::vector<std::string> order;
+        const auto sum = [&](std::string_view name, std::uint64_t value) {
+            const auto [place, is_new] = sums.try_emplace(std::string{name}, 0);
+            if (is_new) order.emplace_back(name);
+            place->second += value;
+        };
+        for (const auto& shard : shards_) {
+            const ProxyCounters& counters = shard->shard().counters.proxies[proxy];
+            for_each_counter(counters, sum);
+            for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
+                if (const std::uint64_t count = counters.drops[reason].read(); count > 0)
+                    sum("drop_" + std::string{drop_reasons[reason].name}, count);
+            }
+        }
+        for (const std::string& name : order) fields.emplace_back(name, sums[name]);
+        log_.info("counters", fields);
+    }
+    for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
+        std::vector<LogField> fields{{"shard", shard}};
+        for_each_counter(shards_[shard]->shard().counters,
+                         [&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+        log_.info("shard_counters", fields);
+    }
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,65 @@
+// The program: arguments to configuration to supervisor, and the only exit codes.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "udpproxy/control/config.hpp"
+#include "udpproxy/control/supervisor.hpp"
+
+namespace {
+
+int check(const udpproxy::Config& config, const std::string& file) {
+    const std::vector<std::string> complaints = udpproxy::complaints_of_machine(config);
+    for (const std::string& complaint : complaints) fmt::print(stderr, "{}\n", complaint);
+    if (!complaints.empty()) return udpproxy::exit_config;
+    fmt::print("{}{}: configuration is good\n", udpproxy::summarise(config), file);
+    return udpproxy::exit_ok;
+}
+
+int run(int argc, char** argv) {
+    CLI::App app{"udpproxy forwards UDP datagrams to an upstream and brings its replies home, whichever of its addresses they come from."};
+    app.name("udpproxy");
+    app.footer(
+        "Signals: SIGTERM or SIGINT stops (what is queued is still forwarded), a second one exits at once.\n"
+        "Exit codes: 0 ok, 1 failure at run time, 2 wrong usage, 78 wrong configuration.\n"
+        "An example with every key explained: udpproxy.toml.example.");
+    std::string file;
+    bool check_only = false;
+    bool version = false;
+    app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
+    app.add_flag("-t,--check-config", check_only, "check the configuration, print a summary and exit; opens no socket");
+    app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
+    }
+    if (version) {
+        fmt::print("{}", udpproxy::version_text());
+        return udpproxy::exit_ok;
+    }
+    if (file.empty()) {
+        fmt::print(stderr, "--config is required\nRun with --help for more information.\n");
+        return udpproxy::exit_usage;
+    }
+    const auto outcome = udpproxy::read_config(file);
+    if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome)) {
+        for (const std::string& line : complaints->lines) fmt::print(stderr, "{}\n", line);
+        return udpproxy::exit_config;
+    }
+    const auto& config = std::get<udpproxy::Config>(outcome);
+    return check_only ? check(config, file) : udpproxy::serve(config, file);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        // Out of memory at start, or a library's complaint: named, not a core dump.
+        fmt::print(stderr, "udpproxy: {}\n", error.what());
+        return udpproxy::exit_failure;
+    }
+}

@@ -1,0 +1,41 @@
+// A configuration as text with every field but the positions, so that tests can compare two of them and see the difference.
+#pragma once
+
+#include <sstream>
+#include <string>
+
+#include "udpproxy/control/config.hpp"
+
+namespace udpproxy {
+
+inline std::string dump(const ProxyConfig& proxy) {
+    std::ostringstream text;
+    text << "name " << proxy.name << "\nlisten";
+    for (const ListenAddress& address : proxy.listen) text << ' ' << format(address.endpoint) << '(' << address.text << ')';
+    text << "\nupstream " << (proxy.upstream.endpoint ? format(*proxy.upstream.endpoint) : "name " + proxy.upstream.host) << " port "
+         << proxy.upstream.port << '(' << proxy.upstream.text << ")\nreply_aliases";
+    for (const Alias& alias : proxy.reply_aliases)
+        text << ' ' << format(alias.prefix) << '%' << alias.scope << ':' << (alias.port ? static_cast<int>(*alias.port) : -1) << '('
+             << alias.text << ')';
+    text << "\nalias_filter " << static_cast<int>(proxy.alias_filter) << "\nunlisted_replies " << static_cast<int>(proxy.unlisted_replies)
+         << "\nsource";
+    for (const Address& address : proxy.source) text << ' ' << format(address);
+    text << "\nports " << (proxy.ports ? proxy.ports->first : 0) << '-' << (proxy.ports ? proxy.ports->last : 0);
+    text << "\nport_rest " << proxy.port_rest.count() << "\nidle_timeout " << proxy.idle_timeout.count() << "\nunassured_timeout "
+         << proxy.unassured_timeout.count();
+    text << "\nsessions_max " << proxy.sessions_max.value_or(0) << "\ndscp " << static_cast<int>(proxy.dscp) << "\nreceive_buffer "
+         << proxy.receive_buffer_bytes << "\nsend_buffer " << proxy.send_buffer_bytes << '\n';
+    return text.str();
+}
+
+inline std::string dump(const Config& config) {
+    std::ostringstream text;
+    text << "engine " << static_cast<int>(config.engine) << "\nshards " << config.shards.value_or(0) << "\ncpu_pinning "
+         << config.cpu_pinning << "\nlevel " << static_cast<int>(config.log_level) << "\nformat " << static_cast<int>(config.log_format)
+         << "\nfile " << config.log_file << "\nsessions " << config.log_sessions << "\nsessions_max " << config.sessions_max.value_or(0)
+         << '\n';
+    for (const ProxyConfig& proxy : config.proxies) text << dump(proxy);
+    return text.str();
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,249 @@
+// From text to a configuration: what is read into which field, which complaints are made, and that no file breaks the reader. Complaints live as
+// golden files in golden/config: NAME.toml and, in NAME.expected, the complaints word for word, or `ok` and the summary. To accept a change,
+// run with UDPPROXY_GOLDEN_UPDATE=1 and read what git shows.
+#include "udpproxy/control/config.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+#include "config_dump.hpp"
+#include "source_tree.hpp"
+
+namespace udpproxy {
+namespace {
+
+const std::string minimal = "[[proxy]]\nname = \"dns\"\nlisten = \"127.0.0.1:12345\"\nupstream = \"127.0.0.254:12345\"\n";
+
+Config accepted(const std::string& text) {
+    std::variant<Config, ConfigComplaints> result = parse_config(text, "test.toml");
+    if (const auto* complaints = std::get_if<ConfigComplaints>(&result))
+        for (const std::string& line : complaints->lines) MESSAGE(line);
+    REQUIRE(std::holds_alternative<Config>(result));
+    return std::get<Config>(result);
+}
+
+std::vector<std::string> complaints(const std::string& text) {
+    std::variant<Config, ConfigComplaints> result = parse_config(text, "test.toml");
+    REQUIRE(std::holds_alternative<ConfigComplaints>(result));
+    REQUIRE_FALSE(std::get<ConfigComplaints>(result).lines.empty());
+    return std::get<ConfigComplaints>(result).lines;
+}
+
+/// What golden files hold: the complaints, or `ok` and the summary.
+std::string verdict(const std::string& text, const std::string& name) {
+    const std::variant<Config, ConfigComplaints> result = parse_config(text, name);
+    if (const auto* config = std::get_if<Config>(&result)) return "ok\n" + summarise(*config);
+    std::string lines;
+    for (const std::string& line : std::get<ConfigComplaints>(result).lines) lines += line + '\n';
+    return lines;
+}
+
+std::string diff(const std::string& expected, const std::string& found) {
+    const std::vector<std::string> left = lines_of(expected);
+    const std::vector<std::string> right = lines_of(found);
+    std::string text;
+    for (const std::string& line : left)
+        if (std::find(right.begin(), right.end(), line) == right.end()) text += "\n- " + line;
+    for (const std::string& line : right)
+        if (std::find(left.begin(), left.end(), line) == left.end()) text += "\n+ " + line;
+    return text.empty() ? "\n(the same lines in another order or number)" : text;
+}
+
+TEST_CASE("complaints are as in the golden files") {
+    const char* update = std::getenv("UDPPROXY_GOLDEN_UPDATE");
+    std::set<std::string> cases;
+    for (const auto& entry : std::filesystem::directory_iterator{source_path("tests/unit/golden/config")}) {
+        const std::string extension = entry.path().extension().string();
+        CHECK_MESSAGE((extension == ".toml" || extension == ".expected"), entry.path() << " is no golden file");
+        cases.insert((entry.path().parent_path() / entry.path().stem()).string());
+    }
+    CHECK(cases.size() > 20);
+    for (const std::string& path : cases) {
+        const std::string name = std::filesystem::path{path}.filename().string() + ".toml";
+        CAPTURE(name);
+        const std::string found = verdict(read_file(path + ".toml"), name);
+        if (update != nullptr && *update == '1') std::ofstream{path + ".expected", std::ios::binary} << found;
+        const std::string expected = read_file(path + ".expected");
+        CHECK_MESSAGE(found == expected, name << ": - expected, + found" << diff(expected, found));
+    }
+}
+
+TEST_CASE("a proxy of three keys has the defaults that config.hpp gives") {
+    const Config config = accepted(minimal);
+    Config expected;
+    expected.proxies.emplace_back();
+    expected.proxies[0].name = "dns";
+    expected.proxies[0].listen = {{parse_endpoint("127.0.0.1:12345").value(), "127.0.0.1:12345"}};
+    expected.proxies[0].upstream = {parse_endpoint("127.0.0.254:12345").value(), "", 12345, "127.0.0.254:12345"};
+    CHECK(dump(config) == dump(expected));
+    CHECK(config.sessions_max_position.empty());
+}
+
+TEST_CASE("writing each key's default changes nothing") {
+    std::string text;
+    std::string_view section;
+    for (const ConfigKey& key : config_keys()) {
+        if (key.section != section) text += key.section == "proxy" ? minimal : "[" + std::string{key.section} + "]\n";
+        section = key.section;
+        if (!key.default_value.empty()) text += std::string{key.name} + " = " + std::string{key.default_value} + '\n';
+    }
+    CAPTURE(text);
+    CHECK(dump(accepted(text)) == dump(accepted(minimal)));
+}
+
+TEST_CASE("each key is read into its field") {
+    const Config config = accepted(read_file(source_path("tests/unit/golden/config/accepted_everything.toml")));
+    CHECK(dump(config) ==
+          "engine 1\nshards 4\ncpu_pinning 1\nlevel 3\nformat 1\nfile /var/log/udpproxy.log\nsessions 1\nsessions_max 100000\n"
+          "name dns\n"
+          "listen 10.1.0.1:53(10.1.0.1:53) [::1]:53([::1]:53) 0.0.0.0:54(:54) [::]:54(:54)\n"
+          "upstream 10.0.0.254:53 port 53(10.0.0.254:53)\n"
+          "reply_aliases 10.0.0.253/32%0:53(10.0.0.253:53) 10.0.0.252/32%0:53(10.0.0.252) 10.0.0.0/24%0:53(10.0.0.0/24:53) "
+          "10.0.0.251/32%0:-1(10.0.0.251:*) 10.0.0.0/24%0:-1(10.0.0.0/24:*)\n"
+          "alias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
+          "port_rest 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
+          "receive_buffer 65536\nsend_buffer 1073741824\n"
+          "name by-name\n"
+          "listen [2001:db8::53]:53([2001:db8::53]:53)\n"
+          "upstream name dns.example.org port 5353(dns.example.org:5353)\n"
+          "reply_aliases 2001:db8::1/128%0:5353(2001:db8::1) 2001:db8::2/128%0:53([2001:db8::2]:53) 2001:db8::3/128%0:-1([2001:db8::3]:*) "
+          "2001:db8:1::/48%0:53([2001:db8:1::/48]:53) 2001:db8:2::/48%0:-1([2001:db8:2::/48]:*)\n"
+          "alias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
+          "port_rest 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
+          "receive_buffer 4194304\nsend_buffer 4194304\n");
+}
+
+TEST_CASE("each word is read as the value of its name") {
+    const auto engine = [](const std::string& word) { return accepted("[runtime]\nengine = \"" + word + "\"\n" + minimal).engine; };
+    CHECK(engine("auto") == EngineChoice::automatic);
+    CHECK(engine("io_uring") == EngineChoice::io_uring);
+    CHECK(engine("epoll") == EngineChoice::epoll);
+    const auto level = [](const std::string& word) { return accepted("[log]\nlevel = \"" + word + "\"\n" + minimal).log_level; };
+    CHECK(level("error") == LogLevel::error);
+    CHECK(level("warn") == LogLevel::warn);
+    CHECK(level("info") == LogLevel::info);
+    CHECK(level("debug") == LogLevel::debug);
+    const auto log_format = [](const std::string& word) { return accepted("[log]\nformat = \"" + word + "\"\n" + minimal).log_format; };
+    CHECK(log_format("text") == LogFormat::text);
+    CHECK(log_format("json") == LogFormat::json);
+    const auto proxy = [](const std::string& line) { return accepted(minimal + line + "\n").proxies.at(0); };
+    CHECK(proxy("alias_filter = \"auto\"").alias_filter == AliasFilter::automatic);
+    CHECK(proxy("alias_filter = \"connected\"").alias_filter == AliasFilter::connected);
+    CHECK(proxy("alias_filter = \"open\"").alias_filter == AliasFilter::open);
+    CHECK(proxy("unlisted_replies = \"auto\"").unlisted_replies == UnlistedReplies::automatic);
+    CHECK(proxy("unlisted_replies = \"all\"").unlisted_replies == UnlistedReplies::all);
+    CHECK(proxy("unlisted_replies = \"off\"").unlisted_replies == UnlistedReplies::off);
+    CHECK(proxy("dscp = \"copy\"").dscp == DscpPolicy::copy);
+    CHECK(proxy("dscp = \"clear\"").dscp == DscpPolicy::clear);
+}
+
+TEST_CASE("bounds are inside") {
+    const auto proxy = [](const std::string& line) { return accepted(minimal + line + "\n").proxies.at(0); };
+    CHECK(proxy("port_rest = \"1h\"").port_rest == std::chrono::hours{1});
+    CHECK(proxy("port_rest = \"1us\"").port_rest == std::chrono::microseconds{1});
+    CHECK(proxy("idle_timeout = \"7d\"").idle_timeout == std::chrono::hours{7 * 24});
+    CHECK(proxy("unassured_timeout = \"100ms\"").unassured_timeout == std::chrono::milliseconds{100});
+    CHECK(proxy("receive_buffer = \"4KiB\"").receive_buffer_bytes == 4096);
+    CHECK(proxy("send_buffer = \"1073741824\"").send_buffer_bytes == 1U << 30);
+    CHECK(proxy("sessions_max = 1").sessions_max == 1);
+    CHECK(proxy("sessions_max = 65536").sessions_max == 65536);
+    CHECK(proxy("ports = \"1-65535\"").ports == PortRange{1, 65535});
+    CHECK(proxy("ports = \"7-7\"\nsessions_max = 1").ports == PortRange{7, 7});
+    CHECK(accepted("runtime.shards = 1024\n" + minimal).shards == 1024);
+    CHECK(accepted("limits.sessions_max = 1048576\n" + minimal).sessions_max == 1048576);
+}
+
+TEST_CASE("only one address with one port is exact") {
+    const auto alias = [](const std::string& text) {
+        return accepted(minimal + "reply_aliases = \"" + text + "\"").proxies.at(0).reply_aliases.at(0);
+    };
+    CHECK(alias("127.0.0.253").is_exact());
+    CHECK(alias("127.0.0.253:53").is_exact());
+    CHECK(alias("127.0.0.253/32:53").is_exact());
+    CHECK_FALSE(alias("127.0.0.253:*").is_exact());
+    CHECK_FALSE(alias("127.0.0.0/24:53").is_exact());
+}
+
+TEST_CASE("positions point at sessions_max, or at the table that lacks it") {
+    const Config config = accepted("[limits]\nsessions_max = 7\n" + minimal + "  sessions_max = 5\n  [[proxy]]\nname = \"b\"\n" +
+                                   "listen = \":1\"\nupstream = \"10.0.0.1:1\"\n");
+    CHECK(config.sessions_max_position == "test.toml:2:16");
+    CHECK(config.proxies.at(0).position == "test.toml:7:18");
+    CHECK(config.proxies.at(1).position == "test.toml:8:3");
+}
+
+TEST_CASE("a byte order mark and carriage returns do no harm") {
+    std::string text = "\xef\xbb\xbf";
+    for (const std::string& line : lines_of(minimal)) text += line + "\r\n";
+    CHECK(dump(accepted(text)) == dump(accepted(minimal)));
+    CHECK(complaints(text + "dscp = \"\"\r\n").at(0).substr(0, 16) == "test.toml:5:8: p");
+}
+
+TEST_CASE("a file that cannot be read is one complaint") {
+    const auto reason = [](const std::string& path) {
+        const std::variant<Config, ConfigComplaints> result = read_config(path);
+        REQUIRE(std::holds_alternative<ConfigComplaints>(result));
+        CHECK(std::get<ConfigComplaints>(result).lines.size() == 1);
+        return std::get<ConfigComplaints>(result).lines.at(0);
+    };
+    CHECK(reason("/nonexistent.toml") == "/nonexistent.toml: cannot be read: No such file or directory");
+    CHECK(reason("/") == "/: cannot be read: Is a directory");
+    CHECK(reason("/dev/zero") == "/dev/zero: cannot be read: it is larger than 1 MiB");
+    CHECK(reason("/dev/null").find("/dev/null:1:1: proxy: there is none") == 0);
+}
+
+TEST_CASE("no file nests deep enough to break the reader") {
+    std::string dotted = "a";
+    for (int i = 0; i < 100'000; ++i) dotted += ".a";
+    CHECK(complaints(dotted + " = 1").at(0).find("test.toml:1:66: syntax: ") == 0);
+    CHECK(complaints("\n[" + dotted + "]").at(0).find("test.toml:2:67: syntax: ") == 0);
+    CHECK(complaints("x = [\"\"\"\n\"\"\", { " + dotted + " = 1 } ]").at(0).find("test.toml:2:73: syntax: ") == 0);
+    CHECK(complaints("a = " + std::string(100'000, '[')).size() == 1);
+    std::string inline_tables;
+    for (int i = 0; i < 50'000; ++i) inline_tables += "{a=";
+    CHECK(complaints("a = " + inline_tables).size() == 1);
+}
+
+TEST_CASE("dots in strings and comments are no nesting") {
+    const std::string dots(1000, '.');
+    accepted("# " + dots + " ' \" \n" + minimal + "# \"\"\" " + dots);
+    CHECK(complaints(minimal + "dscp = \"" + dots + "\"").size() == 1);
+    CHECK(complaints(minimal + "dscp = '" + dots + "'").at(0).find("unknown word") != std::string::npos);
+    CHECK(complaints(minimal + "dscp = \"\"\"\n" + dots + "\\\"\"\"\"\"").at(0).find("unknown word") != std::string::npos);
+    CHECK(complaints(minimal + "dscp = '''\n" + dots + "'''''").at(0).find("unknown word") != std::string::npos);
+}
+
+TEST_CASE("there are 256 proxies at most") {
+    std::string text;
+    for (int i = 1; i <= 256; ++i) {
+        const std::string number = std::to_string(i);
+        text += "[[proxy]]\nname = \"p" + number + "\"\nlisten = \":" + number + "\"\nupstream = \"10.0.0.1:" + number + "\"\n";
+    }
+    CHECK(accepted(text).proxies.size() == 256);
+    CHECK(complaints(text + minimal).at(0) == "test.toml:1025:1: proxy: there are more than 256; write at most that many");
+}
+
+TEST_CASE("a thousand complaints are shown, and the rest is counted") {
+    std::string text = "[runtime]\n";
+    for (int i = 0; i < 2000; ++i) text += "unheard_of_" + std::to_string(i) + " = 1\n";
+    const std::vector<std::string> lines = complaints(text + minimal);
+    CHECK(lines.size() == 1001);
+    CHECK(lines.back() == "test.toml: 1000 more complaints are not shown");
+}
+
+TEST_CASE("whatever the file holds, a complaint is one line of printable text") {
+    const std::string evil = R"("\u001b[2J\r\nroot: all is well\u007f")";
+    const std::string text = evil + " = 1\n[[proxy]]\nname = " + evil + "\nlisten = " + evil + "\nupstream = " + evil +
+                             "\nreply_aliases = [" + evil + "]\ndscp = " + evil + "\nsource = " + evil + "\nports = " + evil +
+                             "\nidle_timeout = " + evil + "\nsend_buffer = " + evil + "\nsessions_max = " + evil + "\n" + evil + " = 2\n";
+    const std::vector<std::string> lines = complaints(text);
+    CHECK(lines.size() == 12);
+    for (const std::string& line : lines)
+        CHECK_MESSAGE(std::all_of(line.begin(), line.end(), [](char letter) { return letter >= ' ' && letter <= '~'; }), line);
+    for (const std::string& line : complaints("a = \n" + evil)) CHECK(line.find('\n') == std::string::npos);
+}
+
+}  // namespace
+}  // namespace udpproxy
