@@ -76,17 +76,20 @@ std::variant<Config, ConfigComplaints> read_config(const std::string& path) {
 std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name) {
     if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
     Complaints complaints{name};
-    if (const std::optional<Position> deep = find_deep_key(text)) {
-        complaints.add({*deep, "syntax"}, "a key of so many dotted parts; write [section] and its keys below");
-        return ConfigComplaints{complaints.lines()};
-    }
+    const std::optional<TextFault> fault = find_fault(text);
     try {
-        const toml::table document = toml::parse(text, std::string_view{name});
-        const ConfigNode root = copy(document, 0);
-        Config config = build_config(root, complaints);
-        if (complaints.empty()) return config;
+        const toml::table document = toml::parse(fault ? fault->lines_before : text, std::string_view{name});
+        if (!fault) {
+            Config config = build_config(copy(document, 0), complaints);
+            if (complaints.empty()) return config;
+        } else {
+            complaints.add({fault->at, "syntax"}, fault->message);
+        }
     } catch (const toml::parse_error& error) {
-        complaints.add({position_of(error.source()), "syntax"}, std::string{error.description()});
+        // A list that the fault stands in ends early where the lines before it end; that is not what is wrong.
+        const bool is_cut = fault && error.description().find("end-of-file") != std::string_view::npos;
+        const Place place{is_cut ? fault->at : position_of(error.source()), "syntax"};
+        complaints.add(place, is_cut ? fault->message : std::string{error.description()});
     }
     return ConfigComplaints{complaints.lines()};
 }

@@ -1,4 +1,4 @@
-// Finds what the parser would not survive. It needs to know where strings and comments are, and no more of TOML than that.
+// A walk through the text that knows strings, comments, brackets and lines, and no more of TOML than that.
 #include "config_text.hpp"
 
 #include <algorithm>
@@ -7,65 +7,112 @@ namespace udpproxy {
 
 namespace {
 
-/// The end of the string that begins at `at`, behind its closing quotation marks (TOML 1.0, "String"). Unclosed strings end with their
-/// line, or with the text: the parser will complain.
+/// The end of the string that begins at `at`, behind its closing quotation mark, or the end of its line when it is not closed: the parser
+/// will complain.
 std::size_t skip_string(std::string_view text, std::size_t at) {
     const char quote = text[at];
-    const std::string_view triple = quote == '"' ? R"(""")" : "'''";
-    const bool is_multiline = text.substr(at, 3) == triple;
-    at += is_multiline ? 3 : 1;
-    while (at < text.size()) {
-        if (is_multiline && text.substr(at, 3) == triple) {
-            at += 3;
-            // Up to two quotation marks may stand directly before the closing ones.
-            for (int extra = 0; extra < 2 && at < text.size() && text[at] == quote; ++extra) ++at;
-            return at;
+    for (++at; at < text.size() && text[at] != '\n'; ++at) {
+        if (text[at] == quote) return at + 1;
+        const bool is_escape = quote == '"' && text[at] == '\\' && at + 1 < text.size() && text[at + 1] != '\n';
+        if (is_escape) ++at;
+    }
+    return at;
+}
+
+std::size_t skip_blanks(std::string_view text, std::size_t at) { return std::min(text.find_first_not_of(" \t", at), text.size()); }
+
+/// Whether the heading that begins with the bracket at `at` has a key, or ends so that the parser sees what is missing.
+bool heading_has_key(std::string_view text, std::size_t at) {
+    constexpr std::string_view begins_key = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-\"'";
+    ++at;
+    if (at < text.size() && text[at] == '[') ++at;
+    at = skip_blanks(text, at);
+    return at == text.size() || text[at] == ']' || begins_key.find(text[at]) != std::string_view::npos;
+}
+
+/// One look at each place that is not inside a string or a comment.
+class Walk {
+public:
+    explicit Walk(std::string_view text) : text_(text) {
+        constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+        if (text.substr(0, byte_order_mark.size()) == byte_order_mark) at_ = byte_order_mark.size();
+    }
+
+    std::optional<TextFault> to_first_fault() {
+        while (at_ < text_.size()) {
+            if (const std::string_view message = fault_here(); !message.empty()) return fault(message);
+            step();
         }
-        if (!is_multiline && (text[at] == quote || text[at] == '\n')) return at + (text[at] == quote ? 1 : 0);
-        at += quote == '"' && text[at] == '\\' ? 2 : 1;
+        return std::nullopt;
     }
-    return text.size();
-}
 
-Position position_at(std::string_view text, std::size_t at) {
-    Position position;
-    for (const char letter : text.substr(0, at)) {
-        ++position.column;
-        if (letter == '\n') position = {position.line + 1, 1};
+private:
+    [[nodiscard]] std::string_view fault_here() const {
+        constexpr int dots_max = 32;
+        const char letter = text_[at_];
+        const std::string_view three = text_.substr(at_, 3);
+        if (three == R"(""")" || three == "'''") return "a string of several lines; no value needs one, write it on one line";
+        if ((static_cast<unsigned char>(letter) & 0x80U) != 0) return "a letter beyond ASCII; write it in quotation marks, or in a comment";
+        if (letter == '[' && is_line_start_ && depth_ == 0 && !heading_has_key(text_, at_))
+            return "a section has no name; write [section] or [[proxy]]";
+        if (letter == '.' && dots_ == dots_max) return "a key of so many parts; write [section] and its keys below";
+        return {};
     }
-    return position;
-}
 
-}  // namespace
-
-std::optional<Position> find_deep_key(std::string_view text) {
-    constexpr int dots_max = 32;
-    int dots = 0;
-    for (std::size_t at = 0; at < text.size();) {
-        switch (text[at]) {
+    void step() {
+        const char letter = text_[at_];
+        // Like toml++, which takes all ASCII line breaks for one.
+        const bool is_line_break = letter >= '\n' && letter <= '\r';
+        if (letter != ' ' && letter != '\t') is_line_start_ = is_line_break;
+        if (letter == '\n' || letter == '=' || letter == ',' || letter == '[' || letter == '{') dots_ = 0;
+        switch (letter) {
             case '"':
             case '\'':
-                at = skip_string(text, at);
-                continue;
+                at_ = skip_string(text_, at_);
+                return;
             case '#':
-                at = std::min(text.find('\n', at), text.size());
-                continue;
-            case '\n':
-            case '=':
-            case ',':
-            case '{':
+                at_ = std::min(text_.find('\n', at_), text_.size());
+                return;
             case '[':
-                dots = 0;
+            case '{':
+                ++depth_;
+                break;
+            case ']':
+            case '}':
+                depth_ = std::max(depth_ - 1, 0);
                 break;
             case '.':
-                if (++dots > dots_max) return position_at(text, at);
+                ++dots_;
                 break;
             default:
                 break;
         }
-        ++at;
+        ++at_;
     }
-    return std::nullopt;
-}
+
+    [[nodiscard]] TextFault fault(std::string_view message) const {
+        Position position;
+        std::size_t line_start = 0;
+        for (std::size_t i = 0; i < at_; ++i) {
+            if (text_[i] == '\n') {
+                position = {position.line + 1, 1};
+                line_start = i + 1;
+            } else if ((static_cast<unsigned char>(text_[i]) & 0xc0U) != 0x80U) {  // columns count characters, as toml++ does
+                ++position.column;
+            }
+        }
+        return {position, std::string{message}, text_.substr(0, line_start)};
+    }
+
+    std::string_view text_;
+    std::size_t at_ = 0;
+    int dots_ = 0;
+    int depth_ = 0;  // of brackets and braces: a bracket at the start of a line belongs to a heading at depth 0 only
+    bool is_line_start_ = true;
+};
+
+}  // namespace
+
+std::optional<TextFault> find_fault(std::string_view text) { return Walk{text}.to_first_fault(); }
 
 }  // namespace udpproxy

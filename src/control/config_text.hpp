@@ -1,15 +1,27 @@
-// The configuration's text before it is parsed.
+// The configuration's text before it is parsed: what toml++ would not survive. Called by config_reader.cpp.
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "config_tree.hpp"
 
 namespace udpproxy {
 
-/// Where a dotted key has more parts than any key of ours could have. toml++ makes a table of each part and destroys them recursively (seen
-/// with 3.3.0: a key of 50 000 parts overflows the stack), while it bounds the nesting of values itself.
-[[nodiscard]] std::optional<Position> find_deep_key(std::string_view text);
+struct TextFault {
+    Position at;
+    std::string message;
+    std::string_view lines_before;  // may be parsed nevertheless: what is wrong there comes first
+};
+
+/// The first place that toml++ 3.3.0 must not be shown. All were found by mutating files, none can stand in a configuration of ours:
+/// - a dotted key of very many parts: a table is made of each, and they are destroyed recursively (50 000 overflow the stack; the nesting of
+///   values is bounded by toml++ itself);
+/// - a section heading that does not begin with a key, such as `[=`: an assertion fails in parse_key(), or with NDEBUG the compiler is told
+///   that this cannot happen (https://github.com/marzer/tomlplusplus/pull/301);
+/// - a letter beyond ASCII outside strings and comments, where TOML 1.0 has none, and behind the `\` that joins the lines of a string:
+///   is_non_ascii_horizontal_whitespace() reaches TOML_UNREACHABLE for U+00A1 to U+0499. Strings of several lines are refused for it.
+[[nodiscard]] std::optional<TextFault> find_fault(std::string_view text);
 
 }  // namespace udpproxy

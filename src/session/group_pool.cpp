@@ -77,11 +77,11 @@ std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     return next;
 }
 
-std::optional<std::uint32_t> GroupPool::oldest_of_others(PoolLane lane) const {
+std::optional<std::uint32_t> GroupPool::oldest_resting() const {
     std::optional<std::uint32_t> oldest;
-    for (PoolLane other = 0; other < lanes_.size(); ++other) {
-        if (other == lane || lanes_[other].resting.empty()) continue;
-        const std::uint32_t index = lanes_[other].resting.front();
+    for (const Lane& lane : lanes_) {
+        if (lane.resting.empty()) continue;
+        const std::uint32_t index = lane.resting.front();
         if (!oldest || groups_[index].rests_since < groups_[*oldest].rests_since) oldest = index;
     }
     return oldest;

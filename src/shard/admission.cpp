@@ -36,7 +36,8 @@ private:
     [[nodiscard]] bool make_room_for_session(std::uint16_t proxy);
     [[nodiscard]] Judgement find_group(std::uint16_t proxy, std::uint32_t& group);
     [[nodiscard]] Judgement open_group(PoolLane lane, std::uint32_t& group);
-    [[nodiscard]] Judgement make_room_for_group(std::uint16_t proxy, PoolLane lane);
+    [[nodiscard]] Judgement make_room_for_group(std::uint16_t proxy, std::uint32_t members);
+    [[nodiscard]] Judgement free_descriptors(std::uint16_t proxy);
     [[nodiscard]] Judgement judge_failure(const OpeningOutcome& outcome, PoolLane lane);
     void look_up_source(SourceLane& lane, PoolLane index);
     void add_group(PoolLane lane, const GroupOpening& opening, std::span<const Slot> slots, std::uint32_t& group);
@@ -45,7 +46,7 @@ private:
     Shard& shard_;
     Sockets& sockets_;
     Instant now_;
-    std::uint32_t waiting_ = 0;  // strangers of this turn that wait for descriptors
+    std::uint32_t descriptors_wanted_ = 0;  // by the strangers of this turn that wait for them
 };
 
 bool has_bad_source(const Endpoint& from) {
@@ -159,7 +160,7 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
 
     const auto members = static_cast<std::uint32_t>(opening.members());
     if (shard_.groups.full() || !shard_.setup.use->descriptors.take(members, shard_.setup.descriptors_max))
-        return make_room_for_group(lane.proxy, lane_index);
+        return make_room_for_group(lane.proxy, members);
 
     std::array<Slot, group_members_max> slots{};
     OpeningOutcome outcome;
@@ -214,17 +215,25 @@ Judgement Admission::judge_failure(const OpeningOutcome& outcome, PoolLane lane_
         shard_.groups.outdate(lane_index);
         return refuse(Drop::source_unavailable);
     }
-    if (outcome.step == OpeningStep::socket && (outcome.error == EMFILE || outcome.error == ENFILE))
-        return make_room_for_group(lane.proxy, lane_index);
+    if (outcome.step == OpeningStep::socket && (outcome.error == EMFILE || outcome.error == ENFILE)) {
+        // Somebody else holds what our budget counted on.
+        return shard_.descriptors_closing > 0 ? wait_for_room : free_descriptors(lane.proxy);
+    }
     if (outcome.step == OpeningStep::connect) return refuse(Drop::upstream_unroutable);
     return refuse(Drop::group_failed);
 }
 
-/// Descriptors are short: wait for those being closed, or close what is needed least, or refuse.
-Judgement Admission::make_room_for_group(std::uint16_t proxy, PoolLane lane) {
-    ++waiting_;
-    if (shard_.slots_closing >= waiting_ * shard_.proxies[proxy].setup.members(false)) return wait_for_room;
-    if (const auto resting = shard_.groups.oldest_of_others(lane)) {
+/// The budget is met: wait for what is being closed if that will do, else free some.
+Judgement Admission::make_room_for_group(std::uint16_t proxy, std::uint32_t members) {
+    descriptors_wanted_ += members;
+    const std::uint32_t used = shard_.setup.use->descriptors.used.load(std::memory_order_relaxed);
+    if (used - shard_.descriptors_closing + descriptors_wanted_ <= shard_.setup.descriptors_max) return wait_for_room;
+    return free_descriptors(proxy);
+}
+
+/// Closes what is needed least: the group that has rested longest (its port goes on resting), else the group of the session that may go first.
+Judgement Admission::free_descriptors(std::uint16_t proxy) {
+    if (const auto resting = shard_.groups.oldest_resting()) {
         close_group(shard_, sockets_, *resting);
         return wait_for_room;
     }
@@ -249,6 +258,14 @@ bool Admission::shall_watch(Proxy& proxy) const {
     return used < shard_.setup.descriptors_max / 2 || proxy.opened % 16 == 0;
 }
 
+/// Whether one of the first `kept` strangers is the same client: then this datagram waits behind it.
+bool waits_already(const Shard& shard, std::size_t kept, const Stranger& stranger) {
+    for (std::size_t i = 0; i < kept; ++i) {
+        if (shard.strangers[i].hash == stranger.hash && shard.strangers[i].key == stranger.key) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
@@ -263,11 +280,11 @@ void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
             continue;
         }
         Judgement judgement = wait_for_room;
-        if (left > 0) {
+        if (left == 0) {
+            shard.admission_bound_met = true;
+        } else if (!waits_already(shard, kept, stranger)) {
             --left;
             judgement = admission.judge(stranger);
-        } else {
-            shard.admission_bound_met = true;
         }
         switch (judgement.verdict) {
             case Verdict::admitted:

@@ -50,19 +50,20 @@ void close_group(Shard& shard, Sockets& sockets, std::uint32_t index) {
     shard.groups.begin_close(index);
     const ReplyGroup& group = shard.groups[index];
     for (std::size_t i = 0; i < group.members; ++i) sockets.close(group.slots[i]);
-    shard.slots_closing += group.members;
+    shard.descriptors_closing += group.members;
     shard.counters_of(group.proxy).groups_closed.add(1);
 }
 
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
     for (const Slot slot : closed) {
         const std::uint32_t index = std::exchange(shard.group_of_slot[index_of(slot)], no_index);
-        UDPPROXY_ASSERT(index != no_index && shard.slots_closing > 0);
-        --shard.slots_closing;
+        UDPPROXY_ASSERT(index != no_index);
         ReplyGroup& group = shard.groups[index];
         if (--group.members_open > 0) continue;
         const SourceLane& lane = shard.lanes[group.lane];
         shard.ports[lane.port_pool].release(group.local.port, now + shard.proxies[group.proxy].setup.port_rest);
+        UDPPROXY_ASSERT(shard.descriptors_closing >= group.members);
+        shard.descriptors_closing -= group.members;
         shard.setup.use->descriptors.give(group.members);
         shard.groups.forget(index);
     }

@@ -1,4 +1,5 @@
-// docs/configuration.md and udpproxy.toml.example against the code's list of keys: nothing missing, nothing stale, nothing that does not work.
+// docs/configuration.md and udpproxy.toml.example against the code's list of keys: nothing missing, nothing stale, nothing that does not
+// work.
 #include <algorithm>
 
 #include "config_dump.hpp"

@@ -1,5 +1,5 @@
-// Files of the source tree, for tests that compare documents and golden files with the code. Paths are relative to the tree's top, which is where
-// meson starts the tests; UDPPROXY_SOURCE_DIR names it otherwise.
+// Files of the source tree, for tests that compare documents and golden files with the code. Paths are relative to the tree's top, which is
+// where meson starts the tests; UDPPROXY_SOURCE_DIR names it otherwise.
 #pragma once
 
 #include <doctest/doctest.h>

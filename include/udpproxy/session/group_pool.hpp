@@ -71,8 +71,8 @@ public:
     [[nodiscard]] std::optional<std::uint32_t> surplus(Instant now, Duration surplus_after) const;
     /// When surplus() may next have one; nothing while none rests.
     [[nodiscard]] std::optional<Instant> next_surplus(Duration surplus_after) const;
-    /// The group that has rested longest among the lanes other than `lane`: its descriptors are wanted elsewhere.
-    [[nodiscard]] std::optional<std::uint32_t> oldest_of_others(PoolLane lane) const;
+    /// The group that has rested longest, of any lane: the first to go when descriptors are short.
+    [[nodiscard]] std::optional<std::uint32_t> oldest_resting() const;
 
 private:
     struct Lane {

@@ -100,7 +100,7 @@ struct Shard {
     Batch<Buffer> dropped;  // buffers that go home
     Batch<Stranger> strangers;
     bool admission_bound_met = false;
-    std::uint32_t slots_closing = 0;
+    std::uint32_t descriptors_closing = 0;  // of groups that are being closed; they come back with the group's last socket
 
     // Laws: datagrams since start; arrivals == departures + drops + strangers kept, after every turn.
     std::uint64_t arrivals_total = 0;

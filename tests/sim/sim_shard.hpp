@@ -1,0 +1,68 @@
+// SimShard: a shard in a SimWorld with a small proxy on it, the way most tests want it.
+#pragma once
+
+#include "sim/sim_world.hpp"
+#include "udpproxy/shard/loop.hpp"
+
+namespace udpproxy::sim {
+
+inline Endpoint at(std::string_view text) { return *parse_endpoint(text); }
+
+/// 10.1.0.1:53 in front of 10.0.0.254:53, which also answers from .253 and .252; ports 20000 to 20099; a group is four sockets, one of them open.
+inline ShardSetup small_setup() {
+    ShardSetup setup;
+    ProxySetup proxy;
+    proxy.name = "dns";
+    proxy.upstream = at("10.0.0.254:53");
+    for (const char* alias : {"10.0.0.253", "10.0.0.252"}) proxy.aliases.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
+    proxy.watch = Watch::all;
+    proxy.sources = {Address::any(Family::ipv4)};
+    proxy.ports = PortRange{20000, 20099};
+    proxy.port_rest = std::chrono::seconds{10};
+    proxy.idle_timeout = std::chrono::minutes{5};
+    proxy.unassured_timeout = std::chrono::seconds{30};
+    proxy.sessions_max = 64;
+    setup.proxies.push_back(proxy);
+    setup.listeners.push_back(ListenerSetup{0, at("10.1.0.1:53")});
+    setup.sessions_max = 64;
+    setup.descriptors_max = 400;
+    setup.slots_max = 401;
+    setup.buffers_per_leg = 256;
+    setup.report_sessions = true;
+    setup.key = SipKey{1, 2};
+    return setup;
+}
+
+class SimShard {
+public:
+    explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1) : world(std::make_shared<SimWorld>(seed)) {
+        setup.use = std::make_shared<SharedUse>(setup.proxies.size());
+        for (const ListenerSetup& listener : setup.listeners) world->listeners.push_back(SimListener{listener.endpoint, {}});
+        const std::uint32_t slots_max = setup.slots_max;
+        const std::uint32_t buffers = setup.buffers_per_leg;
+        loop = std::make_unique<Loop<SimBackend>>(std::move(setup), SimBackend(world, slots_max, buffers));
+    }
+
+    /// Turns; time stands still meanwhile.
+    void turns(int count = 1) {
+        for (int i = 0; i < count; ++i) loop->turn();
+    }
+    void advance(Duration by) { world->now += by; }
+
+    void ask(const Endpoint& client, std::string payload, std::uint8_t tos = 0) {
+        world->client_sends(client, at("10.1.0.1:53"), std::move(payload), tos);
+    }
+    /// What the service has got since the last call.
+    std::vector<Packet> asked() { return std::exchange(world->at_upstream, {}); }
+    /// What clients have got since the last call.
+    std::vector<Packet> answered() { return std::exchange(world->at_clients, {}); }
+
+    [[nodiscard]] Shard& shard() { return loop->shard(); }
+    [[nodiscard]] ProxyCounters& counters(std::uint16_t proxy = 0) { return loop->shard().counters.proxies[proxy]; }
+    [[nodiscard]] std::uint64_t dropped(Drop reason, std::uint16_t proxy = 0) { return counters(proxy).dropped(reason); }
+
+    std::shared_ptr<SimWorld> world;
+    std::unique_ptr<Loop<SimBackend>> loop;
+};
+
+}  // namespace udpproxy::sim

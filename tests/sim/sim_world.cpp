@@ -1,0 +1,178 @@
+// The simulated kernel's behaviour. The facts behind it, and the tests that show them on a real kernel, are listed in docs/kernel.md.
+#include "sim/sim_world.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace udpproxy::sim {
+
+void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::string payload, std::uint8_t tos) {
+    for (SimListener& listener : listeners) {
+        const bool takes = listener.endpoint.port == local.port &&
+                           (listener.endpoint.address == local.address ||
+                            (listener.endpoint.address.is_unspecified() && listener.endpoint.family() == local.family()));
+        if (!takes) continue;
+        listener.queue.push_back(Packet{client, local, std::move(payload), tos});
+        return;
+    }
+    ++refused_by_kernel;
+}
+
+bool SimWorld::service_sends(const Endpoint& source, const Endpoint& group, std::string payload, std::uint8_t tos) {
+    SimMember* best = nullptr;
+    for (auto& [slot, member] : members) {
+        if (member.local != group || (member.peer && *member.peer != source)) continue;
+        // A connected socket's four-tuple beats an unconnected one's address and port.
+        if (best == nullptr || (member.peer && !best->peer)) best = &member;
+    }
+    if (best == nullptr) {
+        ++refused_by_kernel;
+        return false;
+    }
+    best->queue.push_back(Packet{source, group, std::move(payload), tos});
+    return true;
+}
+
+void SimWorld::refuse(const Endpoint& group, const Endpoint& peer, int error) {
+    for (auto& [slot, member] : members) {
+        if (member.local == group && member.peer == peer) member.pending_error = error;
+    }
+}
+
+SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max, std::uint32_t buffers_per_leg)
+    : world_(std::move(world)),
+      buffers_per_leg_(buffers_per_leg),
+      payloads_(2 * std::size_t{buffers_per_leg}),
+      harvest_(std::make_unique<Harvest>(buffers_per_leg, slots_max)) {
+    for (std::uint32_t slot = slots_max; slot > world_->listeners.size(); --slot) free_slots_.push_back(slot - 1);
+    for (std::uint32_t buffer = 0; buffer < buffers_per_leg; ++buffer) {
+        free_[0].push_back(buffer);
+        free_[1].push_back(buffers_per_leg + buffer);
+    }
+}
+
+Result<void> SimBackend::start() { return {}; }
+
+const Harvest& SimBackend::wait(std::optional<Instant> deadline) {
+    harvest_->clear();
+    finish_closes();
+    for (std::uint32_t i = 0; i < world_->listeners.size(); ++i)
+        take_arrivals(Slot{i}, world_->listeners[i].queue, Leg::request, &world_->listeners[i].endpoint);
+    for (auto& [slot, member] : world_->members) {
+        if (member.pending_error != 0 && world_->chance(0.3)) {
+            harvest_->faults.push(Fault{FaultKind::receive, std::exchange(member.pending_error, 0), Slot{slot}, 0});
+        }
+        take_arrivals(Slot{slot}, member.queue, Leg::reply, nullptr);
+    }
+    const bool brought_nothing =
+        harvest_->requests.empty() && harvest_->replies.empty() && harvest_->closed.empty() && harvest_->faults.empty();
+    if (brought_nothing && (!deadline || *deadline > world_->now)) ++world_->blocked_waits;
+    return *harvest_;
+}
+
+void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener) {
+    std::vector<std::uint32_t>& free = free_[leg == Leg::request ? 0 : 1];
+    for (; !queue.empty() && !free.empty(); queue.pop_front()) {
+        const Packet& packet = queue.front();
+        const std::uint32_t buffer = free.back();
+        free.pop_back();
+        payloads_[buffer] = packet.payload;
+        Arrival& arrival = (leg == Leg::request ? harvest_->requests : harvest_->replies).append();
+        arrival = Arrival{};
+        arrival.slot = slot;
+        arrival.buffer = Buffer{buffer};
+        arrival.payload = reinterpret_cast<const std::byte*>(payloads_[buffer].data());
+        arrival.bytes = static_cast<std::uint32_t>(packet.payload.size());
+        arrival.from = packet.from;
+        if (listener != nullptr && listener->address.is_unspecified()) arrival.local = packet.to.address;
+        arrival.tos = packet.tos;
+    }
+    if (!queue.empty()) ++counters_.buffers_exhausted;
+}
+
+std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
+    faults_.clear();
+    for (std::uint32_t i = 0; i < departures.size(); ++i) {
+        const Departure& departure = departures[i];
+        int error = attempt(departure);
+        if (error == ECONNREFUSED && departure.to.port == 0) {
+            error = attempt(departure);
+            if (error == 0) faults_.push_back(Fault{FaultKind::send_retry, 0, departure.slot, i});
+        }
+        if (error != 0) faults_.push_back(Fault{FaultKind::send, error, departure.slot, i});
+        discard(departure.buffer);
+    }
+    return faults_;
+}
+
+int SimBackend::attempt(const Departure& departure) {
+    if (const int error = std::exchange(world_->next_send_error, 0)) return error;
+    std::string payload(reinterpret_cast<const char*>(departure.payload), departure.bytes);
+    if (departure.to.port == 0) {
+        SimMember& member = world_->members.at(index_of(departure.slot));
+        if (const int error = std::exchange(member.pending_error, 0)) return error;
+        if (world_->absent.contains(member.local.address)) return ENETUNREACH;
+        world_->at_upstream.push_back(Packet{member.local, member.peer.value(), std::move(payload), departure.tos});
+        return 0;
+    }
+    Endpoint from = world_->listeners.at(index_of(departure.slot)).endpoint;
+    if (!departure.from.is_unspecified()) from.address = departure.from;
+    world_->at_clients.push_back(Packet{from, departure.to, std::move(payload), departure.tos});
+    return 0;
+}
+
+void SimBackend::discard(Buffer buffer) {
+    const auto index = static_cast<std::uint32_t>(buffer);
+    std::vector<std::uint32_t>& free = free_[index < buffers_per_leg_ ? 0 : 1];
+    UDPPROXY_ASSERT(std::find(free.begin(), free.end(), index) == free.end());
+    free.push_back(index);
+}
+
+OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
+    UDPPROXY_ASSERT(opening.local.port != 0 && slots.size() == opening.members());
+    if (!world_->next_opening.opened()) return std::exchange(world_->next_opening, OpeningOutcome{});
+    if (free_slots_.size() < slots.size()) return {OpeningStep::socket, EMFILE};
+    if (world_->absent.contains(opening.local.address)) return {OpeningStep::bind, EADDRNOTAVAIL};
+    bool is_taken = world_->taken.contains(opening.local);
+    for (const auto& [slot, member] : world_->members) is_taken = is_taken || member.local == opening.local;
+    if (is_taken) return {OpeningStep::bind, EADDRINUSE};
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        slots[i] = Slot{free_slots_.back()};
+        free_slots_.pop_back();
+        SimMember member;
+        member.slot = slots[i];
+        member.local = opening.local;
+        if (i == 0) member.peer = opening.upstream;
+        if (i > 0 && i <= opening.aliases.size()) member.peer = opening.aliases[i - 1];
+        world_->members.emplace(index_of(slots[i]), std::move(member));
+    }
+    ++world_->openings;
+    return {};
+}
+
+void SimBackend::close(Slot slot) {
+    SimMember& member = world_->members.at(index_of(slot));
+    UDPPROXY_ASSERT(member.waits_until_closed < 0);
+    member.waits_until_closed = static_cast<int>(world_->pick(static_cast<std::size_t>(world_->close_waits_max) + 1));
+}
+
+void SimBackend::finish_closes() {
+    for (auto place = world_->members.begin(); place != world_->members.end();) {
+        SimMember& member = place->second;
+        if (member.waits_until_closed < 0 || member.waits_until_closed-- > 0) {
+            ++place;
+            continue;
+        }
+        harvest_->closed.push(member.slot);
+        free_slots_.push_back(index_of(member.slot));
+        place = world_->members.erase(place);
+    }
+}
+
+SourceAnswer SimBackend::source_towards(const Endpoint&, const Address& wanted) {
+    const Address source = wanted.is_unspecified() ? world_->routed : wanted;
+    if (world_->absent.contains(source)) return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
+    return {0, Endpoint{source, 0, 0}};
+}
+
+}  // namespace udpproxy::sim

@@ -1,0 +1,106 @@
+// SimWorld: a small kernel and network for one shard, seeded and with virtual time. It knows as much of the kernel as a shard can notice: exclusive
+// ports, connected and open members, pending socket errors, closes that take a while, buffers that run out. SimBackend (below) shows it to the loop
+// through the backend contract. The seed of a larger simulator: everything random comes from `random`, nothing from the machine.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "udpproxy/io/backend.hpp"
+
+namespace udpproxy::sim {
+
+/// A datagram on the simulated wire.
+struct Packet {
+    Endpoint from;
+    Endpoint to;
+    std::string payload;
+    std::uint8_t tos = 0;
+};
+
+struct SimListener {
+    Endpoint endpoint;
+    std::deque<Packet> queue;
+};
+
+struct SimMember {
+    Slot slot = no_slot;
+    Endpoint local;
+    std::optional<Endpoint> peer;  // absent: an open member
+    std::deque<Packet> queue;
+    int pending_error = 0;  // of an earlier datagram: eats the next send, or the next receive
+    int waits_until_closed = -1;  // >= 0 once close() was called
+};
+
+class SimWorld {
+public:
+    explicit SimWorld(std::uint64_t seed) : random(seed) {}
+
+    // What tests do to the world.
+    void client_sends(const Endpoint& client, const Endpoint& local, std::string payload, std::uint8_t tos = 0);
+    /// A datagram from the service's side to a group's address; returns false when no socket takes it (the kernel would answer with ICMP).
+    bool service_sends(const Endpoint& source, const Endpoint& group, std::string payload, std::uint8_t tos = 0);
+    /// ICMP port unreachable for something sent from `group` to `peer`.
+    void refuse(const Endpoint& group, const Endpoint& peer, int error);
+    [[nodiscard]] std::size_t open_members() const { return members.size(); }
+    [[nodiscard]] bool chance(double probability) { return std::uniform_real_distribution<>(0, 1)(random) < probability; }
+    [[nodiscard]] std::size_t pick(std::size_t count) { return std::uniform_int_distribution<std::size_t>(0, count - 1)(random); }
+
+    std::mt19937_64 random;
+    Instant now{std::chrono::seconds{1000}};
+    std::vector<SimListener> listeners;
+    std::map<std::uint32_t, SimMember> members;     // by slot index
+    std::set<Endpoint> taken;                       // addresses and ports of other programs
+    std::set<Address> absent;                       // source addresses that are not on this host
+    Address routed = *parse_address("10.0.0.1");    // what routing says
+    OpeningOutcome next_opening;                    // not `opened()`: the next group opening fails so
+    int next_send_error = 0;                        // the next send fails with it
+    int close_waits_max = 2;                        // a close completes after 0 to this many waits
+    std::vector<Packet> at_upstream;                // what came out on the service's side
+    std::vector<Packet> at_clients;                 // what came out on the clients' side
+    std::uint64_t openings = 0;                     // groups opened
+    std::uint64_t refused_by_kernel = 0;            // datagrams that met no socket
+    std::uint64_t blocked_waits = 0;                // waits in which a real thread would have slept
+};
+
+class SimBackend {
+public:
+    SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max, std::uint32_t buffers_per_leg);
+
+    [[nodiscard]] Result<void> start();
+    const Harvest& wait(std::optional<Instant> deadline);
+    [[nodiscard]] Instant now() { return world_->now; }
+    std::span<const Fault> send(std::span<const Departure> departures);
+    void discard(Buffer buffer);
+    [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
+    void close(Slot slot);
+    [[nodiscard]] SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted);
+    void wake() {}
+    [[nodiscard]] const EngineCounters& counters() const { return counters_; }
+    /// Buffers that are not at home.
+    [[nodiscard]] std::size_t buffers_out() const { return 2 * buffers_per_leg_ - free_[0].size() - free_[1].size(); }
+
+private:
+    void take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener);
+    [[nodiscard]] int attempt(const Departure& departure);
+    void finish_closes();
+
+    std::shared_ptr<SimWorld> world_;
+    std::uint32_t buffers_per_leg_;
+    std::vector<std::uint32_t> free_slots_;
+    std::vector<std::string> payloads_;               // by buffer, requests first
+    std::array<std::vector<std::uint32_t>, 2> free_;  // buffers at home, by leg
+    std::unique_ptr<Harvest> harvest_;
+    std::vector<Fault> faults_;
+    EngineCounters counters_;
+};
+
+static_assert(Backend<SimBackend>);
+
+}  // namespace udpproxy::sim

@@ -1,0 +1,178 @@
+// A seeded storm over one shard: random clients, replies early, late and foreign, errors, shortages, addresses that come and go. After every turn
+// the laws are looked at; at the end everything must be at home again.
+#include <doctest/doctest.h>
+
+#include "sim/sim_shard.hpp"
+
+using namespace udpproxy;
+using namespace udpproxy::sim;
+using namespace std::chrono_literals;
+
+namespace {
+
+/// Tiny limits, so that walls are hit all the time.
+ShardSetup tiny_setup(SimWorld& draw) {
+    ShardSetup setup = small_setup();
+    ProxySetup& proxy = setup.proxies[0];
+    proxy.ports = PortRange{20000, static_cast<std::uint16_t>(20003 + draw.pick(12))};
+    proxy.port_rest = draw.pick(3) == 0 ? 0s : std::chrono::seconds{1 + draw.pick(4)};
+    proxy.idle_timeout = std::chrono::seconds{3 + draw.pick(10)};
+    proxy.unassured_timeout = std::chrono::seconds{1 + draw.pick(3)};
+    proxy.watch = draw.pick(2) == 0 ? Watch::all : Watch::spare_room;
+    proxy.sessions_max = static_cast<std::uint32_t>(2 + draw.pick(8));
+    setup.proxies.push_back(proxy);
+    setup.proxies[1].connected_aliases = false;
+    setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:54")});
+    setup.sessions_max = static_cast<std::uint32_t>(3 + draw.pick(8));
+    setup.descriptors_max = static_cast<std::uint32_t>(8 + draw.pick(30));
+    setup.slots_max = setup.descriptors_max + 2;
+    setup.buffers_per_leg = std::uint32_t{2} << draw.pick(4);
+    setup.report_sessions = false;
+    return setup;
+}
+
+class Storm {
+public:
+    explicit Storm(std::uint64_t seed) : draw_(seed), sim_(tiny_setup(draw_), seed) { sim_.world->close_waits_max = static_cast<int>(draw_.pick(4)); }
+
+    void step() {
+        SimWorld& world = *sim_.world;
+        switch (draw_.pick(12)) {
+            case 0:
+            case 1:
+            case 2:
+            case 3: {
+                const Endpoint client{*parse_address("192.0.2.1"), 0, static_cast<std::uint16_t>(1000 + draw_.pick(16))};
+                // A payload names its client, so that whoever gets it can be checked.
+                world.client_sends(client, at(draw_.pick(2) == 0 ? "10.1.0.1:53" : "10.1.0.1:54"), std::to_string(client.port));
+                break;
+            }
+            case 4:
+            case 5:
+            case 6:
+                if (!asked_.empty()) {
+                    // Any request of the past may be answered: early, late, after the session's end, from anywhere.
+                    const Asked& request = asked_[draw_.pick(asked_.size())];
+                    const char* sources[] = {"10.0.0.254:53", "10.0.0.253:53", "10.0.0.252:53", "10.0.0.66:53", "10.0.0.254:99"};
+                    const std::size_t source = draw_.pick(5);
+                    // Younger than the rest: whatever has happened to the session since, nobody else may have its port.
+                    const bool is_fresh = world.now - request.at < sim_.shard().proxies[0].setup.port_rest;
+                    world.service_sends(at(sources[source]), request.packet.from,
+                                        request.packet.payload + (is_fresh ? " fresh" : " old") + (source < 3 ? " listed" : " foreign"));
+                }
+                break;
+            case 7:
+                sim_.advance(std::chrono::milliseconds{draw_.pick(2500)});
+                break;
+            case 8:
+                if (!asked_.empty()) world.refuse(asked_[draw_.pick(asked_.size())].packet.from, at("10.0.0.254:53"), ECONNREFUSED);
+                break;
+            case 9:
+                if (draw_.pick(4) == 0) world.absent = {*parse_address("10.0.0.1")};
+                if (draw_.pick(2) == 0) world.absent.clear();
+                break;
+            case 10: {
+                const int errors[] = {EAGAIN, EPERM, ENETUNREACH, EMSGSIZE, EINVAL};
+                if (draw_.pick(3) == 0) world.next_send_error = errors[draw_.pick(5)];
+                break;
+            }
+            default:
+                if (draw_.pick(4) == 0) world.next_opening = {OpeningStep::socket, draw_.pick(2) == 0 ? ENFILE : ENOMEM};
+                break;
+        }
+        sim_.turns();
+        look();
+    }
+
+    /// Faults stop: every client must be served again, and in the end nothing is left.
+    void calm() {
+        SimWorld& world = *sim_.world;
+        world.absent.clear();
+        world.next_send_error = 0;
+        world.next_opening = {};
+        for (int i = 0; i < 40; ++i) {
+            sim_.advance(1s);
+            sim_.turns(3);
+            look();
+        }
+        REQUIRE(sim_.shard().table.size() == 0);
+        sim_.asked();
+        asked_.clear();
+        const Endpoint client{*parse_address("192.0.2.1"), 0, 999};
+        world.client_sends(client, at("10.1.0.1:53"), "999");
+        sim_.turns(8);
+        look();
+        REQUIRE(asked_.size() == 1);
+        for (int i = 0; i < 60; ++i) {
+            sim_.advance(3s);
+            sim_.turns(6);
+        }
+        CHECK(sim_.shard().table.size() == 0);
+        CHECK(world.open_members() == 0);
+        CHECK(sim_.shard().groups.size() == 0);
+        CHECK(sim_.shard().setup.use->descriptors.used.load() == 0);
+        CHECK(sim_.shard().setup.use->sessions.used.load() == 0);
+        CHECK(sim_.loop->backend().buffers_out() == 0);
+        for (const PortPool& pool : sim_.shard().ports) CHECK(pool.leased() == 0);
+    }
+
+    [[nodiscard]] std::uint64_t delivered() const { return delivered_; }
+    [[nodiscard]] std::uint64_t delivered_fresh() const { return delivered_fresh_; }
+    [[nodiscard]] std::uint64_t dropped() { return sim_.shard().drops_total; }
+
+private:
+    void look() {
+        Shard& shard = sim_.shard();
+        for (Packet& packet : sim_.asked()) {
+            REQUIRE(packet.to == at("10.0.0.254:53"));
+            asked_.push_back(Asked{std::move(packet), sim_.world->now});
+        }
+        for (const Packet& packet : sim_.answered()) {
+            ++delivered_;
+            REQUIRE(packet.payload.find("foreign") == std::string::npos);
+            if (packet.payload.find("fresh") == std::string::npos) continue;
+            ++delivered_fresh_;
+            REQUIRE(packet.payload.substr(0, packet.payload.find(' ')) == std::to_string(packet.to.port));
+        }
+        REQUIRE(shard.table.size() <= shard.setup.sessions_max);
+        REQUIRE(shard.setup.use->descriptors.used.load() <= shard.setup.descriptors_max);
+        // A group's descriptors are given back when its last socket is closed.
+        REQUIRE(shard.setup.use->descriptors.used.load() >= sim_.world->open_members());
+        if (shard.descriptors_closing == 0) REQUIRE(shard.setup.use->descriptors.used.load() == sim_.world->open_members());
+        REQUIRE(shard.setup.use->sessions.used.load() == shard.table.size());
+        REQUIRE(sim_.loop->backend().buffers_out() == shard.strangers.size());
+        REQUIRE(shard.table.longest_probe() <= 16);
+    }
+
+    struct Asked {
+        Packet packet;
+        Instant at;
+    };
+
+    SimWorld draw_;
+    SimShard sim_;
+    std::vector<Asked> asked_;
+    std::uint64_t delivered_ = 0;
+    std::uint64_t delivered_fresh_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("in any storm no law breaks, and after it everything is at home again") {
+    std::uint64_t delivered = 0;
+    std::uint64_t delivered_fresh = 0;
+    std::uint64_t dropped = 0;
+    for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+        CAPTURE(seed);
+        Storm storm(seed);
+        for (int step = 0; step < 600; ++step) storm.step();
+        storm.calm();
+        delivered += storm.delivered();
+        delivered_fresh += storm.delivered_fresh();
+        dropped += storm.dropped();
+    }
+    // The storm must have exercised both ends.
+    CHECK(delivered > 5000);
+    CHECK(delivered_fresh > 500);
+    CHECK(dropped > 5000);
+}
