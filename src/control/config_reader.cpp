@@ -1,11 +1,25 @@
 // From a file to a configuration: reads it, has it parsed and copies the result into a tree that no longer knows TOML. The only file that
 // includes toml++.
 #include <fmt/format.h>
-#include <toml++/toml.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <vector>
+
+// toml++ 3.3.0 asserts on some mistyped files instead of complaining (`[=`, `[1, }`: https://github.com/marzer/tomlplusplus/pull/301), and
+// takes what it asserts for granted under NDEBUG, as in Debian's library. So it is compiled here, with assertions that throw.
+namespace udpproxy {
+struct ParserAsserted {};
+[[noreturn]] void parser_asserted();
+}  // namespace udpproxy
+#undef NDEBUG
+#undef TOML_HEADER_ONLY
+#undef TOML_SHARED_LIB
+#define TOML_HEADER_ONLY 1
+#define TOML_ASSERT(law) ((law) ? void() : ::udpproxy::parser_asserted())
+#include <toml++/toml.h>
 
 #include "config_sections.hpp"
 #include "config_text.hpp"
@@ -14,6 +28,8 @@
 #include "udpproxy/control/config.hpp"
 
 namespace udpproxy {
+
+void parser_asserted() { throw ParserAsserted{}; }
 
 namespace {
 
@@ -56,6 +72,26 @@ ConfigNode copy(const toml::node& node, int depth) {
     return result;
 }
 
+/// The first line with which the parser fails an assertion: it reads from the top and stops at the first error, so all longer parts fail
+/// too.
+// Requires: the whole text makes it fail.
+Position line_of_failure(std::string_view text) {
+    std::vector<std::size_t> line_ends;
+    for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', end + 1)) line_ends.push_back(end + 1);
+    const auto parses = [&](std::size_t end) {
+        try {
+            const toml::table discarded = toml::parse(text.substr(0, end));
+        } catch (const toml::parse_error&) {
+            return true;
+        } catch (const ParserAsserted&) {
+            return false;
+        }
+        return true;
+    };
+    const auto line = std::partition_point(line_ends.begin(), line_ends.end(), parses);
+    return {static_cast<std::uint32_t>(line - line_ends.begin()) + 1, 1};
+}
+
 ConfigComplaints unreadable(const std::string& path, std::string_view reason) {
     return {{fmt::format("{}: cannot be read: {}", path, reason)}};
 }
@@ -89,7 +125,10 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const
         // A list that the fault stands in ends early where the lines before it end; that is not what is wrong.
         const bool is_cut = fault && error.description().find("end-of-file") != std::string_view::npos;
         const Place place{is_cut ? fault->at : position_of(error.source()), "syntax"};
-        complaints.add(place, is_cut ? fault->message : std::string{error.description()});
+        complaints.add(place, is_cut ? fault->message : on_one_line(error.description()));
+    } catch (const ParserAsserted&) {
+        const Position line = line_of_failure(fault ? fault->lines_before : text);
+        complaints.add({line, "syntax"}, "the line is no section, no key with its value and no comment; look for brackets and commas");
     }
     return ConfigComplaints{complaints.lines()};
 }

@@ -1,4 +1,4 @@
-// A walk through the text that knows strings, comments, brackets and lines, and no more of TOML than that.
+// A walk through the text that knows strings, comments and lines, and no more of TOML than that.
 #include "config_text.hpp"
 
 #include <algorithm>
@@ -17,17 +17,6 @@ std::size_t skip_string(std::string_view text, std::size_t at) {
         if (is_escape) ++at;
     }
     return at;
-}
-
-std::size_t skip_blanks(std::string_view text, std::size_t at) { return std::min(text.find_first_not_of(" \t", at), text.size()); }
-
-/// Whether the heading that begins with the bracket at `at` has a key, or ends so that the parser sees what is missing.
-bool heading_has_key(std::string_view text, std::size_t at) {
-    constexpr std::string_view begins_key = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-\"'";
-    ++at;
-    if (at < text.size() && text[at] == '[') ++at;
-    at = skip_blanks(text, at);
-    return at == text.size() || text[at] == ']' || begins_key.find(text[at]) != std::string_view::npos;
 }
 
 /// One look at each place that is not inside a string or a comment.
@@ -53,17 +42,12 @@ private:
         const std::string_view three = text_.substr(at_, 3);
         if (three == R"(""")" || three == "'''") return "a string of several lines; no value needs one, write it on one line";
         if ((static_cast<unsigned char>(letter) & 0x80U) != 0) return "a letter beyond ASCII; write it in quotation marks, or in a comment";
-        if (letter == '[' && is_line_start_ && depth_ == 0 && !heading_has_key(text_, at_))
-            return "a section has no name; write [section] or [[proxy]]";
         if (letter == '.' && dots_ == dots_max) return "a key of so many parts; write [section] and its keys below";
         return {};
     }
 
     void step() {
         const char letter = text_[at_];
-        // Like toml++, which takes all ASCII line breaks for one.
-        const bool is_line_break = letter >= '\n' && letter <= '\r';
-        if (letter != ' ' && letter != '\t') is_line_start_ = is_line_break;
         if (letter == '\n' || letter == '=' || letter == ',' || letter == '[' || letter == '{') dots_ = 0;
         switch (letter) {
             case '"':
@@ -73,14 +57,6 @@ private:
             case '#':
                 at_ = std::min(text_.find('\n', at_), text_.size());
                 return;
-            case '[':
-            case '{':
-                ++depth_;
-                break;
-            case ']':
-            case '}':
-                depth_ = std::max(depth_ - 1, 0);
-                break;
             case '.':
                 ++dots_;
                 break;
@@ -107,8 +83,6 @@ private:
     std::string_view text_;
     std::size_t at_ = 0;
     int dots_ = 0;
-    int depth_ = 0;  // of brackets and braces: a bracket at the start of a line belongs to a heading at depth 0 only
-    bool is_line_start_ = true;
 };
 
 }  // namespace

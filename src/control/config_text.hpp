@@ -16,10 +16,8 @@ struct TextFault {
 };
 
 /// The first place that toml++ 3.3.0 must not be shown. All were found by mutating files, none can stand in a configuration of ours:
-/// - a dotted key of very many parts: a table is made of each, and they are destroyed recursively (50 000 overflow the stack; the nesting of
-///   values is bounded by toml++ itself);
-/// - a section heading that does not begin with a key, such as `[=`: an assertion fails in parse_key(), or with NDEBUG the compiler is told
-///   that this cannot happen (https://github.com/marzer/tomlplusplus/pull/301);
+/// - a dotted key of very many parts: a table is made of each, and they are destroyed recursively (50 000 overflow the stack; toml++ bounds
+///   the nesting of values itself);
 /// - a letter beyond ASCII outside strings and comments, where TOML 1.0 has none, and behind the `\` that joins the lines of a string:
 ///   is_non_ascii_horizontal_whitespace() reaches TOML_UNREACHABLE for U+00A1 to U+0499. Strings of several lines are refused for it.
 [[nodiscard]] std::optional<TextFault> find_fault(std::string_view text);

@@ -27,21 +27,24 @@ std::vector<std::string> Complaints::lines() const {
     return lines;
 }
 
-std::string quoted(std::string_view text) {
-    constexpr std::size_t shown_max = 100;
-    std::size_t shown = std::min(text.size(), shown_max);
-    // Cut between characters: UTF-8 continuation bytes are 10xxxxxx.
-    while (shown > 0 && shown < text.size() && (static_cast<unsigned char>(text[shown]) & 0xc0U) == 0x80U) --shown;
-    std::string out{'"'};
-    for (const char letter : text.substr(0, shown)) {
+std::string on_one_line(std::string_view text) {
+    std::string out;
+    for (const char letter : text) {
         const auto byte = static_cast<unsigned char>(letter);
         if (byte < 0x20 || byte == 0x7f)
             out += fmt::format("\\x{:02x}", byte);
         else
             out += letter;
     }
-    if (shown < text.size()) out += "...";
-    return out + '"';
+    return out;
+}
+
+std::string quoted(std::string_view text) {
+    constexpr std::size_t shown_max = 100;
+    std::size_t shown = std::min(text.size(), shown_max);
+    // Cut between characters: UTF-8 continuation bytes are 10xxxxxx.
+    while (shown > 0 && shown < text.size() && (static_cast<unsigned char>(text[shown]) & 0xc0U) == 0x80U) --shown;
+    return fmt::format("\"{}{}\"", on_one_line(text.substr(0, shown)), shown < text.size() ? "..." : "");
 }
 
 namespace {

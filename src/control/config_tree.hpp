@@ -64,6 +64,8 @@ private:
     std::vector<Complaint> complaints_;
 };
 
+/// The text with its control characters escaped.
+[[nodiscard]] std::string on_one_line(std::string_view text);
 /// The text in quotation marks, on one line and of bounded length whatever it contains.
 [[nodiscard]] std::string quoted(std::string_view text);
 /// The candidate that a mistyped or shortened `name` most likely stood for; empty when none is near.

@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <thread>
 
 #include "machine.hpp"
 #include "room.hpp"
@@ -21,6 +22,9 @@ namespace udpproxy {
 namespace {
 
 constexpr int look_every_ms = 100;
+// A killed predecessor's ring keeps its sockets for a moment after the process has gone.
+constexpr int bind_attempts = 20;
+constexpr Duration bind_again_after = std::chrono::milliseconds{50};
 
 /// The signals that the control thread reads from a descriptor; blocked in every thread.
 Socket open_signals() {
@@ -128,8 +132,12 @@ Result<void> Start::open_all_listeners() {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
             const std::string name = fmt::format("listener \"{}\" {}", proxy.name, format(listen.endpoint));
-            Result<ListenerSockets> opened =
-                open_listeners(ListenerRequest{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes}, shard_count_);
+            const ListenerRequest request{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes};
+            Result<ListenerSockets> opened = open_listeners(request, shard_count_);
+            for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < bind_attempts; ++attempt) {
+                std::this_thread::sleep_for(bind_again_after);
+                opened = open_listeners(request, shard_count_);
+            }
             if (!opened) return Error{name + ": " + opened.error().message};
             log_.info("listening", {{"proxy", proxy.name},
                                     {"listen", format(listen.endpoint)},

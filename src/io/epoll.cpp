@@ -59,7 +59,7 @@ struct EpollBackend::State {
           listeners(std::move(setup.listeners)) {}
 
     ~State() {
-        for (auto index = static_cast<std::uint32_t>(listeners.size()); index < slots.touched(); ++index) {
+        for (std::uint32_t index = 0; index < slots.touched(); ++index) {
             if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
         }
         if (wake_descriptor >= 0) ::close(wake_descriptor);
@@ -121,9 +121,10 @@ EpollBackend::~EpollBackend() = default;
 Result<void> EpollBackend::start() {
     State& state = *state_;
     if (const int error = state.watch(state.wake_descriptor, wake_event)) return system_error("epoll_ctl", error);
-    for (const ListenerSocket& listener : state.listeners) {
-        const Slot slot = state.slots.place(listener.socket.descriptor(), listener.family, Leg::request);
-        if (const int error = state.watch(listener.socket.descriptor(), index_of(slot))) return system_error("epoll_ctl", error);
+    for (ListenerSocket& listener : state.listeners) {
+        const int descriptor = listener.socket.release();
+        const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);
+        if (const int error = state.watch(descriptor, index_of(slot))) return system_error("epoll_ctl", error);
     }
     return {};
 }

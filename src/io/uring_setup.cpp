@@ -81,7 +81,7 @@ UringBackend::State::~State() {
     for (BufferGroup* group : {&requests, &replies}) {
         if (group->ring != nullptr) ::munmap(group->ring, group->pool.count() * sizeof(io_uring_buf));
     }
-    for (std::uint32_t index = static_cast<std::uint32_t>(listeners.size()); index < slots.touched(); ++index) {
+    for (std::uint32_t index = 0; index < slots.touched(); ++index) {
         if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
     }
     if (wake_descriptor >= 0) ::close(wake_descriptor);
@@ -125,8 +125,8 @@ UringBackend::~UringBackend() = default;
 Result<void> UringBackend::start() {
     State& state = *state_;
     if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0)) return system_error("io_uring_register(ENABLE_RINGS)", error);
-    for (const ListenerSocket& listener : state.listeners) {
-        int descriptor = listener.socket.descriptor();
+    for (ListenerSocket& listener : state.listeners) {
+        int descriptor = listener.socket.release();
         const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);
         const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
         if (updated < 0) return system_error("io_uring_register(FILES_UPDATE)", -updated);

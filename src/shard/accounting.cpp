@@ -40,4 +40,18 @@ void account_sends(Shard& shard, std::span<const Fault> faults) {
     UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total + shard.strangers.size());
 }
 
+void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies) {
+    shard.arrivals_total += requests.size() + replies.size();
+    for (const Arrival& arrival : requests) {
+        const std::uint16_t proxy = shard.setup.listeners[index_of(arrival.slot)].proxy;
+        shard.counters_of(proxy).arrivals_request.add(1);
+        shard.drop(arrival, proxy, Drop::stopping);
+    }
+    for (const Arrival& arrival : replies) {
+        const std::uint16_t proxy = shard.groups[shard.group_of_slot[index_of(arrival.slot)]].proxy;
+        shard.counters_of(proxy).arrivals_reply.add(1);
+        shard.drop(arrival, proxy, Drop::stopping);
+    }
+}
+
 }  // namespace udpproxy

@@ -55,6 +55,7 @@ Result<void> SimBackend::start() { return {}; }
 
 const Harvest& SimBackend::wait(std::optional<Instant> deadline) {
     harvest_->clear();
+    for (const Slot slot : std::exchange(closed_listeners_, {})) harvest_->closed.push(slot);
     finish_closes();
     for (std::uint32_t i = 0; i < world_->listeners.size(); ++i)
         take_arrivals(Slot{i}, world_->listeners[i].queue, Leg::request, &world_->listeners[i].endpoint);
@@ -151,6 +152,10 @@ OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slo
 }
 
 void SimBackend::close(Slot slot) {
+    if (index_of(slot) < world_->listeners.size()) {
+        closed_listeners_.push_back(slot);
+        return;
+    }
     SimMember& member = world_->members.at(index_of(slot));
     UDPPROXY_ASSERT(member.waits_until_closed < 0);
     member.waits_until_closed = static_cast<int>(world_->pick(static_cast<std::size_t>(world_->close_waits_max) + 1));

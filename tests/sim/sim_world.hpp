@@ -98,6 +98,7 @@ private:
     std::array<std::vector<std::uint32_t>, 2> free_;  // buffers at home, by leg
     std::unique_ptr<Harvest> harvest_;
     std::vector<Fault> faults_;
+    std::vector<Slot> closed_listeners_;
     EngineCounters counters_;
 };
 

@@ -72,7 +72,7 @@ concept Backend = requires(B backend, std::optional<Instant> deadline, std::span
     { backend.discard(buffer) } -> std::same_as<void>;
     // Opens a reply group, all or none, and arms its members. slots.size() == opening.members().
     { backend.open_group(opening, slots) } -> std::same_as<OpeningOutcome>;
-    // Closes a member. Arrivals may still be delivered on the slot until it appears in a harvest's `closed`.
+    // Closes a member, or at the very end a listener. Arrivals may still come on the slot until it appears in a harvest's `closed`.
     { backend.close(slot) } -> std::same_as<void>;
     // The local address requests to `upstream` leave from; see source_towards() in net/socket.hpp.
     { backend.source_towards(upstream, wanted) } -> std::same_as<SourceAnswer>;

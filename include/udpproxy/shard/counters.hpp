@@ -24,7 +24,7 @@ namespace udpproxy {
     X(source_unavailable, "no source address towards the upstream is on this host now")                 \
     X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")         \
     X(group_failed, "a group could not be opened for another reason")                                   \
-    X(stopping, "a stranger came while the program was stopping")                                       \
+    X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")                                       \
     X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")             \
     X(late_reply, "a reply to a session that had ended")                                                \
     X(send_would_block, "EAGAIN: the socket's send buffer was full")                                    \

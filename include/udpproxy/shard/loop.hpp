@@ -18,6 +18,7 @@ public:
     void run() {
         while (!shard_.stopping) turn();
         drain();
+        close_listeners();
     }
 
     /// One pass. The only call that may block is wait.
@@ -32,8 +33,7 @@ public:
         retire_sessions(shard_, sockets_, now);
         obey_commands();
         account_sends(shard_, backend_.send(shard_.departures));
-        for (const Buffer buffer : shard_.dropped) backend_.discard(buffer);
-        shard_.dropped.clear();
+        discard_dropped();
         count_engine();
         quiet_ = harvest.requests.empty() && harvest.replies.empty();
         deadline_ = next_deadline(shard_, now);
@@ -59,6 +59,11 @@ private:
         B& backend_;
     };
 
+    void discard_dropped() {
+        for (const Buffer buffer : shard_.dropped) backend_.discard(buffer);
+        shard_.dropped.clear();
+    }
+
     void obey_commands() {
         Command command{};
         for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) {
@@ -73,6 +78,19 @@ private:
             deadline_ = backend_.now();
             turn();
         } while (!quiet_ && backend_.now() < end);
+    }
+
+    /// So that the next start finds the addresses free: what a ring holds the kernel lets go of only some time after the process has ended.
+    void close_listeners() {
+        std::size_t open = shard_.setup.listeners.size();
+        for (std::uint32_t i = 0; i < open; ++i) backend_.close(Slot{i});
+        const Instant end = backend_.now() + std::chrono::seconds{1};
+        while (open > 0 && backend_.now() < end) {
+            const Harvest& harvest = backend_.wait(end);
+            for (const Slot slot : harvest.closed) open -= index_of(slot) < shard_.setup.listeners.size() ? 1 : 0;
+            drop_while_stopping(shard_, harvest.requests, harvest.replies);
+            discard_dropped();
+        }
     }
 
     void count_engine() {

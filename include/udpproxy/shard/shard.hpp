@@ -134,5 +134,7 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 /// accounting.cpp: counts what was sent and what was not, and asserts that no datagram is unaccounted for.
 void account_sends(Shard& shard, std::span<const Fault> faults);
 void account_receive_faults(Shard& shard, std::span<const Fault> faults);
+/// accounting.cpp: what still came in after the last turn.
+void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies);
 
 }  // namespace udpproxy

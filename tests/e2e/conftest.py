@@ -1,0 +1,144 @@
+"""Fixtures of the end-to-end tests: the engine, the network, and things that are closed when the test ends.
+
+Needs root or a user namespace of our own (`./dev test` sees to that), and the tools named in _TOOLS. The program under test is
+$UDPPROXY, by default build/release/udpproxy.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+import shutil
+import signal
+
+import pytest
+
+from harness import program
+from harness.client import Client, Crowd
+from harness.namespaces import Network, remove_leftovers
+from harness.process import Process
+from harness.program import Proxy
+from harness.service import Service
+
+_TOOLS = ("ip", "setpriv", "prlimit", "strace", "unbound", "dig")
+_TEST_SECONDS_MAX = 90
+
+
+def pytest_sessionstart(session):
+    missing = [tool for tool in _TOOLS if not shutil.which(tool)]
+    if missing:
+        pytest.exit(f"missing tools: {', '.join(missing)} (./dev setup installs them)", 2)
+    if not os.access(program.path(), os.X_OK):
+        pytest.exit(f"no program at {program.path()} (./dev build makes it, UDPPROXY names another)", 2)
+    # Three thousand client sockets need more than the usual soft limit of 1024. The program raises its own.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, _interrupt)  # so that fixtures end and namespaces go
+    remove_leftovers()
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(autouse=True)
+def time_limit():
+    """No test waits for ever."""
+    def alarm(*_):
+        raise TimeoutError(f"the test ran longer than {_TEST_SECONDS_MAX} s")
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(_TEST_SECONDS_MAX)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def _io_uring_refusal():
+    """Why this machine has no io_uring (a container's seccomp profile, kernel.io_uring_disabled), or None."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    io_uring_setup = 425
+    libc.syscall(io_uring_setup, 0, None)
+    refusal = ctypes.get_errno()
+    return os.strerror(refusal) if refusal in (errno.EPERM, errno.ENOSYS) else None
+
+
+@pytest.fixture(params=["io_uring", "epoll"])
+def engine(request):
+    if request.param == "io_uring" and (refusal := _io_uring_refusal()):
+        pytest.skip(f"io_uring_setup is refused on this machine: {refusal}")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network():
+    """client ── proxy ── service; a module may have its own fixture of this name."""
+    with Network.of_three() as made:
+        yield made
+
+
+@pytest.fixture
+def closing():
+    """closing(thing) closes the thing when the test ends, the last one first."""
+    things = []
+
+    def register(thing):
+        things.append(thing)
+        return thing
+    yield register
+    failure = None
+    for thing in reversed(things):
+        try:
+            thing.close()
+        except Exception as caught:  # the others are closed all the same
+            failure = failure or caught
+    if failure:
+        raise failure
+
+
+@pytest.fixture
+def start_proxy(network, tmp_path):
+    """start_proxy(text) runs the program in the proxy's namespace; at the end each one still there must stop with exit code 0."""
+    started = []
+
+    def start(text, **options):
+        directory = tmp_path / str(len(started))
+        directory.mkdir()
+        options.setdefault("namespace", network.proxy)
+        proxy = Proxy(text=text, directory=directory, ready=False, prefix=options.pop("prefix", ()), namespace=options.pop("namespace"))
+        started.append(proxy)
+        if options.pop("ready", True):
+            proxy.wait_event("ready")
+        assert not options, options
+        return proxy
+    yield start
+    try:
+        for proxy in started:
+            if proxy.running():
+                proxy.stop()
+    finally:
+        for proxy in started:
+            proxy.kill()
+            print(f"--- the log of {proxy.configuration_file}:\n{proxy.text()}")
+
+
+@pytest.fixture
+def start_process(closing):
+    """start_process(words, namespace) for other daemons."""
+    class Closing(Process):
+        close = Process.kill
+    return lambda words, namespace: closing(Closing(words, namespace))
+
+
+@pytest.fixture
+def open_client(network, closing):
+    return lambda bind_to="0.0.0.0:0": closing(Client(network.client, bind_to))
+
+
+@pytest.fixture
+def open_crowd(network, closing):
+    return lambda count, bind_to="0.0.0.0:0": closing(Crowd(network.client, count, bind_to))
+
+
+@pytest.fixture
+def open_service(network, closing):
+    return lambda endpoints, answer, **options: closing(Service(network.service, endpoints, answer, **options))

@@ -1,0 +1,95 @@
+"""A program in a namespace: its output line by line, a bound on every wait, an end by its own pid."""
+
+import queue
+import subprocess
+import threading
+import time
+
+
+class Process:
+    """Standard error and standard output are read as one stream, by a thread, so that the program never blocks on us."""
+
+    def __init__(self, words, namespace=None):
+        self.words = list(words)
+        self.lines = []
+        self._news = queue.Queue()
+        # The kernel ends the program if the test run is killed.
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *(namespace.command(*words) if namespace else words)]
+        self._popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                       text=True, errors="replace")
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self):
+        return self._popen.pid
+
+    def _read(self):
+        for line in self._popen.stdout:
+            self._news.put(line.rstrip("\n"))
+        self._news.put(None)
+
+    def _take(self, timeout):
+        """One more line into `lines`; None when there is none (yet, or ever: see running)."""
+        try:
+            line = self._news.get(timeout=timeout) if timeout > 0 else self._news.get_nowait()
+        except queue.Empty:
+            return None
+        if line is None:
+            self._news.put(None)  # the end stays the end
+            return None
+        self.lines.append(line)
+        self.arrived(line)
+        return line
+
+    def arrived(self, line):
+        """For those who parse lines."""
+
+    def catch_up(self):
+        while self._take(0) is not None:
+            pass
+
+    def wait_until(self, condition, timeout=10, what="a line"):
+        """Reads lines until `condition()` is true (its value is returned); fails at the program's end or the time-out."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self.catch_up()
+            if found := condition():
+                return found
+            ended = self._popen.poll() is not None
+            if self._take(min(0.2, max(0.0, deadline - time.monotonic()))) is None:
+                if ended:
+                    self.catch_up()
+                    if found := condition():
+                        return found
+                    raise AssertionError(f"{self.words[0]} ended with exit code {self._popen.returncode} before {what}:\n{self.text()}")
+                if time.monotonic() >= deadline:
+                    raise AssertionError(f"{self.words[0]}: no {what} within {timeout} s:\n{self.text()}")
+
+    def wait(self, timeout=10):
+        """The exit code, with everything the program said in `lines`."""
+        try:
+            code = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.words[0]} did not end within {timeout} s:\n{self.text()}") from None
+        self._reader.join(5)
+        self.catch_up()
+        return code
+
+    def running(self):
+        return self._popen.poll() is None
+
+    def signal(self, number):
+        self._popen.send_signal(number)
+
+    def kill(self):
+        if self.running():
+            self._popen.kill()
+        self._popen.wait(10)
+        self._reader.join(5)
+        self.catch_up()
+
+    def text(self):
+        self.catch_up()
+        return "\n".join(self.lines)

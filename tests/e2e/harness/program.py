@@ -1,0 +1,110 @@
+"""The program under test: where it is, how it is configured, started, read and stopped."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+
+from harness.process import Process
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+
+
+def path():
+    return os.environ.get("UDPPROXY", str(REPOSITORY / "build" / "release" / "udpproxy"))
+
+
+def table(**keys):
+    """One [[proxy]] as TOML. JSON's strings, numbers, booleans and lists are TOML as well."""
+    keys.setdefault("name", "echo")
+    return "[[proxy]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+def configuration(*tables, engine="auto", shards=2, head=""):
+    """A whole file. `head` is TOML for the sections above the proxies."""
+    return f'[runtime]\nengine = "{engine}"\nshards = {shards}\n{head}\n' + "\n".join(tables)
+
+
+def run_once(*arguments, timeout=10, prefix=()):
+    """The program to its end: completed process with .returncode, .stdout, .stderr."""
+    return subprocess.run([*prefix, path(), *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+
+
+_PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+def parse_log_line(line):
+    """Text (key=value, quoted where needed) or one JSON object -> dict of strings; {} for anything else."""
+    if line.startswith("{"):
+        try:
+            return {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(line).items()}
+        except ValueError:
+            return {}
+    pairs = {}
+    for key, value in _PAIR.findall(line):
+        if value.startswith('"'):
+            value = json.loads(value)  # quoted and escaped as JSON is
+        pairs[key] = value
+    return pairs if "event" in pairs else {}
+
+
+class Counters(dict):
+    """The final totals, as numbers. A counter that is not shown is zero."""
+
+    def __missing__(self, _key):
+        return 0
+
+    def drops(self):
+        return {key: value for key, value in self.items() if key.startswith("drop_") and value}
+
+
+class Proxy(Process):
+    """udpproxy, started and ready (unless told not to wait)."""
+
+    def __init__(self, namespace, text, directory, prefix=(), ready=True):
+        self.events = []
+        self.configuration_file = pathlib.Path(directory) / "udpproxy.toml"
+        self.configuration_file.write_text(text, encoding="utf-8")
+        super().__init__([*prefix, path(), "--config", str(self.configuration_file)], namespace)
+        if ready:
+            self.wait_event("ready")
+
+    def arrived(self, line):
+        if event := parse_log_line(line):
+            self.events.append(event)
+
+    def all_events(self, name, **values):
+        self.catch_up()
+        return [event for event in self.events
+                if event.get("event") == name and all(event.get(key) == value for key, value in values.items())]
+
+    def wait_event(self, name, timeout=10, **values):
+        return self.wait_until(lambda: next(iter(self.all_events(name, **values)), None), timeout, f"event={name} {values or ''}")
+
+    def stop(self, timeout=10):
+        """SIGTERM, then as stopped()."""
+        self.signal(signal.SIGTERM)
+        return self.stopped(timeout)
+
+    def stopped(self, timeout=10):
+        """Exit code 0, and the final counters; the law that nothing vanishes is checked each time."""
+        code = self.wait(timeout)
+        assert code == 0, f"exit code {code} after a signal to stop:\n{self.text()}"
+        counters = self.counters()
+        arrivals = counters["arrivals_request"] + counters["arrivals_reply"]
+        departures = counters["departures_request"] + counters["departures_reply"]
+        assert arrivals == departures + sum(counters.drops().values()), f"arrivals are not departures + drops: {counters}"
+        return counters
+
+    def counters(self):
+        """From the log; several lines (one per proxy) are summed."""
+        lines = self.all_events("counters")
+        assert lines, f"no final counters:\n{self.text()}"
+        total = Counters()
+        for line in lines:
+            for key, value in line.items():
+                if value.isdigit():
+                    total[key] += int(value)
+        return total

@@ -1,0 +1,48 @@
+"""Which engine runs, and what happens where io_uring is refused, as Docker's default profile and kernel.io_uring_disabled do (K25).
+
+    client                        proxy                             service
+    10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
+
+The refusal is strace's: io_uring_setup returns EPERM (or ENOSYS, as on old kernels) without being called.
+"""
+
+import pytest
+
+from harness.program import configuration, table
+from harness.service import from_each
+from harness.topology import IPV4
+
+_SOURCES = [IPV4.service(254), IPV4.service(253)]
+_TABLE = table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]])
+
+
+def refusing(error, directory):
+    """-D: strace is the grandchild, so that pid and exit code are the program's."""
+    return ("strace", "-D", "-f", "-q", "-o", str(directory / "strace"), "-e", "trace=io_uring_setup", "-e", f"inject=io_uring_setup:error={error}")
+
+
+@pytest.mark.parametrize("error, words", [("EPERM", "Operation not permitted"), ("ENOSYS", "Function not implemented")])
+def test_auto_takes_epoll_where_io_uring_is_refused_and_says_which_call_failed_and_why(
+        error, words, tmp_path, start_proxy, open_service, open_crowd):
+    open_service(_SOURCES, from_each(_SOURCES))
+    proxy = start_proxy(configuration(_TABLE, engine="auto"), prefix=refusing(error, tmp_path))
+    (event,) = proxy.all_events("engine")
+    assert event["engine"] == "epoll"
+    assert "io_uring_setup" in event["reason"] and words in event["reason"]
+    assert "INJECTED" in (tmp_path / "strace").read_text()
+    got = open_crowd(20).ask_all(IPV4.listener(), lambda client: b"%d" % client, replies=2)
+    assert len(got) == 40
+    assert proxy.stop().drops() == {}
+
+
+def test_io_uring_demanded_but_refused_ends_with_exit_code_1_and_a_reason(tmp_path, start_proxy):
+    proxy = start_proxy(configuration(_TABLE, engine="io_uring"), prefix=refusing("EPERM", tmp_path), ready=False)
+    assert proxy.wait() == 1
+    assert "io_uring_setup" in proxy.text() and "Operation not permitted" in proxy.text()
+    assert proxy.all_events("ready") == []
+
+
+def test_the_engine_that_is_asked_for_is_the_one_that_runs(engine, start_proxy):
+    proxy = start_proxy(configuration(_TABLE, engine=engine))
+    (event,) = proxy.all_events("engine")
+    assert event["engine"] == engine

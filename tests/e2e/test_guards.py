@@ -1,0 +1,113 @@
+"""Nobody else gets into a session: not while its group opens, not later, not by binding its port (K1 to K5).
+
+    client                        proxy                             service
+    10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
+                                                            10.0.0.250:53 and 10.0.0.254:9999 strangers that write to every session's port
+"""
+
+import errno
+import pathlib
+import socket
+import sys
+
+import pytest
+
+from harness import address
+from harness.client import open_socket
+from harness.program import configuration, table
+from harness.service import in_turn
+from harness.topology import IPV4
+
+_SOURCES = [IPV4.service(254), IPV4.service(253)]
+_STRANGERS = ["10.0.0.250:53", "10.0.0.254:9999"]
+
+
+def one_proxy(engine, **keys):
+    return configuration(table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]], **keys), engine=engine)
+
+
+@pytest.mark.parametrize("alias_filter", ["connected", "open"])
+@pytest.mark.parametrize("unlisted_replies", ["auto", "off"])
+def test_what_a_stranger_writes_while_groups_open_reaches_no_client(
+        engine, alias_filter, unlisted_replies, network, start_process, open_service, start_proxy, open_crowd):
+    """The stranger floods all ports of the range while sessions open on them: some of it falls between bind and connect (K3)."""
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    proxy = start_proxy(one_proxy(engine, alias_filter=alias_filter, unlisted_replies=unlisted_replies, ports="20000-20499"))
+    flood = str(pathlib.Path(__file__).with_name("flood.py"))
+    stranger = start_process([sys.executable, flood, _STRANGERS[0], "10.0.0.1", "20000", "20499"], network.service)
+    stranger.wait_until(lambda: "flooding" in stranger.lines, what="flooding")
+    crowd = open_crowd(400)
+    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=20)
+    stranger.kill()
+    got += crowd.arrived(0.2)
+    assert [datagram for _, datagram in got if datagram.payload == b"foreign"] == []
+    assert all(datagram.payload.split(b" ")[0] == b"%d" % client for client, datagram in got)
+    # A flood may cost answers (queues are finite), never ownership; a client that was served once is served when it is over.
+    again = crowd.ask_all(IPV4.listener(), lambda client: b"%d again" % client, window=20)
+    assert len(again) == len(crowd)
+    assert all(datagram.payload.startswith(b"%d again" % client) for client, datagram in again)
+    assert len({request.sender for request in service.requests}) == len(crowd)
+    counters = proxy.stop()
+    if unlisted_replies == "auto":
+        assert counters["drop_unlisted_source"] > 0
+
+
+@pytest.mark.parametrize("stranger", _STRANGERS)
+@pytest.mark.parametrize("alias_filter", ["connected", "open"])
+def test_a_stranger_that_knows_the_port_is_counted_and_not_heard(engine, stranger, alias_filter, closing, network, open_service, start_proxy, open_client):
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    proxy = start_proxy(one_proxy(engine, alias_filter=alias_filter))
+    client = open_client()
+    assert client.ask(b"question", IPV4.listener()) is not None
+    outsider = closing(open_socket(network.service, stranger))
+    session = address.to_socket(service.sender_of(b"question"))
+    for _ in range(10):
+        outsider.sendto(b"foreign", session)
+    assert client.drain() == []
+    assert client.ask(b"once more", IPV4.listener()) is not None
+    assert proxy.stop().drops() == {"drop_unlisted_source": 10}
+
+
+@pytest.mark.parametrize("alias_filter", ["connected", "open"])
+@pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0"])
+def test_nobody_can_bind_a_port_of_a_session_with_any_reuse_flag(engine, alias_filter, host, network, open_service, start_proxy, open_client):
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    start_proxy(one_proxy(engine, alias_filter=alias_filter))
+    client = open_client()
+    assert client.ask(b"question", IPV4.listener()) is not None
+    port = address.port_of(service.sender_of(b"question"))
+    for flags in ((), (socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)):
+        with network.proxy.inside():
+            intruder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with intruder:
+            for flag in flags:
+                intruder.setsockopt(socket.SOL_SOCKET, flag, 1)
+            with pytest.raises(OSError) as refused:
+                intruder.bind((host, port))
+            assert refused.value.errno == errno.EADDRINUSE
+    assert client.ask(b"once more", IPV4.listener()) is not None
+
+
+def test_outsiders_that_bind_any_port_with_reuse_never_get_one_of_ours(engine, network, open_service, start_proxy, open_crowd):
+    """K1 seen from the other side: with SO_REUSEPORT left on, the kernel gives session ports to others that ask for any port."""
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    network.proxy.sysctl("net.ipv4.ip_local_port_range", "40000 40999")
+    outsiders = []
+    try:
+        start_proxy(one_proxy(engine))
+        crowd = open_crowd(500)
+        assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client)) == len(crowd)
+        ours = {address.port_of(request.sender) for request in service.requests}
+        assert len(ours) == len(crowd) and ours <= set(range(40000, 41000))
+        for _ in range(300):
+            with network.proxy.inside():
+                outsider = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            outsiders.append(outsider)
+            outsider.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            outsider.bind(("10.0.0.1", 0))
+            assert outsider.getsockname()[1] not in ours
+        assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d again" % client)) == len(crowd)
+    finally:
+        for outsider in outsiders:
+            outsider.close()
+        network.proxy.sysctl("net.ipv4.ip_local_port_range", "32768 60999")

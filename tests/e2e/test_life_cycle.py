@@ -1,0 +1,132 @@
+"""Start, a second start, and the end.
+
+    client                        proxy                             service
+    10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
+"""
+
+import signal
+
+import pytest
+
+from harness.program import configuration, table
+from harness.service import in_turn
+from harness.topology import IPV4
+
+_SOURCES = [IPV4.service(254), IPV4.service(253)]
+
+
+def one_proxy(engine, **keys):
+    return configuration(table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]]), engine=engine, **keys)
+
+
+def test_the_log_tells_the_start_in_order(engine, start_proxy):
+    proxy = start_proxy(one_proxy(engine))
+    names = [event["event"] for event in proxy.events]
+    assert names[:2] == ["starting", "engine"] and names[-1] == "ready"
+    assert set(names[2:-1]) == {"room", "listening"}
+    room = proxy.wait_event("room", proxy="echo")
+    assert int(room["sessions"]) > 1000 and room["arithmetic"]
+    assert proxy.wait_event("ready")["shards"] == "2"
+    proxy.stop()
+    names = [event["event"] for event in proxy.events]
+    assert names[-1] == "stopped"
+    assert proxy.wait_event("stopping")["signal"] == "SIGTERM"
+
+
+def test_the_log_in_json_says_the_same(engine, start_proxy):
+    proxy = start_proxy(one_proxy(engine, head='[log]\nformat = "json"'))
+    proxy.stop()
+    assert all(line.startswith("{") for line in proxy.lines)
+    assert [event["event"] for event in proxy.events][-1] == "stopped"
+    assert {"starting", "engine", "listening", "room", "ready", "stopping", "counters", "stopped"} <= {event["event"] for event in proxy.events}
+
+
+def test_the_log_goes_to_a_file_and_sessions_are_summed_up_in_it(engine, tmp_path, start_proxy, open_service, open_client):
+    open_service(_SOURCES, in_turn(_SOURCES))
+    file = tmp_path / "the.log"
+    text = configuration(
+        table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]], unassured_timeout="300ms"),
+        engine=engine, head=f'[log]\nfile = "{file}"\nsessions = true')
+    proxy = start_proxy(text, ready=False)
+    proxy.wait_until(lambda: file.exists() and "event=ready" in file.read_text() or proxy.catch_up(), what="event=ready in the file")
+    client = open_client()
+    assert client.ask(b"question", IPV4.listener()) is not None
+    proxy.wait_until(lambda: "event=session_ended" in file.read_text(), what="event=session_ended in the file")
+    (line,) = [line for line in file.read_text().splitlines() if "event=session_ended" in line]
+    assert "proxy=echo" in line and f":{client.socket.getsockname()[1]} " in line + " "
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    assert "event=counters" in file.read_text()
+
+
+def test_a_second_start_on_the_same_address_fails_clearly_and_moves_no_client(engine, start_proxy, open_service, open_crowd):
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    first = start_proxy(one_proxy(engine))
+    crowd = open_crowd(200)
+    assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d before" % client)) == 200
+
+    second = start_proxy(one_proxy(engine), ready=False)
+    assert second.wait() == 1
+    assert second.wait_event("failed")["reason"] == 'listener "echo" 10.1.0.1:5353: bind: Address already in use'
+
+    assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d after" % client)) == 200
+    for client in range(200):
+        assert service.sender_of(b"%d before" % client) == service.sender_of(b"%d after" % client)
+    assert first.stop().drops() == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_traffic_ends_it_with_exit_code_0_and_final_counters(engine, number, start_proxy, open_service, open_crowd):
+    open_service(_SOURCES, in_turn(_SOURCES))
+    proxy = start_proxy(one_proxy(engine))
+    crowd = open_crowd(50)
+    crowd.ask_all(IPV4.listener(), lambda client: b"session %d" % client)
+    for turn in range(40):
+        for client in range(len(crowd)):
+            try:
+                crowd.send(client, b"%d" % turn, IPV4.listener())
+            except ConnectionRefusedError:
+                pass
+        crowd.arrived()
+        if turn == 20:
+            proxy.signal(number)
+    counters = proxy.stopped()
+    assert proxy.wait_event("stopping")["signal"] == number.name
+    assert counters["departures_request"] >= 50 * 20 and counters["departures_reply"] >= 50
+
+
+def test_what_is_queued_when_the_signal_comes_is_still_forwarded(engine, start_proxy, open_service, open_client):
+    """The program is stopped (SIGSTOP) while datagrams queue up, and told to end before it may go on."""
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    proxy = start_proxy(one_proxy(engine))
+    client = open_client()
+    assert client.ask(b"session", IPV4.listener()) is not None
+    proxy.signal(signal.SIGSTOP)
+    for number in range(100):
+        client.send(b"%d" % number, IPV4.listener())
+    proxy.signal(signal.SIGTERM)
+    proxy.signal(signal.SIGCONT)
+    counters = proxy.stopped()
+    assert counters["departures_request"] == 101
+    assert [request.payload for request in service.requests][1:] == [b"%d" % number for number in range(100)]
+
+
+def test_a_second_signal_ends_it_at_once(engine, start_proxy):
+    # A listener of its own: who exits at once leaves io_uring's sockets to the kernel, which closes them a moment later.
+    port = {"io_uring": 5398, "epoll": 5399}[engine]
+    proxy = start_proxy(configuration(table(listen=IPV4.listener(port), upstream=_SOURCES[0]), engine=engine))
+    proxy.signal(signal.SIGSTOP)  # both signals are there when it goes on
+    proxy.signal(signal.SIGTERM)
+    proxy.signal(signal.SIGINT)
+    proxy.signal(signal.SIGCONT)
+    assert proxy.wait(5) is not None
+
+
+def test_its_addresses_are_free_the_moment_it_has_ended(engine, start_proxy, open_service, open_crowd):
+    """io_uring's files outlive the process unless it gives them back itself: a restart would find its own address in use."""
+    open_service(_SOURCES, in_turn(_SOURCES))
+    crowd = open_crowd(20)
+    for turn in range(15):
+        proxy = start_proxy(one_proxy(engine))
+        assert len(crowd.ask_all(IPV4.listener(), lambda client, turn=turn: b"%d in turn %d" % (client, turn))) == len(crowd)
+        proxy.stop()

@@ -1,0 +1,155 @@
+"""When there is no room for another session: who goes, who stays, what is said.
+
+    client                        proxy                             service
+    10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53, echoes
+
+A session is assured once its client has written again after a reply. With one shard, so that all share one room.
+"""
+
+import re
+import time
+
+import pytest
+
+from harness import address
+from harness.program import configuration, run_once, table
+from harness.service import echo
+from harness.topology import IPV4
+
+_ROOM = 4
+# Asked for, or what four ports allow.
+_WALLS = {"sessions_max": {"sessions_max": _ROOM}, "ports": {"ports": f"20000-{20000 + _ROOM - 1}"}}
+
+
+@pytest.fixture
+def service(open_service):
+    return open_service([IPV4.service(254)], echo())
+
+
+def small(engine, **keys):
+    return configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), **{"port_rest": "0s", **keys}), engine=engine, shards=1)
+
+
+def ask(client, payload, timeout=5):
+    reply = client.ask(payload, IPV4.listener(), timeout)
+    return reply and reply.payload
+
+
+def assure(client):
+    assert ask(client, b"one") == b"one" and ask(client, b"two") == b"two"
+
+
+@pytest.mark.parametrize("wall", _WALLS)
+def test_a_newcomer_is_dropped_and_counted_while_all_sessions_are_assured(engine, wall, service, start_proxy, open_client):
+    proxy = start_proxy(small(engine, **_WALLS[wall]))
+    residents = [open_client() for _ in range(_ROOM)]
+    for resident in residents:
+        assure(resident)
+    time.sleep(1.2)  # idle for longer than it takes to evict the unassured
+    newcomer = open_client()
+    for _ in range(3):
+        assert ask(newcomer, b"room?", 0.2) is None
+    assert proxy.wait_event("limit_met", proxy="echo")["reason"]
+    before = {request.sender for request in service.requests}
+    for resident in residents:
+        assert ask(resident, b"still here") == b"still here"
+    assert {request.sender for request in service.requests} == before and len(before) == _ROOM
+    counters = proxy.stop()
+    assert counters.drops() == {"drop_session_limit": 3}
+
+
+@pytest.mark.parametrize("wall", _WALLS)
+def test_a_newcomer_takes_the_place_of_the_unassured_session_that_was_idle_longest(engine, wall, service, start_proxy, open_client):
+    proxy = start_proxy(small(engine, **_WALLS[wall]))
+    assured, oldest, younger, youngest = (open_client() for _ in range(_ROOM))
+    assure(assured)
+    for resident in (oldest, younger, youngest):
+        assert ask(resident, b"one") == b"one"
+        time.sleep(0.1)
+    newcomers = []
+    for victim in (oldest, younger):
+        time.sleep(1.2)
+        newcomers.append(open_client())
+        assert ask(newcomers[-1], b"room? %d" % len(newcomers)) is not None, "somebody idle for a second made room"
+        if wall == "ports":
+            # A place is a port here: it can be seen whose it was.
+            taken_from = [request.payload for request in service.requests if request.sender == service.sender_of(b"room? %d" % len(newcomers))]
+            assert len(taken_from) == 2 and victim is (oldest, younger)[len(newcomers) - 1]
+    assert ask(assured, b"still here") == b"still here"
+    assert service.sender_of(b"still here") == service.sender_of(b"two")
+    assert proxy.stop().drops() == {}
+
+
+def test_an_unassured_session_that_was_active_within_the_second_is_not_evicted(engine, service, start_proxy, open_client):
+    proxy = start_proxy(small(engine, sessions_max=_ROOM))
+    residents = [open_client() for _ in range(_ROOM)]
+    for resident in residents:
+        assert ask(resident, b"one") == b"one"
+    assert ask(open_client(), b"room?", 0.2) is None
+    time.sleep(1.2)
+    assert ask(open_client(), b"room?") == b"room?"
+    assert proxy.stop().drops() == {"drop_session_limit": 1}
+
+
+def test_the_sum_of_two_proxies_is_bounded_by_limits_sessions_max(engine, service, start_proxy, open_client):
+    tables = [table(name=name, listen=IPV4.listener(port), upstream=IPV4.service(254)) for name, port in (("one", 5001), ("two", 5002))]
+    proxy = start_proxy(configuration(*tables, engine=engine, shards=1, head=f"[limits]\nsessions_max = {_ROOM}"))
+    clients = [open_client() for _ in range(_ROOM + 1)]
+    answered = [client.ask(b"room?", IPV4.listener((5001, 5002)[number % 2]), 0.3) is not None for number, client in enumerate(clients)]
+    assert answered == [True] * _ROOM + [False]
+    assert proxy.wait_event("limit_met")
+
+
+def test_clients_of_all_shards_share_the_room_of_a_proxy(engine, service, start_proxy, open_crowd):
+    proxy = start_proxy(configuration(
+        table(listen=IPV4.listener(), upstream=IPV4.service(254), sessions_max=40), engine=engine, shards=2))
+    crowd = open_crowd(100)
+    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=100, patience=1.0)
+    assert len(got) == 40
+    assert len({request.sender for request in service.requests}) == len(got)
+    counters = proxy.stop()
+    assert counters.drops() == {"drop_session_limit": 60}
+
+
+@pytest.mark.parametrize("section", ["proxy", "limits"])
+def test_sessions_that_cannot_fit_the_descriptors_are_refused_with_the_arithmetic(engine, section, tmp_path):
+    """Whoever asks for 5000 sessions under a hard limit of 1024 descriptors is told so, not served until it breaks."""
+    keys = {"sessions_max": 5000} if section == "proxy" else {}
+    head = "[limits]\nsessions_max = 5000" if section == "limits" else ""
+    file = tmp_path / "udpproxy.toml"
+    file.write_text(configuration(table(listen="127.0.0.1:5353", upstream="127.0.0.2:5353", **keys), engine=engine, head=head))
+    done = run_once("--config", file, prefix=("prlimit", "--nofile=1024:1024"))
+    assert done.returncode == 78
+    assert re.search(rf"{re.escape(str(file))}:\d+:\d+: .*sessions_max", done.stderr)
+    assert "1024" in done.stderr and "5000" in done.stderr
+
+
+def test_a_low_descriptor_limit_makes_the_room_small_not_the_program_fail(engine, service, start_proxy, open_crowd):
+    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
+                        prefix=("prlimit", "--nofile=128:128"))
+    room = int(proxy.wait_event("room")["sessions"])
+    assert 0 < room < 128
+    crowd = open_crowd(200)
+    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=200, patience=1.0)
+    assert room // 2 <= len(got) <= room
+    proxy.stop()
+
+
+def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(engine, start_proxy):
+    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine), prefix=("prlimit", "--nofile=64:8192"))
+    assert int(proxy.wait_event("room")["sessions"]) > 1000
+    with open(f"/proc/{proxy.pid}/limits", encoding="ascii") as limits:
+        assert re.search(r"Max open files\s+8192\s+8192", limits.read())
+
+
+def test_a_session_ends_after_its_timeout_and_its_port_serves_again(engine, service, start_proxy, open_client):
+    start_proxy(small(engine, ports="20000-20000", unassured_timeout="400ms", idle_timeout="1200ms"))
+    first, second = open_client(), open_client()
+    assert ask(first, b"unassured") == b"unassured"
+    time.sleep(0.9)
+    assure(second)
+    time.sleep(0.7)
+    assert ask(open_client(), b"too early", 0.2) is None, "an assured session lives for idle_timeout"
+    time.sleep(0.9)
+    assert ask(open_client(), b"third") == b"third"
+    assert {address.port_of(request.sender) for request in service.requests} == {20000}

@@ -1,0 +1,81 @@
+// BufferPool: who holds a buffer, where it lies, and that it comes home once.
+#include "udpproxy/io/buffer_pool.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "broken_law.hpp"
+
+namespace udpproxy {
+namespace {
+
+TEST_CASE("a buffer pool lends each buffer to one holder at a time, the one that came home last first") {
+    Result<BufferPool> created = BufferPool::create(4, 2048);
+    REQUIRE(created);
+    BufferPool pool = *std::move(created);
+    CHECK(pool.count() == 4);
+    std::set<std::uint32_t> out;
+    while (pool.at_home() > 0) CHECK(out.insert(pool.lend()).second);
+    CHECK(out == std::set<std::uint32_t>{0, 1, 2, 3});
+    pool.take_back(2);
+    pool.take_back(0);
+    CHECK(pool.at_home() == 2);
+    CHECK(pool.lend() == 0);
+    CHECK(pool.lend() == 2);
+}
+
+TEST_CASE("buffers are as long as asked, lie an odd number of cache lines apart and do not overlap") {
+    for (const std::size_t bytes : {1U, 64U, 65U, 2048U, 65535U, 65536U}) {
+        CAPTURE(bytes);
+        Result<BufferPool> created = BufferPool::create(8, bytes);
+        REQUIRE(created);
+        const BufferPool& pool = *created;
+        CHECK(pool.stride_bytes() >= bytes);
+        CHECK(pool.stride_bytes() < bytes + 128);
+        CHECK(pool.stride_bytes() % 128 == 64);
+        for (std::uint32_t index = 0; index < 8; ++index) std::memset(pool.at(index), static_cast<int>(index), bytes);
+        for (std::uint32_t index = 0; index < 8; ++index) {
+            CHECK(pool.at(index)[0] == std::byte(index));
+            CHECK(pool.at(index)[bytes - 1] == std::byte(index));
+        }
+    }
+}
+
+TEST_CASE("over 10000 random loans every buffer is at home or with one holder") {
+    BufferPool pool = *BufferPool::create(32, 64);
+    std::vector<std::uint32_t> held;
+    std::mt19937_64 random(19);
+    for (int operation = 0; operation < 10'000; ++operation) {
+        if (random() % 2 == 0 && pool.at_home() > 0) {
+            const std::uint32_t index = pool.lend();
+            REQUIRE(std::find(held.begin(), held.end(), index) == held.end());
+            held.push_back(index);
+        } else if (!held.empty()) {
+            const std::size_t at = random() % held.size();
+            pool.take_back(held[at]);
+            held.erase(held.begin() + static_cast<std::ptrdiff_t>(at));
+        }
+        REQUIRE(pool.at_home() + held.size() == pool.count());
+    }
+}
+
+TEST_CASE("a buffer pool asserts that a buffer comes home once, and that none is lent when all are out") {
+    BufferPool pool = *BufferPool::create(2, 64);
+    const std::uint32_t index = pool.lend();
+    CHECK(breaks_a_law([&] {
+        pool.take_back(index);
+        pool.take_back(index);
+    }));
+    CHECK(breaks_a_law([&] { pool.take_back(1 - index); }));
+    CHECK(breaks_a_law([&] { pool.take_back(2); }));
+    (void)pool.lend();
+    CHECK(breaks_a_law([&] { (void)pool.lend(); }));
+}
+
+}  // namespace
+}  // namespace udpproxy

@@ -1,0 +1,185 @@
+// PortPool: order, rest, shards' shares and overlapping ranges, against a plain table of ports.
+#include "udpproxy/session/port_pool.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+
+#include "broken_law.hpp"
+
+namespace udpproxy {
+namespace {
+
+using namespace std::chrono_literals;
+
+PortPool pool_of(std::vector<PortRange> ranges, std::uint32_t shard = 0, std::uint32_t shards = 1) { return PortPool(ranges, shard, shards); }
+
+std::vector<std::uint16_t> lease_all(PortPool& pool, std::size_t range, Instant now) {
+    std::vector<std::uint16_t> ports;
+    while (const auto port = pool.lease(range, now)) ports.push_back(*port);
+    return ports;
+}
+
+TEST_CASE("every port of the range is leased once, in order, then none") {
+    PortPool pool = pool_of({{1000, 1003}});
+    CHECK(lease_all(pool, 0, Instant{}) == std::vector<std::uint16_t>{1000, 1001, 1002, 1003});
+    CHECK(pool.leased() == 4);
+    CHECK_FALSE(pool.lease(0, Instant::max()).has_value());
+}
+
+TEST_CASE("a port that was given back is leased after all that were given back before it") {
+    PortPool pool = pool_of({{1000, 1003}});
+    (void)lease_all(pool, 0, Instant{});
+    for (const std::uint16_t port : {1002, 1000, 1003}) pool.release(port, Instant{1s});
+    CHECK(pool.leased() == 1);
+    CHECK(lease_all(pool, 0, Instant{1s}) == std::vector<std::uint16_t>{1002, 1000, 1003});
+}
+
+TEST_CASE("nobody gets a port before its rest is over") {
+    PortPool pool = pool_of({{1000, 1001}});
+    (void)lease_all(pool, 0, Instant{});
+    pool.release(1001, Instant{10s});
+    pool.release(1000, Instant{12s});
+    CHECK_FALSE(pool.lease(0, Instant{10s} - 1ns).has_value());
+    CHECK(pool.lease(0, Instant{10s}) == 1001);
+    CHECK_FALSE(pool.lease(0, Instant{12s} - 1ns).has_value());
+    CHECK(pool.lease(0, Instant{12s}) == 1000);
+}
+
+TEST_CASE("the shares of the shards are disjoint and cover the range") {
+    for (const std::uint32_t shards : {1U, 2U, 3U, 7U, 64U}) {
+        for (const PortRange range : {PortRange{1, 65535}, PortRange{32768, 60999}, PortRange{65535, 65535}, PortRange{1, 1}}) {
+            CAPTURE(shards);
+            std::set<std::uint16_t> seen;
+            for (std::uint32_t shard = 0; shard < shards; ++shard) {
+                PortPool pool = pool_of({range}, shard, shards);
+                for (const std::uint16_t port : lease_all(pool, 0, Instant{})) {
+                    REQUIRE(port >= range.first);
+                    REQUIRE(port <= range.last);
+                    REQUIRE(port % shards == shard);
+                    REQUIRE(seen.insert(port).second);
+                }
+            }
+            CHECK(seen.size() == range.ports());
+        }
+    }
+}
+
+TEST_CASE("overlapping ranges never lease one port twice, whoever asks and however they are nested") {
+    const std::vector<std::vector<PortRange>> arrangements{
+        {{100, 199}, {150, 249}},              // crossing
+        {{100, 199}, {140, 149}},              // nested
+        {{100, 199}, {100, 199}},              // the same
+        {{100, 199}, {200, 299}},              // neighbours
+        {{100, 199}, {300, 399}},              // apart
+        {{1, 65535}, {65535, 65535}, {1, 1}},  // the ends of the port space
+        {{100, 150}, {120, 180}, {140, 200}, {100, 200}, {130, 130}},
+    };
+    for (const auto& ranges : arrangements) {
+        CAPTURE(&ranges - arrangements.data());
+        std::set<std::uint16_t> all;
+        for (const PortRange& range : ranges) {
+            for (std::uint32_t port = range.first; port <= range.last; ++port) all.insert(static_cast<std::uint16_t>(port));
+        }
+        PortPool pool(ranges, 0, 1);
+        std::set<std::uint16_t> seen;
+        // In turn, so that everybody takes from the shared stretches; then each to the end.
+        for (int round = 0; round < 10; ++round) {
+            for (std::size_t range = 0; range < ranges.size(); ++range) {
+                const auto port = pool.lease(range, Instant{});
+                if (!port) continue;
+                REQUIRE(ranges[range].first <= *port);
+                REQUIRE(*port <= ranges[range].last);
+                REQUIRE(seen.insert(*port).second);
+            }
+        }
+        for (std::size_t range = 0; range < ranges.size(); ++range) {
+            for (const std::uint16_t port : lease_all(pool, range, Instant{})) REQUIRE(seen.insert(port).second);
+        }
+        CHECK(seen == all);
+        CHECK(pool.leased() == all.size());
+    }
+}
+
+/// Leases and releases at random. With `rests` alike the pool must give the port whose rest is over first; with different ones it must only be safe.
+void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint32_t shards, const std::vector<Duration>& rests) {
+    std::mt19937_64 random(seed);
+    const auto shard = static_cast<std::uint32_t>(random() % shards);
+    PortPool pool(ranges, shard, shards);
+    std::map<std::uint16_t, Instant> resting;
+    for (const PortRange& range : ranges) {
+        for (std::uint32_t port = range.first; port <= range.last; ++port) {
+            if (port % shards == shard) resting[static_cast<std::uint16_t>(port)] = Instant::min();
+        }
+    }
+    std::vector<std::uint16_t> leased;
+    Instant now{1000s};
+    for (int operation = 0; operation < 20'000; ++operation) {
+        now += 1ms * (random() % 20);
+        if (random() % 100 == 0) now += 1s;
+        const bool growing = (operation / 400) % 2 == 0;
+        if (random() % 4 < (growing ? 3U : 1U)) {
+            const std::size_t range = random() % ranges.size();
+            Instant first_over = Instant::max();
+            for (auto at = resting.lower_bound(ranges[range].first); at != resting.end() && at->first <= ranges[range].last; ++at)
+                first_over = std::min(first_over, at->second);
+            const auto port = pool.lease(range, now);
+            if (port) {
+                REQUIRE(ranges[range].first <= *port);
+                REQUIRE(*port <= ranges[range].last);
+                REQUIRE(resting.contains(*port));
+                REQUIRE(resting[*port] <= now);
+                if (rests.size() == 1) REQUIRE(resting[*port] == first_over);
+                resting.erase(*port);
+                leased.push_back(*port);
+            } else if (rests.size() == 1) {
+                REQUIRE(first_over > now);
+            }
+        } else if (!leased.empty()) {
+            std::swap(leased[random() % leased.size()], leased.back());
+            const Instant until = now + rests[random() % rests.size()];
+            pool.release(leased.back(), until);
+            resting[leased.back()] = until;
+            leased.pop_back();
+        }
+        REQUIRE(pool.leased() == leased.size());
+    }
+}
+
+TEST_CASE("over random leases and releases a port is leased once, after its rest, and the longest rested first") {
+    const std::vector<PortRange> crossing{{100, 150}, {120, 180}, {140, 200}, {300, 301}};
+    compare(1, {{1000, 1063}}, 1, {500ms});
+    compare(2, crossing, 1, {300ms});
+    compare(3, crossing, 4, {100ms});
+    compare(4, crossing, 1, {Duration{0}});
+}
+
+TEST_CASE("proxies that share ports may ask for different rests, and each port keeps the one it was given") {
+    const std::vector<PortRange> crossing{{100, 150}, {120, 180}, {100, 180}};
+    compare(5, crossing, 1, {Duration{0}, 200ms, 1s});
+    compare(6, crossing, 3, {Duration{0}, 5s});
+}
+
+TEST_CASE("a shard that has no share of a range gets nothing from it") {
+    PortPool pool = pool_of({{10, 11}, {13, 13}}, 1, 4);
+    CHECK_FALSE(pool.lease(0, Instant{}).has_value());
+    CHECK(pool.lease(1, Instant{}) == 13);
+}
+
+TEST_CASE("a port pool asserts that only leased ports are given back") {
+    PortPool pool = pool_of({{1000, 1001}});
+    CHECK(breaks_a_law([&] { pool.release(1000, Instant{}); }));
+    CHECK(breaks_a_law([&] { pool.release(999, Instant{}); }));
+    CHECK(breaks_a_law([&] { pool.release(1002, Instant{}); }));
+    (void)pool.lease(0, Instant{});
+    CHECK(breaks_a_law([&] {
+        pool.release(1000, Instant{});
+        pool.release(1000, Instant{});
+    }));
+}
+
+}  // namespace
+}  // namespace udpproxy
