@@ -113,10 +113,11 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const
     if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
     Complaints complaints{name};
     const std::optional<TextFault> fault = find_fault(text);
+    const std::string shadow = ascii_shadow(fault ? fault->lines_before : text);
     try {
-        const toml::table document = toml::parse(fault ? fault->lines_before : text, std::string_view{name});
+        const toml::table rehearsed = toml::parse(shadow, std::string_view{name});
         if (!fault) {
-            Config config = build_config(copy(document, 0), complaints);
+            Config config = build_config(copy(toml::parse(text, std::string_view{name}), 0), complaints);
             if (complaints.empty()) return config;
         } else {
             complaints.add({fault->at, "syntax"}, fault->message);
@@ -127,7 +128,7 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const
         const Place place{is_cut ? fault->at : position_of(error.source()), "syntax"};
         complaints.add(place, is_cut ? fault->message : on_one_line(error.description()));
     } catch (const ParserAsserted&) {
-        const Position line = line_of_failure(fault ? fault->lines_before : text);
+        const Position line = line_of_failure(shadow);
         complaints.add({line, "syntax"}, "the line is no section, no key with its value and no comment; look for brackets and commas");
     }
     return ConfigComplaints{complaints.lines()};

@@ -7,6 +7,13 @@ namespace udpproxy {
 
 namespace {
 
+constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+
+bool is_marked(std::string_view text) { return text.substr(0, byte_order_mark.size()) == byte_order_mark; }
+
+/// Not so the continuation bytes of UTF-8, 10xxxxxx.
+bool begins_character(char letter) { return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U; }
+
 /// The end of the string that begins at `at`, behind its closing quotation mark, or the end of its line when it is not closed: the parser
 /// will complain.
 std::size_t skip_string(std::string_view text, std::size_t at) {
@@ -22,10 +29,7 @@ std::size_t skip_string(std::string_view text, std::size_t at) {
 /// One look at each place that is not inside a string or a comment.
 class Walk {
 public:
-    explicit Walk(std::string_view text) : text_(text) {
-        constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
-        if (text.substr(0, byte_order_mark.size()) == byte_order_mark) at_ = byte_order_mark.size();
-    }
+    explicit Walk(std::string_view text) : text_(text), at_(is_marked(text) ? byte_order_mark.size() : 0) {}
 
     std::optional<TextFault> to_first_fault() {
         while (at_ < text_.size()) {
@@ -73,7 +77,7 @@ private:
             if (text_[i] == '\n') {
                 position = {position.line + 1, 1};
                 line_start = i + 1;
-            } else if ((static_cast<unsigned char>(text_[i]) & 0xc0U) != 0x80U) {  // columns count characters, as toml++ does
+            } else if (begins_character(text_[i])) {  // columns count characters, as toml++ does
                 ++position.column;
             }
         }
@@ -81,12 +85,25 @@ private:
     }
 
     std::string_view text_;
-    std::size_t at_ = 0;
+    std::size_t at_;
     int dots_ = 0;
 };
 
 }  // namespace
 
 std::optional<TextFault> find_fault(std::string_view text) { return Walk{text}.to_first_fault(); }
+
+std::string ascii_shadow(std::string_view text) {
+    std::string shadow;
+    shadow.reserve(text.size());
+    for (const char letter : text.substr(is_marked(text) ? byte_order_mark.size() : 0)) {
+        const auto byte = static_cast<unsigned char>(letter);
+        if (byte < 0x80)
+            shadow += letter;
+        else if (begins_character(letter))
+            shadow += 'x';
+    }
+    return shadow;
+}
 
 }  // namespace udpproxy

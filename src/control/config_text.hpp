@@ -22,4 +22,8 @@ struct TextFault {
 ///   is_non_ascii_horizontal_whitespace() reaches TOML_UNREACHABLE for U+00A1 to U+0499. Strings of several lines are refused for it.
 [[nodiscard]] std::optional<TextFault> find_fault(std::string_view text);
 
+/// The text with an `x` for each character beyond ASCII, all positions unchanged. In a file that is no TOML, what looks like a string may
+/// be none to the parser, and it would stumble over its letters as above. The shadow is parsed first: errors of syntax come from there.
+[[nodiscard]] std::string ascii_shadow(std::string_view text);
+
 }  // namespace udpproxy

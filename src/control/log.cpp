@@ -55,10 +55,19 @@ bool needs_quotes(std::string_view value) {
            });
 }
 
+/// As JSON; what is not UTF-8 is replaced, and DEL, which JSON leaves alone, is escaped like the other control characters.
+template <class Json>
+std::string dump(const Json& value) {
+    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    for (std::size_t at = text.find('\x7f'); at != std::string::npos; at = text.find('\x7f', at)) text.replace(at, 1, "\\u007f");
+    return text;
+}
+
 /// A value with blanks or quotes in it stays one word: quoted and escaped as a JSON string.
 std::string as_text(const LogField& field) {
-    if (field.bare || !needs_quotes(field.value)) return field.value;
-    return nlohmann::json(field.value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    if (field.bare) return field.value;
+    const std::string quoted = dump(nlohmann::json(field.value));
+    return needs_quotes(field.value) ? quoted : quoted.substr(1, quoted.size() - 2);
 }
 
 }  // namespace
@@ -78,7 +87,7 @@ std::string format_line(LogFormat format, std::string_view time, LogLevel level,
         else
             line[field.key] = field.value;
     }
-    return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return dump(line);
 }
 
 Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {

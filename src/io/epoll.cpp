@@ -51,6 +51,7 @@ struct EpollBackend::State {
           replies(std::move(reply_pool)),
           payload_bytes_max(setup.payload_bytes_max),
           to_close(setup.slots_max),
+          starved(setup.slots_max),
           harvest(setup.buffers_per_leg, setup.slots_max),
           chains(std::make_unique<Chain[]>(setup.slots_max)),
           chained_slots(3 * std::size_t{setup.buffers_per_leg}),
@@ -70,6 +71,8 @@ struct EpollBackend::State {
 
     [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
     [[nodiscard]] int watch(int descriptor, std::uint64_t data) const;
+    void watch_again(Slot slot, std::uint32_t events_wanted);
+    void feed_starved();
     void receive_from(Slot slot);
     [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
     void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place);
@@ -85,6 +88,7 @@ struct EpollBackend::State {
     BufferPool replies;
     std::uint32_t payload_bytes_max;
     Batch<Slot> to_close;
+    Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home
     Harvest harvest;
 
     std::array<epoll_event, events_per_wait> events{};
@@ -133,6 +137,7 @@ const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
     State& state = *state_;
     state.harvest.clear();
     state.close_queued();
+    state.feed_starved();
     int limit_ms = -1;
     if (!state.harvest.closed.empty()) {
         limit_ms = 0;  // what was closed must be reported before anything is waited for
@@ -216,8 +221,30 @@ int EpollBackend::State::watch(int descriptor, std::uint64_t data) const {
     return ::epoll_ctl(epoll_descriptor, EPOLL_CTL_ADD, descriptor, &event) == 0 ? 0 : errno;
 }
 
+void EpollBackend::State::watch_again(Slot slot, std::uint32_t events_wanted) {
+    epoll_event event{};
+    event.events = events_wanted;
+    event.data.u64 = index_of(slot);
+    // The descriptor is in the set: only a bug of ours makes this fail.
+    UDPPROXY_ASSERT(::epoll_ctl(epoll_descriptor, EPOLL_CTL_MOD, slots[slot].descriptor, &event) == 0);
+}
+
+void EpollBackend::State::feed_starved() {
+    std::size_t kept = 0;
+    for (const Slot slot : starved) {
+        if (pool_of(slots[slot].leg).at_home() == 0) {
+            starved[kept++] = slot;
+            continue;
+        }
+        slots[slot].queued = false;
+        watch_again(slot, EPOLLIN);
+    }
+    starved.truncate(kept);
+}
+
 void EpollBackend::State::close_queued() {
     for (const Slot slot : to_close) {
+        if (slots[slot].queued) starved.truncate(static_cast<std::size_t>(std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
         ::close(slots[slot].descriptor);  // also leaves the epoll set: nobody else holds the file
         slots.vacate(slot);
         harvest.closed.push(slot);
@@ -231,7 +258,11 @@ void EpollBackend::State::receive_from(Slot slot) {
     for (int attempt = 0; attempt < 2 && left > 0; ++attempt) {
         const BufferPool& pool = pool_of(slots[slot].leg);
         if (pool.at_home() == 0) {
+            // Level-triggered, it would be reported for ever.
             ++counters.buffers_exhausted;
+            slots[slot].queued = true;
+            starved.push(slot);
+            watch_again(slot, 0);
             return;
         }
         const int received = receive_batch(slot, std::min(left, pool.at_home()));
@@ -275,7 +306,7 @@ void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const 
     arrival.bytes = message.msg_len;
     arrival.from = read_socket_name(place.name);
     arrival.local = control.local;
-    arrival.interface = control.interface;
+    arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;
     arrival.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
 }

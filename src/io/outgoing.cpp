@@ -16,7 +16,7 @@ void write_outgoing(const Departure& departure, Family family, Outgoing& outgoin
         header.msg_name = &outgoing.name;
         header.msg_namelen = write_socket_name(departure.to, outgoing.name);
     }
-    header.msg_controllen = write_control(ControlOut{departure.from, departure.interface, departure.tos, family}, outgoing.control);
+    header.msg_controllen = write_control(ControlOut{departure.from, departure.interface_index, departure.tos, family}, outgoing.control);
     if (header.msg_controllen > 0) header.msg_control = outgoing.control;
 }
 

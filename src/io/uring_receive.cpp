@@ -48,8 +48,10 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
         state.wake_armed = true;
     }
 
-    // What was closed on the spot must be reported before anything is waited for.
-    const bool must_return = !state.harvest.closed.empty();
+    for (const io_uring_cqe& completion : state.early) state.take(completion);
+    // What is there already must be reported before anything is waited for.
+    const bool must_return = !state.harvest.closed.empty() || !state.early.empty();
+    state.early.clear();
     __kernel_timespec limit{};
     if (must_return)
         limit = {};
@@ -145,25 +147,29 @@ void UringBackend::State::reap() {
     io_uring_cqe* completion = nullptr;
     io_uring_for_each_cqe(&ring, head, completion) {
         ++taken;
-        const auto kind = static_cast<Completion>(completion->user_data >> 56);
-        const auto generation = static_cast<std::uint32_t>(completion->user_data >> 32) & 0xffffffU;
-        const Slot slot{static_cast<std::uint32_t>(completion->user_data)};
-        switch (kind) {
-            case Completion::receive:
-                take_receive(*completion, generation, slot);
-                break;
-            case Completion::cancel:
-                take_cancel(*completion, generation, slot);
-                break;
-            case Completion::wake:
-                wake_armed = false;
-                break;
-            case Completion::send:
-                // Sends complete at their submission and are collected there.
-                UDPPROXY_ASSERT(kind != Completion::send);
-        }
+        take(*completion);
     }
     io_uring_cq_advance(&ring, taken);
+}
+
+void UringBackend::State::take(const io_uring_cqe& completion) {
+    const auto kind = static_cast<Completion>(completion.user_data >> 56);
+    const auto generation = static_cast<std::uint32_t>(completion.user_data >> 32) & 0xffffffU;
+    const Slot slot{static_cast<std::uint32_t>(completion.user_data)};
+    switch (kind) {
+        case Completion::receive:
+            take_receive(completion, generation, slot);
+            break;
+        case Completion::cancel:
+            take_cancel(completion, generation, slot);
+            break;
+        case Completion::wake:
+            wake_armed = false;
+            break;
+        case Completion::send:
+            // Sends complete at their submission and are collected there.
+            UDPPROXY_ASSERT(kind != Completion::send);
+    }
 }
 
 void UringBackend::State::take_receive(const io_uring_cqe& completion, std::uint32_t generation, Slot slot) {
@@ -215,7 +221,7 @@ void UringBackend::State::take_arrival(const io_uring_cqe& completion, SlotEntry
     arrival.bytes = header->payloadlen;
     arrival.from = read_socket_name(*reinterpret_cast<const SocketName*>(memory + name_offset));
     arrival.local = control.local;
-    arrival.interface = control.interface;
+    arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;
     // payloadlen is the truncated length; the flag alone tells.
     arrival.truncated = (header->flags & MSG_TRUNC) != 0;

@@ -1,6 +1,7 @@
 // Sending with io_uring. Every send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS: it runs inside the submission, a success leaves no
-// completion, and when the submission returns every buffer is ours again. At that moment the completion queue holds failures of this
-// submission and nothing else: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only.
+// completion, and when the submission returns every buffer is ours again. At that moment the completion queue holds the failures of this
+// submission: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only. The one exception is a queue that had overflowed:
+// the kernel refills it at every call, and what turns up then is kept for the next wait.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -45,20 +46,30 @@ void UringBackend::State::submit_sends(std::span<const Departure> departures, st
     }
 }
 
-void UringBackend::State::collect_failures(std::span<const Departure> departures) {
-    failed.clear();
-    failed_errors.clear();
+void UringBackend::State::collect_completions() {
     unsigned head = 0;
     unsigned taken = 0;
     io_uring_cqe* completion = nullptr;
     io_uring_for_each_cqe(&ring, head, completion) {
         ++taken;
-        UDPPROXY_ASSERT(static_cast<Completion>(completion->user_data >> 56) == Completion::send);
-        if (completion->res >= 0) continue;
-        failed.push(static_cast<std::uint32_t>(completion->user_data));
-        failed_errors.push(-completion->res);
+        if (static_cast<Completion>(completion->user_data >> 56) != Completion::send) {
+            early.push(*completion);
+        } else if (completion->res < 0) {
+            failed.push(static_cast<std::uint32_t>(completion->user_data));
+            failed_errors.push(-completion->res);
+        }
     }
     io_uring_cq_advance(&ring, taken);
+}
+
+void UringBackend::State::collect_failures(std::span<const Departure> departures) {
+    failed.clear();
+    failed_errors.clear();
+    collect_completions();
+    while (io_uring_cq_has_overflow(&ring)) {
+        io_uring_get_events(&ring);
+        collect_completions();
+    }
 
     for (std::size_t i = 0; i < failed.size(); ++i) {
         const Departure& departure = departures[failed[i]];

@@ -4,7 +4,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 
 #include "uring_state.hpp"
@@ -55,6 +57,12 @@ Result<io_uring_buf_ring*> register_buffer_ring(io_uring& ring, std::uint32_t en
     return buffers;
 }
 
+/// What can wait in the completion queue at once: every buffer of both legs, an ending and a cancel per slot, a submission of failed sends. A full
+/// queue loses nothing but ends multishot receives; beyond the kernel's largest the code copes with that.
+unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
+    return std::min(completion_entries_max, std::bit_ceil(2 * (slots + buffers) + submission_entries));
+}
+
 }  // namespace
 
 UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
@@ -62,6 +70,7 @@ UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPoo
       requests{std::move(request_pool), nullptr, 0, Batch<Slot>(setup.slots_max)},
       replies{std::move(reply_pool), nullptr, 0, Batch<Slot>(setup.slots_max)},
       payload_bytes_max(setup.payload_bytes_max),
+      early(2 * (std::size_t{setup.slots_max} + setup.buffers_per_leg) + submission_entries),
       to_arm(setup.slots_max),
       to_close(setup.slots_max),
       to_cancel(setup.slots_max),
@@ -101,7 +110,7 @@ Result<UringBackend> UringBackend::open(EngineSetup setup) {
     // the next. R_DISABLED: until the shard's thread starts it, which makes that thread the issuer.
     parameters.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
                        IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-    parameters.cq_entries = completion_entries;
+    parameters.cq_entries = completions_max(state->slots.slots_max(), buffers);
     if (const int error = -io_uring_queue_init_params(submission_entries, &state->ring, &parameters))
         return system_error("io_uring_setup", error);
     state->ring_open = true;

@@ -13,8 +13,7 @@
 namespace udpproxy {
 
 inline constexpr unsigned submission_entries = 1024;
-// A full completion queue ends multishot receives without a counter: room for every buffer of both legs and a burst of endings.
-inline constexpr unsigned completion_entries = 16384;
+inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
@@ -54,6 +53,7 @@ struct UringBackend::State {
     void queue_arming(Slot slot);
     void cancel(Slot slot, bool by_descriptor);
     void reap();
+    void take(const io_uring_cqe& completion);
     void take_receive(const io_uring_cqe& completion, std::uint32_t generation, Slot slot);
     void take_arrival(const io_uring_cqe& completion, SlotEntry& entry, Slot slot);
     void take_cancel(const io_uring_cqe& completion, std::uint32_t generation, Slot slot);
@@ -62,6 +62,7 @@ struct UringBackend::State {
 
     // uring_send.cpp
     void submit_sends(std::span<const Departure> departures, std::size_t first);
+    void collect_completions();
     void collect_failures(std::span<const Departure> departures);
 
     io_uring ring{};
@@ -76,6 +77,8 @@ struct UringBackend::State {
     msghdr receive_template{};
     std::uint32_t payload_bytes_max;
 
+    // Completions other than of sends that turned up while sends were collected; the next wait begins with them.
+    Batch<io_uring_cqe> early;
     Batch<Slot> to_arm;
     Batch<Slot> to_close;   // close() was called since the last wait
     Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor

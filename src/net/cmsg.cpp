@@ -41,7 +41,7 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
                 const auto info = read_value<in_pktinfo>(message);
                 // For a unicast datagram ipi_spec_dst is the address it was sent to; for a broadcast it is the address to answer from.
                 found.local = Address::ipv4(info.ipi_spec_dst.s_addr);
-                found.interface = static_cast<std::uint32_t>(info.ipi_ifindex);
+                found.interface_index = static_cast<std::uint32_t>(info.ipi_ifindex);
             }
         } else if (message->cmsg_level == IPPROTO_IPV6) {
             if (message->cmsg_type == IPV6_TCLASS) {
@@ -49,7 +49,7 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
             } else if (message->cmsg_type == IPV6_PKTINFO) {
                 const auto info = read_value<in6_pktinfo>(message);
                 found.local = Address::ipv6(info.ipi6_addr);
-                found.interface = info.ipi6_ifindex;
+                found.interface_index = info.ipi6_ifindex;
             }
         }
     }
@@ -67,7 +67,7 @@ std::size_t write_control(const ControlOut& control, void* buffer) noexcept {
         } else {
             in6_pktinfo info{};
             std::memcpy(&info.ipi6_addr, control.from.bytes.data(), sizeof info.ipi6_addr);
-            info.ipi6_ifindex = control.interface;
+            info.ipi6_ifindex = control.interface_index;
             message = write_message(message, IPPROTO_IPV6, IPV6_PKTINFO, info);
         }
     }

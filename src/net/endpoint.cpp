@@ -229,9 +229,9 @@ std::string format(const Endpoint& endpoint) {
     std::string text = format(endpoint.address);
     if (endpoint.family() == Family::ipv6) {
         if (endpoint.scope != 0) {
-            std::array<char, IF_NAMESIZE> interface {};
-            const bool named = if_indextoname(endpoint.scope, interface.data()) != nullptr;
-            text += '%' + (named ? std::string{interface.data()} : std::to_string(endpoint.scope));
+            std::array<char, IF_NAMESIZE> name{};
+            const bool named = if_indextoname(endpoint.scope, name.data()) != nullptr;
+            text += '%' + (named ? std::string{name.data()} : std::to_string(endpoint.scope));
         }
         text = '[' + text + ']';
     }

@@ -24,13 +24,13 @@ int set_flag(int descriptor, int level, int option, int value) {
 }
 
 int bind_to(int descriptor, const Endpoint& endpoint) {
-    SocketName name;
+    SocketName name{};
     const socklen_t length = write_socket_name(endpoint, name);
     return ::bind(descriptor, &name.any, length) == 0 ? 0 : errno;
 }
 
 int connect_to(int descriptor, const Endpoint& endpoint) {
-    SocketName name;
+    SocketName name{};
     const socklen_t length = write_socket_name(endpoint, name);
     return ::connect(descriptor, &name.any, length) == 0 ? 0 : errno;
 }

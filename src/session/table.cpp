@@ -1,11 +1,13 @@
 // Admission to the table, expiry, and the order of eviction.
 #include "udpproxy/session/table.hpp"
 
+#include <algorithm>
+
 namespace udpproxy {
 
 namespace {
 
-constexpr int eviction_looks = 16;
+constexpr std::uint32_t eviction_looks = 16;
 
 }  // namespace
 
@@ -58,20 +60,20 @@ std::optional<std::uint32_t> SessionTable::next_expired(Instant now, std::uint32
 
 std::optional<std::uint32_t> SessionTable::first_to_go(std::uint16_t proxy, Instant now, Duration idle) {
     IndexList& order = unassured_[proxy];
-    std::uint32_t chosen = no_index;
-    for (int look = 0; look < eviction_looks && !order.empty(); ++look) {
-        const std::uint32_t index = order.front();
+    const std::uint32_t looks = std::min(eviction_looks, order.size());
+    std::optional<std::uint32_t> chosen;
+    std::uint32_t next = order.front();
+    for (std::uint32_t look = 0; look < looks; ++look) {
+        const std::uint32_t index = next;
         Session& session = sessions_[index];
-        if (session.last_active_at == session.listed_at) {
-            // Has waited longest and was not active since it was listed: nobody behind it can be much older.
-            if (now - session.last_active_at >= idle) chosen = index;
-            break;
-        }
+        next = session.unassured.next;
+        if (now - session.last_active_at >= idle && (!chosen || session.last_active_at < sessions_[*chosen].last_active_at)) chosen = index;
+        if (session.last_active_at == session.listed_at) continue;
+        // Was active since it was listed: others may have waited longer, and are looked at first the next time.
         session.listed_at = session.last_active_at;
         order.remove(index, unassured_links());
         order.push_back(index, unassured_links());
     }
-    if (chosen == no_index) return std::nullopt;
     return chosen;
 }
 

@@ -70,7 +70,7 @@ Judgement Admission::judge(const Stranger& stranger) {
     Session& session = shard_.table[index];
     session.group = group;
     session.primary = shard_.groups[group].primary();
-    session.interface = stranger.arrival.interface;
+    session.interface_index = stranger.arrival.interface_index;
     shard_.groups[group].session = index;
     shard_.counters_of(proxy).sessions_admitted.add(1);
     forward_request(shard_, index, stranger.arrival, now_);

@@ -48,7 +48,7 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
         departure.slot = Slot{session.key.listener};
         departure.to = session.key.client_endpoint();
         departure.from = session.key.local;
-        if (departure.from.is_link_local()) departure.interface = session.interface;
+        if (departure.from.is_link_local()) departure.interface_index = session.interface_index;
     }
 }
 

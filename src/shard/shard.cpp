@@ -89,7 +89,7 @@ Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     departure.buffer = arrival.buffer;
     departure.payload = arrival.payload;
     departure.bytes = arrival.bytes;
-    departure.interface = 0;
+    departure.interface_index = 0;
     departure.leg = leg;
     departure.proxy = proxy;
     // DSCP is the upper six bits (RFC 2474), ECN the lower two (RFC 3168); ECN is always carried through.

@@ -279,7 +279,7 @@ def demonstrate(program_path, configuration):
         service.close()
 
     show(sources, (answered_relay, answered_proxy), through_relay, through_proxy)
-    print("The plain relay has one connected socket per client: its kernel takes replies from the upstream's address only and refuses the rest.")
+    print("The plain relay has one connected socket per client: the kernel gives it what the upstream sends and refuses the rest.")
     if through_proxy.sample:
         number, question, payload, source = through_proxy.sample
         print("udpproxy knows the aliases and hands every reply to its client from the address that the client wrote to, for example:")

@@ -48,7 +48,8 @@ def test_listed_replies_come_from_the_address_written_to_and_unlisted_ones_are_c
     away = [source for source in _SOURCES if source not in home]
     open_service(_endpoints(family, _SOURCES), from_each(_endpoints(family, away + home)))
     proxy = start_proxy(configuration(
-        table(listen=family.listener(), upstream=family.service(*_UPSTREAM), reply_aliases=[alias], alias_filter=alias_filter), engine=engine))
+        table(listen=family.listener(), upstream=family.service(*_UPSTREAM), reply_aliases=[alias], alias_filter=alias_filter),
+        engine=engine))
 
     client = open_client(family.anywhere)
     for question in (b"first", b"second"):
@@ -56,7 +57,8 @@ def test_listed_replies_come_from_the_address_written_to_and_unlisted_ones_are_c
         replies = [client.receive() for _ in home]
         assert None not in replies
         assert {reply.source for reply in replies} == {family.listener()}
-        assert sorted(reply.payload for reply in replies) == sorted(question + b" via " + source.encode() for source in _endpoints(family, home))
+        assert sorted(reply.payload for reply in replies) == sorted(
+            question + b" via " + source.encode() for source in _endpoints(family, home))
     assert client.drain() == []
 
     counters = proxy.stop()
@@ -69,11 +71,13 @@ def test_listed_replies_come_from_the_address_written_to_and_unlisted_ones_are_c
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
 @pytest.mark.parametrize("alias_filter", ["connected", "open"])
-def test_unlisted_replies_never_come_home_when_nobody_watches_for_them(engine, family, alias_filter, start_proxy, open_service, open_client):
+def test_unlisted_replies_never_come_home_when_nobody_watches_for_them(
+        engine, family, alias_filter, start_proxy, open_service, open_client):
     upstream, alias, stranger = (family.service(last) for last in (254, 253, 252))
     open_service([upstream, alias, stranger], from_each([stranger, alias, upstream]))
     proxy = start_proxy(configuration(
-        table(listen=family.listener(), upstream=upstream, reply_aliases=[alias], alias_filter=alias_filter, unlisted_replies="off"), engine=engine))
+        table(listen=family.listener(), upstream=upstream, reply_aliases=[alias], alias_filter=alias_filter, unlisted_replies="off"),
+        engine=engine))
     client = open_client(family.anywhere)
     for _ in range(20):
         client.send(b"question", family.listener())

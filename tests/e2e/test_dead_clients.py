@@ -16,7 +16,9 @@ from harness.topology import IPV4
 
 
 def test_replies_to_a_client_that_vanished_do_not_silence_the_listener(engine, network, open_service, start_proxy, open_client):
-    open_service([IPV4.service(254)], lambda request: [Reply(b"late", delay=0.5)] * 400 if request.payload == b"dead" else [Reply(request.payload)])
+    def answer(request):
+        return [Reply(b"late", delay=0.5)] * 400 if request.payload == b"dead" else [Reply(request.payload)]
+    open_service([IPV4.service(254)], answer)
     start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=1))
     network.client.ip("addr add 10.1.0.77/24 dev to-proxy")
     try:

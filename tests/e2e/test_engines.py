@@ -18,7 +18,8 @@ _TABLE = table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOU
 
 def refusing(error, directory):
     """-D: strace is the grandchild, so that pid and exit code are the program's."""
-    return ("strace", "-D", "-f", "-q", "-o", str(directory / "strace"), "-e", "trace=io_uring_setup", "-e", f"inject=io_uring_setup:error={error}")
+    return ("strace", "-D", "-f", "-q", "-o", str(directory / "strace"),
+            "-e", "trace=io_uring_setup", "-e", f"inject=io_uring_setup:error={error}")
 
 
 @pytest.mark.parametrize("error, words", [("EPERM", "Operation not permitted"), ("ENOSYS", "Function not implemented")])

@@ -55,7 +55,8 @@ def test_every_size_that_both_families_know_arrives_whole_across_them(engine, ou
     assert proxy.stop().drops() == {}
 
 
-def test_a_datagram_too_large_for_the_other_family_is_one_counted_drop_and_the_next_one_passes(engine, start_proxy, open_service, open_client):
+def test_a_datagram_too_large_for_the_other_family_is_one_counted_drop_and_the_next_one_passes(
+        engine, start_proxy, open_service, open_client):
     service = open_service([IPV4.service(254)], echo())
     proxy = start_proxy(configuration(table(listen=IPV6.listener(), upstream=IPV4.service(254)), engine=engine))
     client = open_client(IPV6.anywhere)
@@ -128,13 +129,14 @@ def test_a_burst_to_a_service_that_says_nothing_arrives_in_order(engine, start_p
 
 
 def test_one_request_may_have_many_replies_and_many_requests_none(engine, start_proxy, open_service, open_client):
-    open_service([IPV4.service(254)], lambda request: [Reply(b"%d" % number) for number in range(100)] if request.payload == b"many" else ())
+    numbers = [b"%d" % number for number in range(100)]
+    open_service([IPV4.service(254)], lambda request: [Reply(number) for number in numbers] if request.payload == b"many" else ())
     proxy = start_proxy(one_to_one(engine, IPV4))
     client = open_client()
     for _ in range(50):
         client.send(b"none", IPV4.listener())
     client.send(b"many", IPV4.listener())
-    assert [client.receive().payload for _ in range(100)] == [b"%d" % number for number in range(100)]
+    assert [client.receive().payload for _ in range(100)] == numbers
     counters = proxy.stop()
     assert (counters["arrivals_request"], counters["departures_request"]) == (51, 51)
     assert (counters["arrivals_reply"], counters["departures_reply"]) == (100, 100)

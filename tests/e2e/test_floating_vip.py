@@ -51,7 +51,8 @@ def ask_until_answered(client, question, to, seconds=8):
 
 
 @pytest.mark.parametrize("family", _HOSTS)
-def test_it_is_bound_at_once_and_serves_whenever_the_address_is_there(engine, family, network, closing, open_service, start_proxy, open_client):
+def test_it_is_bound_at_once_and_serves_whenever_the_address_is_there(
+        engine, family, network, closing, open_service, start_proxy, open_client):
     vip, to = closing(Vip(network.proxy, _HOSTS[family])), _LISTEN[family]
     open_service(["10.0.0.254:53"], echo())
     proxy = start_proxy(configuration(table(listen=to, upstream="10.0.0.254:53"), engine=engine))

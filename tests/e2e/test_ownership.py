@@ -63,7 +63,7 @@ def test_3000_clients_at_once_get_every_reply_of_theirs_and_no_other(engine, fam
 @pytest.mark.slow
 @pytest.mark.parametrize("alias_filter", ["connected", "open"])
 def test_late_replies_never_reach_the_next_client_of_a_reused_port(engine, alias_filter, start_proxy, open_service, open_crowd):
-    """300 ports serve a stream of new clients. A session ends 1 s after its first reply and rests for 2 s; the late reply comes in between."""
+    """300 ports, a stream of new clients. A session ends 1 s after its first reply and rests for 2 s; the late reply comes in between."""
     ports, new_clients_per_second, seconds = 300, 250, 9
     sources = [IPV4.service(last) for last in (254, 253, 252, 251)]
     turn = itertools.cycle(sources)
@@ -74,8 +74,8 @@ def test_late_replies_never_reach_the_next_client_of_a_reused_port(engine, alias
 
     service = open_service(sources, answer)
     proxy = start_proxy(configuration(
-        table(listen=IPV4.listener(), upstream=sources[0], reply_aliases=sources[1:], alias_filter=alias_filter, ports=f"20000-{20000 + ports - 1}",
-              unassured_timeout="1s", port_rest="2s"), engine=engine))
+        table(listen=IPV4.listener(), upstream=sources[0], reply_aliases=sources[1:], alias_filter=alias_filter,
+              ports=f"20000-{20000 + ports - 1}", unassured_timeout="1s", port_rest="2s"), engine=engine))
     crowd = open_crowd(_CLIENTS)
     got = []
     start = time.monotonic()

@@ -1,10 +1,11 @@
 """The upstream goes away and comes back: an ICMP error is a hint, never a reason to end a session or to lose the next datagram (K11, K12).
 
     client                        proxy                             service
-    10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias; closed and opened again
-    fd01::2             fd01::1:5353  │ fd00::1             fd00::254, fd00::253
+    10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
+    fd01::2             [fd01::1]:5353│ fd00::1             [fd00::254]:53; closed and opened again
 """
 
+import signal
 import time
 
 import pytest
@@ -31,6 +32,24 @@ def test_the_first_datagram_after_the_return_is_answered_in_the_same_session(eng
     assert proxy.stop()["departures_request"] == 5
 
 
+@pytest.mark.parametrize("family", BOTH, ids=str)
+def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(engine, family, network, start_proxy, open_client):
+    """The program is stopped while datagrams queue up. Then it sends them in one turn, and each ICMP message is there before the next send."""
+    upstream = family.service(254)
+    proxy = start_proxy(configuration(table(listen=family.listener(), upstream=upstream), engine=engine))
+    client = open_client(family.anywhere)
+    with Service(network.service, [upstream], echo()):
+        assert client.ask(b"session", family.listener()) is not None
+    proxy.signal(signal.SIGSTOP)
+    for number in range(20):
+        client.send(b"%d" % number, family.listener())
+    proxy.signal(signal.SIGCONT)
+    time.sleep(0.3)
+    counters = proxy.stop()
+    assert counters["departures_request"] == 21
+    assert counters.drops() == {}
+
+
 def test_a_new_session_towards_a_closed_upstream_works_once_it_is_there(engine, network, start_proxy, open_client):
     start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine))
     client = open_client()
@@ -52,7 +71,8 @@ def test_an_alias_that_is_gone_disturbs_no_other_source(engine, alias_filter, ne
         pass
     for number in range(20):
         client.send(b"%d" % number, IPV4.listener())
-        assert {client.receive().payload, client.receive().payload} == {b"%d via " % number + source.encode() for source in (upstream, alias)}
+        heard = {client.receive().payload, client.receive().payload}
+        assert heard == {b"%d via " % number + source.encode() for source in (upstream, alias)}
 
 
 def test_no_session_suffers_from_the_dead_upstream_of_another_proxy(engine, open_service, start_proxy, open_client):

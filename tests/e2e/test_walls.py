@@ -63,8 +63,9 @@ def test_a_newcomer_takes_the_place_of_the_unassured_session_that_was_idle_longe
     proxy = start_proxy(small(engine, **_WALLS[wall]))
     assured, oldest, younger, youngest = (open_client() for _ in range(_ROOM))
     assure(assured)
-    for resident in (oldest, younger, youngest):
-        assert ask(resident, b"one") == b"one"
+    payload_of = {oldest: b"oldest", younger: b"younger", youngest: b"youngest"}
+    for resident, payload in payload_of.items():
+        assert ask(resident, payload) == payload
         time.sleep(0.1)
     newcomers = []
     for victim in (oldest, younger):
@@ -73,8 +74,8 @@ def test_a_newcomer_takes_the_place_of_the_unassured_session_that_was_idle_longe
         assert ask(newcomers[-1], b"room? %d" % len(newcomers)) is not None, "somebody idle for a second made room"
         if wall == "ports":
             # A place is a port here: it can be seen whose it was.
-            taken_from = [request.payload for request in service.requests if request.sender == service.sender_of(b"room? %d" % len(newcomers))]
-            assert len(taken_from) == 2 and victim is (oldest, younger)[len(newcomers) - 1]
+            place = service.sender_of(b"room? %d" % len(newcomers))
+            assert [request.payload for request in service.requests if request.sender == place][0] == payload_of[victim]
     assert ask(assured, b"still here") == b"still here"
     assert service.sender_of(b"still here") == service.sender_of(b"two")
     assert proxy.stop().drops() == {}
@@ -136,7 +137,8 @@ def test_a_low_descriptor_limit_makes_the_room_small_not_the_program_fail(engine
 
 
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(engine, start_proxy):
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine), prefix=("prlimit", "--nofile=64:8192"))
+    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
+                        prefix=("prlimit", "--nofile=64:8192"))
     assert int(proxy.wait_event("room")["sessions"]) > 1000
     with open(f"/proc/{proxy.pid}/limits", encoding="ascii") as limits:
         assert re.search(r"Max open files\s+8192\s+8192", limits.read())

@@ -85,7 +85,7 @@ TEST_CASE("writing each key's default changes nothing") {
     std::string text;
     std::string_view section;
     for (const ConfigKey& key : config_keys()) {
-        if (key.section != section) text += key.section == "proxy" ? minimal : "[" + std::string{key.section} + "]\n";
+        if (key.section != section) text += key.section == "proxy" ? minimal : std::string{'['}.append(key.section).append("]\n");
         section = key.section;
         if (!key.default_value.empty()) text += std::string{key.name} + " = " + std::string{key.default_value} + '\n';
     }
@@ -209,7 +209,7 @@ TEST_CASE("no file nests deep enough to break the reader") {
 TEST_CASE("where toml++ asserts, there is a complaint about the line, and the first one where there are several") {
     const std::string line_is_nothing =
         ": syntax: the line is no section, no key with its value and no comment; look for brackets and commas";
-    for (const std::string mistyped : {"[=", "[[=", "[[[a]]]", "[&", "[\n", "[[\n", "[ \t.a]", "  [#a]", "listen = [1, }"}) {
+    for (const std::string mistyped : {"[=", "[[=", "[[[a]]]", "[&", "[\n", "[[\n", "[ \t.a]", "  [#a]", "source = [1, }"}) {
         CAPTURE(mistyped);
         CHECK(complaints(minimal + mistyped) == std::vector<std::string>{"test.toml:5:1" + line_is_nothing});
         CHECK(complaints(minimal + mistyped + "\n\xc3\xa9 = 1\n") == std::vector<std::string>{"test.toml:5:1" + line_is_nothing});
@@ -234,6 +234,9 @@ TEST_CASE("letters beyond ASCII are for strings and comments") {
     CHECK(complaints("\xc3\xa9 = 1\n" + minimal).at(0) ==
           "test.toml:1:1: syntax: a letter beyond ASCII; write it in quotation marks, or in a comment");
     CHECK(complaints("[\"\xc3\xa9\" \xc3\xa9]\n" + minimal).at(0).find("test.toml:1:6: syntax: a letter beyond ASCII") == 0);
+    CHECK(complaints(minimal + "source = 5\"\xc3\xa9\"").at(0).find("test.toml:5:11: syntax: ") == 0);
+    CHECK(complaints(minimal + "source = a=\"\xc3\xa9\"").at(0).find("test.toml:5:10: syntax: ") == 0);
+    CHECK(complaints(minimal + "source = \"\xc3\"").at(0).find("test.toml:5:10: syntax: ") == 0);
     CHECK(complaints("[\"\xc3\xa9\"]\n" + minimal).at(0).find("test.toml:1:2: \"\xc3\xa9\": unknown section") == 0);
     CHECK(complaints(minimal + "source = [\n\xc2\xa0\"127.0.0.1\"]").at(0).find("test.toml:6:1: syntax: a letter beyond ASCII") == 0);
 }

@@ -164,7 +164,7 @@ TEST_CASE("socket names carry endpoints there and back") {
     for (const char* text : {"192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%lo]:53", "0.0.0.0:65535", "[::]:1"}) {
         CAPTURE(text);
         const Endpoint endpoint = parse_endpoint(text).value();
-        SocketName name;
+        SocketName name{};
         const socklen_t length = write_socket_name(endpoint, name);
         CHECK(length == (endpoint.family() == Family::ipv4 ? 16U : 28U));
         CHECK(read_socket_name(name) == endpoint);
@@ -178,7 +178,7 @@ TEST_CASE("a socket name of another family gives the endpoint that is none") {
 }
 
 TEST_CASE("a scope on an address that is not link-local is dropped, so that endpoints compare") {
-    SocketName name;
+    SocketName name{};
     write_socket_name(parse_endpoint("[2001:db8::1]:53").value(), name);
     name.ipv6.sin6_scope_id = 7;
     CHECK(read_socket_name(name) == parse_endpoint("[2001:db8::1]:53").value());

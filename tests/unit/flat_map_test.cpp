@@ -48,7 +48,8 @@ public:
         map_.erase(hash_(key), index, [&](std::uint32_t other) { return hash_(keys_[other]); });
         expected_.erase(key);
         free_.push_back(index);
-        std::shuffle(free_.begin() + static_cast<std::ptrdiff_t>(free_.size() - std::min<std::size_t>(free_.size(), 4)), free_.end(), order_);
+        std::shuffle(free_.begin() + static_cast<std::ptrdiff_t>(free_.size() - std::min<std::size_t>(free_.size(), 4)), free_.end(),
+                     order_);
     }
 
     [[nodiscard]] bool agrees_on(std::uint64_t key) const {
@@ -106,24 +107,29 @@ TEST_CASE("a flat map does what std::unordered_map does, over 100000 random oper
 
 TEST_CASE("a flat map at its full load keeps every entry of a run that wraps around the end") {
     // 32 entries in 64 cells; every home lies in the last three cells.
-    compare(32, 96, [](std::uint64_t key) { return (mixed(key) << 32) | (61 + key % 3); }, 100'000, 3);
+    compare(
+        32, 96, [](std::uint64_t key) { return (mixed(key) << 32) | (61 + key % 3); }, 100'000, 3);
 }
 
 TEST_CASE("a flat map tells entries apart whose hashes are the same") {
-    compare(16, 40, [](std::uint64_t) { return std::uint64_t{0x1234'5678'9abc'def0}; }, 20'000, 4);
+    compare(
+        16, 40, [](std::uint64_t) { return std::uint64_t{0x1234'5678'9abc'def0}; }, 20'000, 4);
 }
 
 TEST_CASE("a flat map tells entries apart whose hashes differ only in the bits it does not keep") {
     // The lowest bit of the upper half is lost to the mark of an occupied cell.
-    compare(16, 40, [](std::uint64_t key) { return (key & 1) << 32; }, 20'000, 5);
-    compare(16, 40, [](std::uint64_t key) { return (key & 3) << 60; }, 20'000, 6);
+    compare(
+        16, 40, [](std::uint64_t key) { return (key & 1) << 32; }, 20'000, 5);
+    compare(
+        16, 40, [](std::uint64_t key) { return (key & 3) << 60; }, 20'000, 6);
 }
 
 TEST_CASE("flat maps of every small size work up to their last entry") {
     for (std::size_t entries_max = 1; entries_max <= 17; ++entries_max) {
         CAPTURE(entries_max);
         compare(entries_max, 3 * entries_max, mixed, 2'000, entries_max);
-        compare(entries_max, 3 * entries_max, [](std::uint64_t key) { return key << 32 | 0xffff'ffff; }, 2'000, entries_max);
+        compare(
+            entries_max, 3 * entries_max, [](std::uint64_t key) { return key << 32 | 0xffff'ffff; }, 2'000, entries_max);
     }
 }
 
@@ -146,7 +152,7 @@ TEST_CASE("the longest probe is remembered, and short for honest hashes at half 
     FlatMap crowded(8);
     for (std::uint32_t index = 0; index < 8; ++index) crowded.insert(7, index);
     CHECK(crowded.longest_probe() == 8);
-    crowded.erase(7, 3, [](std::uint32_t) { return 7; });
+    crowded.erase(7, 3, [](std::uint32_t) { return std::uint64_t{7}; });
     CHECK(crowded.longest_probe() == 8);
 }
 
@@ -166,7 +172,7 @@ TEST_CASE("a flat map asserts that it is not overfilled, and that what is erased
     FlatMap map(1);
     map.insert(5, 0);
     CHECK(breaks_a_law([&] { map.insert(6, 1); }));
-    CHECK(breaks_a_law([&] { map.erase(5, 1, [](std::uint32_t) { return 5; }); }));
+    CHECK(breaks_a_law([&] { map.erase(5, 1, [](std::uint32_t) { return std::uint64_t{5}; }); }));
 }
 
 }  // namespace

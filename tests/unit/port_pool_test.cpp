@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <map>
 #include <random>
 #include <set>
@@ -15,7 +16,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-PortPool pool_of(std::vector<PortRange> ranges, std::uint32_t shard = 0, std::uint32_t shards = 1) { return PortPool(ranges, shard, shards); }
+PortPool pool_of(std::vector<PortRange> ranges, std::uint32_t shard = 0, std::uint32_t shards = 1) {
+    return PortPool(ranges, shard, shards);
+}
 
 std::vector<std::uint16_t> lease_all(PortPool& pool, std::size_t range, Instant now) {
     std::vector<std::uint16_t> ports;
@@ -33,7 +36,7 @@ TEST_CASE("every port of the range is leased once, in order, then none") {
 TEST_CASE("a port that was given back is leased after all that were given back before it") {
     PortPool pool = pool_of({{1000, 1003}});
     (void)lease_all(pool, 0, Instant{});
-    for (const std::uint16_t port : {1002, 1000, 1003}) pool.release(port, Instant{1s});
+    for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1002, 1000, 1003}) pool.release(port, Instant{1s});
     CHECK(pool.leased() == 1);
     CHECK(lease_all(pool, 0, Instant{1s}) == std::vector<std::uint16_t>{1002, 1000, 1003});
 }

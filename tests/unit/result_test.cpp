@@ -56,7 +56,10 @@ TEST_CASE("a result of nothing is good unless it has an error") {
 
 TEST_CASE("a failed system call becomes a sentence with the errno's text") {
     CHECK(error_text(EADDRINUSE) == "Address already in use");
-    CHECK(system_error("bind", EADDRINUSE).message == "bind: Address already in use");
+    const Error error = system_error("bind", EADDRINUSE);
+    CHECK(error.message == "bind: Address already in use");
+    CHECK(error.code == EADDRINUSE);
+    CHECK(Error{"no system call"}.code == 0);
 }
 
 TEST_CASE("a result asserts that nobody takes what it does not hold") {

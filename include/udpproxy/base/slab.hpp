@@ -26,12 +26,17 @@ public:
     [[nodiscard]] bool full() const noexcept { return size() == capacity_; }
     /// Indices at or above this were never used.
     [[nodiscard]] std::uint32_t touched() const noexcept { return touched_; }
-    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return index < touched_ && live_[index]; }
+    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return index < capacity_ && live_[index]; }
 
     /// A new, value-initialised item, or nothing when the slab is full.
     [[nodiscard]] std::optional<std::uint32_t> acquire() {
-        if (full()) return std::nullopt;
-        const std::uint32_t index = freed_count_ > 0 ? freed_[--freed_count_] : touched_++;
+        std::uint32_t index = 0;
+        if (freed_count_ > 0)
+            index = freed_[--freed_count_];
+        else if (touched_ < capacity_)
+            index = touched_++;
+        else
+            return std::nullopt;
         new (&items_[index]) T{};
         live_[index] = true;
         return index;

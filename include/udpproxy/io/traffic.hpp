@@ -24,7 +24,7 @@ struct Arrival {
     std::uint32_t bytes = 0;  // 0 is a valid datagram
     Endpoint from;
     Address local;                // where it was sent to; unspecified unless the listener is a wildcard
-    std::uint32_t interface = 0;  // with `local`
+    std::uint32_t interface_index = 0;  // with `local`
     std::uint8_t tos = 0;
     bool truncated = false;  // longer than the buffer: never forwarded
 };
@@ -37,7 +37,7 @@ struct Departure {
     std::uint32_t bytes = 0;
     Endpoint to;                  // port 0: the slot is connected, no name needed
     Address from;                 // unspecified: the address the slot is bound to
-    std::uint32_t interface = 0;  // with a link-local `from`
+    std::uint32_t interface_index = 0;  // with a link-local `from`
     std::uint8_t tos = 0;
     Leg leg = Leg::request;
     std::uint16_t proxy = 0;  // for the counters of a send that fails

@@ -48,8 +48,8 @@ public:
     /// When to call next_expired() again at the latest.
     [[nodiscard]] std::optional<Instant> next_due() const noexcept { return wheel_.next_due(); }
 
-    /// The least recently active session of `proxy` that is not assured and has been idle for at least `idle`, among the 16 that have waited
-    /// longest; nothing when there is none.
+    /// The least recently active session of `proxy` that is not assured and has been idle for at least `idle`, among the 16 that were
+    /// listed first; nothing when there is none. Those of them that were active since are listed anew.
     [[nodiscard]] std::optional<std::uint32_t> first_to_go(std::uint16_t proxy, Instant now, Duration idle);
 
 private:

@@ -1,0 +1,160 @@
+// The law of buffers: free + in the kernel + in flight == total, seen from outside: however few there are, what the socket's queue holds arrives,
+// receiving goes on after they ran out, and a leg without buffers waits quietly.
+#include <map>
+
+#include "contract/rig.hpp"
+
+namespace udpproxy::contract {
+namespace {
+
+template <class Engine>
+void run_many_times_the_pool(std::uint32_t buffers) {
+    CAPTURE(buffers);
+    RigSetup setup;
+    setup.listen = {loopback(Family::ipv4), address("127.0.0.2")};
+    setup.buffers_per_leg = buffers;
+    Rig<Engine> rig(setup);
+    const Peer upstream{address("127.0.0.3")};
+    const OpenedGroup first = rig.open_group(upstream.endpoint());
+    const OpenedGroup second = rig.open_group(upstream.endpoint());
+    const std::vector<Endpoint> goals{rig.listener(0), rig.listener(1), first.local, second.local};
+    std::map<Slot, int> next;
+    for (int round = 0; round < 40; ++round) {
+        rig.seen.clear();
+        for (int i = 0; i < 20; ++i) {
+            for (const Endpoint& goal : goals) upstream.send(goal, std::to_string(round * 20 + i));
+        }
+        const bool all_came = rig.collect(80);
+        CAPTURE(round);
+        REQUIRE(rig.seen.size() == 80);
+        CHECK(all_came);
+        for (const Seen& seen : rig.seen) CHECK(seen.payload == std::to_string(next[seen.slot]++));
+    }
+    CHECK(next.size() == 4);
+    CHECK(rig.quiet() <= 3);
+}
+
+TEST_CASE_TEMPLATE("bursts larger than the pool lose nothing and keep their order, with 2, 4 and 64 buffers", Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    for (const std::uint32_t buffers : {2U, 4U, 64U}) run_many_times_the_pool<Engine>(buffers);
+}
+
+TEST_CASE_TEMPLATE("a leg whose buffers are all out receives nothing, and goes on when they come home", Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    for (const Leg leg : {Leg::request, Leg::reply}) {
+        RigSetup setup;
+        setup.buffers_per_leg = 4;
+        Rig<Engine> rig(setup);
+        const Peer upstream{address("127.0.0.2")};
+        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        const Endpoint goal = leg == Leg::request ? rig.listener() : group.local;
+        for (int i = 0; i < 10; ++i) upstream.send(goal, std::to_string(i));
+        REQUIRE(rig.hold(4, leg));
+        CHECK_FALSE(rig.collect(1, moment));
+        CHECK(rig.engine().counters().buffers_exhausted > 0);
+
+        // The other leg has buffers of its own.
+        rig.client().send(leg == Leg::request ? group.local : rig.listener(), "dropped by the kernel or seen");
+        upstream.send(leg == Leg::request ? group.local : rig.listener(), "of the other leg");
+        REQUIRE(rig.until([&] { return !rig.seen.empty() && rig.seen.back().payload == "of the other leg"; }));
+
+        rig.seen.clear();
+        for (std::size_t i = 0; i < 4; ++i) CHECK(payload_of(rig.held[i]) == std::to_string(i));
+        rig.discard_held();
+        REQUIRE(rig.collect(6));
+        for (std::size_t i = 0; i < 6; ++i) CHECK(rig.seen[i].payload == std::to_string(i + 4));
+    }
+}
+
+TEST_CASE_TEMPLATE("all buffers can be discarded and lent again, many times over", Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.buffers_per_leg = 16;
+    Rig<Engine> rig(setup);
+    const Peer upstream{address("127.0.0.2")};
+    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    for (int round = 0; round < 50; ++round) {
+        for (const Leg leg : {Leg::request, Leg::reply}) {
+            for (int i = 0; i < 16; ++i) upstream.send(leg == Leg::request ? rig.listener() : group.local, std::to_string(i));
+            REQUIRE(rig.hold(16, leg));
+            // Payloads stay as they are while they are held: no buffer has two holders.
+            for (std::size_t i = 0; i < 16; ++i) CHECK(payload_of(rig.held[i]) == std::to_string(i));
+            rig.discard_held();
+        }
+    }
+    CHECK(rig.quiet() <= 3);
+}
+
+TEST_CASE_TEMPLATE("a departure brings its buffer home, sent or not", Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.buffers_per_leg = 4;
+    Rig<Engine> rig(setup);
+    const Peer upstream{address("127.0.0.2")};
+    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    const Endpoint refused{address("255.255.255.255"), 0, 9};  // EACCES without SO_BROADCAST
+    for (int round = 0; round < 50; ++round) {
+        const std::vector<Arrival> arrivals = rig.feed({"a", "b", "c", "d"});
+        const std::vector<Fault> faults =
+            rig.send({towards(arrivals[0], group.slots[0]), back_to(arrivals[1], Slot{0}, refused),
+                      back_to(arrivals[2], Slot{0}, rig.client().endpoint()), towards(arrivals[3], group.slots[0])});
+        REQUIRE(faults.size() == 1);
+        CHECK(faults[0].kind == FaultKind::send);
+        CHECK(faults[0].departure == 1);
+        CHECK(upstream.receive_all(2).size() == 2);
+        CHECK(rig.client().receive_all(1).size() == 1);
+    }
+}
+
+/// Waits it takes to pass a moment while data waits for a leg that has no buffer.
+template <class Engine>
+std::size_t waits_of_a_dry_leg() {
+    RigSetup setup;
+    setup.buffers_per_leg = 2;
+    Rig<Engine> rig(setup);
+    for (int i = 0; i < 10; ++i) rig.client().send(rig.listener(), "x");
+    REQUIRE(rig.hold(2));
+    return rig.quiet();
+}
+
+TEST_CASE("a wait on a leg without buffers blocks although data waits in the socket: io_uring") {
+    if (!runs_here<UringBackend>()) return;
+    CHECK(waits_of_a_dry_leg<UringBackend>() <= 4);
+}
+
+// Level-triggered epoll reports the socket again at once, so that the wait spins until a buffer comes home.
+TEST_CASE("a wait on a leg without buffers blocks although data waits in the socket: epoll") {
+    CHECK(waits_of_a_dry_leg<EpollBackend>() <= 4);
+}
+
+/// A member that has data waiting, no buffer for it, and then an ICMP error pending on top.
+template <class Engine>
+void strand_an_error_on_a_dry_leg() {
+    RigSetup setup;
+    setup.buffers_per_leg = 2;
+    Rig<Engine> rig(setup);
+    const Endpoint at = unused_endpoint(address("127.0.0.2"));
+    const OpenedGroup group = rig.open_group(at);
+    const std::vector<Arrival> arrivals = rig.feed({"x"});
+    {
+        const Peer upstream{at};
+        for (int i = 0; i < 5; ++i) upstream.send(group.local, std::to_string(i));
+    }
+    REQUIRE(rig.hold(2, Leg::reply));
+    (void)rig.quiet();
+    CHECK(rig.send({towards(arrivals[0], group.slots[0])}).empty());
+    // EPOLLERR is reported whether asked for or not.
+    CHECK(rig.quiet() <= 4);
+    rig.discard_held();
+    REQUIRE(rig.collect(3));
+    for (std::size_t i = 0; i < 3; ++i) CHECK(rig.seen[i].payload == std::to_string(i + 2));
+    CHECK(rig.faults.size() <= 1);
+}
+
+TEST_CASE_TEMPLATE("an error on a member that waits for a buffer neither spins nor costs the data behind it", Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    strand_an_error_on_a_dry_leg<Engine>();
+}
+
+}  // namespace
+}  // namespace udpproxy::contract

@@ -1,0 +1,216 @@
+// Rig: an engine with its listeners, driven as a shard drives it, but so that a test can look at everything: arrivals are copied and their
+// buffers handed back (collect), or held until the test sends or discards them (hold). Every wait is bounded.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "contract/engines.hpp"
+#include "contract/peer.hpp"
+#include "udpproxy/io/backend.hpp"
+
+namespace udpproxy::contract {
+
+struct RigSetup {
+    std::vector<Address> listen{loopback(Family::ipv4)};  // each on a port the kernel chooses
+    std::uint32_t slots_max = 64;
+    std::uint32_t buffers_per_leg = 256;
+    std::uint32_t payload_bytes_max = 65535;
+};
+
+template <class T>
+[[nodiscard]] std::string complaint(const Result<T>& result) {
+    return result ? "no complaint" : result.error().message;
+}
+
+/// An arrival as it was, copied.
+struct Seen {
+    Leg leg = Leg::request;
+    Slot slot = no_slot;
+    Endpoint from;
+    Address local;
+    std::uint32_t interface_index = 0;
+    std::uint8_t tos = 0;
+    bool truncated = false;
+    std::string payload;
+};
+
+[[nodiscard]] inline std::string payload_of(const Arrival& arrival) {
+    return {reinterpret_cast<const char*>(arrival.payload), arrival.bytes};
+}
+
+/// The request leg's departure: on a connected slot.
+[[nodiscard]] inline Departure towards(const Arrival& arrival, Slot slot) {
+    Departure departure;
+    departure.slot = slot;
+    departure.buffer = arrival.buffer;
+    departure.payload = arrival.payload;
+    departure.bytes = arrival.bytes;
+    departure.tos = arrival.tos;
+    return departure;
+}
+
+/// The reply leg's departure: on a listener's slot, to a client by name.
+[[nodiscard]] inline Departure back_to(const Arrival& arrival, Slot listener, const Endpoint& client, const Address& from = {}) {
+    Departure departure = towards(arrival, listener);
+    departure.to = client;
+    departure.from = from;
+    departure.leg = Leg::reply;
+    return departure;
+}
+
+struct OpenedGroup {
+    Endpoint local;
+    std::vector<Slot> slots;
+};
+
+template <Backend Engine>
+class Rig {
+public:
+    explicit Rig(const RigSetup& setup = {}) : client_(loopback(setup.listen.at(0).family())), engine_(open(setup)) {
+        const Result<void> started = engine_.start();
+        INFO(complaint(started));
+        REQUIRE(started.has_value());
+    }
+
+    [[nodiscard]] Engine& engine() { return engine_; }
+    /// Where listener `index` listens; a wildcard's address is the loopback one.
+    [[nodiscard]] Endpoint listener(std::size_t index = 0) const { return listeners_.at(index); }
+    [[nodiscard]] const Peer& client() const { return client_; }
+
+    /// Waits until `count` arrivals have been copied to `seen`, in all. False: the time is over.
+    [[nodiscard]] bool collect(std::size_t count, Duration limit = patience) {
+        return until([&] { return seen.size() >= count; }, limit);
+    }
+    /// Waits until `count` arrivals are in `held`. Arrivals of the other leg are copied as ever.
+    [[nodiscard]] bool hold(std::size_t count, Leg leg = Leg::request, Duration limit = patience) {
+        held_leg_ = leg;
+        holding_ = true;
+        const bool came = until([&] { return held.size() >= count; }, limit);
+        holding_ = false;
+        return came;
+    }
+    template <class Enough>
+    [[nodiscard]] bool until(Enough enough, Duration limit = patience) {
+        const Instant deadline = monotonic_now() + limit;
+        while (!enough()) {
+            if (monotonic_now() >= deadline) return false;
+            wait(deadline);
+        }
+        return true;
+    }
+    /// Waits on for `limit` and counts the waits it took: one when nothing happened.
+    std::size_t quiet(Duration limit = moment) {
+        const std::size_t before = waits;
+        (void)until([] { return false; }, limit);
+        return waits - before;
+    }
+    void wait(std::optional<Instant> deadline) {
+        ++waits;
+        const Harvest& harvest = engine_.wait(deadline);
+        for (const Arrival& arrival : harvest.replies) take(arrival, Leg::reply);
+        for (const Arrival& arrival : harvest.requests) take(arrival, Leg::request);
+        faults.insert(faults.end(), harvest.faults.begin(), harvest.faults.end());
+        closed.insert(closed.end(), harvest.closed.begin(), harvest.closed.end());
+    }
+
+    /// Has the rig's client send these to the first listener, and returns the arrivals, held.
+    [[nodiscard]] std::vector<Arrival> feed(const std::vector<std::string>& payloads) {
+        REQUIRE(held.empty());
+        for (const std::string& payload : payloads) {
+            client_.send(listener(), payload);
+            REQUIRE(hold(held.size() + 1));
+        }
+        return std::exchange(held, {});
+    }
+    [[nodiscard]] std::vector<Fault> send(const std::vector<Departure>& departures) {
+        const std::span<const Fault> reported = engine_.send(departures);
+        return {reported.begin(), reported.end()};
+    }
+    void discard_held() {
+        for (const Arrival& arrival : held) engine_.discard(arrival.buffer);
+        held.clear();
+    }
+
+    /// Opens a group on a port that nobody has. Fails the test when it cannot.
+    [[nodiscard]] OpenedGroup open_group(const Endpoint& upstream, const std::vector<Endpoint>& aliases = {},
+                                         bool with_open_member = false) {
+        OpenedGroup group;
+        GroupOpening opening;
+        opening.upstream = upstream;
+        opening.aliases = aliases;
+        opening.with_open_member = with_open_member;
+        group.slots.resize(opening.members());
+        OpeningOutcome outcome{OpeningStep::bind, EADDRINUSE};
+        for (int tried = 0; tried < 100 && outcome.error == EADDRINUSE; ++tried) {
+            opening.local = Endpoint{group_address(upstream.family()), 0, next_port()};
+            outcome = engine_.open_group(opening, group.slots);
+        }
+        INFO("open_group, step ", static_cast<int>(outcome.step), ": ", error_text(outcome.error));
+        REQUIRE(outcome.opened());
+        group.local = opening.local;
+        return group;
+    }
+    void close(const OpenedGroup& group) {
+        for (const Slot slot : group.slots) engine_.close(slot);
+    }
+    /// Closes the group and waits until all of it is closed.
+    [[nodiscard]] bool close_and_wait(const OpenedGroup& group) {
+        const std::size_t wanted = closed.size() + group.slots.size();
+        close(group);
+        return until([&] { return closed.size() >= wanted; });
+    }
+
+    std::vector<Seen> seen;
+    std::vector<Arrival> held;
+    std::vector<Fault> faults;
+    std::vector<Slot> closed;
+    std::size_t waits = 0;
+
+private:
+    Engine open(const RigSetup& setup) {
+        EngineSetup engine_setup;
+        engine_setup.slots_max = setup.slots_max;
+        engine_setup.buffers_per_leg = setup.buffers_per_leg;
+        engine_setup.payload_bytes_max = setup.payload_bytes_max;
+        for (const Address& at : setup.listen) {
+            Result<ListenerSockets> opened = open_listeners(ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20}, 1);
+            INFO(complaint(opened));
+            REQUIRE(opened.has_value());
+            SocketName name{};
+            socklen_t length = sizeof name;
+            REQUIRE(::getsockname(opened->sockets[0].descriptor(), &name.any, &length) == 0);
+            Endpoint endpoint = read_socket_name(name);
+            if (at.is_unspecified()) endpoint.address = loopback(at.family());
+            listeners_.push_back(endpoint);
+            engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), at.family()});
+        }
+        Result<Engine> engine = Engine::open(std::move(engine_setup));
+        INFO(complaint(engine));
+        REQUIRE(engine.has_value());
+        return std::move(*engine);
+    }
+
+    void take(const Arrival& arrival, Leg leg) {
+        if (holding_ && leg == held_leg_) {
+            held.push_back(arrival);
+            return;
+        }
+        seen.push_back(Seen{leg, arrival.slot, arrival.from, arrival.local, arrival.interface_index, arrival.tos, arrival.truncated,
+                            payload_of(arrival)});
+        engine_.discard(arrival.buffer);
+    }
+
+    std::vector<Endpoint> listeners_;
+    Peer client_;
+    Engine engine_;
+    bool holding_ = false;
+    Leg held_leg_ = Leg::request;
+};
+
+}  // namespace udpproxy::contract

@@ -1,0 +1,248 @@
+// Room: the arithmetic of descriptors, ports and sessions, what is refused and in which words; and proxies made into setups.
+#include "control/room.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+
+namespace udpproxy {
+namespace {
+
+const PortRange ephemeral{32768, 60999};
+
+Alias alias(std::string_view prefix, std::optional<std::uint16_t> port, std::uint32_t scope = 0) {
+    return {parse_prefix(prefix).value(), scope, port, std::string{prefix}};
+}
+
+ProxyConfig proxy(std::string name, std::vector<Alias> aliases = {}, UnlistedReplies unlisted = UnlistedReplies::off) {
+    ProxyConfig config;
+    config.name = std::move(name);
+    config.listen = {{parse_endpoint("192.0.2.1:53").value(), "192.0.2.1:53"}};
+    config.reply_aliases = std::move(aliases);
+    config.unlisted_replies = unlisted;
+    config.position = "x.toml:7:1";
+    return config;
+}
+
+ProxySetup setup_of(const ProxyConfig& config) { return setup_of(config, parse_endpoint("198.51.100.1:53").value(), ephemeral); }
+
+Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors, std::uint32_t shards = 1,
+            std::optional<std::uint32_t> sessions_max = {}) {
+    Config config;
+    config.proxies = proxies;
+    config.sessions_max = sessions_max;
+    config.sessions_max_position = "x.toml:2:3";
+    std::vector<ProxySetup> setups;
+    for (const ProxyConfig& each : proxies) setups.push_back(setup_of(each));
+    return reckon_room(config, setups, {descriptors, shards, ephemeral});
+}
+
+TEST_CASE("a group has a primary, a member per connected alias, and an open one where it filters or watches") {
+    ProxySetup plain = setup_of(proxy("a"));
+    CHECK(plain.members(false) == 1);
+    CHECK(plain.members(true) == 2);
+    CHECK_FALSE(plain.needs_open_member());
+    const ProxySetup connected = setup_of(proxy("a", {alias("192.0.2.7/32", 53), alias("192.0.2.8/32", 53)}));
+    CHECK(connected.connected_aliases);
+    CHECK(connected.members(false) == 3);
+    CHECK(connected.members(true) == 4);
+    const ProxySetup open = setup_of(proxy("a", {alias("192.0.2.0/24", {})}));
+    CHECK_FALSE(open.connected_aliases);
+    CHECK(open.needs_open_member());
+    CHECK(open.members(false) == 2);
+    CHECK(open.members(true) == 2);
+}
+
+TEST_CASE("aliases get connected members when all are exact and few, or when asked for") {
+    const auto exact = [](unsigned count) {
+        std::vector<Alias> aliases;
+        for (unsigned i = 1; i <= count; ++i) aliases.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
+        return aliases;
+    };
+    CHECK(setup_of(proxy("a", exact(4))).connected_aliases);
+    CHECK_FALSE(setup_of(proxy("a", exact(5))).connected_aliases);
+    ProxyConfig config = proxy("a", exact(5));
+    config.alias_filter = AliasFilter::connected;
+    CHECK(setup_of(config).connected_aliases);
+    CHECK(setup_of(config).members(false) == 6);
+    config = proxy("a", exact(1));
+    config.alias_filter = AliasFilter::open;
+    CHECK_FALSE(setup_of(config).connected_aliases);
+    CHECK(setup_of(config).members(false) == 2);
+    for (const Alias& inexact : {alias("192.0.2.7/32", {}), alias("192.0.2.0/31", 53), alias("2001:db8::/32", 53)}) {
+        std::vector<Alias> aliases = exact(1);
+        aliases.push_back(inexact);
+        CHECK_FALSE(setup_of(proxy("a", aliases)).connected_aliases);
+    }
+}
+
+TEST_CASE("a proxy's setup carries what was configured, and routing's choice and the ephemeral ports where nothing was") {
+    ProxyConfig config = proxy("dns", {alias("fe80::7/128", 53, 3)});
+    const Endpoint ipv6_upstream = parse_endpoint("[2001:db8::1]:53").value();
+    ProxySetup setup = setup_of(config, ipv6_upstream, ephemeral);
+    CHECK(setup.name == "dns");
+    CHECK(setup.upstream == ipv6_upstream);
+    REQUIRE(setup.aliases.size() == 1);
+    CHECK(setup.aliases[0].prefix == parse_prefix("fe80::7/128").value());
+    CHECK(setup.aliases[0].scope == 3);
+    CHECK(setup.aliases[0].port == 53);
+    CHECK(setup.sources == std::vector<Address>{Address::any(Family::ipv6)});
+    CHECK(setup_of(config).sources == std::vector<Address>{Address::any(Family::ipv4)});
+    CHECK(setup.ports == ephemeral);
+    CHECK(setup.copy_dscp);
+    CHECK(setup.sessions_max == 0);
+
+    config.source = {parse_address("192.0.2.9").value(), parse_address("192.0.2.10").value()};
+    config.ports = PortRange{1000, 1999};
+    config.port_rest = std::chrono::seconds{1};
+    config.idle_timeout = std::chrono::seconds{2};
+    config.unassured_timeout = std::chrono::seconds{3};
+    config.dscp = DscpPolicy::clear;
+    setup = setup_of(config);
+    CHECK(setup.sources == config.source);
+    CHECK(setup.ports == PortRange{1000, 1999});
+    CHECK(setup.port_rest == std::chrono::seconds{1});
+    CHECK(setup.idle_timeout == std::chrono::seconds{2});
+    CHECK(setup.unassured_timeout == std::chrono::seconds{3});
+    CHECK_FALSE(setup.copy_dscp);
+}
+
+TEST_CASE("unlisted replies decide who watches") {
+    CHECK(setup_of(proxy("a", {}, UnlistedReplies::off)).watch == Watch::none);
+    CHECK(setup_of(proxy("a", {}, UnlistedReplies::all)).watch == Watch::all);
+    CHECK(setup_of(proxy("a", {}, UnlistedReplies::automatic)).watch == Watch::spare_room);
+}
+
+TEST_CASE("descriptors are reserved for the program, for each shard, and for each listener in each shard") {
+    CHECK(reckon({proxy("a")}, 20000).descriptors_reserved == 48 + 1 * (4 + 1));
+    CHECK(reckon({proxy("a")}, 20000, 8).descriptors_reserved == 48 + 8 * (4 + 1));
+    ProxyConfig wide = proxy("b");
+    wide.listen.resize(3);
+    const Room room = reckon({proxy("a"), wide}, 20000, 8);
+    CHECK(room.descriptors_reserved == 48 + 8 * (4 + 4));
+    CHECK(room.descriptors_max == 20000 - room.descriptors_reserved);
+}
+
+TEST_CASE("sessions are descriptors over members, with the arithmetic in words") {
+    const std::vector<Alias> two{alias("192.0.2.7/32", 53), alias("192.0.2.8/32", 53)};
+    const Room room = reckon({proxy("a", two)}, 20000, 8);
+    REQUIRE(room.proxies.size() == 1);
+    CHECK(room.proxies[0].sessions_max == (20000 - 88) / 3);
+    CHECK(room.proxies[0].arithmetic == "(20000 descriptors - 88 reserved) / 3 per session = 6637; 28232 ports; at most 65536");
+    CHECK(room.sessions_max == 6637);
+    CHECK(room.complaints.empty());
+    CHECK(reckon({proxy("a", two, UnlistedReplies::all)}, 20000, 8).proxies[0].arithmetic ==
+          "(20000 descriptors - 88 reserved) / 4 per session = 4978; 28232 ports; at most 65536");
+}
+
+TEST_CASE("sessions are no more than ports times sources, and no more than a proxy may have") {
+    CHECK(reckon({proxy("a")}, 1'000'000).proxies[0].sessions_max == 28232);
+    ProxyConfig config = proxy("a");
+    config.source = {parse_address("192.0.2.9").value(), parse_address("192.0.2.10").value()};
+    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 56464);
+    config.source.push_back(parse_address("192.0.2.11").value());
+    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 65536);
+    config.ports = PortRange{5000, 5000};
+    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 3);
+    config.ports = PortRange{1, 65535};
+    config.source.resize(1);
+    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 65535);
+}
+
+/// As admission watches: everybody while half of the descriptors are free, then one group in 16.
+std::uint64_t groups_that_fit(const ProxySetup& setup, std::uint64_t descriptors) {
+    std::uint64_t used = 0;
+    for (std::uint64_t opened = 0;; ++opened) {
+        const std::uint64_t members = setup.members(used < descriptors / 2 || opened % 16 == 0);
+        if (used + members > descriptors) return opened;
+        used += members;
+    }
+}
+
+TEST_CASE("where groups watch while there is room, the reckoning agrees with what admission will do") {
+    for (unsigned aliases = 0; aliases <= 4; ++aliases) {
+        std::vector<Alias> exact;
+        for (unsigned i = 1; i <= aliases; ++i) exact.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
+        const ProxyConfig config = proxy("a", exact, UnlistedReplies::automatic);
+        for (const std::uint64_t free : {2U, 10U, 100U, 971U, 1024U, 5000U, 20001U}) {
+            CAPTURE(aliases);
+            CAPTURE(free);
+            const auto reckoned = reckon({config}, 53 + free).proxies[0].sessions_max;
+            const std::uint64_t real = groups_that_fit(setup_of(config), free);
+            CHECK(reckoned <= real + 1);
+            CHECK(reckoned + 2 >= real);
+        }
+    }
+    CHECK(reckon({proxy("a", {}, UnlistedReplies::automatic)}, 1053)
+              .proxies[0]
+              .arithmetic.find("/ 2 (watching for unlisted sources) or 1 per session = ") != std::string::npos);
+    // An open filter watches in any case.
+    CHECK(reckon({proxy("a", {alias("192.0.2.0/24", {})}, UnlistedReplies::automatic)}, 1053).proxies[0].sessions_max == 500);
+}
+
+TEST_CASE("a number that fits is taken as it is") {
+    ProxyConfig config = proxy("a");
+    config.sessions_max = 100;
+    CHECK(reckon({config}, 1053).proxies[0].sessions_max == 100);
+    CHECK(reckon({config}, 1053).sessions_max == 100);
+    config.sessions_max = 1000;
+    CHECK(reckon({config}, 1053).complaints.empty());
+    CHECK(reckon({config}, 1053, 1, 1000).complaints.empty());
+    CHECK(reckon({config}, 1053, 1, 10).sessions_max == 10);
+}
+
+TEST_CASE("a proxy's number that does not fit is refused with the arithmetic and the number that would") {
+    ProxyConfig config = proxy("dns");
+    config.sessions_max = 1001;
+    const Room room = reckon({config}, 1053);
+    REQUIRE(room.complaints.size() == 1);
+    CHECK(room.complaints[0] ==
+          "x.toml:7:1: proxy \"dns\": sessions_max: 1001 do not fit: (1053 descriptors - 53 reserved) / 1 per session = 1000; 28232 ports; "
+          "at most 65536; use \"auto\" or at most 1000");
+    config.sessions_max = 28233;
+    CHECK(reckon({config}, 1'000'000).complaints.size() == 1);
+    config.sessions_max = 28232;
+    CHECK(reckon({config}, 1'000'000).complaints.empty());
+}
+
+TEST_CASE("the limit of all proxies together that does not fit is refused likewise") {
+    const Room room = reckon({proxy("a"), proxy("b", {alias("192.0.2.7/32", 53)})}, 1054, 1, 1001);
+    REQUIRE(room.complaints.size() == 1);
+    CHECK(room.complaints[0] ==
+          "x.toml:2:3: limits.sessions_max: 1001 do not fit: (1054 descriptors - 54 reserved) / 1 per session = 1000; use \"auto\" or at "
+          "most "
+          "that");
+}
+
+TEST_CASE("a machine without room for one session is told so") {
+    for (const std::uint64_t descriptors : {0U, 10U, 53U}) {
+        const Room room = reckon({proxy("dns")}, descriptors);
+        REQUIRE(room.complaints.size() == 1);
+        CHECK(room.complaints[0] == "x.toml:7:1: proxy \"dns\": no room for a single session: (" + std::to_string(descriptors) +
+                                        " descriptors - 53 reserved) / 1 per session = 0; 28232 ports; at most 65536");
+        CHECK(room.descriptors_max == 0);
+        CHECK(room.sessions_max == 0);
+    }
+    CHECK(reckon({proxy("dns")}, 54).complaints.empty());
+    CHECK(reckon({proxy("dns")}, 54).sessions_max == 1);
+}
+
+TEST_CASE("a limit without end is reckoned as 2^24 descriptors") {
+    const Room room = reckon({proxy("a")}, ~std::uint64_t{0});
+    CHECK(room.descriptors_max == (1U << 24) - 53);
+    CHECK(room.sessions_max == 28232);
+}
+
+TEST_CASE("several proxies may have together what the descriptors allow, and each what it could have alone") {
+    const Room room = reckon({proxy("a"), proxy("b")}, 1054);
+    CHECK(room.proxies[0].sessions_max == 1000);
+    CHECK(room.proxies[1].sessions_max == 1000);
+    CHECK(room.sessions_max == 1000);
+    ProxyConfig small = proxy("a");
+    small.sessions_max = 10;
+    CHECK(reckon({small, small}, 1054).sessions_max == 20);
+}
+
+}  // namespace
+}  // namespace udpproxy
