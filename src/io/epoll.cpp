@@ -72,6 +72,7 @@ struct EpollBackend::State {
     [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
     [[nodiscard]] int watch(int descriptor, std::uint64_t data) const;
     void watch_again(Slot slot, std::uint32_t events_wanted);
+    void starve(Slot slot);
     void feed_starved();
     void receive_from(Slot slot);
     [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
@@ -229,6 +230,23 @@ void EpollBackend::State::watch_again(Slot slot, std::uint32_t events_wanted) {
     UDPPROXY_ASSERT(::epoll_ctl(epoll_descriptor, EPOLL_CTL_MOD, slots[slot].descriptor, &event) == 0);
 }
 
+/// Level-triggered, data that finds no buffer would be reported for ever: the socket is not watched until one has come home. An error is
+/// reported all the same, and taken out here.
+void EpollBackend::State::starve(Slot slot) {
+    SlotEntry& entry = slots[slot];
+    if (entry.queued) {
+        int error = 0;
+        socklen_t length = sizeof error;
+        const bool failed = ::getsockopt(entry.descriptor, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0;
+        if (failed && !harvest.faults.full()) harvest.faults.push(Fault{FaultKind::receive, error, slot, 0});
+        return;
+    }
+    ++counters.buffers_exhausted;
+    entry.queued = true;
+    starved.push(slot);
+    watch_again(slot, 0);
+}
+
 void EpollBackend::State::feed_starved() {
     std::size_t kept = 0;
     for (const Slot slot : starved) {
@@ -258,11 +276,7 @@ void EpollBackend::State::receive_from(Slot slot) {
     for (int attempt = 0; attempt < 2 && left > 0; ++attempt) {
         const BufferPool& pool = pool_of(slots[slot].leg);
         if (pool.at_home() == 0) {
-            // Level-triggered, it would be reported for ever.
-            ++counters.buffers_exhausted;
-            slots[slot].queued = true;
-            starved.push(slot);
-            watch_again(slot, 0);
+            starve(slot);
             return;
         }
         const int received = receive_batch(slot, std::min(left, pool.at_home()));
