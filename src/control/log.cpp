@@ -74,7 +74,8 @@ std::string as_text(const LogField& field) {
 
 LogField::LogField(std::string_view name, double number) : key(name), value(fmt::format("{:.3f}", number)), bare(true) {}
 
-std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
+std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event,
+                        const std::vector<LogField>& fields) {
     if (format == LogFormat::text) {
         std::string line = fmt::format("time={} level={} event={}", time, name_of(level), event);
         for (const LogField& field : fields) line += fmt::format(" {}={}", field.key, as_text(field));

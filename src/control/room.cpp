@@ -9,7 +9,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::size_t connected_by_default_max = 4;  // exact aliases; beyond, one open socket is cheaper than a descriptor each
+constexpr std::size_t connected_by_default_max = 4;   // exact aliases; beyond, one open socket is cheaper than a descriptor each
 constexpr std::uint32_t descriptors_of_program = 48;  // standard streams, log, signals, resolver, reload
 constexpr std::uint32_t descriptors_per_shard = 4;    // ring or epoll set, eventfd, and two to spare
 
@@ -46,8 +46,9 @@ ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const P
         setup.aliases.push_back(AliasRule{alias.prefix, alias.scope, alias.port});
         all_exact = all_exact && setup.aliases.back().is_exact();
     }
-    setup.connected_aliases = config.alias_filter == AliasFilter::connected ||
-                              (config.alias_filter == AliasFilter::automatic && all_exact && setup.aliases.size() <= connected_by_default_max);
+    setup.connected_aliases =
+        config.alias_filter == AliasFilter::connected ||
+        (config.alias_filter == AliasFilter::automatic && all_exact && setup.aliases.size() <= connected_by_default_max);
     setup.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
                   : config.unlisted_replies == UnlistedReplies::off ? Watch::none
                                                                     : Watch::spare_room;
@@ -88,16 +89,17 @@ Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, c
             room.complaints.push_back(fmt::format("{}: proxy \"{}\": sessions_max: {} do not fit: {}; use \"auto\" or at most {}",
                                                   config.proxies[i].position, proxy.name, *wanted, place.arithmetic, fit));
         } else if (fit == 0) {
-            room.complaints.push_back(
-                fmt::format("{}: proxy \"{}\": no room for a single session: {}", config.proxies[i].position, proxy.name, place.arithmetic));
+            room.complaints.push_back(fmt::format("{}: proxy \"{}\": no room for a single session: {}", config.proxies[i].position,
+                                                  proxy.name, place.arithmetic));
         }
         all += place.sessions_max;
     }
     const std::uint64_t by_descriptors = free / fewest_members;
     room.sessions_max = config.sessions_max.value_or(static_cast<std::uint32_t>(std::min(all, by_descriptors)));
     if (config.sessions_max && *config.sessions_max > by_descriptors) {
-        room.complaints.push_back(fmt::format("{}: limits.sessions_max: {} do not fit: {} / {} per session = {}; use \"auto\" or at most that",
-                                              config.sessions_max_position, *config.sessions_max, budget, fewest_members, by_descriptors));
+        room.complaints.push_back(
+            fmt::format("{}: limits.sessions_max: {} do not fit: {} / {} per session = {}; use \"auto\" or at most that",
+                        config.sessions_max_position, *config.sessions_max, budget, fewest_members, by_descriptors));
     }
     return room;
 }

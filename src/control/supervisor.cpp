@@ -109,9 +109,13 @@ Result<void> Start::resolve_upstreams() {
             upstream = *proxy.upstream.endpoint;
         } else {
             const auto found = resolve(proxy.upstream.host, proxy.upstream.port, family_of_aliases(proxy));
-            if (!found) return Error{fmt::format("proxy \"{}\": upstream \"{}\": resolve: {}", proxy.name, proxy.upstream.text, found.error().message)};
+            if (!found)
+                return Error{
+                    fmt::format("proxy \"{}\": upstream \"{}\": resolve: {}", proxy.name, proxy.upstream.text, found.error().message)};
             upstream = found->front();
-            log_.info("resolved", {{"proxy", proxy.name}, {"upstream", proxy.upstream.text}, {"endpoint", format(upstream)}, {"addresses", found->size()}});
+            log_.info(
+                "resolved",
+                {{"proxy", proxy.name}, {"upstream", proxy.upstream.text}, {"endpoint", format(upstream)}, {"addresses", found->size()}});
         }
         proxies_.push_back(setup_of(proxy, upstream, ephemeral));
     }
@@ -122,7 +126,8 @@ std::vector<std::string> Start::reckon() {
     room_ = reckon_room(config_, proxies_, MachineRoom{raise_descriptor_limit(), shard_count_, ephemeral_ports()});
     for (std::size_t i = 0; i < proxies_.size(); ++i) {
         proxies_[i].sessions_max = room_.proxies[i].sessions_max;
-        log_.info("room", {{"proxy", proxies_[i].name}, {"sessions", room_.proxies[i].sessions_max}, {"arithmetic", room_.proxies[i].arithmetic}});
+        log_.info("room",
+                  {{"proxy", proxies_[i].name}, {"sessions", room_.proxies[i].sessions_max}, {"arithmetic", room_.proxies[i].arithmetic}});
     }
     return room_.complaints;
 }
@@ -157,7 +162,8 @@ Result<void> Start::open_all_listeners() {
     return {};
 }
 
-void Start::warn_of_small_buffer(const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked, std::uint64_t granted) {
+void Start::warn_of_small_buffer(const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked,
+                                 std::uint64_t granted) {
     if (granted >= asked) return;
     log_.warn("small_buffer", {{"listener", listener},
                                {"key", key},
@@ -193,7 +199,8 @@ Result<void> Start::start_shards() {
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         for (std::size_t i = 0; i < listeners_.size(); ++i)
-            engine_setup.listeners.push_back(ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family()});
+            engine_setup.listeners.push_back(
+                ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family()});
         Result<std::unique_ptr<ShardThread>> created = ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));
@@ -282,7 +289,8 @@ std::vector<std::string> complaints_of_machine(const Config& config) {
 
 std::string version_text() {
     const UringProbe probe = probe_io_uring();
-    return fmt::format("udpproxy {}\nio_uring: {}\nepoll: yes\n", UDPPROXY_VERSION, probe.usable ? "yes (" + probe.reason + ")" : "no (" + probe.reason + ")");
+    return fmt::format("udpproxy {}\nio_uring: {}\nepoll: yes\n", UDPPROXY_VERSION,
+                       probe.usable ? "yes (" + probe.reason + ")" : "no (" + probe.reason + ")");
 }
 
 }  // namespace udpproxy

@@ -63,8 +63,8 @@ std::string Watchman::aliases_with(const ProxyConfig& proxy, const Endpoint& sou
 
 void Watchman::write_session(const Event& event) {
     const ListenAddress listener = listener_of(config_, event.listener);
-    const std::string local = event.local.is_unspecified() ? format(listener.endpoint)
-                                                           : format(Endpoint{event.local, 0, listener.endpoint.port});
+    const std::string local =
+        event.local.is_unspecified() ? format(listener.endpoint) : format(Endpoint{event.local, 0, listener.endpoint.port});
     log_.info("session_ended", {{"proxy", config_.proxies[event.proxy].name},
                                 {"client", format(event.client)},
                                 {"local", local},

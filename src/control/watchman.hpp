@@ -13,7 +13,8 @@ namespace udpproxy {
 
 class Watchman {
 public:
-    Watchman(const Config& config, Log& log, std::vector<std::unique_ptr<ShardThread>>& shards) : config_(config), log_(log), shards_(shards) {}
+    Watchman(const Config& config, Log& log, std::vector<std::unique_ptr<ShardThread>>& shards)
+        : config_(config), log_(log), shards_(shards) {}
 
     /// Takes the shards' events and looks at their limits; a few times a second.
     void look(Instant now);

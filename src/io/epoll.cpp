@@ -262,7 +262,8 @@ void EpollBackend::State::feed_starved() {
 
 void EpollBackend::State::close_queued() {
     for (const Slot slot : to_close) {
-        if (slots[slot].queued) starved.truncate(static_cast<std::size_t>(std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
+        if (slots[slot].queued)
+            starved.truncate(static_cast<std::size_t>(std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
         ::close(slots[slot].descriptor);  // also leaves the epoll set: nobody else holds the file
         slots.vacate(slot);
         harvest.closed.push(slot);

@@ -23,7 +23,8 @@ struct SlotEntry {
 
 class SlotTable {
 public:
-    explicit SlotTable(std::uint32_t slots_max) : entries_(std::make_unique<SlotEntry[]>(slots_max)), slots_max_(slots_max), free_(slots_max) {}
+    explicit SlotTable(std::uint32_t slots_max)
+        : entries_(std::make_unique<SlotEntry[]>(slots_max)), slots_max_(slots_max), free_(slots_max) {}
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
     [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }

@@ -60,7 +60,8 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
     io_uring_cqe* first = nullptr;
     const int outcome = io_uring_submit_and_wait_timeout(&state.ring, &first, 1, must_return || deadline ? &limit : nullptr, nullptr);
     // Time out, signal, or the kernel short of memory or with completions kept back: what is there is reaped, the rest comes next turn.
-    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY || outcome == -ENOMEM);
+    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY ||
+                    outcome == -ENOMEM);
     state.reap();
     return state.harvest;
 }

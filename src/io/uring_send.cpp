@@ -80,7 +80,8 @@ void UringBackend::State::collect_failures(std::span<const Departure> departures
             retried = true;
             error = send_again(entry.descriptor, departure, entry.family, outgoing.begin()[0]);
         }
-        if (retried || error != 0) send_faults.push(Fault{error == 0 ? FaultKind::send_retry : FaultKind::send, error, departure.slot, failed[i]});
+        if (retried || error != 0)
+            send_faults.push(Fault{error == 0 ? FaultKind::send_retry : FaultKind::send, error, departure.slot, failed[i]});
     }
 }
 

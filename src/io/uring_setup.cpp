@@ -133,7 +133,8 @@ UringBackend::~UringBackend() = default;
 
 Result<void> UringBackend::start() {
     State& state = *state_;
-    if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0)) return system_error("io_uring_register(ENABLE_RINGS)", error);
+    if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0))
+        return system_error("io_uring_register(ENABLE_RINGS)", error);
     for (ListenerSocket& listener : state.listeners) {
         int descriptor = listener.socket.release();
         const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);

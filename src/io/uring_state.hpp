@@ -91,8 +91,12 @@ struct UringBackend::State {
     std::vector<ListenerSocket> listeners;
 };
 
-[[nodiscard]] constexpr Buffer buffer_of(Leg leg, std::uint32_t index) noexcept { return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)}; }
-[[nodiscard]] constexpr Leg leg_of(Buffer buffer) noexcept { return (static_cast<std::uint32_t>(buffer) >> 31) != 0 ? Leg::reply : Leg::request; }
+[[nodiscard]] constexpr Buffer buffer_of(Leg leg, std::uint32_t index) noexcept {
+    return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)};
+}
+[[nodiscard]] constexpr Leg leg_of(Buffer buffer) noexcept {
+    return (static_cast<std::uint32_t>(buffer) >> 31) != 0 ? Leg::reply : Leg::request;
+}
 [[nodiscard]] constexpr std::uint32_t index_of(Buffer buffer) noexcept { return static_cast<std::uint32_t>(buffer) & 0x7fffffffU; }
 
 }  // namespace udpproxy

@@ -70,7 +70,8 @@ int set_listener_options(int descriptor, const Endpoint& endpoint, const char*& 
     const bool ipv4 = endpoint.family() == Family::ipv4;
     if (endpoint.address.is_unspecified()) {
         // A wildcard listener must answer from the address that was addressed.
-        const Option option = ipv4 ? Option{IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"} : Option{IPPROTO_IPV6, IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"};
+        const Option option =
+            ipv4 ? Option{IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"} : Option{IPPROTO_IPV6, IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"};
         failed = option.text;
         return set_flag(descriptor, option.level, option.name, 1);
     }
@@ -142,16 +143,18 @@ Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size
         const char* failed = nullptr;
         if (const int error = set_listener_options(socket.descriptor(), request.endpoint, failed))
             return system_error(std::string{"setsockopt "} + failed, error);
-        listeners.receive_buffer_bytes = std::min(
-            listeners.receive_buffer_bytes, set_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, request.receive_buffer_bytes));
+        listeners.receive_buffer_bytes = std::min(listeners.receive_buffer_bytes,
+                                                  set_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, request.receive_buffer_bytes));
         listeners.send_buffer_bytes =
             std::min(listeners.send_buffer_bytes, set_buffer(socket.descriptor(), SO_SNDBUFFORCE, SO_SNDBUF, request.send_buffer_bytes));
         if (i > 0) {
-            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1)) return system_error("setsockopt SO_REUSEPORT", error);
+            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1))
+                return system_error("setsockopt SO_REUSEPORT", error);
         }
         if (const int error = bind_to(socket.descriptor(), request.endpoint)) return system_error("bind", error);
         if (i == 0) {
-            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1)) return system_error("setsockopt SO_REUSEPORT", error);
+            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1))
+                return system_error("setsockopt SO_REUSEPORT", error);
         }
         listeners.sockets.push_back(std::move(socket));
     }

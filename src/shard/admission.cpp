@@ -103,7 +103,8 @@ std::optional<std::uint32_t> Admission::victim(std::uint16_t proxy) {
 }
 
 bool Admission::make_room_for_session(std::uint16_t proxy) {
-    const bool own_limit = shard_.setup.use->proxy_sessions[proxy].used.load(std::memory_order_relaxed) >= shard_.proxies[proxy].setup.sessions_max;
+    const bool own_limit =
+        shard_.setup.use->proxy_sessions[proxy].used.load(std::memory_order_relaxed) >= shard_.proxies[proxy].setup.sessions_max;
     const std::optional<std::uint32_t> gone = own_limit ? shard_.table.first_to_go(proxy, now_, eviction_idle) : victim(proxy);
     if (!gone) return false;
     end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);

@@ -34,7 +34,7 @@ struct SimMember {
     Endpoint local;
     std::optional<Endpoint> peer;  // absent: an open member
     std::deque<Packet> queue;
-    int pending_error = 0;  // of an earlier datagram: eats the next send, or the next receive
+    int pending_error = 0;        // of an earlier datagram: eats the next send, or the next receive
     int waits_until_closed = -1;  // >= 0 once close() was called
 };
 
@@ -55,18 +55,18 @@ public:
     std::mt19937_64 random;
     Instant now{std::chrono::seconds{1000}};
     std::vector<SimListener> listeners;
-    std::map<std::uint32_t, SimMember> members;     // by slot index
-    std::set<Endpoint> taken;                       // addresses and ports of other programs
-    std::set<Address> absent;                       // source addresses that are not on this host
-    Address routed = *parse_address("10.0.0.1");    // what routing says
-    OpeningOutcome next_opening;                    // not `opened()`: the next group opening fails so
-    int next_send_error = 0;                        // the next send fails with it
-    int close_waits_max = 2;                        // a close completes after 0 to this many waits
-    std::vector<Packet> at_upstream;                // what came out on the service's side
-    std::vector<Packet> at_clients;                 // what came out on the clients' side
-    std::uint64_t openings = 0;                     // groups opened
-    std::uint64_t refused_by_kernel = 0;            // datagrams that met no socket
-    std::uint64_t blocked_waits = 0;                // waits in which a real thread would have slept
+    std::map<std::uint32_t, SimMember> members;   // by slot index
+    std::set<Endpoint> taken;                     // addresses and ports of other programs
+    std::set<Address> absent;                     // source addresses that are not on this host
+    Address routed = *parse_address("10.0.0.1");  // what routing says
+    OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
+    int next_send_error = 0;                      // the next send fails with it
+    int close_waits_max = 2;                      // a close completes after 0 to this many waits
+    std::vector<Packet> at_upstream;              // what came out on the service's side
+    std::vector<Packet> at_clients;               // what came out on the clients' side
+    std::uint64_t openings = 0;                   // groups opened
+    std::uint64_t refused_by_kernel = 0;          // datagrams that met no socket
+    std::uint64_t blocked_waits = 0;              // waits in which a real thread would have slept
 };
 
 class SimBackend {

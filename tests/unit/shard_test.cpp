@@ -13,7 +13,9 @@ const Endpoint client = at("192.0.2.7:4000");
 const Endpoint upstream = at("10.0.0.254:53");
 const Endpoint first_alias = at("10.0.0.253:53");
 
-Endpoint numbered_client(std::uint16_t number) { return Endpoint{*parse_address("192.0.2.9"), 0, static_cast<std::uint16_t>(1000 + number)}; }
+Endpoint numbered_client(std::uint16_t number) {
+    return Endpoint{*parse_address("192.0.2.9"), 0, static_cast<std::uint16_t>(1000 + number)};
+}
 
 /// Lets the client speak, the service answer and the client speak again.
 void make_assured(SimShard& sim, const Endpoint& who) {

@@ -33,7 +33,9 @@ ShardSetup tiny_setup(SimWorld& draw) {
 
 class Storm {
 public:
-    explicit Storm(std::uint64_t seed) : draw_(seed), sim_(tiny_setup(draw_), seed) { sim_.world->close_waits_max = static_cast<int>(draw_.pick(4)); }
+    explicit Storm(std::uint64_t seed) : draw_(seed), sim_(tiny_setup(draw_), seed) {
+        sim_.world->close_waits_max = static_cast<int>(draw_.pick(4));
+    }
 
     void step() {
         SimWorld& world = *sim_.world;

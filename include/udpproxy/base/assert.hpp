@@ -10,8 +10,8 @@ namespace udpproxy {
 }  // namespace udpproxy
 
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage): only a macro knows the text and the place.
-#define UDPPROXY_ASSERT(law)                                                   \
-    do {                                                                       \
-        if (!(law)) [[unlikely]]                                               \
-            ::udpproxy::assertion_failed(#law, __FILE__, __LINE__);            \
+#define UDPPROXY_ASSERT(law)                                        \
+    do {                                                            \
+        if (!(law)) [[unlikely]]                                    \
+            ::udpproxy::assertion_failed(#law, __FILE__, __LINE__); \
     } while (false)

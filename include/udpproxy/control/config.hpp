@@ -56,8 +56,8 @@ struct ProxyConfig {
     std::vector<Alias> reply_aliases;
     AliasFilter alias_filter = AliasFilter::automatic;
     UnlistedReplies unlisted_replies = UnlistedReplies::automatic;
-    std::vector<Address> source;        // empty: what routing says
-    std::optional<PortRange> ports;     // absent: net.ipv4.ip_local_port_range
+    std::vector<Address> source;     // empty: what routing says
+    std::optional<PortRange> ports;  // absent: net.ipv4.ip_local_port_range
     Duration port_rest = std::chrono::seconds{10};
     Duration idle_timeout = std::chrono::minutes{5};
     Duration unassured_timeout = std::chrono::seconds{30};
@@ -84,10 +84,10 @@ struct Config {
 /// One key of the file. The list is written once (config_keys()): the reader, the suggestions, docs/configuration.md and
 /// udpproxy.toml.example are read from or tested against it.
 struct ConfigKey {
-    std::string_view section;        // "runtime", "log", "limits", "proxy"
-    std::string_view name;           // "engine"
-    std::string_view kind;           // "word", "string", "string or list", "number or auto", "boolean", "duration", "size", "port range"
-    std::string_view values;         // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to 16 entries"; empty: see the summary
+    std::string_view section;  // "runtime", "log", "limits", "proxy"
+    std::string_view name;     // "engine"
+    std::string_view kind;     // "word", "string", "string or list", "number or auto", "boolean", "duration", "size", "port range"
+    std::string_view values;   // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to 16 entries"; empty: see the summary
     std::string_view default_value;  // as it would be written in TOML; empty: required or absent
     std::string_view summary;        // one sentence
 };

@@ -26,8 +26,8 @@ struct ListenerSocket {
 /// What an engine is opened with. Memory and tables are sized from this once and never grow.
 struct EngineSetup {
     std::vector<ListenerSocket> listeners;
-    std::uint32_t slots_max = 0;         // listeners and members together; at most RLIMIT_NOFILE
-    std::uint32_t buffers_per_leg = 0;   // a power of two, 2 to 32768
+    std::uint32_t slots_max = 0;              // listeners and members together; at most RLIMIT_NOFILE
+    std::uint32_t buffers_per_leg = 0;        // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
 };
 

@@ -23,7 +23,7 @@ struct Arrival {
     const std::byte* payload = nullptr;
     std::uint32_t bytes = 0;  // 0 is a valid datagram
     Endpoint from;
-    Address local;                // where it was sent to; unspecified unless the listener is a wildcard
+    Address local;                      // where it was sent to; unspecified unless the listener is a wildcard
     std::uint32_t interface_index = 0;  // with `local`
     std::uint8_t tos = 0;
     bool truncated = false;  // longer than the buffer: never forwarded
@@ -35,8 +35,8 @@ struct Departure {
     Buffer buffer{};
     const std::byte* payload = nullptr;
     std::uint32_t bytes = 0;
-    Endpoint to;                  // port 0: the slot is connected, no name needed
-    Address from;                 // unspecified: the address the slot is bound to
+    Endpoint to;                        // port 0: the slot is connected, no name needed
+    Address from;                       // unspecified: the address the slot is bound to
     std::uint32_t interface_index = 0;  // with a link-local `from`
     std::uint8_t tos = 0;
     Leg leg = Leg::request;

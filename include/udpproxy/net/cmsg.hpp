@@ -13,16 +13,16 @@ namespace udpproxy {
 inline constexpr std::size_t control_bytes_max = 128;
 
 struct ControlIn {
-    Address local{};               // the address the sender wrote to; unspecified when the socket does not ask
-    std::uint32_t interface_index = 0;   // index of the interface it came in on; 0 when not asked
-    std::uint8_t tos = 0;          // IPv4 TOS or IPv6 traffic class: DSCP in the upper six bits, ECN in the lower two
+    Address local{};                    // the address the sender wrote to; unspecified when the socket does not ask
+    std::uint32_t interface_index = 0;  // index of the interface it came in on; 0 when not asked
+    std::uint8_t tos = 0;               // IPv4 TOS or IPv6 traffic class: DSCP in the upper six bits, ECN in the lower two
 };
 
 /// Reads the control messages of one received datagram.
 [[nodiscard]] ControlIn read_control(const void* control, std::size_t bytes) noexcept;
 
 struct ControlOut {
-    Address from{};               // the address to send from; unspecified: the one the socket is bound to
+    Address from{};                     // the address to send from; unspecified: the one the socket is bound to
     std::uint32_t interface_index = 0;  // for a link-local `from`: its interface; else 0
     std::uint8_t tos = 0;
     Family family = Family::ipv4;  // of the socket

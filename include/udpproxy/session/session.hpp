@@ -18,22 +18,22 @@ struct Tally {
 
 struct Session {
     ClientKey key;
-    Instant last_active_at;        // a datagram in either direction; all the hot path writes for the expiry
-    Slot primary = no_slot;        // where requests go
-    std::uint32_t group = 0;       // in the group pool
-    std::uint32_t interface_index = 0;   // the client's datagrams come in on, where the listener tells
+    Instant last_active_at;             // a datagram in either direction; all the hot path writes for the expiry
+    Slot primary = no_slot;             // where requests go
+    std::uint32_t group = 0;            // in the group pool
+    std::uint32_t interface_index = 0;  // the client's datagrams come in on, where the listener tells
     std::uint16_t proxy = 0;
-    bool replied = false;          // the service has answered
-    bool assured = false;          // and then the client has written again
+    bool replied = false;  // the service has answered
+    bool assured = false;  // and then the client has written again
     Tally requests;
     Tally replies;
 
-    std::uint64_t id = 0;          // stable, never used again in this shard
+    std::uint64_t id = 0;  // stable, never used again in this shard
     Instant admitted_at;
-    ListLinks wheel;               // in the expiry wheel's bucket
-    ListLinks unassured;           // in the proxy's order of eviction
-    std::uint32_t bucket = 0;      // of the wheel
-    Instant listed_at;             // last_active_at when the order of eviction last looked
+    ListLinks wheel;           // in the expiry wheel's bucket
+    ListLinks unassured;       // in the proxy's order of eviction
+    std::uint32_t bucket = 0;  // of the wheel
+    Instant listed_at;         // last_active_at when the order of eviction last looked
 };
 
 }  // namespace udpproxy

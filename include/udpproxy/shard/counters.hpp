@@ -13,29 +13,29 @@ namespace udpproxy {
 
 /// Every reason to drop a datagram: X(name, help). A dropped datagram is counted under exactly one of them.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_DROP_REASONS(X)                                                                        \
-    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                           \
-    X(bad_source, "a stranger with port 0, or a multicast, broadcast or unspecified source")            \
-    X(bad_destination, "a stranger wrote to a multicast address, from which no answer can leave")       \
-    X(admission_queue_full, "more strangers in one moment than may wait for admission")                 \
-    X(session_limit, "sessions_max met, and no session could be ended to make room")                    \
-    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")         \
-    X(ports_exhausted, "every local port of the source addresses is in use or rests")                   \
-    X(source_unavailable, "no source address towards the upstream is on this host now")                 \
-    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")         \
-    X(group_failed, "a group could not be opened for another reason")                                   \
-    X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")                                       \
-    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")             \
-    X(late_reply, "a reply to a session that had ended")                                                \
-    X(send_would_block, "EAGAIN: the socket's send buffer was full")                                    \
-    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                                 \
-    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                             \
-    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                                \
-    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down")        \
-    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                        \
-    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                             \
-    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                           \
-    X(send_invalid, "EINVAL: a blackhole route")                                                        \
+#define UDPPROXY_DROP_REASONS(X)                                                                  \
+    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                     \
+    X(bad_source, "a stranger with port 0, or a multicast, broadcast or unspecified source")      \
+    X(bad_destination, "a stranger wrote to a multicast address, from which no answer can leave") \
+    X(admission_queue_full, "more strangers in one moment than may wait for admission")           \
+    X(session_limit, "sessions_max met, and no session could be ended to make room")              \
+    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")   \
+    X(ports_exhausted, "every local port of the source addresses is in use or rests")             \
+    X(source_unavailable, "no source address towards the upstream is on this host now")           \
+    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")   \
+    X(group_failed, "a group could not be opened for another reason")                             \
+    X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")    \
+    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")       \
+    X(late_reply, "a reply to a session that had ended")                                          \
+    X(send_would_block, "EAGAIN: the socket's send buffer was full")                              \
+    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                           \
+    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                       \
+    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                          \
+    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down")  \
+    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                  \
+    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                       \
+    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                     \
+    X(send_invalid, "EINVAL: a blackhole route")                                                  \
     X(send_failed, "any other error of a send")
 
 enum class Drop : std::uint8_t {
@@ -65,31 +65,31 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
 
 /// What is counted by proxy: X(name, unit, help).
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_PROXY_COUNTERS(X)                                                                      \
-    X(arrivals_request, "datagrams", "read from listeners")                                             \
-    X(arrivals_reply, "datagrams", "read from members of reply groups")                                 \
-    X(departures_request, "datagrams", "sent to the upstream")                                          \
-    X(departures_reply, "datagrams", "sent to clients")                                                 \
-    X(bytes_request, "bytes", "payload sent to the upstream")                                           \
-    X(bytes_reply, "bytes", "payload sent to clients")                                                  \
-    X(sessions_admitted, "sessions", "begun")                                                           \
-    X(sessions_assured, "sessions", "whose client wrote again after a reply")                           \
-    X(sessions_expired, "sessions", "ended for want of traffic")                                        \
-    X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                          \
-    X(groups_opened, "groups", "reply groups opened by system calls")                                   \
-    X(groups_lent, "groups", "resting reply groups lent again")                                         \
-    X(groups_closed, "groups", "reply groups closed")                                                   \
-    X(ports_taken, "ports", "found in use by another program and skipped")                              \
-    X(send_retries, "datagrams", "sent at the second attempt, after an older datagram's error")         \
+#define UDPPROXY_PROXY_COUNTERS(X)                                                              \
+    X(arrivals_request, "datagrams", "read from listeners")                                     \
+    X(arrivals_reply, "datagrams", "read from members of reply groups")                         \
+    X(departures_request, "datagrams", "sent to the upstream")                                  \
+    X(departures_reply, "datagrams", "sent to clients")                                         \
+    X(bytes_request, "bytes", "payload sent to the upstream")                                   \
+    X(bytes_reply, "bytes", "payload sent to clients")                                          \
+    X(sessions_admitted, "sessions", "begun")                                                   \
+    X(sessions_assured, "sessions", "whose client wrote again after a reply")                   \
+    X(sessions_expired, "sessions", "ended for want of traffic")                                \
+    X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                  \
+    X(groups_opened, "groups", "reply groups opened by system calls")                           \
+    X(groups_lent, "groups", "resting reply groups lent again")                                 \
+    X(groups_closed, "groups", "reply groups closed")                                           \
+    X(ports_taken, "ports", "found in use by another program and skipped")                      \
+    X(send_retries, "datagrams", "sent at the second attempt, after an older datagram's error") \
     X(receive_errors, "errors", "read from members: ICMP messages about earlier datagrams")
 
 /// What is counted by shard.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_SHARD_COUNTERS(X)                                                                      \
-    X(turns, "turns", "passes of the loop")                                                             \
-    X(receives_rearmed, "receives", "io_uring: multishot receives that ended and were armed again")     \
-    X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")                \
-    X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")            \
+#define UDPPROXY_SHARD_COUNTERS(X)                                                                  \
+    X(turns, "turns", "passes of the loop")                                                         \
+    X(receives_rearmed, "receives", "io_uring: multishot receives that ended and were armed again") \
+    X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")            \
+    X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")        \
     X(events_lost, "events", "log events dropped because the control thread was behind")
 
 /// One writer, any readers.

@@ -49,7 +49,9 @@ private:
     class BackendSockets final : public Sockets {
     public:
         explicit BackendSockets(B& backend) : backend_(backend) {}
-        OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) override { return backend_.open_group(opening, slots); }
+        OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) override {
+            return backend_.open_group(opening, slots);
+        }
         void close(Slot slot) override { backend_.close(slot); }
         SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) override {
             return backend_.source_towards(upstream, wanted);

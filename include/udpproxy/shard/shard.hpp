@@ -52,9 +52,9 @@ struct Stranger {
 /// One source address of one proxy: where its groups are bound, and whether that works at the moment.
 struct SourceLane {
     std::uint16_t proxy = 0;
-    Address wanted;            // unspecified: what routing says
-    Endpoint source;           // port 0
-    int error = 0;             // errno of the last look; 0: usable
+    Address wanted;   // unspecified: what routing says
+    Endpoint source;  // port 0
+    int error = 0;    // errno of the last look; 0: usable
     Instant checked_at{};
     bool checked = false;
     std::uint32_t port_pool = 0;
@@ -70,7 +70,7 @@ struct Proxy {
     std::vector<Endpoint> connected_aliases;
     PoolLane first_lane = 0;  // its sources are first_lane, first_lane + 1, …
     PoolLane lanes = 0;
-    PoolLane next_lane = 0;  // whose turn it is
+    PoolLane next_lane = 0;    // whose turn it is
     std::uint32_t opened = 0;  // groups, for the sample that watches
 };
 
