@@ -88,6 +88,10 @@ Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, c
         if (wanted && *wanted > fit) {
             room.complaints.push_back(fmt::format("{}: proxy \"{}\": sessions_max: {} do not fit: {}; use \"auto\" or at most {}",
                                                   config.proxies[i].position, proxy.name, *wanted, place.arithmetic, fit));
+        } else if (proxy.ports.ports() < machine.shards) {
+            room.complaints.push_back(
+                fmt::format("{}: proxy \"{}\": ports: {} for {} shards; each shard has ports of its own, so give at least {}",
+                            config.proxies[i].position, proxy.name, proxy.ports.ports(), machine.shards, machine.shards));
         } else if (fit == 0) {
             room.complaints.push_back(fmt::format("{}: proxy \"{}\": no room for a single session: {}", config.proxies[i].position,
                                                   proxy.name, place.arithmetic));

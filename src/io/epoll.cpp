@@ -1,110 +1,14 @@
-// The epoll engine. One wait is epoll_wait and a bounded recvmmsg on each socket that is ready; one send is a sendmmsg per socket and batch.
-// Level-triggered: what a bound leaves behind is reported again at the next wait. EPOLLERR is reported whether asked for or not until the error
-// is read, so every event is answered with a receive.
-#include "udpproxy/io/epoll.hpp"
-
-#include <sys/epoll.h>
+// The epoll engine: opening, waiting and receiving. One wait is epoll_wait and a bounded recvmmsg on each socket that is ready. Level-triggered: what a
+// bound leaves behind is reported again at the next wait. EPOLLERR is reported whether asked for or not until the error is read, so every event
+// is answered with a receive.
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
-#include "outgoing.hpp"
-#include "slot_table.hpp"
-#include "udpproxy/io/buffer_pool.hpp"
+#include "epoll_state.hpp"
 
 namespace udpproxy {
-
-namespace {
-
-constexpr std::size_t events_per_wait = 512;
-constexpr std::size_t receives_per_socket = 64;  // per wait: one busy socket cannot starve the others
-constexpr std::size_t sends_per_call = 64;
-constexpr std::uint32_t no_departure = 0xffffffffU;
-constexpr std::uint64_t wake_event = ~std::uint64_t{0};
-
-constexpr Buffer buffer_of(Leg leg, std::uint32_t index) { return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)}; }
-
-/// One place of a recvmmsg: where name and control messages of a datagram go.
-struct Incoming {
-    iovec payload;
-    SocketName name;
-    alignas(cmsghdr) std::byte control[control_bytes_max];
-    std::uint32_t buffer;
-};
-
-/// The departures of one slot, chained in order.
-struct Chain {
-    std::uint32_t first = no_departure;
-    std::uint32_t last = no_departure;
-};
-
-}  // namespace
-
-struct EpollBackend::State {
-    State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-        : slots(setup.slots_max),
-          requests(std::move(request_pool)),
-          replies(std::move(reply_pool)),
-          payload_bytes_max(setup.payload_bytes_max),
-          to_close(setup.slots_max),
-          starved(setup.slots_max),
-          harvest(setup.buffers_per_leg, setup.slots_max),
-          chains(std::make_unique<Chain[]>(setup.slots_max)),
-          chained_slots(3 * std::size_t{setup.buffers_per_leg}),
-          next_in_chain(std::make_unique<std::uint32_t[]>(3 * std::size_t{setup.buffers_per_leg})),
-          send_faults(3 * std::size_t{setup.buffers_per_leg}),
-          listeners(std::move(setup.listeners)) {}
-
-    ~State() {
-        for (std::uint32_t index = 0; index < slots.touched(); ++index) {
-            if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
-        }
-        if (wake_descriptor >= 0) ::close(wake_descriptor);
-        if (epoll_descriptor >= 0) ::close(epoll_descriptor);
-    }
-    State(const State&) = delete;
-    State& operator=(const State&) = delete;
-
-    [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
-    [[nodiscard]] int watch(int descriptor, std::uint64_t data) const;
-    void watch_again(Slot slot, std::uint32_t events_wanted);
-    void starve(Slot slot);
-    void feed_starved();
-    void receive_from(Slot slot);
-    [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
-    void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place);
-    void close_queued();
-    void chain_by_slot(std::span<const Departure> departures);
-    void send_chain(std::span<const Departure> departures, Slot slot);
-    void send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count);
-
-    int epoll_descriptor = -1;
-    int wake_descriptor = -1;
-    SlotTable slots;
-    BufferPool requests;
-    BufferPool replies;
-    std::uint32_t payload_bytes_max;
-    Batch<Slot> to_close;
-    Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home
-    Harvest harvest;
-
-    std::array<epoll_event, events_per_wait> events{};
-    std::array<mmsghdr, receives_per_socket> receive_messages{};
-    std::array<Incoming, receives_per_socket> incoming{};
-    std::array<mmsghdr, sends_per_call> send_messages{};
-    std::array<Outgoing, sends_per_call> outgoing{};
-    std::array<std::uint32_t, sends_per_call> sent_departures{};
-    std::unique_ptr<Chain[]> chains;  // by slot
-    Batch<Slot> chained_slots;
-    std::unique_ptr<std::uint32_t[]> next_in_chain;  // by departure
-    Batch<Fault> send_faults;
-    EngineCounters counters;
-    std::vector<ListenerSocket> listeners;
-};
 
 Result<EpollBackend> EpollBackend::open(EngineSetup setup) {
     Result<BufferPool> request_pool = BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
@@ -162,10 +66,7 @@ const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
     return state.harvest;
 }
 
-void EpollBackend::discard(Buffer buffer) {
-    const auto value = static_cast<std::uint32_t>(buffer);
-    state_->pool_of((value >> 31) != 0 ? Leg::reply : Leg::request).take_back(value & 0x7fffffffU);
-}
+void EpollBackend::discard(Buffer buffer) { state_->pool_of(leg_of(buffer)).take_back(index_of(buffer)); }
 
 OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
     State& state = *state_;
@@ -204,16 +105,6 @@ void EpollBackend::wake() {
 }
 
 const EngineCounters& EpollBackend::counters() const { return state_->counters; }
-
-std::span<const Fault> EpollBackend::send(std::span<const Departure> departures) {
-    State& state = *state_;
-    state.send_faults.clear();
-    state.chain_by_slot(departures);
-    for (const Slot slot : state.chained_slots) state.send_chain(departures, slot);
-    state.chained_slots.clear();
-    for (const Departure& departure : departures) discard(departure.buffer);
-    return {state.send_faults.begin(), state.send_faults.size()};
-}
 
 int EpollBackend::State::watch(int descriptor, std::uint64_t data) const {
     epoll_event event{};
@@ -324,58 +215,6 @@ void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const 
     arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;
     arrival.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
-}
-
-void EpollBackend::State::chain_by_slot(std::span<const Departure> departures) {
-    for (std::uint32_t i = 0; i < departures.size(); ++i) {
-        const Slot slot = departures[i].slot;
-        Chain& chain = chains[index_of(slot)];
-        next_in_chain[i] = no_departure;
-        if (chain.first == no_departure) {
-            chain.first = i;
-            chained_slots.push(slot);
-        } else {
-            next_in_chain[chain.last] = i;
-        }
-        chain.last = i;
-    }
-}
-
-void EpollBackend::State::send_chain(std::span<const Departure> departures, Slot slot) {
-    const SlotEntry& entry = slots[slot];
-    Chain& chain = chains[index_of(slot)];
-    std::uint32_t at = chain.first;
-    chain = Chain{};
-    while (at != no_departure) {
-        std::size_t count = 0;
-        for (; at != no_departure && count < sends_per_call; at = next_in_chain[at]) {
-            write_outgoing(departures[at], entry.family, outgoing[count]);
-            send_messages[count].msg_hdr = outgoing[count].header;
-            sent_departures[count++] = at;
-        }
-        send_part(departures, entry, slot, count);
-    }
-}
-
-void EpollBackend::State::send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count) {
-    // sendmmsg stops at the first failure; when something went out before it, the error itself is lost and has been consumed
-    // (net/socket.c, __sys_sendmmsg), so the next call is that datagram's second attempt.
-    bool second_attempt = false;
-    for (std::size_t at = 0; at < count;) {
-        const int sent = ::sendmmsg(entry.descriptor, &send_messages[at], static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
-        const std::uint32_t departure = sent_departures[at];
-        if (sent > 0) {
-            if (second_attempt) send_faults.push(Fault{FaultKind::send_retry, 0, slot, departure});
-            at += static_cast<std::size_t>(sent);
-            second_attempt = true;
-        } else if (!second_attempt && departures[departure].to.port == 0 && may_be_pending_error(errno)) {
-            second_attempt = true;
-        } else {
-            send_faults.push(Fault{FaultKind::send, errno, slot, departure});
-            ++at;
-            second_attempt = false;
-        }
-    }
 }
 
 }  // namespace udpproxy

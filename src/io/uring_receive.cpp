@@ -48,7 +48,7 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
         state.wake_armed = true;
     }
 
-    for (const io_uring_cqe& completion : state.early) state.take(completion);
+    for (const Completed& completion : state.early) state.take(completion);
     // What is there already must be reported before anything is waited for.
     const bool must_return = !state.harvest.closed.empty() || !state.early.empty();
     state.early.clear();
@@ -148,12 +148,12 @@ void UringBackend::State::reap() {
     io_uring_cqe* completion = nullptr;
     io_uring_for_each_cqe(&ring, head, completion) {
         ++taken;
-        take(*completion);
+        take(Completed{completion->user_data, completion->res, completion->flags});
     }
     io_uring_cq_advance(&ring, taken);
 }
 
-void UringBackend::State::take(const io_uring_cqe& completion) {
+void UringBackend::State::take(const Completed& completion) {
     const auto kind = static_cast<Completion>(completion.user_data >> 56);
     const auto generation = static_cast<std::uint32_t>(completion.user_data >> 32) & 0xffffffU;
     const Slot slot{static_cast<std::uint32_t>(completion.user_data)};
@@ -173,7 +173,7 @@ void UringBackend::State::take(const io_uring_cqe& completion) {
     }
 }
 
-void UringBackend::State::take_receive(const io_uring_cqe& completion, std::uint32_t generation, Slot slot) {
+void UringBackend::State::take_receive(const Completed& completion, std::uint32_t generation, Slot slot) {
     SlotEntry& entry = slots[slot];
     if (entry.generation != generation) {
         // Of an earlier holder of the slot: gives its buffer back and changes nothing. Only members' slots change hands.
@@ -204,7 +204,7 @@ void UringBackend::State::take_receive(const io_uring_cqe& completion, std::uint
     }
 }
 
-void UringBackend::State::take_arrival(const io_uring_cqe& completion, SlotEntry& entry, Slot slot) {
+void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& entry, Slot slot) {
     const std::uint32_t index = completion.flags >> IORING_CQE_BUFFER_SHIFT;
     BufferGroup& group = group_of(entry.leg);
     --group.in_kernel;
@@ -228,7 +228,7 @@ void UringBackend::State::take_arrival(const io_uring_cqe& completion, SlotEntry
     arrival.truncated = (header->flags & MSG_TRUNC) != 0;
 }
 
-void UringBackend::State::take_cancel(const io_uring_cqe& completion, std::uint32_t generation, Slot slot) {
+void UringBackend::State::take_cancel(const Completed& completion, std::uint32_t generation, Slot slot) {
     const SlotEntry& entry = slots[slot];
     if (entry.generation != generation || !entry.armed) return;
     // Not found, or running at that moment: look again next turn, by descriptor. Found: the receive's own last completion follows.

@@ -53,7 +53,7 @@ void UringBackend::State::collect_completions() {
     io_uring_for_each_cqe(&ring, head, completion) {
         ++taken;
         if (static_cast<Completion>(completion->user_data >> 56) != Completion::send) {
-            early.push(*completion);
+            early.push(Completed{completion->user_data, completion->res, completion->flags});
         } else if (completion->res < 0) {
             failed.push(static_cast<std::uint32_t>(completion->user_data));
             failed_errors.push(-completion->res);

@@ -28,6 +28,13 @@ inline constexpr std::size_t name_offset = sizeof(io_uring_recvmsg_out);
 inline constexpr std::size_t control_offset = name_offset + sizeof(SocketName);
 inline constexpr std::size_t payload_offset = control_offset + control_bytes_max;
 
+/// An io_uring_cqe without its flexible tail, which arrays cannot hold.
+struct Completed {
+    std::uint64_t user_data = 0;
+    int res = 0;
+    unsigned flags = 0;
+};
+
 struct UringBackend::State {
     State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool);
     ~State();
@@ -53,10 +60,10 @@ struct UringBackend::State {
     void queue_arming(Slot slot);
     void cancel(Slot slot, bool by_descriptor);
     void reap();
-    void take(const io_uring_cqe& completion);
-    void take_receive(const io_uring_cqe& completion, std::uint32_t generation, Slot slot);
-    void take_arrival(const io_uring_cqe& completion, SlotEntry& entry, Slot slot);
-    void take_cancel(const io_uring_cqe& completion, std::uint32_t generation, Slot slot);
+    void take(const Completed& completion);
+    void take_receive(const Completed& completion, std::uint32_t generation, Slot slot);
+    void take_arrival(const Completed& completion, SlotEntry& entry, Slot slot);
+    void take_cancel(const Completed& completion, std::uint32_t generation, Slot slot);
     void finish_close(Slot slot);
     void take_back(Leg leg, std::uint32_t index);
 
@@ -78,7 +85,7 @@ struct UringBackend::State {
     std::uint32_t payload_bytes_max;
 
     // Completions other than of sends that turned up while sends were collected; the next wait begins with them.
-    Batch<io_uring_cqe> early;
+    Batch<Completed> early;
     Batch<Slot> to_arm;
     Batch<Slot> to_close;   // close() was called since the last wait
     Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
@@ -90,13 +97,5 @@ struct UringBackend::State {
     EngineCounters counters;
     std::vector<ListenerSocket> listeners;
 };
-
-[[nodiscard]] constexpr Buffer buffer_of(Leg leg, std::uint32_t index) noexcept {
-    return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)};
-}
-[[nodiscard]] constexpr Leg leg_of(Buffer buffer) noexcept {
-    return (static_cast<std::uint32_t>(buffer) >> 31) != 0 ? Leg::reply : Leg::request;
-}
-[[nodiscard]] constexpr std::uint32_t index_of(Buffer buffer) noexcept { return static_cast<std::uint32_t>(buffer) & 0x7fffffffU; }
 
 }  // namespace udpproxy

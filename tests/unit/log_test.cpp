@@ -85,14 +85,13 @@ TEST_CASE("text that looks like a number or a boolean stays text in JSON") {
 }
 
 TEST_CASE("a text value without blanks, quotes, equals signs and backslashes stays as it is") {
-    for (const char* value : {"dns", "192.0.2.1:53", "[2001:db8::1%eth0]:53", "/var/log/x", "a,b;c"})
+    for (const char* value : {"dns", "192.0.2.1:53", "[2001:db8::1%eth0]:53", "/var/log/x", "a,b;c", "Zürich"})
         CHECK(text({{"k", value}}) == std::string{"time=T level=info event=e k="} + value);
 }
 
 TEST_CASE("a text value that would fall apart is quoted as in JSON") {
     CHECK(text({{"k", ""}}) == R"(time=T level=info event=e k="")");
     CHECK(text({{"k", "a b"}}) == R"(time=T level=info event=e k="a b")");
-    CHECK(text({{"k", "Zürich"}}) == R"(time=T level=info event=e k="Zürich")");
     CHECK(text({{"k", "a=b"}}) == R"(time=T level=info event=e k="a=b")");
     CHECK(text({{"k", "say \"x\""}}) == R"(time=T level=info event=e k="say \"x\"")");
     CHECK(text({{"k", "a\\b"}}) == R"(time=T level=info event=e k="a\\b")");

@@ -12,6 +12,15 @@
 
 namespace udpproxy {
 
+// A buffer's name says whose pool it is of: the highest bit is the leg.
+[[nodiscard]] constexpr Buffer buffer_of(Leg leg, std::uint32_t index) noexcept {
+    return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)};
+}
+[[nodiscard]] constexpr Leg leg_of(Buffer buffer) noexcept {
+    return (static_cast<std::uint32_t>(buffer) >> 31) != 0 ? Leg::reply : Leg::request;
+}
+[[nodiscard]] constexpr std::uint32_t index_of(Buffer buffer) noexcept { return static_cast<std::uint32_t>(buffer) & 0x7fffffffU; }
+
 class BufferPool {
 public:
     /// `count` buffers of `buffer_bytes` each (rounded up to an odd multiple of 64, so that equal places in neighbouring buffers do not fall on

@@ -16,7 +16,7 @@
 
 namespace udpproxy {
 
-/// When the sessions of a proxy end for want of traffic in either direction.
+/// When the sessions of a proxy end for want of traffic in either direction. Requires: unassured <= idle (the configuration sees to it).
 struct SessionTimeouts {
     Duration idle;       // assured sessions
     Duration unassured;  // all others

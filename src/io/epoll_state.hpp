@@ -1,0 +1,99 @@
+// What the epoll engine holds. Private to src/io/epoll*.cpp.
+#pragma once
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "outgoing.hpp"
+#include "slot_table.hpp"
+#include "udpproxy/io/buffer_pool.hpp"
+#include "udpproxy/io/epoll.hpp"
+
+namespace udpproxy {
+
+inline constexpr std::size_t events_per_wait = 512;
+inline constexpr std::size_t receives_per_socket = 64;  // per wait: one busy socket cannot starve the others
+inline constexpr std::size_t sends_per_call = 64;
+inline constexpr std::uint32_t no_departure = 0xffffffffU;
+inline constexpr std::uint64_t wake_event = ~std::uint64_t{0};
+
+/// One place of a recvmmsg: where name and control messages of a datagram go.
+struct Incoming {
+    iovec payload;
+    SocketName name;
+    alignas(cmsghdr) std::byte control[control_bytes_max];
+    std::uint32_t buffer;
+};
+
+/// The departures of one slot, chained in order.
+struct Chain {
+    std::uint32_t first = no_departure;
+    std::uint32_t last = no_departure;
+};
+
+struct EpollBackend::State {
+    State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
+        : slots(setup.slots_max),
+          requests(std::move(request_pool)),
+          replies(std::move(reply_pool)),
+          payload_bytes_max(setup.payload_bytes_max),
+          to_close(setup.slots_max),
+          starved(setup.slots_max),
+          harvest(setup.buffers_per_leg, setup.slots_max),
+          chains(std::make_unique<Chain[]>(setup.slots_max)),
+          chained_slots(3 * std::size_t{setup.buffers_per_leg}),
+          next_in_chain(std::make_unique<std::uint32_t[]>(3 * std::size_t{setup.buffers_per_leg})),
+          send_faults(3 * std::size_t{setup.buffers_per_leg}),
+          listeners(std::move(setup.listeners)) {}
+
+    ~State() {
+        for (std::uint32_t index = 0; index < slots.touched(); ++index) {
+            if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
+        }
+        if (wake_descriptor >= 0) ::close(wake_descriptor);
+        if (epoll_descriptor >= 0) ::close(epoll_descriptor);
+    }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
+    [[nodiscard]] int watch(int descriptor, std::uint64_t data) const;
+    void watch_again(Slot slot, std::uint32_t events_wanted);
+    void starve(Slot slot);
+    void feed_starved();
+    void receive_from(Slot slot);
+    [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
+    void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place);
+    void close_queued();
+    void chain_by_slot(std::span<const Departure> departures);
+    void send_chain(std::span<const Departure> departures, Slot slot);
+    void send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count);
+
+    int epoll_descriptor = -1;
+    int wake_descriptor = -1;
+    SlotTable slots;
+    BufferPool requests;
+    BufferPool replies;
+    std::uint32_t payload_bytes_max;
+    Batch<Slot> to_close;
+    Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home
+    Harvest harvest;
+
+    std::array<epoll_event, events_per_wait> events{};
+    std::array<mmsghdr, receives_per_socket> receive_messages{};
+    std::array<Incoming, receives_per_socket> incoming{};
+    std::array<mmsghdr, sends_per_call> send_messages{};
+    std::array<Outgoing, sends_per_call> outgoing{};
+    std::array<std::uint32_t, sends_per_call> sent_departures{};
+    std::unique_ptr<Chain[]> chains;  // by slot
+    Batch<Slot> chained_slots;
+    std::unique_ptr<std::uint32_t[]> next_in_chain;  // by departure
+    Batch<Fault> send_faults;
+    EngineCounters counters;
+    std::vector<ListenerSocket> listeners;
+};
+
+}  // namespace udpproxy
