@@ -192,9 +192,12 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key, const s
 Result<void> Start::start_shards() {
     SipKey key;
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
+    std::uint64_t ports_start = 0;
+    if (::getrandom(&ports_start, sizeof ports_start, 0) != sizeof ports_start) return system_error("getrandom", errno);
     const auto use = std::make_shared<SharedUse>(proxies_.size());
     for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
         ShardSetup setup = setup_of_shard(shard, key, use);
+        setup.ports_start = ports_start;
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;

@@ -23,9 +23,11 @@ enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake =
     return static_cast<std::uint64_t>(kind) << 56 | static_cast<std::uint64_t>(generation & 0xffffffU) << 32 | index;
 }
 
-// A received buffer: io_uring_recvmsg_out, then the name, then control messages, then the payload.
+// A received buffer: io_uring_recvmsg_out, then the name (padded so that cmsghdr is aligned), then control
+// messages, then the payload.
 inline constexpr std::size_t name_offset = sizeof(io_uring_recvmsg_out);
-inline constexpr std::size_t control_offset = name_offset + sizeof(SocketName);
+inline constexpr std::size_t name_bytes = (sizeof(SocketName) + alignof(cmsghdr) - 1) / alignof(cmsghdr) * alignof(cmsghdr);
+inline constexpr std::size_t control_offset = name_offset + name_bytes;
 inline constexpr std::size_t payload_offset = control_offset + control_bytes_max;
 
 /// An io_uring_cqe without its flexible tail, which arrays cannot hold.

@@ -7,7 +7,8 @@
 
 namespace udpproxy {
 
-PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards) : ranges_(ranges.begin(), ranges.end()) {
+PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards, std::uint64_t start)
+    : ranges_(ranges.begin(), ranges.end()) {
     std::vector<std::uint32_t> cuts;
     for (const PortRange& range : ranges_) {
         cuts.push_back(range.first);
@@ -26,6 +27,7 @@ PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::
             if (port % shards == shard) stretch.queue.push_back(Resting{static_cast<std::uint16_t>(port), Instant::min()});
         }
         stretch.count = stretch.queue.size();
+        stretch.head = stretch.count == 0 ? 0 : start % stretch.count;
         stretches_.push_back(std::move(stretch));
     }
 }

@@ -54,6 +54,12 @@ void close_group(Shard& shard, Sockets& sockets, std::uint32_t index) {
     shard.counters_of(group.proxy).groups_closed.add(1);
 }
 
+void close_all_groups(Shard& shard, Sockets& sockets) {
+    for (std::uint32_t index = 0; index < shard.groups.touched(); ++index) {
+        if (shard.groups.is_live(index) && shard.groups[index].state != GroupState::closing) close_group(shard, sockets, index);
+    }
+}
+
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
     for (const Slot slot : closed) {
         const std::uint32_t index = std::exchange(shard.group_of_slot[index_of(slot)], no_index);

@@ -65,7 +65,7 @@ std::vector<PortPool> port_pools_of(const ShardSetup& setup, const std::vector<S
         ranges[lane.port_pool].push_back(setup.proxies[lane.proxy].ports);
     }
     std::vector<PortPool> pools;
-    for (const std::vector<PortRange>& pool : ranges) pools.emplace_back(pool, setup.shard, setup.shards);
+    for (const std::vector<PortRange>& pool : ranges) pools.emplace_back(pool, setup.shard, setup.shards, setup.ports_start);
     return pools;
 }
 

@@ -142,6 +142,16 @@ def test_its_addresses_are_free_the_moment_it_has_ended(engine, start_proxy, ope
         proxy.stop()
 
 
+def test_it_starts_again_at_once_after_it_was_killed(engine, start_proxy, open_service, open_crowd):
+    """Killed, it gives nothing back itself: the kernel takes a ring's sockets some hundred milliseconds later. The next start waits for that."""
+    open_service(_SOURCES, in_turn(_SOURCES))
+    crowd = open_crowd(20)
+    for turn in range(3):
+        proxy = start_proxy(one_proxy(engine))
+        assert crowd.ask_all(IPV4.listener(), lambda client, turn=turn: b"%d in life %d" % (client, turn), patience=0.3)
+        proxy.kill()
+
+
 def test_the_first_clients_after_a_restart_are_all_served(engine, start_proxy, open_service, open_crowd):
     """The same for the ports of sessions: what the instance before has used must not stand in the way of the next one."""
     open_service(_SOURCES, in_turn(_SOURCES))

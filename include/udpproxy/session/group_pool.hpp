@@ -49,6 +49,8 @@ public:
     [[nodiscard]] bool full() const noexcept { return groups_.full(); }
     [[nodiscard]] std::uint32_t size() const noexcept { return groups_.size(); }
     [[nodiscard]] std::uint32_t resting() const noexcept { return resting_count_; }
+    /// Indices at or above this were never used.
+    [[nodiscard]] std::uint32_t touched() const noexcept { return groups_.touched(); }
     [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return groups_.is_live(index); }
     ReplyGroup& operator[](std::uint32_t index) { return groups_[index]; }
 

@@ -22,8 +22,9 @@ struct PortRange {
 
 class PortPool {
 public:
-    /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards ever want the same port.
-    PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards);
+    /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards ever want the same port. `start` turns each
+    /// queue by so many ports: chosen at random, a restart does not begin with the ports that late replies to its predecessor still look for.
+    PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards, std::uint64_t start = 0);
 
     /// The port of ranges[range] that was given back first, if its rest is over.
     [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);

@@ -18,7 +18,7 @@ public:
     void run() {
         while (!shard_.stopping) turn();
         drain();
-        close_listeners();
+        close_sockets();
     }
 
     /// One pass. The only call that may block is wait.
@@ -82,16 +82,24 @@ private:
         } while (!quiet_ && backend_.now() < end);
     }
 
-    /// So that the next start finds the addresses free: what a ring holds the kernel lets go of only some time after the process has ended.
-    void close_listeners() {
-        std::size_t open = shard_.setup.listeners.size();
-        for (std::uint32_t i = 0; i < open; ++i) backend_.close(Slot{i});
+    /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go of only some time after the process has ended.
+    void close_sockets() {
+        std::size_t listeners_open = shard_.setup.listeners.size();
+        for (std::uint32_t i = 0; i < listeners_open; ++i) backend_.close(Slot{i});
+        close_all_groups(shard_, sockets_);
         const Instant end = backend_.now() + std::chrono::seconds{1};
-        while (open > 0 && backend_.now() < end) {
+        while ((listeners_open > 0 || shard_.descriptors_closing > 0) && backend_.now() < end) {
             const Harvest& harvest = backend_.wait(end);
-            for (const Slot slot : harvest.closed) open -= index_of(slot) < shard_.setup.listeners.size() ? 1 : 0;
             drop_while_stopping(shard_, harvest.requests, harvest.replies);
             discard_dropped();
+            members_closed_.clear();
+            for (const Slot slot : harvest.closed) {
+                if (index_of(slot) < shard_.setup.listeners.size())
+                    --listeners_open;
+                else
+                    members_closed_.push(slot);
+            }
+            note_closed(shard_, members_closed_, backend_.now());
         }
     }
 
@@ -106,6 +114,7 @@ private:
     Shard shard_;
     B backend_;
     BackendSockets sockets_;
+    Batch<Slot> members_closed_{shard_.setup.slots_max};
     std::optional<Instant> deadline_;
     bool quiet_ = false;
 };

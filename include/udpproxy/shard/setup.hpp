@@ -84,6 +84,7 @@ struct ShardSetup {
     std::uint32_t buffers_per_leg = 0;  // of the engine
     bool report_sessions = false;       // an event when a session ends
     SipKey key;
+    std::uint64_t ports_start = 0;  // where the queues of ports begin; random but in tests
     std::shared_ptr<SharedUse> use;
 };
 

@@ -127,6 +127,8 @@ void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
 void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now, bool keep_group = true);
 /// retirement.cpp: begins to close a group.
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
+/// retirement.cpp: begins to close every group there is; for the end.
+void close_all_groups(Shard& shard, Sockets& sockets);
 /// retirement.cpp: sockets that are closed now; a group's port rests after its last one.
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 /// retirement.cpp: when this shard next has to do something by itself.

@@ -24,6 +24,7 @@ class Request:
     asked_on: str  # which of our endpoints it came to
     tos: int
     number: int    # 0 for the first
+    at: float      # when we read it, by time.monotonic()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Service:
                 return
             except OSError:
                 continue  # an ICMP error for an earlier reply
-            request = Request(datagram.payload, datagram.source, endpoint, datagram.tos, next(self._numbers))
+            request = Request(datagram.payload, datagram.source, endpoint, datagram.tos, next(self._numbers), time.monotonic())
             if self._keep:
                 self.requests.append(request)
             for reply in self.answer(request):
