@@ -21,8 +21,9 @@ std::string_view unusable(const Address& address) {
 bool is_digit(char letter) { return letter >= '0' && letter <= '9'; }
 bool is_letter(char letter) { return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z'); }
 
-/// RFC 1123 section 2.1, RFC 1035 section 2.3.4: labels of 1 to 63 letters, digits and hyphens, no hyphen at either end; 253 in all. The
-/// last label is no number, so that a mistyped IPv4 address is not taken for a name. A dot at the end keeps resolv.conf's search list out.
+/// RFC 1123 section 2.1, RFC 1035 section 2.3.4: labels of 1 to 63 letters, digits and hyphens, no hyphen at either end; 253 in all.
+/// Underscores are taken too: no host should have one, containers do. The last label is no number, so that a mistyped IPv4 address is not taken
+/// for a name. A dot at the end keeps resolv.conf's search list out.
 bool is_host_name(std::string_view name) {
     if (!name.empty() && name.back() == '.') name.remove_suffix(1);
     if (name.empty() || name.size() > 253) return false;
@@ -30,7 +31,8 @@ bool is_host_name(std::string_view name) {
         const std::size_t dot = name.find('.');
         const std::string_view label = name.substr(0, dot);
         if (label.empty() || label.size() > 63 || label.front() == '-' || label.back() == '-') return false;
-        if (!std::all_of(label.begin(), label.end(), [](char letter) { return is_digit(letter) || is_letter(letter) || letter == '-'; }))
+        if (!std::all_of(label.begin(), label.end(),
+                         [](char letter) { return is_digit(letter) || is_letter(letter) || letter == '-' || letter == '_'; }))
             return false;
         if (dot == std::string_view::npos) return !std::all_of(label.begin(), label.end(), is_digit);
         name.remove_prefix(dot + 1);
@@ -119,7 +121,7 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
     if (text.empty() || (one_colon && host.empty()))
         return Error{quoted(text) + ": an address or a host name is missing, as in \"192.0.2.1:53\""};
     if (one_colon && host.front() != '[' && !parse_address(host))
-        return Error{quoted(host) + " is neither an address nor a host name (letters, digits, hyphens and dots)"};
+        return Error{quoted(host) + " is neither an address nor a host name (letters, digits, hyphens, underscores and dots)"};
     const Result<Endpoint> endpoint = parse_endpoint(text);
     if (!endpoint) return endpoint.error();
     if (const std::string_view reason = unusable(endpoint->address); !reason.empty())

@@ -153,13 +153,24 @@ OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<S
     UDPPROXY_ASSERT(slots.size() <= descriptors.size());
     const OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply);
-        const int updated = io_uring_register_files_update(&state.ring, index_of(slots[i]), &descriptors[i], 1);
-        // The table has the slot and the descriptor is open: only a bug of ours makes this fail.
-        UDPPROXY_ASSERT(updated == 1);
-        state.queue_arming(slots[i]);
+    std::size_t registered = 0;
+    int error = 0;
+    for (; registered < slots.size() && error == 0; ++registered) {
+        slots[registered] = state.slots.place(descriptors[registered], opening.local.family(), Leg::reply);
+        const int updated = io_uring_register_files_update(&state.ring, index_of(slots[registered]), &descriptors[registered], 1);
+        error = updated < 0 ? -updated : 0;
     }
+    if (error != 0) {
+        // The kernel has no memory for another registered file: the whole group goes again.
+        int none = -1;
+        for (const Slot slot : slots.first(registered)) {
+            io_uring_register_files_update(&state.ring, index_of(slot), &none, 1);
+            state.slots.vacate(slot);
+        }
+        for (std::size_t i = 0; i < slots.size(); ++i) ::close(descriptors[i]);
+        return {OpeningStep::socket, error};
+    }
+    for (const Slot slot : slots) state.queue_arming(slot);
     return outcome;
 }
 
