@@ -16,11 +16,12 @@ enum class Verdict : std::uint8_t { admitted, dropped, wait };
 
 struct Judgement {
     Verdict verdict = Verdict::admitted;
-    Drop reason = Drop::group_failed;  // with Verdict::dropped
+    Drop reason = Drop::group_failed;  // with Verdict::dropped, and when waiting has been too long
 };
 
 constexpr Judgement admitted{};
-constexpr Judgement wait_for_room{Verdict::wait};
+constexpr Judgement wait_for_room{Verdict::wait, Drop::descriptor_limit};
+constexpr Judgement wait_for_port{Verdict::wait, Drop::ports_exhausted};
 Judgement refuse(Drop reason) { return {Verdict::dropped, reason}; }
 
 class Admission {
@@ -209,7 +210,8 @@ void Admission::add_group(PoolLane lane, const GroupOpening& opening, std::span<
 
 Judgement Admission::judge_failure(const OpeningOutcome& outcome, PoolLane lane_index) {
     SourceLane& lane = shard_.lanes[lane_index];
-    if (outcome.step == OpeningStep::bind && outcome.error == EADDRINUSE) return refuse(Drop::ports_exhausted);
+    // Others hold a whole row of ports: the next ones are tried in the next turn.
+    if (outcome.step == OpeningStep::bind && outcome.error == EADDRINUSE) return wait_for_port;
     if (outcome.step == OpeningStep::bind && outcome.error == EADDRNOTAVAIL) {
         // The source has gone since it was looked up. It is looked up again when the next second has passed.
         lane.error = outcome.error;
@@ -275,7 +277,7 @@ void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
     std::uint32_t left = admissions_per_turn;
     std::size_t kept = 0;
     for (std::size_t i = 0; i < shard.strangers.size(); ++i) {
-        const Stranger& stranger = shard.strangers[i];
+        Stranger& stranger = shard.strangers[i];
         if (const std::optional<std::uint32_t> session = shard.table.find(stranger.hash, stranger.key)) {
             forward_request(shard, *session, stranger.arrival, now);
             continue;
@@ -286,6 +288,7 @@ void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
         } else if (!waits_already(shard, kept, stranger)) {
             --left;
             judgement = admission.judge(stranger);
+            if (judgement.verdict == Verdict::wait && ++stranger.waits > waits_max) judgement.verdict = Verdict::dropped;
         }
         switch (judgement.verdict) {
             case Verdict::admitted:

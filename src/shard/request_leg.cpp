@@ -26,7 +26,7 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
         if (const std::optional<std::uint32_t> session = shard.table.find(hash, key))
             forward_request(shard, *session, arrival, now);
         else if (!shard.strangers.full())
-            shard.strangers.push(Stranger{arrival, key, hash});
+            shard.strangers.push(Stranger{arrival, key, hash, 0});
         else
             shard.drop(arrival, proxy, Drop::admission_queue_full);
     }

@@ -323,6 +323,20 @@ TEST_CASE("a port that another program holds is skipped and counted") {
     CHECK(sim.counters().ports_taken.read() == 10);
 }
 
+TEST_CASE("a whole row of taken ports costs a newcomer some turns, and only when all are taken its place") {
+    SimShard sim;
+    for (std::uint16_t port = 20000; port < 20090; ++port) sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
+    sim.ask(client, "question");
+    sim.turns(6);
+    CHECK(sim.asked().at(0).from.port == 20090);
+    for (std::uint16_t port = 20090; port < 20100; ++port) sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
+    sim.ask(numbered_client(1), "nowhere to go");
+    sim.turns(waits_max + 1);
+    CHECK(sim.asked().empty());
+    CHECK(sim.dropped(Drop::ports_exhausted) == 1);
+    CHECK(sim.shard().strangers.empty());
+}
+
 TEST_CASE("when every port rests newcomers are refused and served again once the rest is over") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20001};

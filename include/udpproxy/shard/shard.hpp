@@ -25,6 +25,8 @@ inline constexpr std::uint32_t admissions_per_turn = 64;
 inline constexpr std::uint32_t retirements_per_turn = 256;
 inline constexpr std::uint32_t surplus_closes_per_turn = 16;
 inline constexpr std::uint32_t commands_per_turn = 16;
+/// How many turns a stranger may wait for descriptors to come back or for a port that nobody else holds.
+inline constexpr std::uint32_t waits_max = 256;
 
 /// A resting group that nobody has wanted for this long beyond its rest is closed.
 inline constexpr Duration surplus_after = std::chrono::seconds{60};
@@ -47,6 +49,7 @@ struct Stranger {
     Arrival arrival;
     ClientKey key;
     std::uint64_t hash = 0;
+    std::uint32_t waits = 0;  // turns in which it was looked at and told to wait
 };
 
 /// One source address of one proxy: where its groups are bound, and whether that works at the moment.
