@@ -10,13 +10,11 @@
 
 #include "config_proxy.hpp"
 #include "config_values.hpp"
+#include "udpproxy/session/group_pool.hpp"
 
 namespace udpproxy {
 
 namespace {
-
-// Each connected member is a socket more in every session's group.
-constexpr std::size_t connected_aliases_max = 16;
 
 /// The family that replies come in, and where that was decided: by the upstream, or by the first alias when the upstream is a name.
 struct ReplyFamily {

@@ -69,10 +69,11 @@ Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, c
     room.descriptors_reserved = descriptors_of_program + machine.shards * (descriptors_per_shard + static_cast<std::uint32_t>(listeners));
     const std::uint64_t descriptors = std::min<std::uint64_t>(machine.descriptors, 1U << 24);
     const std::uint64_t free = descriptors > room.descriptors_reserved ? descriptors - room.descriptors_reserved : 0;
-    room.descriptors_max = static_cast<std::uint32_t>(free);
     const std::string budget = fmt::format("({} descriptors - {} reserved)", descriptors, room.descriptors_reserved);
 
     std::uint64_t all = 0;
+    std::uint64_t all_descriptors = 0;
+    std::uint64_t wanted_descriptors = 0;
     std::uint32_t fewest_members = ~0U;
     for (std::size_t i = 0; i < proxies.size(); ++i) {
         const ProxySetup& proxy = proxies[i];
@@ -97,6 +98,16 @@ Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, c
                                                   proxy.name, place.arithmetic));
         }
         all += place.sessions_max;
+        all_descriptors += std::uint64_t{place.sessions_max} * proxy.members(true);
+        if (wanted) wanted_descriptors += std::uint64_t{*wanted} * proxy.members(proxy.watch == Watch::all);
+    }
+    // Twice what the sessions need, so that as many groups may rest; the kernel's tables of registered files end at 2^20 (IORING_MAX_FIXED_FILES).
+    const std::uint64_t table_max = (std::uint64_t{1} << 20) - std::min<std::uint64_t>(listeners, 1U << 16);
+    room.descriptors_max = static_cast<std::uint32_t>(std::min({free, 2 * all_descriptors, table_max}));
+    if (room.complaints.empty() && wanted_descriptors > free) {
+        room.complaints.push_back(fmt::format(
+            "{}: the proxies' sessions_max together need {} descriptors, but {} - {} = {} are there; lower some, or use \"auto\"",
+            config.proxies.front().position, wanted_descriptors, descriptors, room.descriptors_reserved, free));
     }
     const std::uint64_t by_descriptors = free / fewest_members;
     room.sessions_max = config.sessions_max.value_or(static_cast<std::uint32_t>(std::min(all, by_descriptors)));

@@ -63,6 +63,7 @@ public:
     [[nodiscard]] Result<void> resolve_upstreams();
     /// Numbers that cannot fit; empty when all is well.
     [[nodiscard]] std::vector<std::string> reckon();
+    void tell_room();
     [[nodiscard]] Result<void> open_all_listeners();
     [[nodiscard]] Result<void> start_shards();
 
@@ -70,6 +71,14 @@ public:
     [[nodiscard]] std::uint32_t sessions_max() const { return room_.sessions_max; }
 
 private:
+    [[nodiscard]] std::string fault_of_resolved(const ProxyConfig& proxy, const Endpoint& upstream) const;
+    [[nodiscard]] std::uint32_t slots_max() const {
+        std::size_t listeners = 0;
+        for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
+        return static_cast<std::uint32_t>(listeners) + room_.descriptors_max;
+    }
+    /// 64 KiB of address space each; only what datagrams reach becomes memory.
+    [[nodiscard]] std::uint32_t buffers_per_leg() const { return shard_count_ <= 8 ? 2048 : 1024; }
     void warn_of_small_buffer(const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked, std::uint64_t granted);
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key, const std::shared_ptr<SharedUse>& use) const;
 
@@ -86,18 +95,36 @@ private:
 };
 
 Result<void> Start::choose_engine() {
-    shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     if (config_.engine == EngineChoice::epoll) {
         log_.info("engine", {{"engine", "epoll"}, {"reason", "runtime.engine = \"epoll\""}});
         return {};
     }
-    const UringProbe probe = probe_io_uring();
+    const UringProbe probe = probe_io_uring(slots_max(), buffers_per_leg());
     if (probe.usable) {
         engine_ = Engine::io_uring;
     } else if (config_.engine == EngineChoice::io_uring) {
         return Error{"runtime.engine = \"io_uring\", but this kernel refuses it: " + probe.reason + "; use \"auto\" or \"epoll\""};
     }
     log_.info("engine", {{"engine", name_of(engine_)}, {"reason", probe.usable ? probe.reason : "io_uring refused: " + probe.reason}});
+    return {};
+}
+
+/// What the configuration could not see in a name: it leads back to a listener, or nowhere, or to an alias. Empty when all is well.
+std::string Start::fault_of_resolved(const ProxyConfig& proxy, const Endpoint& upstream) const {
+    if (upstream.address.is_unspecified() || upstream.address.is_multicast() || upstream.address.is_broadcast())
+        return "not the address of a host";
+    for (const Alias& alias : proxy.reply_aliases) {
+        if (alias.is_exact() && alias.prefix.address == upstream.address && alias.port == upstream.port)
+            return "listed in reply_aliases too; take it out there";
+    }
+    const bool is_loopback = upstream.address == *parse_address("127.0.0.1") || upstream.address == *parse_address("::1");
+    for (const ProxyConfig& other : config_.proxies) {
+        for (const ListenAddress& listen : other.listen) {
+            const bool meets = listen.endpoint == upstream || (is_loopback && listen.endpoint.address == Address::any(upstream.family()));
+            if (meets && listen.endpoint.port == upstream.port)
+                return fmt::format("the listener of proxy \"{}\": a forwarding loop", other.name);
+        }
+    }
     return {};
 }
 
@@ -113,23 +140,31 @@ Result<void> Start::resolve_upstreams() {
                 return Error{
                     fmt::format("proxy \"{}\": upstream \"{}\": resolve: {}", proxy.name, proxy.upstream.text, found.error().message)};
             upstream = found->front();
+            if (const std::string fault = fault_of_resolved(proxy, upstream); !fault.empty())
+                return Error{
+                    fmt::format("proxy \"{}\": upstream \"{}\" is {}: {}", proxy.name, proxy.upstream.text, format(upstream), fault)};
             log_.info(
                 "resolved",
                 {{"proxy", proxy.name}, {"upstream", proxy.upstream.text}, {"endpoint", format(upstream)}, {"addresses", found->size()}});
         }
         proxies_.push_back(setup_of(proxy, upstream, ephemeral));
+        proxies_.back().routed_source = source_towards(upstream, Address::any(upstream.family())).source.address;
     }
     return {};
 }
 
 std::vector<std::string> Start::reckon() {
+    shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     room_ = reckon_room(config_, proxies_, MachineRoom{raise_descriptor_limit(), shard_count_, ephemeral_ports()});
-    for (std::size_t i = 0; i < proxies_.size(); ++i) {
-        proxies_[i].sessions_max = room_.proxies[i].sessions_max;
-        log_.info("room",
-                  {{"proxy", proxies_[i].name}, {"sessions", room_.proxies[i].sessions_max}, {"arithmetic", room_.proxies[i].arithmetic}});
-    }
+    for (std::size_t i = 0; i < proxies_.size(); ++i) proxies_[i].sessions_max = room_.proxies[i].sessions_max;
     return room_.complaints;
+}
+
+void Start::tell_room() {
+    for (std::size_t i = 0; i < proxies_.size(); ++i) {
+        log_.info("room",
+                  {{"proxy", proxies_[i].name}, {"sessions", proxies_[i].sessions_max}, {"arithmetic", room_.proxies[i].arithmetic}});
+    }
 }
 
 Result<void> Start::open_all_listeners() {
@@ -180,9 +215,8 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key, const s
     setup.listeners = listeners_;
     setup.sessions_max = room_.sessions_max;
     setup.descriptors_max = room_.descriptors_max;
-    setup.slots_max = static_cast<std::uint32_t>(listeners_.size()) + room_.descriptors_max;
-    // 64 KiB of address space each; only what datagrams reach becomes memory.
-    setup.buffers_per_leg = shard_count_ <= 8 ? 2048 : 1024;
+    setup.slots_max = slots_max();
+    setup.buffers_per_leg = buffers_per_leg();
     setup.report_sessions = config_.log_sessions;
     setup.key = key;
     setup.use = use;
@@ -256,12 +290,13 @@ int serve(const Config& config, const std::string& config_file) {
     log.info("starting", {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
 
     Start start(config, log);
-    if (auto done = start.choose_engine(); !done) return fail(log, done.error().message);
     if (auto done = start.resolve_upstreams(); !done) return fail(log, done.error().message);
     if (const std::vector<std::string> complaints = start.reckon(); !complaints.empty()) {
         for (const std::string& complaint : complaints) log.error("failed", {{"reason", complaint}});
         return exit_config;
     }
+    if (auto done = start.choose_engine(); !done) return fail(log, done.error().message);
+    start.tell_room();
     if (auto done = start.open_all_listeners(); !done) return fail(log, done.error().message);
     if (auto done = start.start_shards(); !done) return fail(log, done.error().message);
     log.info("ready", {{"shards", start.shards().size()}, {"sessions", start.sessions_max()}});

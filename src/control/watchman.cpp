@@ -7,7 +7,7 @@ namespace {
 
 constexpr Duration repeat_every = std::chrono::minutes{1};
 constexpr Duration limits_every = std::chrono::seconds{1};
-constexpr std::size_t unlisted_sources_max = 4096;
+constexpr std::uint32_t unlisted_lines_max = 32;  // a minute; a flood of sources is summed
 
 ListenAddress listener_of(const Config& config, std::uint16_t listener) {
     std::size_t index = listener;
@@ -40,18 +40,33 @@ void Watchman::take_events(Instant now) {
 }
 
 void Watchman::write_unlisted(const Event& event, Instant now) {
-    if (unlisted_.size() >= unlisted_sources_max) unlisted_.clear();  // a flood of sources: forget, and report anew
+    if (now - unlisted_minute_ >= repeat_every) begin_unlisted_minute(now);
+    if (unlisted_lines_ >= unlisted_lines_max && !unlisted_.contains({event.proxy, event.source})) {
+        unlisted_others_ += event.datagrams;
+        return;
+    }
     const auto [place, is_new] = unlisted_.try_emplace({event.proxy, event.source});
     Unlisted& known = place->second;
     known.unlogged += event.datagrams;
     if (!is_new && now - known.logged_at < repeat_every) return;
     known.logged_at = now;
+    ++unlisted_lines_;
     const ProxyConfig& proxy = config_.proxies[event.proxy];
     log_.warn("unlisted_reply", {{"proxy", proxy.name},
                                  {"source", format(event.source)},
                                  {"datagrams", known.unlogged},
                                  {"add", aliases_with(proxy, event.source)}});
     known.unlogged = 0;
+}
+
+/// Tells the sum of those that had no line of their own, and forgets who has been silent: the table stays as small as a minute's lines.
+void Watchman::begin_unlisted_minute(Instant now) {
+    if (unlisted_others_ > 0)
+        log_.warn("unlisted_others", {{"datagrams", unlisted_others_}, {"note", "more sources than have a line of their own"}});
+    std::erase_if(unlisted_, [&](const auto& entry) { return now - entry.second.logged_at >= repeat_every && entry.second.unlogged == 0; });
+    unlisted_lines_ = 0;
+    unlisted_others_ = 0;
+    unlisted_minute_ = now;
 }
 
 /// The configuration line that would list the source.

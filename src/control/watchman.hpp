@@ -34,6 +34,7 @@ private:
 
     void take_events(Instant now);
     void write_unlisted(const Event& event, Instant now);
+    void begin_unlisted_minute(Instant now);
     void write_session(const Event& event);
     void look_at_limits(Instant now);
     void look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
@@ -43,6 +44,9 @@ private:
     Log& log_;
     std::vector<std::unique_ptr<ShardThread>>& shards_;
     std::map<std::pair<std::uint16_t, Endpoint>, Unlisted> unlisted_;
+    std::uint32_t unlisted_lines_ = 0;  // since the minute began
+    std::uint64_t unlisted_others_ = 0;
+    Instant unlisted_minute_{};
     std::map<std::pair<std::uint16_t, std::string_view>, LimitMet> limits_;
     Instant limits_looked_at_{};
 };

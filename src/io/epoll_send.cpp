@@ -54,7 +54,7 @@ void EpollBackend::State::send_part(std::span<const Departure> departures, const
         const int sent = ::sendmmsg(entry.descriptor, &send_messages[at], static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
         const std::uint32_t departure = sent_departures[at];
         if (sent > 0) {
-            if (second_attempt) send_faults.push(Fault{FaultKind::send_retry, 0, slot, departure});
+            if (second_attempt && departures[departure].to.port == 0) send_faults.push(Fault{FaultKind::send_retry, 0, slot, departure});
             at += static_cast<std::size_t>(sent);
             second_attempt = true;
         } else if (!second_attempt && departures[departure].to.port == 0 && may_be_pending_error(errno)) {

@@ -7,7 +7,7 @@
 
 namespace udpproxy {
 
-UringProbe probe_io_uring() {
+UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg) {
     ListenerRequest request;
     request.endpoint = Endpoint{Address::ipv4(htonl(INADDR_LOOPBACK)), 0, 0};
     Result<ListenerSockets> opened = open_listeners(request, 1);
@@ -15,8 +15,8 @@ UringProbe probe_io_uring() {
 
     EngineSetup setup;
     setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), Family::ipv4});
-    setup.slots_max = 4;
-    setup.buffers_per_leg = 2;
+    setup.slots_max = slots_max;
+    setup.buffers_per_leg = buffers_per_leg;
     Result<UringBackend> engine = UringBackend::open(std::move(setup));
     if (!engine) return {false, engine.error().message};
     if (Result<void> started = engine->start(); !started) return {false, started.error().message};

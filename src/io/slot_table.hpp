@@ -12,19 +12,19 @@
 namespace udpproxy {
 
 struct SlotEntry {
-    int descriptor = -1;
-    std::uint32_t generation = 0;  // low 24 bits are used
-    Family family = Family::ipv4;
-    Leg leg = Leg::request;
-    bool armed = false;    // io_uring: a receive is in the kernel
-    bool queued = false;   // io_uring: waits on a list to be armed
-    bool closing = false;  // close() was called
+    int descriptor;            // -1: nobody's
+    std::uint32_t generation;  // low 24 bits are used
+    Family family;
+    Leg leg;
+    bool armed;    // io_uring: a receive is in the kernel
+    bool queued;   // waits on a list: to be armed, or for a buffer
+    bool closing;  // close() was called
 };
 
 class SlotTable {
 public:
     explicit SlotTable(std::uint32_t slots_max)
-        : entries_(std::make_unique<SlotEntry[]>(slots_max)), slots_max_(slots_max), free_(slots_max) {}
+        : entries_(std::make_unique_for_overwrite<SlotEntry[]>(slots_max)), slots_max_(slots_max), free_(slots_max) {}
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
     [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }
@@ -34,7 +34,7 @@ public:
         UDPPROXY_ASSERT(slots_free() > 0);
         std::uint32_t index = touched_;
         if (free_.empty()) {
-            ++touched_;
+            entries_[touched_++].generation = 0;
         } else {
             index = free_[free_.size() - 1];
             free_.truncate(free_.size() - 1);

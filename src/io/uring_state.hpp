@@ -32,9 +32,9 @@ inline constexpr std::size_t payload_offset = control_offset + control_bytes_max
 
 /// An io_uring_cqe without its flexible tail, which arrays cannot hold.
 struct Completed {
-    std::uint64_t user_data = 0;
-    int res = 0;
-    unsigned flags = 0;
+    std::uint64_t user_data;
+    int res;
+    unsigned flags;
 };
 
 struct UringBackend::State {

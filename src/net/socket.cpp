@@ -115,7 +115,10 @@ OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descript
     }
     if (const int error = connect_to(descriptors[0], opening.upstream)) return {OpeningStep::connect, error};
     for (std::size_t i = 0; i < opening.aliases.size(); ++i) {
-        if (const int error = connect_to(descriptors[1 + i], opening.aliases[i])) return {OpeningStep::connect, error};
+        const int error = connect_to(descriptors[1 + i], opening.aliases[i]);
+        // An alias without a route now must not refuse newcomers that the upstream could serve: its member stays unconnected, hears the alias all
+        // the same once there is a way, and whatever else it hears the proxy's own check drops.
+        if (error != 0 && error != ENETUNREACH && error != EHOSTUNREACH) return {OpeningStep::connect, error};
     }
     // Nobody may join from now on: with the flag left on, sockets of others that bind port 0 can land here.
     for (const int descriptor : descriptors) {
@@ -178,6 +181,8 @@ SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) {
     const Socket trial{open_datagram_socket(upstream.family())};
     if (!trial) return {errno, {}};
     if (!wanted.is_unspecified()) {
+        // Only the address is asked about: with every port in use, a bind that takes one would fail.
+        (void)set_flag(trial.descriptor(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
         const Endpoint local{wanted, wanted.is_link_local() ? upstream.scope : 0, 0};
         if (const int error = bind_to(trial.descriptor(), local)) return {error, {}};
         return {0, local};

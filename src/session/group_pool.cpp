@@ -14,6 +14,8 @@ std::uint32_t GroupPool::add(PoolLane lane, std::uint32_t session) {
     group.lane = lane;
     group.generation = lanes_[lane].generation;
     group.session = session;
+    group.rests_since = Instant::max();
+    ++lanes_[lane].groups;
     return *place;
 }
 
@@ -27,6 +29,7 @@ std::optional<std::uint32_t> GroupPool::lend(PoolLane lane, std::uint32_t sessio
     --resting_count_;
     group.state = GroupState::lent;
     group.session = session;
+    group.rests_since = Instant::max();
     return index;
 }
 
@@ -54,6 +57,7 @@ void GroupPool::begin_close(std::uint32_t index) {
 
 void GroupPool::forget(std::uint32_t index) {
     UDPPROXY_ASSERT(groups_[index].state == GroupState::closing && groups_[index].members_open == 0);
+    --lanes_[groups_[index].lane].groups;
     groups_.release(index);
 }
 
@@ -75,6 +79,12 @@ std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
         if (!next || at < *next) next = at;
     }
     return next;
+}
+
+std::optional<std::uint32_t> GroupPool::rested(PoolLane lane, Instant now) const {
+    const Lane& from = lanes_[lane];
+    if (from.resting.empty() || now - groups_[from.resting.front()].rests_since < from.rest) return std::nullopt;
+    return from.resting.front();
 }
 
 std::optional<std::uint32_t> GroupPool::oldest_resting() const {

@@ -37,6 +37,7 @@ private:
     [[nodiscard]] bool make_room_for_session(std::uint16_t proxy);
     [[nodiscard]] Judgement find_group(std::uint16_t proxy, std::uint32_t& group);
     [[nodiscard]] Judgement open_group(PoolLane lane, std::uint32_t& group);
+    [[nodiscard]] Judgement make_room_for_port(PoolLane lane, std::uint32_t& group);
     [[nodiscard]] Judgement make_room_for_group(std::uint16_t proxy, std::uint32_t members);
     [[nodiscard]] Judgement free_descriptors(std::uint16_t proxy);
     [[nodiscard]] Judgement judge_failure(const OpeningOutcome& outcome, PoolLane lane);
@@ -47,8 +48,14 @@ private:
     Shard& shard_;
     Sockets& sockets_;
     Instant now_;
+    bool evicted_for_port_ = false;         // for the stranger at hand
     std::uint32_t descriptors_wanted_ = 0;  // by the strangers of this turn that wait for them
 };
+
+/// The look-up itself found no socket or no port (a connect takes one): what was known before still holds.
+bool says_nothing_of_the_source(int error) {
+    return error == EAGAIN || error == EADDRINUSE || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
 
 bool has_bad_source(const Endpoint& from) {
     return from.port == 0 || from.address.is_unspecified() || from.address.is_multicast() || from.address.is_broadcast();
@@ -61,6 +68,7 @@ Judgement Admission::judge(const Stranger& stranger) {
     if (shard_.stopping) return refuse(Drop::stopping);
     if (!take_session(proxy) && !(make_room_for_session(proxy) && take_session(proxy))) return refuse(Drop::session_limit);
 
+    evicted_for_port_ = false;
     std::uint32_t group = no_index;
     const Judgement judgement = find_group(proxy, group);
     if (group == no_index) {
@@ -137,12 +145,37 @@ Judgement Admission::find_group(std::uint16_t proxy_index, std::uint32_t& group)
     return judgement;
 }
 
+/// Every port is in use or rests. A rested group of another lane gives its port at once; else a session ends, whose group serves a later newcomer
+/// when it has rested, or this one without a rest. Not more of them rest than are lent: a storm of newcomers ends nobody in vain.
+Judgement Admission::make_room_for_port(PoolLane lane_index, std::uint32_t& group) {
+    const SourceLane& lane = shard_.lanes[lane_index];
+    for (PoolLane other = 0; other < shard_.lanes.size(); ++other) {
+        if (other == lane_index || shard_.lanes[other].port_pool != lane.port_pool) continue;
+        if (const auto rested = shard_.groups.rested(other, now_)) {
+            close_group(shard_, sockets_, *rested);
+            return wait_for_port;
+        }
+    }
+    if (evicted_for_port_ || 2 * shard_.groups.resting(lane_index) >= shard_.groups.size(lane_index)) return refuse(Drop::ports_exhausted);
+    const std::optional<std::uint32_t> gone = shard_.table.first_to_go(lane.proxy, now_, eviction_idle);
+    if (!gone) return refuse(Drop::ports_exhausted);
+    evicted_for_port_ = true;
+    end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);
+    if (const auto lent = shard_.groups.lend(lane_index, no_index, now_)) {
+        group = *lent;
+        shard_.counters_of(lane.proxy).groups_lent.add(1);
+    }
+    return refuse(Drop::ports_exhausted);
+}
+
 /// The lane's source address, looked up at most once a second. When it has changed or gone, groups bound to the old one are not lent again.
 void Admission::look_up_source(SourceLane& lane, PoolLane index) {
     if (lane.checked && now_ - lane.checked_at < source_check_every) return;
     lane.checked = true;
     lane.checked_at = now_;
     const SourceAnswer answer = sockets_.source_towards(shard_.proxies[lane.proxy].setup.upstream, lane.wanted);
+    if (lane.error == 0 && lane.looked_up && says_nothing_of_the_source(answer.error)) return;
+    lane.looked_up = true;
     lane.error = answer.error;
     if (answer.error == 0 && answer.source == lane.source) return;
     shard_.groups.outdate(index);
@@ -160,9 +193,15 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
     const bool watches = shall_watch(proxy);
     opening.with_open_member = watches || proxy.setup.needs_open_member();
 
-    const auto members = static_cast<std::uint32_t>(opening.members());
-    if (shard_.groups.full() || !shard_.setup.use->descriptors.take(members, shard_.setup.descriptors_max))
-        return make_room_for_group(lane.proxy, members);
+    auto members = static_cast<std::uint32_t>(opening.members());
+    bool taken = !shard_.groups.full() && shard_.setup.use->descriptors.take(members, shard_.setup.descriptors_max);
+    if (!taken && !shard_.groups.full() && proxy.setup.watch == Watch::spare_room && opening.with_open_member &&
+        !proxy.setup.needs_open_member()) {
+        // Watching is for spare room only.
+        opening.with_open_member = false;
+        taken = shard_.setup.use->descriptors.take(--members, shard_.setup.descriptors_max);
+    }
+    if (!taken) return make_room_for_group(lane.proxy, members);
 
     std::array<Slot, group_members_max> slots{};
     OpeningOutcome outcome;
@@ -170,14 +209,7 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
         const std::optional<std::uint16_t> port = ports.lease(lane.port_range, now_);
         if (!port) {
             shard_.setup.use->descriptors.give(members);
-            // Nobody gets a port before its rest is over; a session that ends now makes one for a later newcomer, or at once without a rest.
-            if (const auto gone = shard_.table.first_to_go(lane.proxy, now_, eviction_idle))
-                end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);
-            if (const auto lent = shard_.groups.lend(lane_index, no_index, now_)) {
-                group = *lent;
-                shard_.counters_of(lane.proxy).groups_lent.add(1);
-            }
-            return refuse(Drop::ports_exhausted);
+            return make_room_for_port(lane_index, group);
         }
         opening.local.port = *port;
         outcome = sockets_.open_group(opening, std::span{slots}.first(members));
@@ -286,7 +318,7 @@ void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
         if (left == 0) {
             shard.admission_bound_met = true;
         } else if (!waits_already(shard, kept, stranger)) {
-            --left;
+            if (!shard.stopping) --left;  // refusing costs nothing
             judgement = admission.judge(stranger);
             if (judgement.verdict == Verdict::wait && ++stranger.waits > waits_max) judgement.verdict = Verdict::dropped;
         }

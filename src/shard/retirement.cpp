@@ -67,7 +67,9 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         ReplyGroup& group = shard.groups[index];
         if (--group.members_open > 0) continue;
         const SourceLane& lane = shard.lanes[group.lane];
-        shard.ports[lane.port_pool].release(group.local.port, now + shard.proxies[group.proxy].setup.port_rest);
+        // What it has rested counts.
+        const Instant rests_since = std::min(group.rests_since, now);
+        shard.ports[lane.port_pool].release(group.local.port, rests_since + shard.proxies[group.proxy].setup.port_rest);
         UDPPROXY_ASSERT(shard.descriptors_closing >= group.members);
         shard.descriptors_closing -= group.members;
         shard.setup.use->descriptors.give(group.members);

@@ -42,10 +42,13 @@ std::vector<SourceLane> lanes_of(const ShardSetup& setup) {
     std::vector<std::uint32_t> ranges_in_pool;
     for (std::uint16_t proxy = 0; proxy < setup.proxies.size(); ++proxy) {
         for (const Address& source : setup.proxies[proxy].sources) {
-            const auto found = std::find(pools.begin(), pools.end(), source);
+            // A routed source and a listed one may be the same address.
+            const Address& routed = setup.proxies[proxy].routed_source;
+            const Address& address = source.is_unspecified() && !routed.is_unspecified() ? routed : source;
+            const auto found = std::find(pools.begin(), pools.end(), address);
             const auto pool = static_cast<std::size_t>(found - pools.begin());
             if (found == pools.end()) {
-                pools.push_back(source);
+                pools.push_back(address);
                 ranges_in_pool.push_back(0);
             }
             SourceLane& lane = lanes.emplace_back();

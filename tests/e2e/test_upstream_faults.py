@@ -75,6 +75,18 @@ def test_an_alias_that_is_gone_disturbs_no_other_source(engine, alias_filter, ne
         assert heard == {b"%d via " % number + source.encode() for source in (upstream, alias)}
 
 
+def test_an_alias_without_a_route_refuses_nobody(engine, open_service, start_proxy, open_client):
+    """Connecting to it fails with ENETUNREACH; the upstream and the other alias can do without it."""
+    upstream, alias = IPV4.service(254), IPV4.service(253)
+    open_service([upstream, alias], from_each([upstream, alias]))
+    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=upstream, reply_aliases=[alias, "203.0.113.9:53"],
+                                            alias_filter="connected"), engine=engine))
+    client = open_client()
+    client.send(b"question", IPV4.listener())
+    assert len({client.receive().payload, client.receive().payload}) == 2
+    assert proxy.stop().drops() == {}
+
+
 def test_no_session_suffers_from_the_dead_upstream_of_another_proxy(engine, open_service, start_proxy, open_client):
     open_service([IPV4.service(254)], echo())
     start_proxy(configuration(

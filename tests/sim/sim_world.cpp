@@ -175,6 +175,7 @@ void SimBackend::finish_closes() {
 }
 
 SourceAnswer SimBackend::source_towards(const Endpoint&, const Address& wanted) {
+    if (world_->source_error != 0) return {world_->source_error, {}};
     const Address source = wanted.is_unspecified() ? world_->routed : wanted;
     if (world_->absent.contains(source)) return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
     return {0, Endpoint{source, 0, 0}};

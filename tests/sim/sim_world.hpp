@@ -58,6 +58,7 @@ public:
     std::map<std::uint32_t, SimMember> members;   // by slot index
     std::set<Endpoint> taken;                     // addresses and ports of other programs
     std::set<Address> absent;                     // source addresses that are not on this host
+    int source_error = 0;                         // what looking up a source address answers, if not 0
     Address routed = *parse_address("10.0.0.1");  // what routing says
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
     int next_send_error = 0;                      // the next send fails with it

@@ -228,9 +228,24 @@ TEST_CASE("a machine without room for one session is told so") {
     CHECK(reckon({proxy("dns")}, 54).sessions_max == 1);
 }
 
-TEST_CASE("a limit without end is reckoned as 2^24 descriptors") {
+TEST_CASE("numbers that fit alone but not together are refused") {
+    Config config;
+    std::vector<ProxySetup> proxies;
+    for (const char* name : {"a", "b"}) {
+        ProxyConfig& from = config.proxies.emplace_back();
+        from.name = name;
+        from.sessions_max = 600;
+        from.unlisted_replies = UnlistedReplies::off;
+        proxies.push_back(setup_of(from, Endpoint{*parse_address("10.0.0.1"), 0, 53}, PortRange{32768, 60999}));
+    }
+    const Room room = reckon_room(config, proxies, MachineRoom{1100, 1, PortRange{32768, 60999}});
+    REQUIRE(room.complaints.size() == 1);
+    CHECK(room.complaints[0].find("together need 1200 descriptors") != std::string::npos);
+}
+
+TEST_CASE("a limit without end is bounded by what a table of registered files holds") {
     const Room room = reckon({proxy("a")}, ~std::uint64_t{0});
-    CHECK(room.descriptors_max == (1U << 24) - 53);
+    CHECK(room.descriptors_max <= 1U << 20);
     CHECK(room.sessions_max == 28232);
 }
 

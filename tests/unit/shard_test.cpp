@@ -395,6 +395,59 @@ TEST_CASE("when the source address goes, its resting groups are not lent and new
     CHECK(asked[0].from.port != group.port);
 }
 
+TEST_CASE("a look-up that finds no port or socket says nothing of the source: rested groups are lent on") {
+    SimShard sim;
+    sim.ask(client, "question");
+    sim.turns();
+    const Endpoint group = sim.asked()[0].from;
+    sim.advance(31s);
+    sim.turns();
+    sim.advance(11s);
+    for (const int error : {EAGAIN, EADDRINUSE, EMFILE, ENFILE, ENOBUFS, ENOMEM}) {
+        sim.world->source_error = error;
+        sim.advance(2s);
+        sim.ask(numbered_client(static_cast<std::uint16_t>(error)), "x");
+        sim.turns();
+    }
+    CHECK(sim.asked().at(0).from == group);
+    CHECK(sim.dropped(Drop::source_unavailable) == 0);
+}
+
+TEST_CASE("a rested group of one proxy gives its port to another that has none left") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 20001};
+    setup.proxies.push_back(setup.proxies[0]);
+    setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:54")});
+    SimShard sim(setup);
+    sim.ask(numbered_client(0), "x");
+    sim.ask(numbered_client(1), "x");
+    sim.turns();
+    sim.advance(31s);
+    sim.turns();
+    sim.world->client_sends(client, at("10.1.0.1:54"), "too early");
+    sim.turns(5);
+    CHECK(sim.dropped(Drop::ports_exhausted, 1) == 1);
+    sim.advance(11s);
+    sim.asked();
+    sim.world->client_sends(client, at("10.1.0.1:54"), "in time");
+    sim.turns(5);
+    CHECK(sim.asked().size() == 1);
+    CHECK(sim.counters(0).groups_closed.read() >= 1);
+}
+
+TEST_CASE("a storm of newcomers without ports ends no more sessions than half") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 20019};
+    SimShard sim(setup);
+    for (std::uint16_t number = 0; number < 20; ++number) sim.ask(numbered_client(number), "x");
+    sim.turns();
+    sim.advance(2s);
+    for (std::uint16_t number = 100; number < 200; ++number) sim.ask(numbered_client(number), "x");
+    sim.turns(3);
+    CHECK(sim.counters().sessions_evicted.read() == 10);
+    CHECK(sim.dropped(Drop::ports_exhausted) == 100);
+}
+
 TEST_CASE("a session outlives the absence of its source address") {
     SimShard sim;
     sim.ask(client, "1");

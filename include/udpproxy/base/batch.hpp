@@ -1,4 +1,5 @@
-// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts; a turn fills and clears it. Used for what moves
+// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts (and untouched until used, for plain types); a turn fills and
+// clears it. Used for what moves
 // through one turn: arrivals, departures, faults, strangers.
 #pragma once
 
@@ -13,7 +14,7 @@ namespace udpproxy {
 template <class T>
 class Batch {
 public:
-    explicit Batch(std::size_t capacity) : items_(std::make_unique<T[]>(capacity)), capacity_(capacity) {}
+    explicit Batch(std::size_t capacity) : items_(std::make_unique_for_overwrite<T[]>(capacity)), capacity_(capacity) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }

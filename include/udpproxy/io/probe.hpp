@@ -1,6 +1,7 @@
 // What this kernel lets us do, asked once at start, and which engine follows from it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace udpproxy {
@@ -14,7 +15,7 @@ struct UringProbe {
     std::string reason;  // usable: what was tried; not usable: which call failed and why, in one line
 };
 
-/// Sets up a small ring as the engine would, receives one datagram on loopback through it, and tears it down.
-[[nodiscard]] UringProbe probe_io_uring();
+/// Sets up a ring as large as the engine's would be, arms a receive on a socket of its own, and tears it down.
+[[nodiscard]] UringProbe probe_io_uring(std::uint32_t slots_max = 4, std::uint32_t buffers_per_leg = 2);
 
 }  // namespace udpproxy

@@ -80,7 +80,7 @@ struct OpeningOutcome {
 /// Opens the group's sockets into `descriptors` (primary, alias members in order, open member last; size >= opening.members()). All or none: on
 /// failure everything is closed again. About ten system calls per member, 5 us for three members.
 /// Errors: bind EADDRINUSE (the port is somebody else's: take the next), bind EADDRNOTAVAIL (the source address is gone), socket
-/// EMFILE/ENFILE/ENOBUFS/ENOMEM, connect ENETUNREACH/EINVAL/EACCES (no way to the upstream now).
+/// EMFILE/ENFILE/ENOBUFS/ENOMEM, connect ENETUNREACH/EINVAL/EACCES (no way to the upstream now). An alias that merely has no route is left unconnected.
 [[nodiscard]] OpeningOutcome open_group_sockets(const GroupOpening& opening, std::span<int> descriptors);
 
 /// The local address that requests to `upstream` leave from: `wanted` if it is on this host, or what routing says when `wanted` is unspecified.

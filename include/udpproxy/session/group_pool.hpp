@@ -34,7 +34,7 @@ struct ReplyGroup {
     std::uint8_t members = 0;
     std::uint8_t members_open = 0;  // counts down while closing
     bool has_open_member = false;
-    Instant rests_since{};
+    Instant rests_since{};  // of the last rest; Instant::max() while lent
     ListLinks links;
     std::array<Slot, group_members_max> slots{};  // primary first, open member last
 
@@ -49,6 +49,9 @@ public:
     [[nodiscard]] bool full() const noexcept { return groups_.full(); }
     [[nodiscard]] std::uint32_t size() const noexcept { return groups_.size(); }
     [[nodiscard]] std::uint32_t resting() const noexcept { return resting_count_; }
+    [[nodiscard]] std::uint32_t resting(PoolLane lane) const noexcept { return lanes_[lane].resting.size(); }
+    /// Groups of the lane in any state.
+    [[nodiscard]] std::uint32_t size(PoolLane lane) const noexcept { return lanes_[lane].groups; }
     /// Indices at or above this were never used.
     [[nodiscard]] std::uint32_t touched() const noexcept { return groups_.touched(); }
     [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return groups_.is_live(index); }
@@ -73,6 +76,8 @@ public:
     [[nodiscard]] std::optional<std::uint32_t> surplus(Instant now, Duration surplus_after) const;
     /// When surplus() may next have one; nothing while none rests.
     [[nodiscard]] std::optional<Instant> next_surplus(Duration surplus_after) const;
+    /// The oldest resting group of the lane if its rest is over, whatever its generation.
+    [[nodiscard]] std::optional<std::uint32_t> rested(PoolLane lane, Instant now) const;
     /// The group that has rested longest, of any lane: the first to go when descriptors are short.
     [[nodiscard]] std::optional<std::uint32_t> oldest_resting() const;
 
@@ -80,6 +85,7 @@ private:
     struct Lane {
         Duration rest{};
         std::uint32_t generation = 0;
+        std::uint32_t groups = 0;
         IndexList resting;
     };
 

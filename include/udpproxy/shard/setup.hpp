@@ -30,6 +30,7 @@ struct ProxySetup {
     bool connected_aliases = true;  // an alias member per alias (all exact); else one open member for all
     Watch watch = Watch::spare_room;
     std::vector<Address> sources;  // never empty; unspecified: what routing says
+    Address routed_source;         // what routing said at start; unspecified: nothing yet
     PortRange ports;
     Duration port_rest{};
     Duration idle_timeout{};

@@ -60,6 +60,7 @@ struct SourceLane {
     int error = 0;    // errno of the last look; 0: usable
     Instant checked_at{};
     bool checked = false;
+    bool looked_up = false;  // `source` and `error` are an answer
     std::uint32_t port_pool = 0;
     std::uint32_t port_range = 0;  // in that pool
 };
