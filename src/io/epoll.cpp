@@ -41,6 +41,8 @@ Result<void> EpollBackend::start() {
 const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
     State& state = *state_;
     state.harvest.clear();
+    for (const Leg leg : {Leg::request, Leg::reply})
+        UDPPROXY_ASSERT(state.pool_of(leg).at_home() + state.in_flight[static_cast<std::size_t>(leg)] == state.pool_of(leg).count());
     state.close_queued();
     state.feed_starved();
     int limit_ms = -1;
@@ -66,7 +68,10 @@ const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
     return state.harvest;
 }
 
-void EpollBackend::discard(Buffer buffer) { state_->pool_of(leg_of(buffer)).take_back(index_of(buffer)); }
+void EpollBackend::discard(Buffer buffer) {
+    --state_->in_flight[static_cast<std::size_t>(leg_of(buffer))];
+    state_->pool_of(leg_of(buffer)).take_back(index_of(buffer));
+}
 
 OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
     State& state = *state_;
@@ -205,6 +210,7 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
 
 void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place) {
     const ControlIn control = read_control(place.control, message.msg_hdr.msg_controllen);
+    ++in_flight[static_cast<std::size_t>(entry.leg)];
     Arrival& arrival = (entry.leg == Leg::request ? harvest.requests : harvest.replies).append();
     arrival.slot = slot;
     arrival.buffer = buffer_of(entry.leg, place.buffer);

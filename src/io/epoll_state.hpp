@@ -77,6 +77,7 @@ struct EpollBackend::State {
     SlotTable slots;
     BufferPool requests;
     BufferPool replies;
+    std::array<std::size_t, 2> in_flight{};  // buffers with the shard, by leg
     std::uint32_t payload_bytes_max;
     Batch<Slot> to_close;
     Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home

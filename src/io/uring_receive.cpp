@@ -66,7 +66,7 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
     return state.harvest;
 }
 
-void UringBackend::discard(Buffer buffer) { state_->take_back(leg_of(buffer), index_of(buffer)); }
+void UringBackend::discard(Buffer buffer) { state_->bring_home(buffer); }
 
 io_uring_sqe& UringBackend::State::next_entry() {
     io_uring_sqe* entry = io_uring_get_sqe(&ring);
@@ -88,6 +88,7 @@ void UringBackend::State::give_buffers(BufferGroup& group) {
     }
     if (given > 0) io_uring_buf_ring_advance(group.ring, given);
     group.in_kernel += static_cast<std::size_t>(given);
+    UDPPROXY_ASSERT(group.in_kernel + group.in_flight == group.pool.count());
     feed_starved(group);
 }
 
@@ -180,7 +181,7 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
         ++counters.stale_completions;
         if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
             --replies.in_kernel;
-            take_back(Leg::reply, completion.flags >> IORING_CQE_BUFFER_SHIFT);
+            replies.pool.take_back(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         }
         return;
     }
@@ -209,9 +210,10 @@ void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& e
     BufferGroup& group = group_of(entry.leg);
     --group.in_kernel;
     if (completion.res < 0) {
-        take_back(entry.leg, index);
+        group.pool.take_back(index);
         return;
     }
+    ++group.in_flight;
     const std::byte* memory = group.pool.at(index);
     const auto* header = reinterpret_cast<const io_uring_recvmsg_out*>(memory);
     const ControlIn control = read_control(memory + control_offset, header->controllen);
@@ -246,6 +248,10 @@ void UringBackend::State::finish_close(Slot slot) {
     harvest.closed.push(slot);
 }
 
-void UringBackend::State::take_back(Leg leg, std::uint32_t index) { group_of(leg).pool.take_back(index); }
+void UringBackend::State::bring_home(Buffer buffer) {
+    BufferGroup& group = group_of(leg_of(buffer));
+    --group.in_flight;
+    group.pool.take_back(index_of(buffer));
+}
 
 }  // namespace udpproxy

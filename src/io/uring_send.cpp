@@ -19,7 +19,7 @@ std::span<const Fault> UringBackend::send(std::span<const Departure> departures)
         state.submit_sends(part, first);
         state.collect_failures(departures);
     }
-    for (const Departure& departure : departures) state.take_back(leg_of(departure.buffer), index_of(departure.buffer));
+    for (const Departure& departure : departures) state.bring_home(departure.buffer);
     return {state.send_faults.begin(), state.send_faults.size()};
 }
 

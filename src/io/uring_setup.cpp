@@ -67,8 +67,8 @@ unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
 
 UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
     : slots(setup.slots_max),
-      requests{std::move(request_pool), nullptr, 0, Batch<Slot>(setup.slots_max)},
-      replies{std::move(reply_pool), nullptr, 0, Batch<Slot>(setup.slots_max)},
+      requests{std::move(request_pool), nullptr, 0, 0, Batch<Slot>(setup.slots_max)},
+      replies{std::move(reply_pool), nullptr, 0, 0, Batch<Slot>(setup.slots_max)},
       payload_bytes_max(setup.payload_bytes_max),
       early(2 * (std::size_t{setup.slots_max} + setup.buffers_per_leg) + submission_entries),
       to_arm(setup.slots_max),

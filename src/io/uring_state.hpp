@@ -48,6 +48,7 @@ struct UringBackend::State {
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
         std::size_t in_kernel = 0;  // lent to the kernel
+        std::size_t in_flight = 0;  // with the shard, as arrivals or departures
         Batch<Slot> starved;        // receives that ended for want of a buffer
     };
 
@@ -67,7 +68,7 @@ struct UringBackend::State {
     void take_arrival(const Completed& completion, SlotEntry& entry, Slot slot);
     void take_cancel(const Completed& completion, std::uint32_t generation, Slot slot);
     void finish_close(Slot slot);
-    void take_back(Leg leg, std::uint32_t index);
+    void bring_home(Buffer buffer);
 
     // uring_send.cpp
     void submit_sends(std::span<const Departure> departures, std::size_t first);
