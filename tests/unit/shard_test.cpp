@@ -575,6 +575,18 @@ TEST_CASE("on stop nobody new is admitted and what is queued for those inside is
     CHECK(sim.dropped(Drop::stopping) == 1);
 }
 
+TEST_CASE("strangers beyond a turn's bound are counted when the program stops, every one") {
+    ShardSetup setup = small_setup();
+    setup.buffers_per_leg = 1024;
+    SimShard sim(setup);
+    for (std::uint16_t number = 0; number < 400; ++number) sim.ask(numbered_client(number), "x");
+    REQUIRE(sim.shard().commands.post(Command::stop));
+    sim.loop->run();
+    CHECK(sim.shard().strangers.empty());
+    CHECK(sim.asked().size() == admissions_per_turn);
+    CHECK(sim.dropped(Drop::stopping) == 400 - admissions_per_turn);
+}
+
 TEST_CASE("a session's end is told with what went through it") {
     SimShard sim;
     make_assured(sim, client);
