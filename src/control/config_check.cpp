@@ -236,7 +236,16 @@ void check_loops(const ProxyDraft& draft, const Listeners& listeners, Complaints
     }
 }
 
+void check_pace(const ProxyDraft& draft, Complaints& complaints) {
+    if (draft.new_sessions_burst) check_burst(draft.config.new_sessions, *draft.new_sessions_burst, complaints);
+}
+
 }  // namespace
+
+void check_burst(const NewSessions& limit, const Place& burst, Complaints& complaints) {
+    if (limit.burst && limit.per_second == 0)
+        complaints.add(burst, "has no effect without new_sessions_per_second; write that too, or leave this out");
+}
 
 void check_proxies(const std::vector<ProxyDraft>& drafts, Complaints& complaints) {
     for (const ProxyDraft& draft : drafts) {
@@ -245,6 +254,7 @@ void check_proxies(const std::vector<ProxyDraft>& drafts, Complaints& complaints
         check_source(draft, complaints);
         check_timeouts(draft, complaints);
         check_ports(draft, complaints);
+        check_pace(draft, complaints);
     }
     check_names(drafts, complaints);
     const Listeners listeners = check_listeners(drafts, complaints);

@@ -120,7 +120,14 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     reader.number_or_auto("sessions_max", config.sessions_max);
     draft.sessions_max = reader.place("sessions_max");
     config.position = complaints.position(draft.sessions_max.at);
+    reader.number("sessions_per_client_max", config.sessions_per_client_max);
+    reader.number("new_sessions_per_second", config.new_sessions.per_second);
+    reader.number_or_auto("new_sessions_burst", config.new_sessions.burst);
+    if (reader.has("new_sessions_burst")) draft.new_sessions_burst = reader.place("new_sessions_burst");
+    reader.number("amplification_limit", config.amplification_limit);
+    reader.number("replies_max", config.replies_max);
     reader.word("dscp", config.dscp);
+    reader.word("path_mtu", config.path_mtu);
     reader.size("receive_buffer", config.receive_buffer_bytes);
     reader.size("send_buffer", config.send_buffer_bytes);
     reader.finish();

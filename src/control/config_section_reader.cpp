@@ -160,19 +160,31 @@ bool SectionReader::string(std::string_view key, std::string& value) {
 bool SectionReader::number_or_auto(std::string_view key, std::optional<std::uint32_t>& value) {
     const ConfigNode* node = find(key);
     if (node == nullptr || (node->kind == Kind::string && node->text == "auto")) return true;
+    std::uint32_t read = 0;
+    if (!number(key, *node, ", or \"auto\"", read)) return false;
+    value = read;
+    return true;
+}
+
+bool SectionReader::number(std::string_view key, std::uint32_t& value) {
+    const ConfigNode* node = find(key);
+    return node == nullptr || number(key, *node, "", value);
+}
+
+bool SectionReader::number(std::string_view key, const ConfigNode& node, std::string_view or_else, std::uint32_t& value) {
     const Bounds bounds = bounds_of(known(key));
-    const std::string right = fmt::format("a whole number from {} to {}, or \"auto\"", bounds.least, bounds.most);
-    if (node->kind == Kind::string) {
-        const std::string reason = is_number(node->text) ? " is a number in quotation marks; write it without them" : " is not a number";
-        complain(place(key), quoted(node->text) + (is_number(node->text) ? reason : reason + "; write " + right));
+    const std::string right = fmt::format("a whole number from {} to {}{}", bounds.least, bounds.most, or_else);
+    if (node.kind == Kind::string) {
+        const std::string reason = is_number(node.text) ? " is a number in quotation marks; write it without them" : " is not a number";
+        complain(place(key), quoted(node.text) + (is_number(node.text) ? reason : reason + "; write " + right));
         return false;
     }
-    if (node->kind != Kind::integer) return wrong_kind(key, *node, right);
-    if (node->integer < number_of(bounds.least) || node->integer > number_of(bounds.most)) {
-        complain(place(key), fmt::format("{} is out of bounds; write {}", node->integer, right));
+    if (node.kind != Kind::integer) return wrong_kind(key, node, right);
+    if (node.integer < number_of(bounds.least) || node.integer > number_of(bounds.most)) {
+        complain(place(key), fmt::format("{} is out of bounds; write {}", node.integer, right));
         return false;
     }
-    value = static_cast<std::uint32_t>(node->integer);
+    value = static_cast<std::uint32_t>(node.integer);
     return true;
 }
 

@@ -99,6 +99,9 @@ void read_limits(const ConfigNode& root, Complaints& complaints, Config& config)
     SectionReader limits{section_table(root, "limits", complaints), "limits", "limits.", complaints};
     limits.number_or_auto("sessions_max", config.sessions_max);
     if (limits.has("sessions_max")) config.sessions_max_position = complaints.position(limits.place("sessions_max").at);
+    limits.number("new_sessions_per_second", config.new_sessions.per_second);
+    limits.number_or_auto("new_sessions_burst", config.new_sessions.burst);
+    check_burst(config.new_sessions, limits.place("new_sessions_burst"), complaints);
     limits.finish();
 }
 

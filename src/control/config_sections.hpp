@@ -33,6 +33,7 @@ public:
     bool boolean(std::string_view key, bool& value);
     bool string(std::string_view key, std::string& value);
     bool number_or_auto(std::string_view key, std::optional<std::uint32_t>& value);
+    bool number(std::string_view key, std::uint32_t& value);
     bool duration(std::string_view key, Duration& value);
     bool size(std::string_view key, std::uint64_t& value);
     /// The strings of a string-or-list, as many as the key may have.
@@ -59,6 +60,7 @@ private:
     [[nodiscard]] std::optional<std::size_t> word_index(std::string_view key);
     void refuse_unknown_keys() const;
     bool wrong_kind(std::string_view key, const ConfigNode& node, std::string_view right);
+    bool number(std::string_view key, const ConfigNode& node, std::string_view or_else, std::uint32_t& value);
 
     const ConfigNode& table_;
     std::string_view section_;

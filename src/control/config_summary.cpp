@@ -40,6 +40,20 @@ std::string alias_text(const Alias& alias) {
     return alias.is_exact() ? format(Endpoint{alias.prefix.address, alias.scope, *alias.port}) : alias.text;
 }
 
+std::string pace(const NewSessions& limit) {
+    return fmt::format("{} new a second, {} at once", limit.per_second, limit.burst.value_or(limit.per_second));
+}
+
+/// The limits of a proxy that are set; empty when none is.
+std::string limits_of(const ProxyConfig& proxy) {
+    std::vector<std::string> limits;
+    if (proxy.sessions_per_client_max > 0) limits.push_back(fmt::format("{} sessions per client", proxy.sessions_per_client_max));
+    if (proxy.new_sessions.per_second > 0) limits.push_back(pace(proxy.new_sessions));
+    if (proxy.amplification_limit > 0) limits.push_back(fmt::format("{} bytes back for one until assured", proxy.amplification_limit));
+    if (proxy.replies_max > 0) limits.push_back(fmt::format("{} replies for one datagram", proxy.replies_max));
+    return joined(limits, [](const std::string& limit) { return limit; });
+}
+
 std::string describe(const ProxyConfig& proxy) {
     std::string text = fmt::format("proxy \"{}\"\n", proxy.name);
     text += fmt::format("  listen    {}\n", joined(proxy.listen, [](const ListenAddress& address) { return address.text; }));
@@ -55,6 +69,7 @@ std::string describe(const ProxyConfig& proxy) {
                         proxy.ports ? fmt::format(", ports {}-{}", proxy.ports->first, proxy.ports->last) : "");
     text += fmt::format("  sessions  {}, idle {} ({} while unassured), port rest {}\n", number(proxy.sessions_max),
                         format_duration(proxy.idle_timeout), format_duration(proxy.unassured_timeout), format_duration(proxy.port_rest));
+    if (const std::string limits = limits_of(proxy); !limits.empty()) text += fmt::format("  limits    {}\n", limits);
     return text;
 }
 
@@ -66,6 +81,7 @@ std::string summarise(const Config& config) {
                     number(config.shards), config.cpu_pinning ? " pinned" : "", number(config.sessions_max),
                     word("log", "level", config.log_level), word("log", "format", config.log_format),
                     config.log_file.empty() ? "standard error" : config.log_file, config.log_sessions ? " with each session's end" : "");
+    if (config.new_sessions.per_second > 0) text += fmt::format("limits: {}\n", pace(config.new_sessions));
     for (const ProxyConfig& proxy : config.proxies) text += describe(proxy);
     return text;
 }

@@ -10,6 +10,7 @@ namespace udpproxy {
 namespace {
 
 constexpr std::size_t connected_by_default_max = 4;   // exact aliases; beyond, one open socket is cheaper than a descriptor each
+constexpr std::uint64_t member_buffer_share = 4;      // of receive_buffer; the system's default holds less than a millisecond of 1 Gbit/s
 constexpr std::uint32_t descriptors_of_program = 48;  // standard streams, log, signals, resolver, reload
 constexpr std::uint32_t descriptors_per_shard = 4;    // ring or epoll set, eventfd, and two to spare
 
@@ -37,6 +38,8 @@ std::string per_session(const ProxySetup& proxy) {
 
 }  // namespace
 
+Rate rate_of(const NewSessions& limit) { return Rate{limit.per_second, std::max(1U, limit.burst.value_or(limit.per_second))}; }
+
 ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral) {
     ProxySetup setup;
     setup.name = config.name;
@@ -58,7 +61,13 @@ ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const P
     setup.port_rest = config.port_rest;
     setup.idle_timeout = config.idle_timeout;
     setup.unassured_timeout = config.unassured_timeout;
+    setup.sessions_per_client_max = config.sessions_per_client_max;
+    setup.newcomers = rate_of(config.new_sessions);
+    setup.amplification_limit = config.amplification_limit;
+    setup.replies_max = config.replies_max;
     setup.copy_dscp = config.dscp == DscpPolicy::copy;
+    setup.path_mtu = config.path_mtu;
+    setup.member_receive_buffer_bytes = config.receive_buffer_bytes / member_buffer_share;
     return setup;
 }
 

@@ -36,6 +36,8 @@ struct Room {
 /// `proxies` are the configuration's, made into setups (members and ports are read from them; their sessions_max is not).
 [[nodiscard]] Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, const MachineRoom& machine);
 
+[[nodiscard]] Rate rate_of(const NewSessions& limit);
+
 /// A proxy of the configuration as its shard needs it, with the upstream's endpoint known by now. sessions_max is left at 0.
 [[nodiscard]] ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral);
 

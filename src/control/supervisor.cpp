@@ -78,7 +78,7 @@ private:
         return static_cast<std::uint32_t>(listeners) + room_.descriptors_max;
     }
     /// 64 KiB of address space each; only what datagrams reach becomes memory.
-    [[nodiscard]] std::uint32_t buffers_per_leg() const { return shard_count_ <= 8 ? 2048 : 1024; }
+    [[nodiscard]] std::uint32_t buffers_per_leg() const { return shard_count_ <= 4 ? 4096 : shard_count_ <= 16 ? 2048 : 1024; }
     void warn_of_small_buffer(const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked, std::uint64_t granted);
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key, const std::shared_ptr<SharedUse>& use) const;
 
@@ -172,7 +172,7 @@ Result<void> Start::open_all_listeners() {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
             const std::string name = fmt::format("listener \"{}\" {}", proxy.name, format(listen.endpoint));
-            const ListenerRequest request{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes};
+            const ListenerRequest request{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu};
             Result<ListenerSockets> opened = open_listeners(request, shard_count_);
             for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < bind_attempts; ++attempt) {
                 std::this_thread::sleep_for(bind_again_after);
@@ -214,6 +214,7 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key, const s
     setup.proxies = proxies_;
     setup.listeners = listeners_;
     setup.sessions_max = room_.sessions_max;
+    setup.newcomers = rate_of(config_.new_sessions);
     setup.descriptors_max = room_.descriptors_max;
     setup.slots_max = slots_max();
     setup.buffers_per_leg = buffers_per_leg();
@@ -228,7 +229,9 @@ Result<void> Start::start_shards() {
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
     std::uint64_t ports_start = 0;
     if (::getrandom(&ports_start, sizeof ports_start, 0) != sizeof ports_start) return system_error("getrandom", errno);
-    const auto use = std::make_shared<SharedUse>(proxies_.size());
+    std::size_t sources = 0;
+    for (const ProxySetup& proxy : proxies_) sources += proxy.sources.size();
+    const auto use = std::make_shared<SharedUse>(proxies_.size(), sources, room_.sessions_max, key);
     for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
         ShardSetup setup = setup_of_shard(shard, key, use);
         setup.ports_start = ports_start;

@@ -18,6 +18,18 @@ ListenAddress listener_of(const Config& config, std::uint16_t listener) {
     return {};
 }
 
+const char* name_of(SessionEnd end) {
+    switch (end) {
+        case SessionEnd::idle:
+            break;
+        case SessionEnd::evicted:
+            return "evicted";
+        case SessionEnd::source_changed:
+            return "source_changed";
+    }
+    return "idle";
+}
+
 }  // namespace
 
 void Watchman::look(Instant now) {
@@ -84,7 +96,7 @@ void Watchman::write_session(const Event& event) {
                                 {"client", format(event.client)},
                                 {"local", local},
                                 {"upstream_side", format(event.upstream_side)},
-                                {"reason", event.end == SessionEnd::idle ? "idle" : "evicted"},
+                                {"reason", name_of(event.end)},
                                 {"seconds", std::chrono::duration<double>(event.lasted).count()},
                                 {"assured", event.assured},
                                 {"requests", event.requests.datagrams},

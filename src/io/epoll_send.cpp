@@ -11,7 +11,10 @@ std::span<const Fault> EpollBackend::send(std::span<const Departure> departures)
     state.chain_by_slot(departures);
     for (const Slot slot : state.chained_slots) state.send_chain(departures, slot);
     state.chained_slots.clear();
-    for (const Departure& departure : departures) discard(departure.buffer);
+    for (std::size_t i = 0; i < departures.size(); ++i) {
+        if (!state.without_room.contains(i)) discard(departures[i].buffer);
+    }
+    state.without_room.clear();
     return {state.send_faults.begin(), state.send_faults.size()};
 }
 
@@ -42,11 +45,18 @@ void EpollBackend::State::send_chain(std::span<const Departure> departures, Slot
             send_messages[count].msg_hdr = outgoing[count].header;
             sent_departures[count++] = at;
         }
-        send_part(departures, entry, slot, count);
+        if (send_part(departures, entry, slot, count)) continue;
+        // The socket's own buffer is full: what follows has no room either, and must not overtake.
+        for (; at != no_departure; at = next_in_chain[at]) keep(slot, at, EAGAIN);
     }
 }
 
-void EpollBackend::State::send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count) {
+void EpollBackend::State::keep(Slot slot, std::uint32_t departure, int error) {
+    without_room.insert(departure);
+    send_faults.push(Fault{FaultKind::send_no_room, error, slot, departure});
+}
+
+bool EpollBackend::State::send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count) {
     // sendmmsg stops at the first failure; when something went out before it, the error itself is lost and has been consumed
     // (net/socket.c, __sys_sendmmsg), so the next call is that datagram's second attempt.
     bool second_attempt = false;
@@ -59,12 +69,20 @@ void EpollBackend::State::send_part(std::span<const Departure> departures, const
             second_attempt = true;
         } else if (!second_attempt && departures[departure].to.port == 0 && may_be_pending_error(errno)) {
             second_attempt = true;
+        } else if (errno == EAGAIN) {
+            for (; at < count; ++at) keep(slot, sent_departures[at], EAGAIN);
+            return false;
+        } else if (means_no_room(errno)) {
+            keep(slot, departure, errno);
+            ++at;
+            second_attempt = false;
         } else {
             send_faults.push(Fault{FaultKind::send, errno, slot, departure});
             ++at;
             second_attempt = false;
         }
     }
+    return true;
 }
 
 }  // namespace udpproxy

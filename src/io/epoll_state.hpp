@@ -47,6 +47,7 @@ struct EpollBackend::State {
           chained_slots(3 * std::size_t{setup.buffers_per_leg}),
           next_in_chain(std::make_unique<std::uint32_t[]>(3 * std::size_t{setup.buffers_per_leg})),
           send_faults(3 * std::size_t{setup.buffers_per_leg}),
+          without_room(3 * std::size_t{setup.buffers_per_leg}),
           listeners(std::move(setup.listeners)) {}
 
     ~State() {
@@ -70,7 +71,9 @@ struct EpollBackend::State {
     void close_queued();
     void chain_by_slot(std::span<const Departure> departures);
     void send_chain(std::span<const Departure> departures, Slot slot);
-    void send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count);
+    /// False: the socket's send buffer is full, and what was left of the part is marked.
+    [[nodiscard]] bool send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count);
+    void keep(Slot slot, std::uint32_t departure, int error);
 
     int epoll_descriptor = -1;
     int wake_descriptor = -1;
@@ -93,6 +96,7 @@ struct EpollBackend::State {
     Batch<Slot> chained_slots;
     std::unique_ptr<std::uint32_t[]> next_in_chain;  // by departure
     Batch<Fault> send_faults;
+    IndexMarks without_room;  // departures whose buffers stay with the shard
     EngineCounters counters;
     std::vector<ListenerSocket> listeners;
 };

@@ -19,7 +19,10 @@ std::span<const Fault> UringBackend::send(std::span<const Departure> departures)
         state.submit_sends(part, first);
         state.collect_failures(departures);
     }
-    for (const Departure& departure : departures) state.bring_home(departure.buffer);
+    for (std::size_t i = 0; i < departures.size(); ++i) {
+        if (!state.without_room.contains(i)) state.bring_home(departures[i].buffer);
+    }
+    state.without_room.clear();
     return {state.send_faults.begin(), state.send_faults.size()};
 }
 
@@ -80,8 +83,12 @@ void UringBackend::State::collect_failures(std::span<const Departure> departures
             retried = true;
             error = send_again(entry.descriptor, departure, entry.family, outgoing.begin()[0]);
         }
-        if (retried || error != 0)
+        if (means_no_room(error)) {
+            without_room.insert(failed[i]);
+            send_faults.push(Fault{FaultKind::send_no_room, error, departure.slot, failed[i]});
+        } else if (retried || error != 0) {
             send_faults.push(Fault{error == 0 ? FaultKind::send_retry : FaultKind::send, error, departure.slot, failed[i]});
+        }
     }
 }
 

@@ -79,6 +79,7 @@ UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPoo
       failed(sends_per_submission),
       failed_errors(sends_per_submission),
       send_faults(3 * std::size_t{setup.buffers_per_leg}),
+      without_room(3 * std::size_t{setup.buffers_per_leg}),
       listeners(std::move(setup.listeners)) {
     receive_template.msg_namelen = name_bytes;
     receive_template.msg_controllen = control_bytes_max;

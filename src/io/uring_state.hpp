@@ -97,6 +97,7 @@ struct UringBackend::State {
     Batch<std::uint32_t> failed;  // departures of this submission that failed
     Batch<int> failed_errors;
     Batch<Fault> send_faults;
+    IndexMarks without_room;  // departures whose buffers stay with the shard
     EngineCounters counters;
     std::vector<ListenerSocket> listeners;
 };

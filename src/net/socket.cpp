@@ -35,17 +35,41 @@ int connect_to(int descriptor, const Endpoint& endpoint) {
     return ::connect(descriptor, &name.any, length) == 0 ? 0 : errno;
 }
 
-/// Asks for TOS or traffic class with every datagram (ECN and DSCP are carried through), and keeps IPv6 sockets out of IPv4.
-int set_family_options(int descriptor, Family family) {
-    if (family == Family::ipv4) return set_flag(descriptor, IPPROTO_IP, IP_RECVTOS, 1);
+int discovery_of(PathMtu path_mtu, Family family) {
+    const bool ipv4 = family == Family::ipv4;
+    switch (path_mtu) {
+        case PathMtu::want:
+            break;
+        case PathMtu::probe:
+            return ipv4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE;
+        case PathMtu::omit:
+            return ipv4 ? IP_PMTUDISC_OMIT : IPV6_PMTUDISC_OMIT;
+    }
+    return ipv4 ? IP_PMTUDISC_WANT : IPV6_PMTUDISC_WANT;
+}
+
+/// Asks for TOS or traffic class with every datagram (ECN and DSCP are carried through), keeps IPv6 sockets out of IPv4, and says what becomes of
+/// datagrams that are larger than the path.
+int set_family_options(int descriptor, Family family, PathMtu path_mtu) {
+    const int discovery = discovery_of(path_mtu, family);
+    if (family == Family::ipv4) {
+        if (const int error = set_flag(descriptor, IPPROTO_IP, IP_MTU_DISCOVER, discovery)) return error;
+        return set_flag(descriptor, IPPROTO_IP, IP_RECVTOS, 1);
+    }
     if (const int error = set_flag(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return error;
+    if (const int error = set_flag(descriptor, IPPROTO_IPV6, IPV6_MTU_DISCOVER, discovery)) return error;
     return set_flag(descriptor, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 }
 
-/// Sets a buffer size beyond net.core.*mem_max where CAP_NET_ADMIN allows, else up to it; returns the payload bytes granted.
-std::uint64_t set_buffer(int descriptor, int force_option, int option, std::uint64_t bytes) {
+/// Sets a buffer size beyond net.core.*mem_max where CAP_NET_ADMIN allows, else up to it.
+void set_buffer(int descriptor, int force_option, int option, std::uint64_t bytes) {
     const int asked = static_cast<int>(std::min<std::uint64_t>(bytes, std::numeric_limits<int>::max() / 2));
     if (set_flag(descriptor, SOL_SOCKET, force_option, asked) != 0) (void)set_flag(descriptor, SOL_SOCKET, option, asked);
+}
+
+/// The same; returns the payload bytes granted.
+std::uint64_t set_and_read_buffer(int descriptor, int force_option, int option, std::uint64_t bytes) {
+    set_buffer(descriptor, force_option, option, bytes);
     int granted = 0;
     socklen_t length = sizeof granted;
     if (::getsockopt(descriptor, SOL_SOCKET, option, &granted, &length) != 0) return 0;
@@ -64,9 +88,10 @@ struct Option {
     const char* text;
 };
 
-int set_listener_options(int descriptor, const Endpoint& endpoint, const char*& failed) {
-    failed = "IP_RECVTOS";
-    if (const int error = set_family_options(descriptor, endpoint.family())) return error;
+int set_listener_options(int descriptor, const ListenerRequest& request, const char*& failed) {
+    const Endpoint& endpoint = request.endpoint;
+    failed = "IP_RECVTOS or IP_MTU_DISCOVER";
+    if (const int error = set_family_options(descriptor, endpoint.family(), request.path_mtu)) return error;
     const bool ipv4 = endpoint.family() == Family::ipv4;
     if (endpoint.address.is_unspecified()) {
         // A wildcard listener must answer from the address that was addressed.
@@ -91,12 +116,14 @@ int attach_drop_all(int descriptor) {
 
 int detach_filter(int descriptor) { return set_flag(descriptor, SOL_SOCKET, SO_DETACH_FILTER, 0); }
 
-/// Opens one member under the drop-all filter, bound to `local`. The first binds exclusively and takes SO_REUSEPORT afterwards; the others take it
+/// Opens one member under the drop-all filter, bound to the group's local address and port. The first binds exclusively and takes SO_REUSEPORT afterwards; the others take it
 /// before, to join. With the flag set before the first bind the kernel could give one port to two groups.
-OpeningOutcome open_member(const Endpoint& local, bool first, int& descriptor) {
+OpeningOutcome open_member(const GroupOpening& opening, bool first, int& descriptor) {
+    const Endpoint& local = opening.local;
     descriptor = open_datagram_socket(local.family());
     if (descriptor < 0) return {OpeningStep::socket, errno};
-    if (const int error = set_family_options(descriptor, local.family())) return {OpeningStep::option, error};
+    if (const int error = set_family_options(descriptor, local.family(), opening.path_mtu)) return {OpeningStep::option, error};
+    if (opening.receive_buffer_bytes != 0) set_buffer(descriptor, SO_RCVBUFFORCE, SO_RCVBUF, opening.receive_buffer_bytes);
     if (const int error = attach_drop_all(descriptor)) return {OpeningStep::option, error};
     if (!first) {
         if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1)) return {OpeningStep::option, error};
@@ -110,7 +137,7 @@ OpeningOutcome open_member(const Endpoint& local, bool first, int& descriptor) {
 
 OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descriptors) {
     for (std::size_t i = 0; i < descriptors.size(); ++i) {
-        const OpeningOutcome outcome = open_member(opening.local, i == 0, descriptors[i]);
+        const OpeningOutcome outcome = open_member(opening, i == 0, descriptors[i]);
         if (!outcome.opened()) return outcome;
     }
     if (const int error = connect_to(descriptors[0], opening.upstream)) return {OpeningStep::connect, error};
@@ -144,12 +171,13 @@ Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size
         Socket socket{open_datagram_socket(request.endpoint.family())};
         if (!socket) return system_error("socket", errno);
         const char* failed = nullptr;
-        if (const int error = set_listener_options(socket.descriptor(), request.endpoint, failed))
+        if (const int error = set_listener_options(socket.descriptor(), request, failed))
             return system_error(std::string{"setsockopt "} + failed, error);
-        listeners.receive_buffer_bytes = std::min(listeners.receive_buffer_bytes,
-                                                  set_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, request.receive_buffer_bytes));
-        listeners.send_buffer_bytes =
-            std::min(listeners.send_buffer_bytes, set_buffer(socket.descriptor(), SO_SNDBUFFORCE, SO_SNDBUF, request.send_buffer_bytes));
+        listeners.receive_buffer_bytes =
+            std::min(listeners.receive_buffer_bytes,
+                     set_and_read_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, request.receive_buffer_bytes));
+        listeners.send_buffer_bytes = std::min(
+            listeners.send_buffer_bytes, set_and_read_buffer(socket.descriptor(), SO_SNDBUFFORCE, SO_SNDBUF, request.send_buffer_bytes));
         if (i > 0) {
             if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1))
                 return system_error("setsockopt SO_REUSEPORT", error);

@@ -68,8 +68,9 @@ std::optional<std::uint32_t> SessionTable::first_to_go(std::uint16_t proxy, Inst
         Session& session = sessions_[index];
         next = session.unassured.next;
         if (now - session.last_active_at >= idle && (!chosen || session.last_active_at < sessions_[*chosen].last_active_at)) chosen = index;
-        if (session.last_active_at == session.listed_at) continue;
-        // Was active since it was listed: others may have waited longer, and are looked at first the next time.
+        if (now - session.last_active_at >= idle || session.last_active_at == session.listed_at) continue;
+        // Was active since it was listed, and only just: others may have waited longer, and are looked at first the next time. Who is idle long enough
+        // keeps his place: behind those that were active later, he would not be found when he is wanted.
         session.listed_at = session.last_active_at;
         order.remove(index, unassured_links());
         order.push_back(index, unassured_links());

@@ -12,7 +12,7 @@ void account_receive_faults(Shard& shard, std::span<const Fault> faults) {
     }
 }
 
-void account_sends(Shard& shard, std::span<const Fault> faults) {
+void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
     for (const Fault& fault : faults) {
         Departure& departure = shard.departures[fault.departure];
         ProxyCounters& counters = shard.counters_of(departure.proxy);
@@ -20,6 +20,12 @@ void account_sends(Shard& shard, std::span<const Fault> faults) {
             counters.send_retries.add(1);
             continue;
         }
+        if (fault.kind == FaultKind::send_no_room) {
+            keep_pending(shard, departure, fault.departure, fault.error, now);
+            departure.slot = no_slot;
+            continue;
+        }
+        note_lost_source(shard, departure, fault.error);
         counters.drop(drop_of_send_error(fault.error));
         ++shard.drops_total;
         departure.slot = no_slot;  // did not leave
@@ -37,7 +43,8 @@ void account_sends(Shard& shard, std::span<const Fault> faults) {
         }
     }
     shard.departures.clear();
-    UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total + shard.strangers.size());
+    shard.resumed.clear();
+    UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total + shard.strangers.size() + shard.pending.size());
 }
 
 void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies) {

@@ -32,6 +32,10 @@ Drop drop_of_send_error(int error) noexcept {
 
 bool is_limit(Drop reason) noexcept {
     switch (reason) {
+        case Drop::forwarding_loop:
+        case Drop::client_limit:
+        case Drop::session_rate:
+        case Drop::source_rate:
         case Drop::admission_queue_full:
         case Drop::session_limit:
         case Drop::descriptor_limit:
@@ -39,6 +43,8 @@ bool is_limit(Drop reason) noexcept {
         case Drop::source_unavailable:
         case Drop::upstream_unroutable:
         case Drop::group_failed:
+        case Drop::amplification:
+        case Drop::reply_limit:
         case Drop::send_would_block:
         case Drop::send_no_buffers:
             return true;

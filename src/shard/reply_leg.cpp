@@ -17,6 +17,15 @@ void report_unlisted(Shard& shard, const ReplyGroup& group, const Endpoint& sour
     shard.report(event);
 }
 
+/// Replies that a client has not earned: with a forged source it would be somebody's flood. Payload bytes are compared, as in RFC 9000 section 8.
+std::optional<Drop> beyond_limits(const ProxySetup& proxy, const Session& session, const Arrival& arrival) {
+    if (proxy.replies_max != 0 && session.replies.datagrams >= proxy.replies_max * session.requests.datagrams) return Drop::reply_limit;
+    if (proxy.amplification_limit != 0 && !session.assured &&
+        session.replies.bytes + arrival.bytes > proxy.amplification_limit * session.requests.bytes)
+        return Drop::amplification;
+    return std::nullopt;
+}
+
 }  // namespace
 
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now) {
@@ -40,6 +49,10 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             continue;
         }
         Session& session = shard.table[group.session];
+        if (const std::optional<Drop> refused = beyond_limits(shard.proxies[group.proxy].setup, session, arrival)) {
+            shard.drop(arrival, group.proxy, *refused);
+            continue;
+        }
         session.last_active_at = now;
         session.replied = true;
         session.replies.datagrams += 1;

@@ -39,6 +39,8 @@ void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, 
     session.requests.bytes += arrival.bytes;
     if (session.replied && !session.assured) {
         shard.table.assure(index);
+        shard.setup.use->unassured.give(1);
+        shard.setup.use->proxies[session.proxy].unassured.give(1);
         shard.counters_of(session.proxy).sessions_assured.add(1);
     }
     Departure& departure = shard.depart(arrival, Leg::request, session.proxy);

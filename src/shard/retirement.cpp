@@ -5,6 +5,22 @@
 
 namespace udpproxy {
 
+namespace {
+
+Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
+    switch (end) {
+        case SessionEnd::idle:
+            break;
+        case SessionEnd::evicted:
+            return counters.sessions_evicted;
+        case SessionEnd::source_changed:
+            return counters.sessions_moved;
+    }
+    return counters.sessions_expired;
+}
+
+}  // namespace
+
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now) {
     std::uint32_t looks = retirements_per_turn;
     while (const std::optional<std::uint32_t> session = shard.table.next_expired(now, looks))
@@ -21,7 +37,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
     const std::uint32_t group_index = session.group;
     const ReplyGroup& group = shard.groups[group_index];
     ProxyCounters& counters = shard.counters_of(session.proxy);
-    (end == SessionEnd::evicted ? counters.sessions_evicted : counters.sessions_expired).add(1);
+    ended_counter(counters, end).add(1);
     if (shard.setup.report_sessions) {
         Event event;
         event.kind = EventKind::session_ended;
@@ -37,8 +53,15 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
         event.assured = session.assured;
         shard.report(event);
     }
-    shard.setup.use->sessions.give(1);
-    shard.setup.use->proxy_sessions[session.proxy].give(1);
+    SharedUse& use = *shard.setup.use;
+    SharedUse::ProxyUse& proxy_use = use.proxies[session.proxy];
+    use.sessions.give(1);
+    proxy_use.sessions.give(1);
+    if (!session.assured) {
+        use.unassured.give(1);
+        proxy_use.unassured.give(1);
+    }
+    use.census.give(session.proxy, session.key.client);
     shard.table.retire(index);
     if (keep_group && group.generation == shard.groups.generation(group.lane))
         shard.groups.rest(group_index, now);
@@ -73,6 +96,7 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         UDPPROXY_ASSERT(shard.descriptors_closing >= group.members);
         shard.descriptors_closing -= group.members;
         shard.setup.use->descriptors.give(group.members);
+        shard.setup.use->own_ports[lane.port_pool].erase(group.local.port);
         shard.groups.forget(index);
     }
 }
@@ -80,6 +104,7 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
 std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
     // Strangers beyond the bound are next; those who wait for descriptors are looked at when one is closed, and every millisecond.
     if (!shard.strangers.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
+    if (!shard.pending.empty() || !shard.astray.empty()) return now + std::chrono::milliseconds{1};
     const std::optional<Instant> expiry = shard.table.next_due();
     const std::optional<Instant> surplus = shard.groups.next_surplus(surplus_after);
     if (!expiry) return surplus;

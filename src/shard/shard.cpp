@@ -85,7 +85,10 @@ Shard::Shard(ShardSetup from)
       counters(setup.proxies.size()),
       departures(2 * std::size_t{setup.buffers_per_leg}),
       dropped(2 * std::size_t{setup.buffers_per_leg}),
-      strangers(std::max<std::size_t>(1, setup.buffers_per_leg / 2)) {}
+      strangers(std::max<std::size_t>(1, setup.buffers_per_leg / 4 * 3)),
+      pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
+      resumed(pending.capacity()),
+      astray(astray_max) {}
 
 Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     Departure& departure = departures.append();

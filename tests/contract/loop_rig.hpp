@@ -108,7 +108,7 @@ private:
         setup.buffers_per_leg = 256;
         setup.report_sessions = true;
         setup.key = SipKey{1, 2};
-        setup.use = std::make_shared<SharedUse>(1);
+        setup.use = std::make_shared<SharedUse>(1, 1, setup.sessions_max, setup.key);
 
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;

@@ -33,10 +33,16 @@ inline ShardSetup small_setup() {
     return setup;
 }
 
+inline std::size_t sources_of(const ShardSetup& setup) {
+    std::size_t sources = 0;
+    for (const ProxySetup& proxy : setup.proxies) sources += proxy.sources.size();
+    return sources;
+}
+
 class SimShard {
 public:
     explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1) : world(std::make_shared<SimWorld>(seed)) {
-        setup.use = std::make_shared<SharedUse>(setup.proxies.size());
+        setup.use = std::make_shared<SharedUse>(setup.proxies.size(), sources_of(setup), setup.sessions_max, setup.key);
         for (const ListenerSetup& listener : setup.listeners) world->listeners.push_back(SimListener{listener.endpoint, {}});
         const std::uint32_t slots_max = setup.slots_max;
         const std::uint32_t buffers = setup.buffers_per_leg;

@@ -100,6 +100,10 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
             error = attempt(departure);
             if (error == 0) faults_.push_back(Fault{FaultKind::send_retry, 0, departure.slot, i});
         }
+        if (error == EAGAIN || error == ENOBUFS) {
+            faults_.push_back(Fault{FaultKind::send_no_room, error, departure.slot, i});
+            continue;
+        }
         if (error != 0) faults_.push_back(Fault{FaultKind::send, error, departure.slot, i});
         discard(departure.buffer);
     }
@@ -108,6 +112,7 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
 
 int SimBackend::attempt(const Departure& departure) {
     if (const int error = std::exchange(world_->next_send_error, 0)) return error;
+    if (world_->send_errors != 0) return world_->send_errors;
     std::string payload(reinterpret_cast<const char*>(departure.payload), departure.bytes);
     if (departure.to.port == 0) {
         SimMember& member = world_->members.at(index_of(departure.slot));

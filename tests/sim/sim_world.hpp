@@ -62,6 +62,7 @@ public:
     Address routed = *parse_address("10.0.0.1");  // what routing says
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
     int next_send_error = 0;                      // the next send fails with it
+    int send_errors = 0;                          // every send fails with it, if not 0
     int close_waits_max = 2;                      // a close completes after 0 to this many waits
     std::vector<Packet> at_upstream;              // what came out on the service's side
     std::vector<Packet> at_clients;               // what came out on the clients' side

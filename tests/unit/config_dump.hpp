@@ -23,8 +23,11 @@ inline std::string dump(const ProxyConfig& proxy) {
     text << "\nports " << (proxy.ports ? proxy.ports->first : 0) << '-' << (proxy.ports ? proxy.ports->last : 0);
     text << "\nport_rest " << proxy.port_rest.count() << "\nidle_timeout " << proxy.idle_timeout.count() << "\nunassured_timeout "
          << proxy.unassured_timeout.count();
-    text << "\nsessions_max " << proxy.sessions_max.value_or(0) << "\ndscp " << static_cast<int>(proxy.dscp) << "\nreceive_buffer "
-         << proxy.receive_buffer_bytes << "\nsend_buffer " << proxy.send_buffer_bytes << '\n';
+    text << "\nsessions_max " << proxy.sessions_max.value_or(0) << "\ndscp " << static_cast<int>(proxy.dscp) << "\nsessions_per_client_max "
+         << proxy.sessions_per_client_max << "\nnew_sessions " << proxy.new_sessions.per_second << " burst "
+         << proxy.new_sessions.burst.value_or(0) << "\namplification_limit " << proxy.amplification_limit << "\nreplies_max "
+         << proxy.replies_max << "\npath_mtu " << static_cast<int>(proxy.path_mtu) << "\nreceive_buffer " << proxy.receive_buffer_bytes
+         << "\nsend_buffer " << proxy.send_buffer_bytes << '\n';
     return text.str();
 }
 
@@ -33,7 +36,7 @@ inline std::string dump(const Config& config) {
     text << "engine " << static_cast<int>(config.engine) << "\nshards " << config.shards.value_or(0) << "\ncpu_pinning "
          << config.cpu_pinning << "\nlevel " << static_cast<int>(config.log_level) << "\nformat " << static_cast<int>(config.log_format)
          << "\nfile " << config.log_file << "\nsessions " << config.log_sessions << "\nsessions_max " << config.sessions_max.value_or(0)
-         << '\n';
+         << "\nnew_sessions " << config.new_sessions.per_second << " burst " << config.new_sessions.burst.value_or(0) << '\n';
     for (const ProxyConfig& proxy : config.proxies) text << dump(proxy);
     return text.str();
 }

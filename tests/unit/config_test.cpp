@@ -97,6 +97,7 @@ TEST_CASE("each key is read into its field") {
     const Config config = accepted(read_file(source_path("tests/unit/golden/config/accepted_everything.toml")));
     CHECK(dump(config) ==
           "engine 1\nshards 4\ncpu_pinning 1\nlevel 3\nformat 1\nfile /var/log/udpproxy.log\nsessions 1\nsessions_max 100000\n"
+          "new_sessions 5000 burst 20000\n"
           "name dns\n"
           "listen 10.1.0.1:53(10.1.0.1:53) [::1]:53([::1]:53) 0.0.0.0:54(:54) [::]:54(:54)\n"
           "upstream 10.0.0.254:53 port 53(10.0.0.254:53)\n"
@@ -104,6 +105,7 @@ TEST_CASE("each key is read into its field") {
           "10.0.0.251/32%0:-1(10.0.0.251:*) 10.0.0.0/24%0:-1(10.0.0.0/24:*)\n"
           "alias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
           "port_rest 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
+          "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit 3\nreplies_max 2\npath_mtu 2\n"
           "receive_buffer 65536\nsend_buffer 1073741824\n"
           "name by-name\n"
           "listen [2001:db8::53]:53([2001:db8::53]:53)\n"
@@ -112,6 +114,7 @@ TEST_CASE("each key is read into its field") {
           "2001:db8:1::/48%0:53([2001:db8:1::/48]:53) 2001:db8:2::/48%0:-1([2001:db8:2::/48]:*)\n"
           "alias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
           "port_rest 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
+          "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\n"
           "receive_buffer 4194304\nsend_buffer 4194304\n");
 }
 
@@ -137,6 +140,9 @@ TEST_CASE("each word is read as the value of its name") {
     CHECK(proxy("unlisted_replies = \"off\"").unlisted_replies == UnlistedReplies::off);
     CHECK(proxy("dscp = \"copy\"").dscp == DscpPolicy::copy);
     CHECK(proxy("dscp = \"clear\"").dscp == DscpPolicy::clear);
+    CHECK(proxy("path_mtu = \"want\"").path_mtu == PathMtu::want);
+    CHECK(proxy("path_mtu = \"probe\"").path_mtu == PathMtu::probe);
+    CHECK(proxy("path_mtu = \"omit\"").path_mtu == PathMtu::omit);
 }
 
 TEST_CASE("bounds are inside") {
@@ -151,6 +157,11 @@ TEST_CASE("bounds are inside") {
     CHECK(proxy("sessions_max = 65536").sessions_max == 65536);
     CHECK(proxy("ports = \"1-65535\"").ports == PortRange{1, 65535});
     CHECK(proxy("ports = \"7-7\"\nsessions_max = 1").ports == PortRange{7, 7});
+    CHECK(proxy("new_sessions_per_second = 1000000").new_sessions.per_second == 1000000);
+    CHECK(proxy("new_sessions_per_second = 1\nnew_sessions_burst = 1048576").new_sessions.burst == 1048576);
+    CHECK(proxy("amplification_limit = 1000").amplification_limit == 1000);
+    CHECK(proxy("replies_max = 65535").replies_max == 65535);
+    CHECK(proxy("sessions_per_client_max = 65536").sessions_per_client_max == 65536);
     CHECK(accepted("runtime.shards = 1024\n" + minimal).shards == 1024);
     CHECK(accepted("limits.sessions_max = 1048576\n" + minimal).sessions_max == 1048576);
 }

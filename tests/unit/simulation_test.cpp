@@ -142,7 +142,7 @@ private:
         REQUIRE(shard.setup.use->descriptors.used.load() >= sim_.world->open_members());
         if (shard.descriptors_closing == 0) REQUIRE(shard.setup.use->descriptors.used.load() == sim_.world->open_members());
         REQUIRE(shard.setup.use->sessions.used.load() == shard.table.size());
-        REQUIRE(sim_.loop->backend().buffers_out() == shard.strangers.size());
+        REQUIRE(sim_.loop->backend().buffers_out() == shard.strangers.size() + shard.pending.size());
         REQUIRE(shard.table.longest_probe() <= 16);
     }
 

@@ -458,6 +458,32 @@ TEST_CASE("while everybody is idle each asking gives somebody, however many ther
     }
 }
 
+TEST_CASE("at a steady pace of newcomers somebody who is idle is found for each, though everybody was active once") {
+    // A room of 700 and 300 newcomers a second, each active 20 ms after its admission: the oldest is 2.3 s old when it has to go. When who was active
+    // goes to the end of the order however long ago that was, the order is mixed up within a second and newcomers are refused.
+    constexpr std::uint32_t room = 700;
+    SessionTable table(room, timeouts, hash_key);
+    std::vector<std::uint32_t> admitted;
+    int refused = 0;
+    for (std::uint32_t number = 0; number < 6000; ++number) {
+        const Instant now{std::chrono::microseconds{3333} * number};
+        if (number >= 6) {
+            const std::uint32_t replied = admitted[admitted.size() - 6];
+            table[replied].last_active_at = now;
+        }
+        if (table.full()) {
+            const auto index = table.first_to_go(0, now, 1s);
+            if (!index) {
+                ++refused;
+                continue;
+            }
+            table.retire(*index);
+        }
+        admitted.push_back(admit(table, number, 0, now));
+    }
+    CHECK(refused == 0);
+}
+
 TEST_CASE("a table asserts that it is not overfilled and that a session is assured once") {
     SessionTable table(1, timeouts, hash_key);
     const std::uint32_t index = admit(table, 1, 0, Instant{0s});

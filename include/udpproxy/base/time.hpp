@@ -22,4 +22,7 @@ using Instant = MonotonicClock::time_point;
 /// Reads CLOCK_MONOTONIC. Called by the engines (once per turn) and the control thread only.
 [[nodiscard]] Instant monotonic_now() noexcept;
 
+/// Processor time of the calling thread, the kernel's part included (CLOCK_THREAD_CPUTIME_ID).
+[[nodiscard]] Duration thread_processor_time() noexcept;
+
 }  // namespace udpproxy

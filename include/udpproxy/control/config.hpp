@@ -13,6 +13,7 @@
 #include "udpproxy/base/result.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/port_pool.hpp"
 
 namespace udpproxy {
@@ -23,6 +24,12 @@ enum class LogFormat : std::uint8_t { text, json };
 enum class AliasFilter : std::uint8_t { automatic, connected, open };
 enum class UnlistedReplies : std::uint8_t { automatic, all, off };
 enum class DscpPolicy : std::uint8_t { copy, clear };
+
+/// How fast new sessions may begin. 0 a second: no limit; no burst given: one second's worth.
+struct NewSessions {
+    std::uint32_t per_second = 0;
+    std::optional<std::uint32_t> burst;
+};
 
 /// One address to listen on. `":53"` becomes two of them: 0.0.0.0:53 and [::]:53.
 struct ListenAddress {
@@ -62,7 +69,12 @@ struct ProxyConfig {
     Duration idle_timeout = std::chrono::minutes{5};
     Duration unassured_timeout = std::chrono::seconds{30};
     std::optional<std::uint32_t> sessions_max;  // absent: auto
+    std::uint32_t sessions_per_client_max = 0;  // 0: no limit, here and below
+    NewSessions new_sessions;
+    std::uint32_t amplification_limit = 0;
+    std::uint32_t replies_max = 0;
     DscpPolicy dscp = DscpPolicy::copy;
+    PathMtu path_mtu = PathMtu::want;
     std::uint64_t receive_buffer_bytes = 4 << 20;
     std::uint64_t send_buffer_bytes = 4 << 20;
     std::string position;  // file:line:column of the table's sessions_max if given, else of the table: for complaints that need the machine
@@ -78,6 +90,7 @@ struct Config {
     bool log_sessions = false;
     std::optional<std::uint32_t> sessions_max;  // [limits]; absent: auto
     std::string sessions_max_position;          // file:line:column of limits.sessions_max when given
+    NewSessions new_sessions;                   // [limits]
     std::vector<ProxyConfig> proxies;
 };
 

@@ -65,8 +65,9 @@ concept Backend = requires(B backend, std::optional<Instant> deadline, std::span
     { backend.wait(deadline) } -> std::same_as<const Harvest&>;
     // The clock; the loop reads it once per turn.
     { backend.now() } -> std::same_as<Instant>;
-    // Sends every departure now, in the order given for each slot, and takes their buffers back whatever happens. Never blocks. A connected
-    // slot's pending error costs one more attempt, exactly one. Returns what failed or was retried, in no particular order.
+    // Sends every departure now, in the order given for each slot, and takes their buffers back but for those that come back as send_no_room: the
+    // caller sends these again or discards them. Never blocks. A connected slot's pending error costs one more attempt, exactly one. Returns what
+    // failed or was retried; what had no room stands in the order of each slot.
     { backend.send(departures) } -> std::same_as<std::span<const Fault>>;
     // Takes back the buffer of an arrival that is dropped.
     { backend.discard(buffer) } -> std::same_as<void>;

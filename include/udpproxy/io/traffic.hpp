@@ -44,9 +44,10 @@ struct Departure {
 };
 
 enum class FaultKind : std::uint8_t {
-    receive,     // a pending socket error taken out by a receive: an ICMP message, a hint only
-    send_retry,  // a send failed with an older datagram's error and went out at the second attempt
-    send,        // the departure is lost; `error` says why
+    receive,       // a pending socket error taken out by a receive: an ICMP message, a hint only
+    send_retry,    // a send failed with an older datagram's error and went out at the second attempt
+    send,          // the departure is lost; `error` says why
+    send_no_room,  // EAGAIN or ENOBUFS: nothing was sent, and the buffer stays with the caller, who may send it again
 };
 
 struct Fault {

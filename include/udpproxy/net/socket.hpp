@@ -35,11 +35,19 @@ private:
     int descriptor_ = -1;
 };
 
+/// What happens to a datagram that is larger than the path takes (ip(7), IP_MTU_DISCOVER; ipv6(7), IPV6_MTU_DISCOVER).
+enum class PathMtu : std::uint8_t {
+    want,   // the kernel learns from ICMP and fragments from then on; the first datagrams are lost
+    probe,  // never fragmented here, ICMP is ignored: EMSGSIZE above the link's MTU; whoever sends learns by himself (QUIC does)
+    omit,   // always fragmented here, ICMP is ignored, forged or not
+};
+
 /// A listening address as the kernel shall see it.
 struct ListenerRequest {
     Endpoint endpoint;
     std::uint64_t receive_buffer_bytes = 0;  // payload bytes asked for; the kernel doubles it for its own bookkeeping (socket(7))
     std::uint64_t send_buffer_bytes = 0;
+    PathMtu path_mtu = PathMtu::want;
 };
 
 /// The sockets of one listening address, one per shard in shard order, and what the kernel granted.
@@ -63,6 +71,8 @@ struct GroupOpening {
     Endpoint upstream;
     std::span<const Endpoint> aliases;
     bool with_open_member = false;
+    PathMtu path_mtu = PathMtu::want;
+    std::uint64_t receive_buffer_bytes = 0;  // of each member; 0: the system's default
 
     [[nodiscard]] std::size_t members() const noexcept { return 1 + aliases.size() + (with_open_member ? 1 : 0); }
 };

@@ -15,7 +15,7 @@ enum class Command : std::uint8_t {
 
 enum class EventKind : std::uint8_t { unlisted_reply, session_ended };
 
-enum class SessionEnd : std::uint8_t { idle, evicted };
+enum class SessionEnd : std::uint8_t { idle, evicted, source_changed };
 
 struct Event {
     EventKind kind = EventKind::unlisted_reply;

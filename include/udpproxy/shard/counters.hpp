@@ -17,6 +17,10 @@ namespace udpproxy {
     X(truncated, "arrived longer than a receive buffer; never forwarded cut")                     \
     X(bad_source, "a stranger with port 0, or a multicast, broadcast or unspecified source")      \
     X(bad_destination, "a stranger wrote to a multicast address, from which no answer can leave") \
+    X(forwarding_loop, "a stranger whose source is a session's own local address and port")       \
+    X(client_limit, "sessions_per_client_max met")                                                \
+    X(session_rate, "new_sessions_per_second met, of the proxy or of all")                        \
+    X(source_rate, "too many newcomers of one source while room is short")                        \
     X(admission_queue_full, "more strangers in one moment than may wait for admission")           \
     X(session_limit, "sessions_max met, and no session could be ended to make room")              \
     X(descriptor_limit, "no descriptors left for another group, and no session could be ended")   \
@@ -27,6 +31,8 @@ namespace udpproxy {
     X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")    \
     X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")       \
     X(late_reply, "a reply to a session that had ended")                                          \
+    X(amplification, "a reply beyond amplification_limit to a client that is not assured")        \
+    X(reply_limit, "a reply beyond replies_max for what the client has sent")                     \
     X(send_would_block, "EAGAIN: the socket's send buffer was full")                              \
     X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                           \
     X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                       \
@@ -76,17 +82,21 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(sessions_assured, "sessions", "whose client wrote again after a reply")                   \
     X(sessions_expired, "sessions", "ended for want of traffic")                                \
     X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                  \
+    X(sessions_moved, "sessions", "ended because their source address has changed")             \
     X(groups_opened, "groups", "reply groups opened by system calls")                           \
     X(groups_lent, "groups", "resting reply groups lent again")                                 \
     X(groups_closed, "groups", "reply groups closed")                                           \
     X(ports_taken, "ports", "found in use by another program and skipped")                      \
     X(send_retries, "datagrams", "sent at the second attempt, after an older datagram's error") \
+    X(sends_deferred, "datagrams", "kept for want of room in the kernel, to be sent again")     \
     X(receive_errors, "errors", "read from members: ICMP messages about earlier datagrams")
 
 /// What is counted by shard.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_SHARD_COUNTERS(X)                                                                  \
     X(turns, "turns", "passes of the loop")                                                         \
+    X(longest_turn_cpu_ns, "nanoseconds", "processor time of the longest turn")                     \
+    X(longest_turn_wall_ns, "nanoseconds", "wall time of the longest turn, its wait left out")      \
     X(receives_rearmed, "receives", "io_uring: multishot receives that ended and were armed again") \
     X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")            \
     X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")        \
@@ -96,6 +106,9 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
 class Counter {
 public:
     void add(std::uint64_t count) noexcept { value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed); }
+    void raise_to(std::uint64_t value) noexcept {
+        if (value > read()) set(value);
+    }
     void set(std::uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t read() const noexcept { return value_.load(std::memory_order_relaxed); }
 

@@ -16,7 +16,11 @@ public:
 
     /// Turns until a stop command has been obeyed.
     void run() {
-        while (!shard_.stopping) turn();
+        Duration processor_time = thread_processor_time();
+        while (!shard_.stopping) {
+            turn();
+            note_turn_cost(processor_time);
+        }
         drain();
         close_sockets();
     }
@@ -25,14 +29,17 @@ public:
     void turn() {
         const Harvest& harvest = backend_.wait(deadline_);
         const Instant now = backend_.now();
+        turn_began_ = now;
         account_receive_faults(shard_, harvest.faults);
+        resume_pending(shard_, now);
         forward_replies(shard_, harvest.replies, now);
         forward_requests(shard_, harvest.requests, now);
         note_closed(shard_, harvest.closed, now);
         admit_strangers(shard_, sockets_, now);
+        leave_lost_sources(shard_, sockets_, now);
         retire_sessions(shard_, sockets_, now);
         obey_commands();
-        account_sends(shard_, backend_.send(shard_.departures));
+        account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
         count_engine();
         quiet_ = harvest.requests.empty() && harvest.replies.empty();
@@ -85,6 +92,7 @@ private:
     /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go of only some time after the process has ended.
     void close_sockets() {
         std::size_t listeners_open = shard_.setup.listeners.size();
+        give_up_pending(shard_);
         for (std::uint32_t i = 0; i < listeners_open; ++i) backend_.close(Slot{i});
         close_all_groups(shard_, sockets_);
         const Instant end = backend_.now() + std::chrono::seconds{1};
@@ -103,6 +111,13 @@ private:
         }
     }
 
+    /// Keeps the longest turn: its processor time with what the kernel did for it, its wall time without the wait.
+    void note_turn_cost(Duration& processor_time) {
+        const Duration before = std::exchange(processor_time, thread_processor_time());
+        shard_.counters.longest_turn_cpu_ns.raise_to(static_cast<std::uint64_t>((processor_time - before).count()));
+        shard_.counters.longest_turn_wall_ns.raise_to(static_cast<std::uint64_t>((monotonic_now() - turn_began_).count()));
+    }
+
     void count_engine() {
         shard_.counters.turns.add(1);
         const EngineCounters& engine = backend_.counters();
@@ -116,6 +131,7 @@ private:
     BackendSockets sockets_;
     Batch<Slot> members_closed_{shard_.setup.slots_max};
     std::optional<Instant> deadline_;
+    Instant turn_began_{};
     bool quiet_ = false;
 };
 

@@ -2,7 +2,6 @@
 // build their shards from.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,8 +10,10 @@
 #include "udpproxy/base/siphash.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/port_pool.hpp"
 #include "udpproxy/session/reply_sources.hpp"
+#include "udpproxy/shard/shared_use.hpp"
 
 namespace udpproxy {
 
@@ -35,8 +36,14 @@ struct ProxySetup {
     Duration port_rest{};
     Duration idle_timeout{};
     Duration unassured_timeout{};
-    std::uint32_t sessions_max = 0;  // of all shards together
+    std::uint32_t sessions_max = 0;             // of all shards together
+    std::uint32_t sessions_per_client_max = 0;  // 0: no limit, as in the three below
+    Rate newcomers;
+    std::uint32_t amplification_limit = 0;  // bytes to a client that is not assured, in multiples of bytes from it
+    std::uint32_t replies_max = 0;          // datagrams to a client for each from it
     bool copy_dscp = true;
+    PathMtu path_mtu = PathMtu::want;
+    std::uint64_t member_receive_buffer_bytes = 0;  // 0: the system's default
 
     /// Members of a group: the primary, the alias members, and an open one where the filter is open or the group watches.
     [[nodiscard]] std::uint32_t members(bool watches) const noexcept {
@@ -54,32 +61,13 @@ struct ListenerSetup {
     [[nodiscard]] bool is_wildcard() const noexcept { return endpoint.address.is_unspecified(); }
 };
 
-/// What all shards count against together. Written at admission and retirement only, both rare; relaxed, since nothing is ordered by it.
-struct SharedUse {
-    explicit SharedUse(std::size_t proxies) : proxy_sessions(std::make_unique<Line[]>(proxies)) {}
-
-    struct alignas(64) Line {
-        std::atomic<std::uint32_t> used{0};
-        /// Takes `count` unless that would pass `limit`.
-        [[nodiscard]] bool take(std::uint32_t count, std::uint32_t limit) noexcept {
-            if (used.fetch_add(count, std::memory_order_relaxed) + count <= limit) return true;
-            used.fetch_sub(count, std::memory_order_relaxed);
-            return false;
-        }
-        void give(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
-    };
-
-    Line descriptors;  // of reply groups
-    Line sessions;
-    std::unique_ptr<Line[]> proxy_sessions;
-};
-
 struct ShardSetup {
     std::uint32_t shard = 0;
     std::uint32_t shards = 1;
     std::vector<ProxySetup> proxies;
     std::vector<ListenerSetup> listeners;
     std::uint32_t sessions_max = 0;     // [limits], all shards together; also the capacity of this shard's table
+    Rate newcomers;                     // [limits], all shards together
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together
     std::uint32_t slots_max = 0;        // of the engine
     std::uint32_t buffers_per_leg = 0;  // of the engine

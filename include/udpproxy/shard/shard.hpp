@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "udpproxy/base/batch.hpp"
@@ -28,10 +29,16 @@ inline constexpr std::uint32_t commands_per_turn = 16;
 /// How many turns a stranger may wait for descriptors to come back or for a port that nobody else holds.
 inline constexpr std::uint32_t waits_max = 256;
 
+/// Groups that are looked at in one turn because a send failed as it does when a source address has gone.
+inline constexpr std::uint32_t astray_max = 64;
+
 /// A resting group that nobody has wanted for this long beyond its rest is closed.
 inline constexpr Duration surplus_after = std::chrono::seconds{60};
 /// How long a session must have been idle before it may be ended to make room.
 inline constexpr Duration eviction_idle = std::chrono::seconds{1};
+/// How long a datagram that the kernel had no room for is tried again, and how many of them a shard keeps.
+inline constexpr Duration pending_time_max = std::chrono::milliseconds{100};
+inline constexpr std::uint32_t pending_max = 256;
 /// How often a source address is looked up again while groups are wanted from it.
 inline constexpr Duration source_check_every = std::chrono::seconds{1};
 
@@ -50,6 +57,13 @@ struct Stranger {
     ClientKey key;
     std::uint64_t hash = 0;
     std::uint32_t waits = 0;  // turns in which it was looked at and told to wait
+};
+
+/// A departure that the kernel had no room for; its buffer is still ours.
+struct PendingDeparture {
+    Departure departure;
+    int error = 0;  // errno of the last attempt
+    Instant since{};
 };
 
 /// One source address of one proxy: where its groups are bound, and whether that works at the moment.
@@ -103,10 +117,13 @@ struct Shard {
     Batch<Departure> departures;
     Batch<Buffer> dropped;  // buffers that go home
     Batch<Stranger> strangers;
+    Batch<PendingDeparture> pending;  // to be sent again in the next turn
+    Batch<PendingDeparture> resumed;  // the first departures of this turn
+    Batch<std::uint32_t> astray;      // groups whose source address may have gone
     bool admission_bound_met = false;
     std::uint32_t descriptors_closing = 0;  // of groups that are being closed; they come back with the group's last socket
 
-    // Laws: datagrams since start; arrivals == departures + drops + strangers kept, after every turn.
+    // Laws: datagrams since start; arrivals == departures + drops + strangers kept + pending, after every turn.
     std::uint64_t arrivals_total = 0;
     std::uint64_t departures_total = 0;
     std::uint64_t drops_total = 0;
@@ -117,6 +134,10 @@ struct Shard {
 
 // The stages of a turn, each in its own file.
 
+/// pending.cpp: what the kernel had no room for goes first.
+void resume_pending(Shard& shard, Instant now);
+/// pending.cpp: drops what still waits, for the end.
+void give_up_pending(Shard& shard);
 /// reply_leg.cpp: arrivals on members become departures to clients.
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
 /// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session becomes a stranger.
@@ -125,6 +146,8 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
 void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
 /// admission.cpp: strangers get a session, are dropped, or wait for the next turn; order within each client is kept.
 void admit_strangers(Shard& shard, Sockets& sockets, Instant now);
+/// sources.cpp: sessions whose source address has been replaced by another one end.
+void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; groups nobody wants close.
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: ends a session; its group rests, or closes when `keep_group` is false or it is outdated.
@@ -137,8 +160,24 @@ void close_all_groups(Shard& shard, Sockets& sockets);
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 /// retirement.cpp: when this shard next has to do something by itself.
 [[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
+
+// Steps of the stages.
+
+/// gate.cpp: why the stranger may not come in at all, whatever room there is; nothing when it may.
+[[nodiscard]] std::optional<Drop> refused_at_gate(const Shard& shard, const Stranger& stranger);
+/// gate.cpp: whether the newcomer's source has had its share of what room is left; always false while sessions that are not assured fill less than half.
+[[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source, Instant now);
+/// sources.cpp: the lane's source address, looked up at most once a second. When it has changed or gone, groups bound to the old one are not lent again.
+void look_up_source(Shard& shard, Sockets& sockets, PoolLane lane, Instant now);
+/// sources.cpp: remembers the group of a request that failed as it does when a source address has gone.
+void note_lost_source(Shard& shard, const Departure& departure, int error);
+/// sources.cpp: whether this is a local address and port of a reply group of this process.
+[[nodiscard]] bool is_own_port(const Shard& shard, const Endpoint& source);
+/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when there are too many.
+void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error, Instant now);
+
 /// accounting.cpp: counts what was sent and what was not, and asserts that no datagram is unaccounted for.
-void account_sends(Shard& shard, std::span<const Fault> faults);
+void account_sends(Shard& shard, std::span<const Fault> faults, Instant now);
 void account_receive_faults(Shard& shard, std::span<const Fault> faults);
 /// accounting.cpp: what still came in after the last turn.
 void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies);

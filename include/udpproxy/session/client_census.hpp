@@ -1,0 +1,43 @@
+// ClientCensus: how many sessions each client has, a client being an IPv4 address or an IPv6 /64, by proxy. One for all shards, since a client's ports
+// are spread over them. Entries are as many as sessions, fixed at start. It is asked at admission and retirement only, and the lock is held for one look-up
+// (some tens of nanoseconds): no datagram of a known client ever meets it.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+
+#include "udpproxy/base/flat_map.hpp"
+#include "udpproxy/base/siphash.hpp"
+#include "udpproxy/base/slab.hpp"
+#include "udpproxy/net/endpoint.hpp"
+
+namespace udpproxy {
+
+class ClientCensus {
+public:
+    /// Room for `sessions_max` sessions, all of different clients.
+    ClientCensus(std::uint32_t sessions_max, SipKey key);
+
+    /// Counts one more session of the client unless it has `limit` already (0: no limit).
+    [[nodiscard]] bool take(std::uint16_t proxy, const Address& client, std::uint32_t limit);
+    /// One less. Requires: a take() that succeeded.
+    void give(std::uint16_t proxy, const Address& client);
+    /// Clients with a session.
+    [[nodiscard]] std::uint32_t clients();
+
+private:
+    using Words = std::array<std::uint64_t, 3>;
+    struct Entry {
+        Words client{};
+        std::uint32_t sessions = 0;
+    };
+    [[nodiscard]] static Words words_of(std::uint16_t proxy, const Address& client) noexcept;
+    [[nodiscard]] std::optional<std::uint32_t> find(std::uint64_t hash, const Words& client) const;
+
+    std::mutex mutex_;
+    SipKey key_;
+    Slab<Entry> entries_;
+    FlatMap map_;
+};
+
+}  // namespace udpproxy

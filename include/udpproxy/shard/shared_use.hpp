@@ -1,0 +1,67 @@
+// SharedUse: what all shards count against together: room, the pace of newcomers, and which ports are ours. Written at admission and retirement only, both
+// rare; relaxed, since nothing is ordered by it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "udpproxy/session/client_census.hpp"
+#include "udpproxy/session/source_buckets.hpp"
+#include "udpproxy/session/token_bucket.hpp"
+
+namespace udpproxy {
+
+struct SharedUse {
+    /// `sources` counts the sources of all proxies; `sessions_max` is [limits].
+    SharedUse(std::size_t proxy_count, std::size_t sources, std::uint32_t sessions_max, SipKey key)
+        : census(sessions_max, key),
+          source_buckets(key),
+          proxies(std::make_unique<ProxyUse[]>(proxy_count)),
+          own_ports(std::make_unique<PortSet[]>(sources)) {}
+
+    struct alignas(64) Line {
+        std::atomic<std::uint32_t> used{0};
+        /// Takes `count` unless that would pass `limit`.
+        [[nodiscard]] bool take(std::uint32_t count, std::uint32_t limit) noexcept {
+            if (used.fetch_add(count, std::memory_order_relaxed) + count <= limit) return true;
+            used.fetch_sub(count, std::memory_order_relaxed);
+            return false;
+        }
+        void add(std::uint32_t count) noexcept { used.fetch_add(count, std::memory_order_relaxed); }
+        void give(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
+        [[nodiscard]] std::uint32_t read() const noexcept { return used.load(std::memory_order_relaxed); }
+    };
+
+    struct ProxyUse {
+        Line sessions;
+        Line unassured;  // those of them that are not assured
+        TokenBucket newcomers;
+    };
+
+    /// Local ports of reply groups at one source address, lent or resting, whichever shard has them.
+    class PortSet {
+    public:
+        void insert(std::uint16_t port) noexcept { words_[port / 64].fetch_or(bit(port), std::memory_order_relaxed); }
+        void erase(std::uint16_t port) noexcept { words_[port / 64].fetch_and(~bit(port), std::memory_order_relaxed); }
+        [[nodiscard]] bool contains(std::uint16_t port) const noexcept {
+            return (words_[port / 64].load(std::memory_order_relaxed) & bit(port)) != 0;
+        }
+
+    private:
+        [[nodiscard]] static std::uint64_t bit(std::uint16_t port) noexcept { return std::uint64_t{1} << (port % 64); }
+        std::array<std::atomic<std::uint64_t>, 1024> words_{};
+    };
+
+    Line descriptors;  // of reply groups
+    Line sessions;
+    Line unassured;
+    TokenBucket newcomers;
+    ClientCensus census;
+    SourceBuckets source_buckets;
+    std::unique_ptr<ProxyUse[]> proxies;
+    std::unique_ptr<PortSet[]> own_ports;  // by port pool
+};
+
+}  // namespace udpproxy

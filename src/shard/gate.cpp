@@ -1,0 +1,43 @@
+// The gate: who may not come in at all, whatever room there is, and who has had his share of it. Before admission, without system calls, so that refusing
+// costs next to nothing.
+#include <algorithm>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+// While sessions that are not assured fill more than half of the room, one source may take an eighth of the room at once and each second, the sources
+// of one site together a quarter. Rooms so small that this would be a handful are left to those who come first.
+constexpr std::uint32_t host_share = 8;
+constexpr std::uint32_t site_share = 4;
+constexpr std::uint32_t share_least = 256;
+
+Rate share(std::uint32_t room, std::uint32_t divisor) {
+    const std::uint32_t sessions = std::max(share_least, room / divisor);
+    return Rate{sessions, sessions};
+}
+
+}  // namespace
+
+std::optional<Drop> refused_at_gate(const Shard& shard, const Stranger& stranger) {
+    const Endpoint& from = stranger.arrival.from;
+    if (from.port == 0 || from.address.is_unspecified() || from.address.is_multicast() || from.address.is_broadcast())
+        return Drop::bad_source;
+    if (stranger.key.local.is_multicast()) return Drop::bad_destination;
+    // Forwarded, it would come back as yet another stranger, and so on until all room is full.
+    if (is_own_port(shard, from)) return Drop::forwarding_loop;
+    if (shard.stopping) return Drop::stopping;
+    return std::nullopt;
+}
+
+bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source, Instant now) {
+    SharedUse& use = *shard.setup.use;
+    const std::uint32_t room = shard.setup.sessions_max;
+    const std::uint32_t proxy_room = std::min(room, shard.proxies[proxy].setup.sessions_max);
+    const bool is_crowded = use.unassured.read() > room / 2 || use.proxies[proxy].unassured.read() > proxy_room / 2;
+    return is_crowded && !use.source_buckets.take(proxy, source, now, share(proxy_room, host_share), share(proxy_room, site_share));
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,54 @@
+// Pending departures: what the kernel had no room for (EAGAIN: the socket's send buffer is full; ENOBUFS: a device or a table is) is kept and sent again
+// in the next turns, ahead of what comes later, for a tenth of a second at most. Few are kept, and no direction is paused for them: one client
+// behind a dead link must not make all others wait.
+#include <cerrno>
+
+#include <algorithm>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+void give_up(Shard& shard, const PendingDeparture& pending) {
+    shard.counters_of(pending.departure.proxy).drop(drop_of_send_error(pending.error));
+    ++shard.drops_total;
+    shard.dropped.push(pending.departure.buffer);
+}
+
+}  // namespace
+
+void resume_pending(Shard& shard, Instant now) {
+    for (const PendingDeparture& pending : shard.pending) {
+        if (now - pending.since > pending_time_max) {
+            give_up(shard, pending);
+            continue;
+        }
+        shard.resumed.push(pending);
+        shard.departures.push(pending.departure);
+    }
+    shard.pending.clear();
+}
+
+void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error, Instant now) {
+    // The first departures of a turn are those resumed, in the same order.
+    const bool is_resumed = index < shard.resumed.size();
+    const PendingDeparture pending{departure, error, is_resumed ? shard.resumed[index].since : now};
+    // A request whose session has ended in this turn must not leave from a group that is closing, or somebody else's by then.
+    const bool is_orphan =
+        departure.leg == Leg::request && shard.groups[shard.group_of_slot[index_of(departure.slot)]].state != GroupState::lent;
+    if (shard.pending.full() || is_orphan) {
+        give_up(shard, pending);
+        return;
+    }
+    if (!is_resumed) shard.counters_of(departure.proxy).sends_deferred.add(1);
+    shard.pending.push(pending);
+}
+
+void give_up_pending(Shard& shard) {
+    for (const PendingDeparture& pending : shard.pending) give_up(shard, pending);
+    shard.pending.clear();
+}
+
+}  // namespace udpproxy

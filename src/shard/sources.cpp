@@ -1,0 +1,66 @@
+// Source addresses: where the groups of a lane are bound, and what follows when that address changes, goes or comes back.
+//
+// A socket stays bound to its address for life. While the address is away its sends fail, and when it is back the same socket works, so a session
+// outlives a flap. Only when routing has settled on another address is the session of no more use: it ends, and the client's next datagram begins
+// a new one from the new address.
+#include <cerrno>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+/// The look-up itself found no socket or no port (a connect takes one): what was known before still holds.
+bool says_nothing_of_the_source(int error) {
+    return error == EAGAIN || error == EADDRINUSE || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/// A send fails like this when its source address has gone (net/ipv4/route.c, ip_route_output_key_hash_rcu; net/ipv6/ip6_output.c).
+bool may_mean_a_lost_source(int error) {
+    return error == ENETUNREACH || error == EADDRNOTAVAIL || error == EINVAL || error == EHOSTUNREACH;
+}
+
+}  // namespace
+
+void look_up_source(Shard& shard, Sockets& sockets, PoolLane index, Instant now) {
+    SourceLane& lane = shard.lanes[index];
+    if (lane.checked && now - lane.checked_at < source_check_every) return;
+    lane.checked = true;
+    lane.checked_at = now;
+    const SourceAnswer answer = sockets.source_towards(shard.proxies[lane.proxy].setup.upstream, lane.wanted);
+    if (lane.error == 0 && lane.looked_up && says_nothing_of_the_source(answer.error)) return;
+    lane.looked_up = true;
+    lane.error = answer.error;
+    if (answer.error == 0 && answer.source == lane.source) return;
+    shard.groups.outdate(index);
+    if (answer.error == 0) lane.source = answer.source;
+}
+
+void note_lost_source(Shard& shard, const Departure& departure, int error) {
+    if (departure.leg != Leg::request || !may_mean_a_lost_source(error) || shard.astray.full()) return;
+    const std::uint32_t group = shard.group_of_slot[index_of(departure.slot)];
+    if (group != no_index) shard.astray.push(group);
+}
+
+void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
+    for (const std::uint32_t index : shard.astray) {
+        if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::lent) continue;
+        const ReplyGroup& group = shard.groups[index];
+        look_up_source(shard, sockets, group.lane, now);
+        const SourceLane& lane = shard.lanes[group.lane];
+        if (lane.error == 0 && lane.source.address != group.local.address)
+            end_session(shard, sockets, group.session, SessionEnd::source_changed, now);
+    }
+    shard.astray.clear();
+}
+
+bool is_own_port(const Shard& shard, const Endpoint& source) {
+    for (const SourceLane& lane : shard.lanes) {
+        if (lane.looked_up && lane.source.address == source.address && shard.setup.use->own_ports[lane.port_pool].contains(source.port))
+            return true;
+    }
+    return false;
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,310 @@
+// What a shard refuses and keeps: limits of clients, pace and replies, loops through our own ports, datagrams that the kernel has no room for, and
+// sessions whose source address has moved. Over a simulated kernel with virtual time.
+#include <doctest/doctest.h>
+
+#include <cerrno>
+
+#include "sim/sim_shard.hpp"
+
+using namespace udpproxy;
+using namespace udpproxy::sim;
+using namespace std::chrono_literals;
+
+namespace {
+
+const Endpoint client = at("192.0.2.7:4000");
+const Endpoint upstream = at("10.0.0.254:53");
+
+Endpoint numbered(const char* address, std::uint32_t number) {
+    return Endpoint{*parse_address(address), 0, static_cast<std::uint16_t>(1000 + number)};
+}
+
+/// A room of `sessions`, with ports and descriptors for all of them.
+ShardSetup roomy_setup(std::uint32_t sessions) {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, static_cast<std::uint16_t>(20000 + 2 * sessions)};
+    setup.proxies[0].sessions_max = sessions;
+    setup.sessions_max = sessions;
+    setup.descriptors_max = 8 * sessions;
+    setup.slots_max = setup.descriptors_max + 1;
+    setup.buffers_per_leg = 4096;
+    return setup;
+}
+
+void ask_from(SimShard& sim, const char* address, std::uint32_t first, std::uint32_t count) {
+    for (std::uint32_t i = first; i < first + count; ++i) sim.ask(numbered(address, i), "x");
+    sim.turns(static_cast<int>(count / admissions_per_turn) + 2);
+}
+
+/// The group that the client's next datagram leaves from.
+Endpoint group_of(SimShard& sim, const Endpoint& who) {
+    sim.asked();
+    sim.ask(who, "question");
+    sim.turns();
+    const std::vector<Packet> asked = sim.asked();
+    REQUIRE(asked.size() == 1);
+    return asked[0].from;
+}
+
+}  // namespace
+
+TEST_CASE("a client has as many sessions as sessions_per_client_max says, and another when one has ended") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].sessions_per_client_max = 3;
+    SimShard sim(setup);
+    ask_from(sim, "192.0.2.7", 0, 5);
+    ask_from(sim, "192.0.2.8", 0, 1);
+    CHECK(sim.shard().table.size() == 4);
+    CHECK(sim.dropped(Drop::client_limit) == 2);
+    sim.advance(31s);
+    sim.turns(2);
+    ask_from(sim, "192.0.2.7", 0, 5);
+    CHECK(sim.shard().table.size() == 3);
+    CHECK(sim.dropped(Drop::client_limit) == 4);
+}
+
+TEST_CASE("nobody is ended to make room for a client that may have no more") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].sessions_per_client_max = 64;
+    SimShard sim(setup);
+    ask_from(sim, "192.0.2.7", 0, 64);
+    REQUIRE(sim.shard().table.size() == 64);
+    sim.advance(2s);
+    ask_from(sim, "192.0.2.7", 64, 10);
+    CHECK(sim.dropped(Drop::client_limit) == 10);
+    CHECK(sim.counters().sessions_evicted.read() == 0);
+    ask_from(sim, "192.0.2.8", 0, 1);
+    CHECK(sim.counters().sessions_evicted.read() == 1);
+}
+
+TEST_CASE("new sessions begin at the pace that is set, of the proxy and of all, and known clients are not held back") {
+    for (const bool of_all : {false, true}) {
+        CAPTURE(of_all);
+        ShardSetup setup = small_setup();
+        (of_all ? setup.newcomers : setup.proxies[0].newcomers) = Rate{10, 20};
+        SimShard sim(setup);
+        ask_from(sim, "192.0.2.7", 0, 30);
+        CHECK(sim.shard().table.size() == 20);
+        CHECK(sim.dropped(Drop::session_rate) == 10);
+        sim.advance(1s);
+        ask_from(sim, "192.0.2.7", 0, 40);
+        CHECK(sim.shard().table.size() == 30);
+        CHECK(sim.dropped(Drop::session_rate) == 20);
+        CHECK(sim.asked().size() == 20 + 30);
+    }
+}
+
+TEST_CASE("a newcomer that is refused for another reason takes no token") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].newcomers = Rate{1, 2};
+    setup.newcomers = Rate{1, 2};
+    SimShard sim(setup);
+    sim.world->source_error = ENETUNREACH;
+    ask_from(sim, "192.0.2.7", 0, 10);
+    CHECK(sim.dropped(Drop::source_unavailable) == 10);
+    sim.world->source_error = 0;
+    sim.advance(source_check_every);
+    ask_from(sim, "192.0.2.7", 0, 2);
+    CHECK(sim.shard().table.size() == 2);
+}
+
+TEST_CASE("half of the room is for whoever comes first, from one address too") {
+    SimShard sim(roomy_setup(5000));
+    ask_from(sim, "192.0.2.7", 0, 2500);
+    CHECK(sim.shard().table.size() == 2500);
+    CHECK(sim.dropped(Drop::source_rate) == 0);
+}
+
+TEST_CASE("while room is short one source gets its share, one site its own, and others come in beside them") {
+    SimShard sim(roomy_setup(8000));
+    for (std::uint32_t host = 0; host < 40; ++host) {
+        const std::string address = "198.51." + std::to_string(host) + ".1";
+        ask_from(sim, address.c_str(), 0, 101);
+    }
+    REQUIRE(sim.shard().table.size() == 4040);
+    REQUIRE(sim.dropped(Drop::source_rate) == 0);
+    ask_from(sim, "192.0.2.7", 0, 1500);
+    CHECK(sim.shard().table.size() == 4040 + 1000);
+    CHECK(sim.dropped(Drop::source_rate) == 500);
+    ask_from(sim, "192.0.2.8", 0, 1500);
+    CHECK(sim.shard().table.size() == 4040 + 2000);
+    ask_from(sim, "192.0.2.9", 0, 1500);  // the site's quarter is used up
+    CHECK(sim.shard().table.size() == 4040 + 2000);
+    ask_from(sim, "203.0.113.1", 0, 100);
+    CHECK(sim.shard().table.size() == 4040 + 2100);
+}
+
+TEST_CASE("sessions that are assured do not count as crowd") {
+    SimShard sim(roomy_setup(1000));
+    for (std::uint32_t i = 0; i < 600; ++i) {
+        const Endpoint who = numbered("192.0.2.7", i);
+        REQUIRE(sim.world->service_sends(upstream, group_of(sim, who), "reply"));
+        sim.turns();
+        sim.ask(who, "again");
+        sim.turns();
+    }
+    CHECK(sim.shard().setup.use->unassured.read() == 0);
+    ask_from(sim, "192.0.2.8", 0, 399);
+    CHECK(sim.dropped(Drop::source_rate) == 0);
+    CHECK(sim.shard().setup.use->unassured.read() == 399);
+}
+
+TEST_CASE("a client that is not assured gets amplification_limit times what it sent, an assured one everything") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].amplification_limit = 3;
+    SimShard sim(setup);
+    const Endpoint group = group_of(sim, client);  // eight bytes
+    for (int i = 0; i < 5; ++i) REQUIRE(sim.world->service_sends(upstream, group, "tenletters"));
+    sim.turns();
+    CHECK(sim.answered().size() == 2);
+    CHECK(sim.dropped(Drop::amplification) == 3);
+    sim.ask(client, "");
+    sim.turns();
+    for (int i = 0; i < 5; ++i) REQUIRE(sim.world->service_sends(upstream, group, "tenletters"));
+    sim.turns();
+    CHECK(sim.answered().size() == 5);
+}
+
+TEST_CASE("replies_max lets as many replies by as the client has earned") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].replies_max = 2;
+    SimShard sim(setup);
+    const Endpoint group = group_of(sim, client);
+    for (int i = 0; i < 5; ++i) REQUIRE(sim.world->service_sends(upstream, group, "reply"));
+    sim.turns();
+    CHECK(sim.answered().size() == 2);
+    CHECK(sim.dropped(Drop::reply_limit) == 3);
+    sim.ask(client, "next");
+    sim.turns();
+    for (int i = 0; i < 5; ++i) REQUIRE(sim.world->service_sends(upstream, group, "reply"));
+    sim.turns();
+    CHECK(sim.answered().size() == 2);
+}
+
+TEST_CASE("a stranger that is a session of ours begins no loop, and its neighbours are welcome") {
+    SimShard sim;
+    const Endpoint group = group_of(sim, client);
+    sim.ask(group, "back again");
+    sim.turns();
+    CHECK(sim.shard().table.size() == 1);
+    CHECK(sim.dropped(Drop::forwarding_loop) == 1);
+    sim.ask(Endpoint{group.address, 0, static_cast<std::uint16_t>(group.port + 1)}, "another program of this host");
+    sim.ask(Endpoint{*parse_address("10.0.0.9"), 0, group.port}, "the same port elsewhere");
+    sim.turns();
+    CHECK(sim.shard().table.size() == 3);
+    // Once the group is gone, its port is anybody's.
+    for (int i = 0; i < 60; ++i) {
+        sim.advance(3s);
+        sim.turns(6);
+    }
+    REQUIRE(sim.world->open_members() == 0);
+    sim.ask(group, "a client by now");
+    sim.turns();
+    CHECK(sim.shard().table.size() == 1);
+}
+
+TEST_CASE("what the kernel has no room for is sent in the next turn, once, ahead of what came later") {
+    for (const int error : {EAGAIN, ENOBUFS}) {
+        SimShard sim;
+        group_of(sim, client);
+        sim.world->next_send_error = error;
+        sim.ask(client, "first");
+        sim.turns();
+        CHECK(sim.asked().empty());
+        CHECK(sim.counters().sends_deferred.read() == 1);
+        sim.ask(client, "second");
+        sim.turns();
+        const std::vector<Packet> asked = sim.asked();
+        REQUIRE(asked.size() == 2);
+        CHECK(asked[0].payload == "first");
+        CHECK(asked[1].payload == "second");
+        sim.turns();
+        CHECK(sim.asked().empty());
+        CHECK(sim.loop->backend().buffers_out() == 0);
+    }
+}
+
+TEST_CASE("what still has no room after a tenth of a second is dropped under its reason") {
+    SimShard sim;
+    group_of(sim, client);
+    sim.ask(client, "never");
+    for (int i = 0; i < 200; ++i) {
+        sim.world->next_send_error = EAGAIN;
+        sim.turns();
+        sim.advance(1ms);
+    }
+    sim.world->next_send_error = 0;
+    sim.turns();
+    CHECK(sim.asked().empty());
+    CHECK(sim.counters().sends_deferred.read() == 1);
+    CHECK(sim.dropped(Drop::send_would_block) == 1);
+    CHECK(sim.loop->backend().buffers_out() == 0);
+}
+
+TEST_CASE("a full queue of pending departures drops what comes on top, and the loop never waits long while it has some") {
+    SimShard sim;  // 256 buffers a leg, so 64 may wait
+    group_of(sim, client);
+    sim.world->send_errors = EAGAIN;
+    for (int i = 0; i < 100; ++i) sim.ask(client, "x");
+    sim.turns();
+    CHECK(sim.shard().pending.size() == 64);
+    CHECK(sim.dropped(Drop::send_would_block) == 36);
+    CHECK(next_deadline(sim.shard(), sim.world->now) == sim.world->now + 1ms);
+    sim.world->send_errors = 0;
+    sim.turns();
+    CHECK(sim.asked().size() == 64);
+    CHECK(sim.shard().pending.empty());
+}
+
+TEST_CASE("a request that waits for room never leaves from a group whose session has ended meanwhile") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].unassured_timeout = 100ms;
+    SimShard sim(setup);
+    group_of(sim, client);
+    sim.world->send_errors = EAGAIN;
+    sim.ask(client, "late");
+    sim.turns();
+    REQUIRE(sim.shard().pending.size() == 1);
+    sim.shard().pending[0].since += 10s;  // not given up for its age
+    sim.advance(100ms + 2 * ExpiryWheel::tick);
+    sim.turns();
+    CHECK(sim.shard().table.size() == 0);
+    CHECK(sim.shard().pending.empty());
+    CHECK(sim.dropped(Drop::send_would_block) == 1);
+    sim.world->send_errors = 0;
+    sim.turns(3);
+    CHECK(sim.asked().empty());
+    CHECK(sim.loop->backend().buffers_out() == 0);
+}
+
+TEST_CASE("when routing has settled on another source, sessions of the lost one end and go on from the new one") {
+    SimShard sim;
+    const Endpoint before = group_of(sim, client);
+    sim.world->absent.insert(before.address);
+    sim.world->routed = *parse_address("10.0.0.2");
+    sim.advance(source_check_every);
+    sim.ask(client, "lost");
+    sim.turns(2);
+    CHECK(sim.dropped(Drop::send_net_unreachable) == 1);
+    CHECK(sim.counters().sessions_moved.read() == 1);
+    const Endpoint after = group_of(sim, client);
+    CHECK(after.address == *parse_address("10.0.0.2"));
+    CHECK(sim.shard().table.size() == 1);
+}
+
+TEST_CASE("sessions stay while routing has nothing better, however long the source is away") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].sources = {*parse_address("10.0.0.1")};
+    SimShard sim(setup);
+    const Endpoint before = group_of(sim, client);
+    sim.world->absent.insert(before.address);
+    for (int i = 0; i < 10; ++i) {
+        sim.advance(5s);
+        sim.ask(client, "lost");
+        sim.turns(2);
+    }
+    CHECK(sim.dropped(Drop::send_net_unreachable) == 10);
+    sim.world->absent.clear();
+    CHECK(group_of(sim, client) == before);
+    CHECK(sim.counters().sessions_moved.read() == 0);
+}
