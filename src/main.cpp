@@ -4,16 +4,28 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "udpproxy/control/caddyfile.hpp"
 #include "udpproxy/control/config.hpp"
 #include "udpproxy/control/supervisor.hpp"
 
 namespace {
 
+int complain(const std::vector<std::string>& lines) {
+    for (const std::string& line : lines) fmt::print(stderr, "{}\n", line);
+    return udpproxy::exit_config;
+}
+
 int check(const udpproxy::Config& config, const std::string& file) {
-    const std::vector<std::string> complaints = udpproxy::complaints_of_machine(config);
-    for (const std::string& complaint : complaints) fmt::print(stderr, "{}\n", complaint);
-    if (!complaints.empty()) return udpproxy::exit_config;
+    if (const std::vector<std::string> complaints = udpproxy::complaints_of_machine(config); !complaints.empty())
+        return complain(complaints);
     fmt::print("{}{}: configuration is good\n", udpproxy::summarise(config), file);
+    return udpproxy::exit_ok;
+}
+
+int migrate(const std::string& caddyfile) {
+    const auto outcome = udpproxy::migrate_caddyfile(caddyfile);
+    if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome)) return complain(complaints->lines);
+    fmt::print("{}", std::get<std::string>(outcome));
     return udpproxy::exit_ok;
 }
 
@@ -25,10 +37,14 @@ int run(int argc, char** argv) {
         "Exit codes: 0 ok, 1 failure at run time, 2 wrong usage, 78 wrong configuration.\n"
         "An example with every key explained: udpproxy.toml.example.");
     std::string file;
+    std::string caddyfile;
     bool check_only = false;
     bool version = false;
     app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
     app.add_flag("-t,--check-config", check_only, "check the configuration, print a summary and exit; opens no socket");
+    auto* from_caddyfile =
+        app.add_option("--from-caddyfile", caddyfile, "print the configuration that does what this Caddyfile's proxy blocks did, and exit")
+            ->type_name("FILE");
     app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
     try {
         app.parse(argc, argv);
@@ -39,15 +55,13 @@ int run(int argc, char** argv) {
         fmt::print("{}", udpproxy::version_text());
         return udpproxy::exit_ok;
     }
+    if (*from_caddyfile) return migrate(caddyfile);
     if (file.empty()) {
         fmt::print(stderr, "--config is required\nRun with --help for more information.\n");
         return udpproxy::exit_usage;
     }
     const auto outcome = udpproxy::read_config(file);
-    if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome)) {
-        for (const std::string& line : complaints->lines) fmt::print(stderr, "{}\n", line);
-        return udpproxy::exit_config;
-    }
+    if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome)) return complain(complaints->lines);
     const auto& config = std::get<udpproxy::Config>(outcome);
     return check_only ? check(config, file) : udpproxy::serve(config, file);
 }
