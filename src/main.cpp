@@ -18,6 +18,12 @@ int complain(const std::vector<std::string>& lines) {
 int check(const udpproxy::Config& config, const std::string& file) {
     if (const std::vector<std::string> complaints = udpproxy::complaints_of_machine(config); !complaints.empty())
         return complain(complaints);
+    // At run time a name is asked for again until it has an address, and the other proxies serve meanwhile. A check that finds nothing that would
+    // serve says so.
+    const std::vector<std::string> unresolved = udpproxy::complaints_of_names(config);
+    const bool nothing_serves = unresolved.size() == config.proxies.size();
+    for (const std::string& complaint : unresolved) fmt::print(stderr, "{}{}\n", complaint, nothing_serves ? "" : " (a warning)");
+    if (nothing_serves) return udpproxy::exit_config;
     fmt::print("{}{}: configuration is good\n", udpproxy::summarise(config), file);
     return udpproxy::exit_ok;
 }
@@ -41,7 +47,7 @@ int run(int argc, char** argv) {
     bool check_only = false;
     bool version = false;
     app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
-    app.add_flag("-t,--check-config", check_only, "check the configuration, print a summary and exit; opens no socket");
+    app.add_flag("-t,--check-config", check_only, "check the configuration, print a summary and exit; listens on nothing");
     auto* from_caddyfile =
         app.add_option("--from-caddyfile", caddyfile, "print the configuration that does what this Caddyfile's proxy blocks did, and exit")
             ->type_name("FILE");

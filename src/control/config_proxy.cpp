@@ -105,6 +105,7 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     read_name(reader, draft);
     read_listen(reader, draft);
     read_upstream(reader, draft);
+    config.upstream.position = complaints.position(draft.upstream.at);
     read_aliases(reader, draft);
     reader.word("alias_filter", config.alias_filter);
     draft.alias_filter = reader.place("alias_filter");

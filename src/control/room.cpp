@@ -15,8 +15,8 @@ constexpr std::uint32_t descriptors_of_program = 48;  // standard streams, log, 
 constexpr std::uint32_t descriptors_per_shard = 4;    // ring or epoll set, eventfd, and two to spare
 
 std::uint64_t sessions_by_descriptors(const ProxySetup& proxy, std::uint64_t descriptors) {
-    const std::uint64_t plain = proxy.members(false);
-    const std::uint64_t watched = proxy.members(true);
+    const std::uint64_t plain = proxy.upstream->members(false);
+    const std::uint64_t watched = proxy.upstream->members(true);
     switch (proxy.watch) {
         case Watch::none:
             return descriptors / plain;
@@ -31,27 +31,31 @@ std::uint64_t sessions_by_descriptors(const ProxySetup& proxy, std::uint64_t des
 }
 
 std::string per_session(const ProxySetup& proxy) {
-    if (proxy.watch != Watch::spare_room || proxy.members(false) == proxy.members(true))
-        return fmt::format("{}", proxy.members(proxy.watch == Watch::all));
-    return fmt::format("{} (watching for unlisted sources) or {}", proxy.members(true), proxy.members(false));
+    if (proxy.watch != Watch::spare_room || proxy.upstream->members(false) == proxy.upstream->members(true))
+        return fmt::format("{}", proxy.upstream->members(proxy.watch == Watch::all));
+    return fmt::format("{} (watching for unlisted sources) or {}", proxy.upstream->members(true), proxy.upstream->members(false));
 }
 
 }  // namespace
 
 Rate rate_of(const NewSessions& limit) { return Rate{limit.per_second, std::max(1U, limit.burst.value_or(limit.per_second))}; }
 
+std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint, std::uint32_t version) {
+    std::vector<AliasRule> aliases;
+    bool all_exact = true;
+    for (const Alias& alias : config.reply_aliases) {
+        aliases.push_back(AliasRule{alias.prefix, alias.scope, alias.port});
+        all_exact = all_exact && aliases.back().is_exact();
+    }
+    const bool connected = config.alias_filter == AliasFilter::connected ||
+                           (config.alias_filter == AliasFilter::automatic && all_exact && aliases.size() <= connected_by_default_max);
+    return std::make_shared<Upstream>(endpoint, std::move(aliases), connected ? AliasMembers::connected : AliasMembers::open, version);
+}
+
 ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral) {
     ProxySetup setup;
     setup.name = config.name;
-    setup.upstream = upstream;
-    bool all_exact = true;
-    for (const Alias& alias : config.reply_aliases) {
-        setup.aliases.push_back(AliasRule{alias.prefix, alias.scope, alias.port});
-        all_exact = all_exact && setup.aliases.back().is_exact();
-    }
-    setup.connected_aliases =
-        config.alias_filter == AliasFilter::connected ||
-        (config.alias_filter == AliasFilter::automatic && all_exact && setup.aliases.size() <= connected_by_default_max);
+    setup.upstream = upstream_of(config, upstream, 1);
     setup.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
                   : config.unlisted_replies == UnlistedReplies::off ? Watch::none
                                                                     : Watch::spare_room;
@@ -89,7 +93,7 @@ Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, c
         const std::uint64_t ports = std::uint64_t{proxy.ports.ports()} * proxy.sources.size();
         const std::uint64_t by_descriptors = sessions_by_descriptors(proxy, free);
         const std::uint64_t fit = std::min<std::uint64_t>({by_descriptors, ports, sessions_per_proxy_max});
-        fewest_members = std::min(fewest_members, proxy.members(proxy.watch == Watch::all));
+        fewest_members = std::min(fewest_members, proxy.upstream->members(proxy.watch == Watch::all));
         ProxyRoom& place = room.proxies.emplace_back();
         place.arithmetic = fmt::format("{} / {} per session = {}; {} ports; at most {}", budget, per_session(proxy), by_descriptors, ports,
                                        sessions_per_proxy_max);
@@ -107,8 +111,8 @@ Room reckon_room(const Config& config, const std::vector<ProxySetup>& proxies, c
                                                   proxy.name, place.arithmetic));
         }
         all += place.sessions_max;
-        all_descriptors += std::uint64_t{place.sessions_max} * proxy.members(true);
-        if (wanted) wanted_descriptors += std::uint64_t{*wanted} * proxy.members(proxy.watch == Watch::all);
+        all_descriptors += std::uint64_t{place.sessions_max} * proxy.upstream->members(true);
+        if (wanted) wanted_descriptors += std::uint64_t{*wanted} * proxy.upstream->members(proxy.watch == Watch::all);
     }
     // Twice what the sessions need, so that as many groups may rest; the kernel's tables of registered files end at 2^20 (IORING_MAX_FIXED_FILES).
     const std::uint64_t table_max = (std::uint64_t{1} << 20) - std::min<std::uint64_t>(listeners, 1U << 16);

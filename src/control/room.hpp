@@ -38,7 +38,10 @@ struct Room {
 
 [[nodiscard]] Rate rate_of(const NewSessions& limit);
 
-/// A proxy of the configuration as its shard needs it, with the upstream's endpoint known by now. sessions_max is left at 0.
+/// A version of the proxy's upstream. `endpoint` with port 0: its host name has no address yet.
+[[nodiscard]] std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint, std::uint32_t version);
+
+/// A proxy of the configuration as its shard needs it, with the first version of its upstream. sessions_max is left at 0.
 [[nodiscard]] ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral);
 
 }  // namespace udpproxy

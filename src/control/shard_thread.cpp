@@ -17,7 +17,12 @@ public:
 
     ~EngineThread() override {
         if (!thread_.joinable()) return;
-        EngineThread::stop();
+        // Nobody posts any more: what waits for room in the mailbox goes in front of the stop.
+        stop();
+        while (!ended_.load(std::memory_order_acquire)) {
+            post_waiting();
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        }
         thread_.join();
     }
 
@@ -38,10 +43,7 @@ public:
         return result;
     }
 
-    void stop() override {
-        (void)loop_.shard().commands.post(Command::stop);
-        loop_.wake();
-    }
+    void wake() override { loop_.wake(); }
 
     [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
     void join() override {
@@ -63,6 +65,17 @@ Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup e
 }
 
 }  // namespace
+
+void ShardThread::tell(Command command) {
+    waiting_.push_back(std::move(command));
+    post_waiting();
+}
+
+void ShardThread::post_waiting() {
+    if (waiting_.empty()) return;
+    while (!waiting_.empty() && shard().commands.post(waiting_.front())) waiting_.pop_front();
+    wake();
+}
 
 Result<std::unique_ptr<ShardThread>> ShardThread::create(Engine engine, ShardSetup setup, EngineSetup engine_setup) {
     if (engine == Engine::io_uring) return create_over<UringBackend>(std::move(setup), std::move(engine_setup));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <future>
 #include <memory>
 #include <optional>
@@ -23,11 +24,18 @@ public:
 
     /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
+    /// Hands the shard a command; returns at once. What the mailbox has no room for waits here, in order, for the next call of post_waiting().
+    void tell(Command command);
+    void post_waiting();
     /// Asks the shard to stop; returns at once.
-    virtual void stop() = 0;
+    void stop() { tell(Command{}); }
+    virtual void wake() = 0;
     [[nodiscard]] virtual bool has_ended() const = 0;
     virtual void join() = 0;
     [[nodiscard]] virtual Shard& shard() = 0;
+
+private:
+    std::deque<Command> waiting_;
 };
 
 }  // namespace udpproxy

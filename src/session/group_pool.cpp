@@ -13,6 +13,7 @@ std::uint32_t GroupPool::add(PoolLane lane, std::uint32_t session) {
     ReplyGroup& group = groups_[*place];
     group.lane = lane;
     group.generation = lanes_[lane].generation;
+    group.upstream = lanes_[lane].upstream;
     group.session = session;
     group.rests_since = Instant::max();
     ++lanes_[lane].groups;
@@ -24,7 +25,7 @@ std::optional<std::uint32_t> GroupPool::lend(PoolLane lane, std::uint32_t sessio
     if (from.resting.empty()) return std::nullopt;
     const std::uint32_t index = from.resting.front();
     ReplyGroup& group = groups_[index];
-    if (group.generation != from.generation || now - group.rests_since < from.rest) return std::nullopt;
+    if (is_outdated(group) || now - group.rests_since < from.rest) return std::nullopt;
     from.resting.remove(index, links());
     --resting_count_;
     group.state = GroupState::lent;
@@ -65,7 +66,7 @@ std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_af
     for (const Lane& lane : lanes_) {
         if (lane.resting.empty()) continue;
         const ReplyGroup& group = groups_[lane.resting.front()];
-        if (group.generation != lane.generation || now - group.rests_since >= lane.rest + surplus_after) return lane.resting.front();
+        if (is_outdated(group) || now - group.rests_since >= lane.rest + surplus_after) return lane.resting.front();
     }
     return std::nullopt;
 }
@@ -75,7 +76,7 @@ std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     for (const Lane& lane : lanes_) {
         if (lane.resting.empty()) continue;
         const ReplyGroup& group = groups_[lane.resting.front()];
-        const Instant at = group.generation != lane.generation ? group.rests_since : group.rests_since + lane.rest + surplus_after;
+        const Instant at = is_outdated(group) ? group.rests_since : group.rests_since + lane.rest + surplus_after;
         if (!next || at < *next) next = at;
     }
     return next;

@@ -70,17 +70,18 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
     PortPool& ports = shard_.ports[lane.port_pool];
     GroupOpening opening;
     opening.local = lane.source;
-    opening.upstream = proxy.setup.upstream;
-    opening.aliases = proxy.connected_aliases;
+    const Upstream& upstream = *proxy.setup.upstream;
+    opening.upstream = upstream.endpoint();
+    opening.aliases = upstream.connected_aliases();
     opening.path_mtu = proxy.setup.path_mtu;
     opening.receive_buffer_bytes = proxy.setup.member_receive_buffer_bytes;
     const bool watches = shall_watch(proxy);
-    opening.with_open_member = watches || proxy.setup.needs_open_member();
+    opening.with_open_member = watches || upstream.needs_open_member();
 
     auto members = static_cast<std::uint32_t>(opening.members());
     bool taken = !shard_.groups.full() && shard_.setup.use->descriptors.take(members, shard_.setup.descriptors_max);
     if (!taken && !shard_.groups.full() && proxy.setup.watch == Watch::spare_room && opening.with_open_member &&
-        !proxy.setup.needs_open_member()) {
+        !upstream.needs_open_member()) {
         // Watching is for spare room only.
         opening.with_open_member = false;
         taken = shard_.setup.use->descriptors.take(--members, shard_.setup.descriptors_max);
@@ -121,6 +122,7 @@ void Admission::add_group(PoolLane lane, const GroupOpening& opening, std::span<
         shard_.group_of_slot[index_of(slots[i])] = index;
     }
     shard_.setup.use->own_ports[shard_.lanes[lane].port_pool].insert(group.local.port);
+    hold_upstream(shard_, shard_.proxies[group.proxy]);
     ++shard_.proxies[group.proxy].opened;
     shard_.counters_of(group.proxy).groups_opened.add(1);
 }

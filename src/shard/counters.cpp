@@ -42,6 +42,7 @@ bool is_limit(Drop reason) noexcept {
         case Drop::ports_exhausted:
         case Drop::source_unavailable:
         case Drop::upstream_unroutable:
+        case Drop::upstream_unresolved:
         case Drop::group_failed:
         case Drop::amplification:
         case Drop::reply_limit:

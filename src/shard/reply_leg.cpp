@@ -35,7 +35,7 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
         const ReplyGroup& group = shard.groups[index];
         ++shard.arrivals_total;
         shard.counters_of(group.proxy).arrivals_reply.add(1);
-        if (!shard.proxies[group.proxy].reply_sources.lists(arrival.from)) {
+        if (!group.upstream->lists(arrival.from)) {
             shard.drop(arrival, group.proxy, Drop::unlisted_source);
             report_unlisted(shard, group, arrival.from, now);
             continue;

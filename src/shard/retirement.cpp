@@ -63,7 +63,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
     }
     use.census.give(session.proxy, session.key.client);
     shard.table.retire(index);
-    if (keep_group && group.generation == shard.groups.generation(group.lane))
+    if (keep_group && !shard.groups.is_outdated(group_index))
         shard.groups.rest(group_index, now);
     else
         close_group(shard, sockets, group_index);
@@ -97,6 +97,7 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         shard.descriptors_closing -= group.members;
         shard.setup.use->descriptors.give(group.members);
         shard.setup.use->own_ports[lane.port_pool].erase(group.local.port);
+        let_go_of_upstream(shard, group.upstream);
         shard.groups.forget(index);
     }
 }

@@ -24,10 +24,6 @@ std::vector<Proxy> proxies_of(const ShardSetup& setup) {
     PoolLane next_lane = 0;
     for (const ProxySetup& from : setup.proxies) {
         Proxy& proxy = proxies.emplace_back(from);
-        if (from.connected_aliases) {
-            for (const AliasRule& alias : from.aliases)
-                proxy.connected_aliases.push_back(Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
-        }
         proxy.first_lane = next_lane;
         proxy.lanes = static_cast<PoolLane>(from.sources.size());
         next_lane += proxy.lanes;
@@ -81,6 +77,7 @@ Shard::Shard(ShardSetup from)
       lanes(lanes_of(setup)),
       groups(setup.slots_max, rests_of(setup)),
       ports(port_pools_of(setup, lanes)),
+      upstreams(upstream_versions_max),
       group_of_slot(setup.slots_max, no_index),
       counters(setup.proxies.size()),
       departures(2 * std::size_t{setup.buffers_per_leg}),
@@ -88,7 +85,10 @@ Shard::Shard(ShardSetup from)
       strangers(std::max<std::size_t>(1, setup.buffers_per_leg / 4 * 3)),
       pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
       resumed(pending.capacity()),
-      astray(astray_max) {}
+      astray(astray_max) {
+    setup.proxies.clear();  // they live in `proxies` from now on
+    for (PoolLane lane = 0; lane < lanes.size(); ++lane) groups.set_upstream(lane, proxies[lanes[lane].proxy].setup.upstream.get());
+}
 
 Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     Departure& departure = departures.append();

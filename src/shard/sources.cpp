@@ -28,7 +28,7 @@ void look_up_source(Shard& shard, Sockets& sockets, PoolLane index, Instant now)
     if (lane.checked && now - lane.checked_at < source_check_every) return;
     lane.checked = true;
     lane.checked_at = now;
-    const SourceAnswer answer = sockets.source_towards(shard.proxies[lane.proxy].setup.upstream, lane.wanted);
+    const SourceAnswer answer = sockets.source_towards(shard.proxies[lane.proxy].setup.upstream->endpoint(), lane.wanted);
     if (lane.error == 0 && lane.looked_up && says_nothing_of_the_source(answer.error)) return;
     lane.looked_up = true;
     lane.error = answer.error;

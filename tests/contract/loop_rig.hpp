@@ -65,7 +65,7 @@ public:
     /// Posts the stop command from another thread and runs the loop until it has obeyed.
     void stop_and_run() {
         std::thread controller([&] {
-            REQUIRE(loop_->shard().commands.post(Command::stop));
+            REQUIRE(loop_->shard().commands.post(Command{CommandKind::stop, 0, nullptr}));
             loop_->wake();
         });
         loop_->run();
@@ -80,10 +80,11 @@ private:
     std::unique_ptr<Loop<Engine>> open(const LoopRigSetup& from) {
         ProxySetup proxy;
         proxy.name = "contract";
-        proxy.upstream = upstream.endpoint();
+        std::vector<AliasRule> aliases;
         const auto bits = static_cast<std::uint8_t>(from.listen.is_ipv4() ? 32 : 128);
         for (const Peer* alias : {&first_alias, &second_alias})
-            proxy.aliases.push_back(AliasRule{Prefix{alias->endpoint().address, bits}, 0, alias->endpoint().port});
+            aliases.push_back(AliasRule{Prefix{alias->endpoint().address, bits}, 0, alias->endpoint().port});
+        proxy.upstream = std::make_shared<Upstream>(upstream.endpoint(), std::move(aliases));
         proxy.watch = from.watch;
         proxy.sources = {group_address(from.listen.family())};
         proxy.ports = next_ports();

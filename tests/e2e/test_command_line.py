@@ -98,16 +98,3 @@ def test_the_example_passes_the_check():
     done = run_once("--check-config", "--config", example)
     assert done.returncode == 0, done.stderr
     assert "127.0.0.254:12345" in done.stdout
-
-
-def test_an_upstream_name_that_nobody_knows_is_a_failure_at_run_time(write):
-    done = run_once("--config", write(configuration(table(listen="127.0.0.1:5353", upstream="no-such-host.invalid:53"))), timeout=30)
-    assert done.returncode == 1
-    assert "no-such-host.invalid" in done.stderr
-
-
-def test_a_name_that_leads_back_to_a_listener_is_refused(write):
-    """The file alone cannot tell; the resolver can."""
-    done = run_once("--config", write(configuration(table(listen=":5353", upstream="localhost:5353"))), timeout=30)
-    assert done.returncode == 1
-    assert "a forwarding loop" in done.stderr

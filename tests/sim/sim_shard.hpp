@@ -8,13 +8,19 @@ namespace udpproxy::sim {
 
 inline Endpoint at(std::string_view text) { return *parse_endpoint(text); }
 
+/// 10.0.0.254:53, which also answers from .253 and .252.
+inline std::shared_ptr<const Upstream> small_upstream(AliasMembers members = AliasMembers::connected) {
+    std::vector<AliasRule> aliases;
+    for (const char* alias : {"10.0.0.253", "10.0.0.252"}) aliases.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
+    return std::make_shared<Upstream>(at("10.0.0.254:53"), std::move(aliases), members);
+}
+
 /// 10.1.0.1:53 in front of 10.0.0.254:53, which also answers from .253 and .252; ports 20000 to 20099; a group is four sockets, one of them open.
 inline ShardSetup small_setup() {
     ShardSetup setup;
     ProxySetup proxy;
     proxy.name = "dns";
-    proxy.upstream = at("10.0.0.254:53");
-    for (const char* alias : {"10.0.0.253", "10.0.0.252"}) proxy.aliases.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
+    proxy.upstream = small_upstream();
     proxy.watch = Watch::all;
     proxy.sources = {Address::any(Family::ipv4)};
     proxy.ports = PortRange{20000, 20099};

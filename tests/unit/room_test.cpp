@@ -27,6 +27,8 @@ ProxyConfig proxy(std::string name, std::vector<Alias> aliases = {}, UnlistedRep
 
 ProxySetup setup_of(const ProxyConfig& config) { return setup_of(config, parse_endpoint("198.51.100.1:53").value(), ephemeral); }
 
+AliasMembers filter_of(const ProxyConfig& config) { return setup_of(config).upstream->alias_members(); }
+
 Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors, std::uint32_t shards = 1,
             std::optional<std::uint32_t> sessions_max = {}) {
     Config config;
@@ -40,18 +42,18 @@ Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors, 
 
 TEST_CASE("a group has a primary, a member per connected alias, and an open one where it filters or watches") {
     ProxySetup plain = setup_of(proxy("a"));
-    CHECK(plain.members(false) == 1);
-    CHECK(plain.members(true) == 2);
-    CHECK_FALSE(plain.needs_open_member());
+    CHECK(plain.upstream->members(false) == 1);
+    CHECK(plain.upstream->members(true) == 2);
+    CHECK_FALSE(plain.upstream->needs_open_member());
     const ProxySetup connected = setup_of(proxy("a", {alias("192.0.2.7/32", 53), alias("192.0.2.8/32", 53)}));
-    CHECK(connected.connected_aliases);
-    CHECK(connected.members(false) == 3);
-    CHECK(connected.members(true) == 4);
+    CHECK(connected.upstream->alias_members() == AliasMembers::connected);
+    CHECK(connected.upstream->members(false) == 3);
+    CHECK(connected.upstream->members(true) == 4);
     const ProxySetup open = setup_of(proxy("a", {alias("192.0.2.0/24", {})}));
-    CHECK_FALSE(open.connected_aliases);
-    CHECK(open.needs_open_member());
-    CHECK(open.members(false) == 2);
-    CHECK(open.members(true) == 2);
+    CHECK(open.upstream->alias_members() == AliasMembers::open);
+    CHECK(open.upstream->needs_open_member());
+    CHECK(open.upstream->members(false) == 2);
+    CHECK(open.upstream->members(true) == 2);
 }
 
 TEST_CASE("aliases get connected members when all are exact and few, or when asked for") {
@@ -60,20 +62,20 @@ TEST_CASE("aliases get connected members when all are exact and few, or when ask
         for (unsigned i = 1; i <= count; ++i) aliases.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
         return aliases;
     };
-    CHECK(setup_of(proxy("a", exact(4))).connected_aliases);
-    CHECK_FALSE(setup_of(proxy("a", exact(5))).connected_aliases);
+    CHECK(filter_of(proxy("a", exact(4))) == AliasMembers::connected);
+    CHECK(filter_of(proxy("a", exact(5))) == AliasMembers::open);
     ProxyConfig config = proxy("a", exact(5));
     config.alias_filter = AliasFilter::connected;
-    CHECK(setup_of(config).connected_aliases);
-    CHECK(setup_of(config).members(false) == 6);
+    CHECK(filter_of(config) == AliasMembers::connected);
+    CHECK(setup_of(config).upstream->members(false) == 6);
     config = proxy("a", exact(1));
     config.alias_filter = AliasFilter::open;
-    CHECK_FALSE(setup_of(config).connected_aliases);
-    CHECK(setup_of(config).members(false) == 2);
+    CHECK(filter_of(config) == AliasMembers::open);
+    CHECK(setup_of(config).upstream->members(false) == 2);
     for (const Alias& inexact : {alias("192.0.2.7/32", {}), alias("192.0.2.0/31", 53), alias("2001:db8::/32", 53)}) {
         std::vector<Alias> aliases = exact(1);
         aliases.push_back(inexact);
-        CHECK_FALSE(setup_of(proxy("a", aliases)).connected_aliases);
+        CHECK(filter_of(proxy("a", aliases)) == AliasMembers::open);
     }
 }
 
@@ -82,11 +84,11 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
     const Endpoint ipv6_upstream = parse_endpoint("[2001:db8::1]:53").value();
     ProxySetup setup = setup_of(config, ipv6_upstream, ephemeral);
     CHECK(setup.name == "dns");
-    CHECK(setup.upstream == ipv6_upstream);
-    REQUIRE(setup.aliases.size() == 1);
-    CHECK(setup.aliases[0].prefix == parse_prefix("fe80::7/128").value());
-    CHECK(setup.aliases[0].scope == 3);
-    CHECK(setup.aliases[0].port == 53);
+    CHECK(setup.upstream->endpoint() == ipv6_upstream);
+    REQUIRE(setup.upstream->aliases().size() == 1);
+    CHECK(setup.upstream->aliases()[0].prefix == parse_prefix("fe80::7/128").value());
+    CHECK(setup.upstream->aliases()[0].scope == 3);
+    CHECK(setup.upstream->aliases()[0].port == 53);
     CHECK(setup.sources == std::vector<Address>{Address::any(Family::ipv6)});
     CHECK(setup_of(config).sources == std::vector<Address>{Address::any(Family::ipv4)});
     CHECK(setup.ports == ephemeral);
@@ -154,7 +156,7 @@ TEST_CASE("sessions are no more than ports times sources, and no more than a pro
 std::uint64_t groups_that_fit(const ProxySetup& setup, std::uint64_t descriptors) {
     std::uint64_t used = 0;
     for (std::uint64_t opened = 0;; ++opened) {
-        const std::uint64_t members = setup.members(used < descriptors / 2 || opened % 16 == 0);
+        const std::uint64_t members = setup.upstream->members(used < descriptors / 2 || opened % 16 == 0);
         if (used + members > descriptors) return opened;
         used += members;
     }

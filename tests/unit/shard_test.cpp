@@ -107,9 +107,9 @@ TEST_CASE("a reply from an unlisted source never reaches a client, is counted an
 
 TEST_CASE("an open filter takes prefixes and any port, and still nothing else") {
     ShardSetup setup = small_setup();
-    setup.proxies[0].connected_aliases = false;
     setup.proxies[0].watch = Watch::none;
-    setup.proxies[0].aliases = {AliasRule{Prefix{*parse_address("10.0.0.0"), 24}, 0, std::nullopt}};
+    setup.proxies[0].upstream = std::make_shared<Upstream>(
+        upstream, std::vector{AliasRule{Prefix{*parse_address("10.0.0.0"), 24}, 0, std::nullopt}}, AliasMembers::open);
     SimShard sim(setup);
     sim.ask(client, "question");
     sim.turns();
@@ -564,7 +564,7 @@ TEST_CASE("on stop nobody new is admitted and what is queued for those inside is
     sim.ask(client, "1");
     sim.turns();
     const Endpoint group = sim.asked()[0].from;
-    REQUIRE(sim.shard().commands.post(Command::stop));
+    REQUIRE(sim.shard().commands.post(Command{CommandKind::stop, 0, nullptr}));
     sim.turns();
     sim.ask(client, "2");
     sim.ask(numbered_client(5), "stranger");
@@ -580,7 +580,7 @@ TEST_CASE("strangers beyond a turn's bound are counted when the program stops, e
     setup.buffers_per_leg = 1024;
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 400; ++number) sim.ask(numbered_client(number), "x");
-    REQUIRE(sim.shard().commands.post(Command::stop));
+    REQUIRE(sim.shard().commands.post(Command{CommandKind::stop, 0, nullptr}));
     sim.loop->run();
     CHECK(sim.shard().strangers.empty());
     CHECK(sim.asked().size() == admissions_per_turn);

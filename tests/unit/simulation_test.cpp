@@ -21,7 +21,7 @@ ShardSetup tiny_setup(SimWorld& draw) {
     proxy.watch = draw.pick(2) == 0 ? Watch::all : Watch::spare_room;
     proxy.sessions_max = static_cast<std::uint32_t>(2 + draw.pick(8));
     setup.proxies.push_back(proxy);
-    setup.proxies[1].connected_aliases = false;
+    setup.proxies[1].upstream = small_upstream(AliasMembers::open);
     setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:54")});
     setup.sessions_max = static_cast<std::uint32_t>(3 + draw.pick(8));
     setup.descriptors_max = static_cast<std::uint32_t>(8 + draw.pick(30));

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 namespace udpproxy {
 
@@ -28,7 +29,7 @@ public:
     [[nodiscard]] bool take(T& letter) {
         const std::size_t head = head_.load(std::memory_order_relaxed);
         if (head == tail_.load(std::memory_order_acquire)) return false;
-        letter = letters_[head & mask_];
+        letter = std::move(letters_[head & mask_]);  // what a letter holds goes with it
         head_.store(head + 1, std::memory_order_release);
         return true;
     }

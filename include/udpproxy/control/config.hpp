@@ -37,12 +37,13 @@ struct ListenAddress {
     std::string text;  // as configured, for messages
 };
 
-/// Where requests go: an endpoint, or a host name that the supervisor resolves at start.
+/// Where requests go: an endpoint, or a host name, which names.hpp resolves.
 struct UpstreamAddress {
     std::optional<Endpoint> endpoint;  // set when configured as an address
     std::string host;                  // set when configured as a name
     std::uint16_t port = 0;
     std::string text;
+    std::string position{};  // file:line:column, for complaints that need the resolver
 };
 
 /// Another address the same upstream may answer from. An exact address is a prefix of full length.

@@ -13,6 +13,7 @@
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/slot.hpp"
+#include "udpproxy/session/upstream.hpp"
 
 namespace udpproxy {
 
@@ -25,8 +26,9 @@ using PoolLane = std::uint32_t;
 enum class GroupState : std::uint8_t { lent, resting, closing };
 
 struct ReplyGroup {
-    Endpoint local;                    // the source address and port of all members
-    std::uint32_t session = no_index;  // to whom it is lent
+    Endpoint local;                      // the source address and port of all members
+    const Upstream* upstream = nullptr;  // the version it was opened with, or has been brought to since
+    std::uint32_t session = no_index;    // to whom it is lent
     PoolLane lane = 0;
     std::uint32_t generation = 0;  // of the lane when it was opened
     std::uint16_t proxy = 0;
@@ -59,7 +61,7 @@ public:
 
     // Requires: !full(). A group that has just been opened, lent at once; the caller fills in the rest.
     [[nodiscard]] std::uint32_t add(PoolLane lane, std::uint32_t session);
-    /// The oldest group of the lane whose rest is over and which was opened in the lane's present generation; lent to `session`.
+    /// The oldest group of the lane whose rest is over, unless it is outdated; lent to `session`.
     [[nodiscard]] std::optional<std::uint32_t> lend(PoolLane lane, std::uint32_t session, Instant now);
     /// Its session has ended. Requires: lent.
     void rest(std::uint32_t index, Instant now);
@@ -68,9 +70,14 @@ public:
     /// Its last socket is closed.
     void forget(std::uint32_t index);
 
-    /// What was opened before no longer serves (its source address has gone, its upstream has changed): it is not lent again.
+    /// What was opened before no longer serves (its source address has gone): it is not lent again.
     void outdate(PoolLane lane) { ++lanes_[lane].generation; }
     [[nodiscard]] std::uint32_t generation(PoolLane lane) const noexcept { return lanes_[lane].generation; }
+    /// Groups are opened with this version from now on, and those of other versions are outdated. It outlives every group opened with it.
+    void set_upstream(PoolLane lane, const Upstream* upstream) { lanes_[lane].upstream = upstream; }
+    void set_rest(PoolLane lane, Duration rest) { lanes_[lane].rest = rest; }
+    /// Of an earlier generation of its lane, or another version of its upstream.
+    [[nodiscard]] bool is_outdated(std::uint32_t index) const { return is_outdated(groups_[index]); }
 
     /// A resting group that had better be closed now: outdated, or unused for `surplus_after` beyond its rest.
     [[nodiscard]] std::optional<std::uint32_t> surplus(Instant now, Duration surplus_after) const;
@@ -84,11 +91,16 @@ public:
 private:
     struct Lane {
         Duration rest{};
+        const Upstream* upstream = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t groups = 0;
         IndexList resting;
     };
 
+    [[nodiscard]] bool is_outdated(const ReplyGroup& group) const noexcept {
+        const Lane& lane = lanes_[group.lane];
+        return group.generation != lane.generation || group.upstream != lane.upstream;
+    }
     [[nodiscard]] auto links() {
         return [this](std::uint32_t index) -> ListLinks& { return groups_[index].links; };
     }

@@ -14,6 +14,7 @@ struct Rate {
     std::uint32_t per_second = 0;  // 0: no limit; at most 10^9
     std::uint32_t burst = 1;       // at least 1
 
+    friend bool operator==(const Rate&, const Rate&) = default;
     [[nodiscard]] bool is_unlimited() const noexcept { return per_second == 0; }
     [[nodiscard]] std::int64_t interval_ns() const noexcept { return 1'000'000'000 / per_second; }
     [[nodiscard]] std::int64_t depth_ns() const noexcept { return interval_ns() * burst; }

@@ -2,15 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/session/session.hpp"
+#include "udpproxy/session/upstream.hpp"
 
 namespace udpproxy {
 
-enum class Command : std::uint8_t {
-    stop,  // admit nobody, forward what is queued, leave the loop
+enum class CommandKind : std::uint8_t {
+    stop,          // admit nobody, forward what is queued, leave the loop
+    set_upstream,  // newcomers of `proxy` go to `upstream` from now on
+};
+
+struct Command {
+    CommandKind kind = CommandKind::stop;
+    std::uint16_t proxy = 0;
+    std::shared_ptr<const Upstream> upstream;
 };
 
 enum class EventKind : std::uint8_t { unlisted_reply, session_ended };

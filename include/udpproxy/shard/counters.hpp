@@ -27,6 +27,7 @@ namespace udpproxy {
     X(ports_exhausted, "every local port of the source addresses is in use or rests")             \
     X(source_unavailable, "no source address towards the upstream is on this host now")           \
     X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")   \
+    X(upstream_unresolved, "a stranger, while the upstream's host name has no usable address")    \
     X(group_failed, "a group could not be opened for another reason")                             \
     X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")    \
     X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")       \

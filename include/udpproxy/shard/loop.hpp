@@ -74,10 +74,8 @@ private:
     }
 
     void obey_commands() {
-        Command command{};
-        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) {
-            if (command == Command::stop) shard_.stopping = true;
-        }
+        Command command;
+        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) obey(shard_, command);
     }
 
     /// Forwards what is queued for those who have a session, for a second at most.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "udpproxy/base/siphash.hpp"
@@ -12,7 +13,7 @@
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/port_pool.hpp"
-#include "udpproxy/session/reply_sources.hpp"
+#include "udpproxy/session/upstream.hpp"
 #include "udpproxy/shard/shared_use.hpp"
 
 namespace udpproxy {
@@ -24,15 +25,9 @@ enum class Watch : std::uint8_t {
     spare_room,  // all while half of the descriptors are free, then one group in 16
 };
 
-struct ProxySetup {
-    std::string name;
-    Endpoint upstream;
-    std::vector<AliasRule> aliases;
-    bool connected_aliases = true;  // an alias member per alias (all exact); else one open member for all
+/// What a reload changes in place, for the sessions that are there as well: plain values.
+struct ProxySettings {
     Watch watch = Watch::spare_room;
-    std::vector<Address> sources;  // never empty; unspecified: what routing says
-    Address routed_source;         // what routing said at start; unspecified: nothing yet
-    PortRange ports;
     Duration port_rest{};
     Duration idle_timeout{};
     Duration unassured_timeout{};
@@ -45,13 +40,20 @@ struct ProxySetup {
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t member_receive_buffer_bytes = 0;  // 0: the system's default
 
-    /// Members of a group: the primary, the alias members, and an open one where the filter is open or the group watches.
-    [[nodiscard]] std::uint32_t members(bool watches) const noexcept {
-        const auto connected = static_cast<std::uint32_t>(connected_aliases ? aliases.size() : 0);
-        return 1 + connected + ((watches || needs_open_member()) ? 1 : 0);
-    }
-    [[nodiscard]] bool needs_open_member() const noexcept { return !connected_aliases && !aliases.empty(); }
+    friend bool operator==(const ProxySettings&, const ProxySettings&) = default;
 };
+static_assert(std::is_trivially_copyable_v<ProxySettings>, "a shard takes new settings between turns, without allocating");
+
+struct ProxySetup : ProxySettings {
+    std::string name;
+    std::shared_ptr<const Upstream> upstream;  // never null
+    std::vector<Address> sources;              // never empty; unspecified: what routing says
+    Address routed_source;                     // what routing said at start; unspecified: nothing yet
+    PortRange ports;
+};
+
+/// Versions of upstreams that one shard may hold at a time: those of its proxies, and older ones that sessions still use.
+inline constexpr std::size_t upstream_versions_max = 1024;
 
 /// Listener i of the setup has slot i in the engine.
 struct ListenerSetup {

@@ -12,8 +12,8 @@
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
 #include "udpproxy/session/port_pool.hpp"
-#include "udpproxy/session/reply_sources.hpp"
 #include "udpproxy/session/table.hpp"
+#include "udpproxy/session/upstream.hpp"
 #include "udpproxy/shard/commands.hpp"
 #include "udpproxy/shard/counters.hpp"
 #include "udpproxy/shard/setup.hpp"
@@ -81,15 +81,19 @@ struct SourceLane {
 
 /// A proxy as the shard works with it.
 struct Proxy {
-    explicit Proxy(const ProxySetup& from) : setup(from), reply_sources(from.upstream, from.aliases) {}
+    explicit Proxy(const ProxySetup& from) : setup(from) {}
 
     ProxySetup setup;
-    ReplySources reply_sources;
-    std::vector<Endpoint> connected_aliases;
     PoolLane first_lane = 0;  // its sources are first_lane, first_lane + 1, …
     PoolLane lanes = 0;
     PoolLane next_lane = 0;    // whose turn it is
     std::uint32_t opened = 0;  // groups, for the sample that watches
+};
+
+/// A version of an upstream that groups were opened with. The control thread holds it too, so that letting go of one here frees no memory.
+struct HeldUpstream {
+    std::shared_ptr<const Upstream> upstream;  // null: a free place
+    std::uint32_t groups = 0;
 };
 
 struct Shard {
@@ -108,6 +112,7 @@ struct Shard {
     std::vector<SourceLane> lanes;  // of all proxies; PoolLane is the index
     GroupPool groups;
     std::vector<PortPool> ports;
+    std::vector<HeldUpstream> upstreams;
     std::vector<std::uint32_t> group_of_slot;  // no_index: a listener, or nobody's
     ShardCounters counters;
     UnlistedSources unlisted;
@@ -158,6 +163,11 @@ void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
 void close_all_groups(Shard& shard, Sockets& sockets);
 /// retirement.cpp: sockets that are closed now; a group's port rests after its last one.
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
+/// obedience.cpp: what the control thread has asked for.
+void obey(Shard& shard, Command& command);
+/// obedience.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
+void hold_upstream(Shard& shard, const Proxy& proxy);
+void let_go_of_upstream(Shard& shard, const Upstream* upstream);
 /// retirement.cpp: when this shard next has to do something by itself.
 [[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
 

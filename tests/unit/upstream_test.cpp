@@ -1,5 +1,5 @@
-// ReplySources: every form an alias can take, in both families, and the sources that look like one and are none.
-#include "udpproxy/session/reply_sources.hpp"
+// Upstream: every form an alias can take, in both families, and the sources that look like one and are none.
+#include "udpproxy/session/upstream.hpp"
 
 #include <doctest/doctest.h>
 
@@ -19,8 +19,8 @@ AliasRule rule(std::string_view prefix, std::optional<std::uint16_t> port, std::
 
 TEST_CASE("without aliases only the upstream itself may answer") {
     for (const char* text : {"192.0.2.1:53", "[2001:db8::1]:53"}) {
-        const ReplySources sources(endpoint(text), {});
-        CHECK(sources.upstream() == endpoint(text));
+        const Upstream sources(endpoint(text), {});
+        CHECK(sources.endpoint() == endpoint(text));
         CHECK(sources.aliases().empty());
         CHECK(sources.lists(endpoint(text)));
         for (const char* other : {"192.0.2.1:54", "192.0.2.2:53", "[2001:db8::1]:54", "[2001:db8::2]:53", "0.0.0.0:53", "[::]:53"})
@@ -29,7 +29,7 @@ TEST_CASE("without aliases only the upstream itself may answer") {
 }
 
 TEST_CASE("an alias of one address and one port lists that endpoint only") {
-    const ReplySources sources(endpoint("192.0.2.1:53"), {rule("192.0.2.7/32", 53), rule("2001:db8::7/128", 5353)});
+    const Upstream sources(endpoint("192.0.2.1:53"), {rule("192.0.2.7/32", 53), rule("2001:db8::7/128", 5353)});
     CHECK(sources.lists(endpoint("192.0.2.7:53")));
     CHECK(sources.lists(endpoint("[2001:db8::7]:5353")));
     CHECK(sources.lists(endpoint("192.0.2.1:53")));
@@ -38,7 +38,7 @@ TEST_CASE("an alias of one address and one port lists that endpoint only") {
 }
 
 TEST_CASE("an alias of one address and any port lists every port of it, and no neighbour") {
-    const ReplySources sources(endpoint("192.0.2.1:53"), {rule("192.0.2.7/32", {}), rule("2001:db8::7/128", {})});
+    const Upstream sources(endpoint("192.0.2.1:53"), {rule("192.0.2.7/32", {}), rule("2001:db8::7/128", {})});
     for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1, 53, 5353, 65535}) {
         CHECK(sources.lists(scoped("192.0.2.7", 0, port)));
         CHECK(sources.lists(scoped("2001:db8::7", 0, port)));
@@ -50,8 +50,8 @@ TEST_CASE("an alias of one address and any port lists every port of it, and no n
 }
 
 TEST_CASE("a prefix lists what lies in it, with one port or any") {
-    const ReplySources sources(endpoint("192.0.2.1:53"), {rule("198.51.100.64/26", 53), rule("203.0.113.0/24", {}),
-                                                          rule("2001:db8:1::/49", 53), rule("2001:db8:2::/64", {})});
+    const Upstream sources(endpoint("192.0.2.1:53"), {rule("198.51.100.64/26", 53), rule("203.0.113.0/24", {}), rule("2001:db8:1::/49", 53),
+                                                      rule("2001:db8:2::/64", {})});
     for (const char* listed : {"198.51.100.64:53", "198.51.100.127:53", "203.0.113.0:1", "203.0.113.255:65535", "[2001:db8:1::]:53",
                                "[2001:db8:1:7fff:ffff:ffff:ffff:ffff]:53", "[2001:db8:2::1]:9"})
         CHECK_MESSAGE(sources.lists(endpoint(listed)), listed);
@@ -61,16 +61,16 @@ TEST_CASE("a prefix lists what lies in it, with one port or any") {
 }
 
 TEST_CASE("a prefix of no bits lists its own family and not the other") {
-    const ReplySources ipv4(endpoint("192.0.2.1:53"), {rule("0.0.0.0/0", {})});
+    const Upstream ipv4(endpoint("192.0.2.1:53"), {rule("0.0.0.0/0", {})});
     CHECK(ipv4.lists(endpoint("203.0.113.9:1234")));
     CHECK_FALSE(ipv4.lists(endpoint("[2001:db8::1]:1234")));
-    const ReplySources ipv6(endpoint("[2001:db8::1]:53"), {rule("::/0", 53)});
+    const Upstream ipv6(endpoint("[2001:db8::1]:53"), {rule("::/0", 53)});
     CHECK(ipv6.lists(endpoint("[2001:db8:ffff::1]:53")));
     CHECK_FALSE(ipv6.lists(endpoint("203.0.113.9:53")));
 }
 
 TEST_CASE("a link-local upstream or alias is meant on its interface only") {
-    const ReplySources sources(scoped("fe80::1", 2, 53), {rule("fe80::7/128", 53, 3), rule("fe80::8/128", {}, 3)});
+    const Upstream sources(scoped("fe80::1", 2, 53), {rule("fe80::7/128", 53, 3), rule("fe80::8/128", {}, 3)});
     CHECK(sources.lists(scoped("fe80::1", 2, 53)));
     CHECK_FALSE(sources.lists(scoped("fe80::1", 3, 53)));
     CHECK_FALSE(sources.lists(scoped("fe80::1", 0, 53)));
@@ -81,7 +81,7 @@ TEST_CASE("a link-local upstream or alias is meant on its interface only") {
 }
 
 TEST_CASE("a link-local prefix without an interface is meant on every one") {
-    const ReplySources sources(scoped("fe80::1", 2, 53), {rule("fe80::/10", 53)});
+    const Upstream sources(scoped("fe80::1", 2, 53), {rule("fe80::/10", 53)});
     CHECK(sources.lists(scoped("fe80::1234", 2, 53)));
     CHECK(sources.lists(scoped("fe80::1234", 9, 53)));
     CHECK_FALSE(sources.lists(scoped("fe80::1234", 9, 54)));

@@ -1,0 +1,76 @@
+// Upstream: where the requests of a proxy go and from where its replies may come: one endpoint and its aliases. Immutable and versioned: what
+// changes in the configuration is a new Upstream beside the old one, and each reply group remembers the one it was opened with. Made by the control
+// thread, which keeps every version until the last shard has let go of it; shared by all shards, copied by none. The source of every reply is checked
+// against it, whatever the kernel has filtered before.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "udpproxy/net/endpoint.hpp"
+
+namespace udpproxy {
+
+/// Another address the same upstream may answer from.
+struct AliasRule {
+    Prefix prefix;                      // full length: one address
+    std::uint32_t scope = 0;            // interface of a link-local address
+    std::optional<std::uint16_t> port;  // absent: any
+
+    /// One address, one port: the kernel can filter it through a connected member.
+    [[nodiscard]] bool is_exact() const noexcept { return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128); }
+    [[nodiscard]] bool matches(const Endpoint& source) const noexcept {
+        return prefix.contains(source.address) && (!port || *port == source.port) && (scope == 0 || scope == source.scope);
+    }
+    friend bool operator==(const AliasRule&, const AliasRule&) = default;
+};
+
+/// Who checks that a reply comes from an alias.
+enum class AliasMembers : std::uint8_t {
+    connected,  // the kernel: an alias member for each alias, all of them exact
+    open,       // the program: one open member for all
+};
+
+class Upstream {
+public:
+    /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it.
+    explicit Upstream(const Endpoint& endpoint, std::vector<AliasRule> aliases = {}, AliasMembers members = AliasMembers::connected,
+                      std::uint32_t version = 1)
+        : endpoint_(endpoint), aliases_(std::move(aliases)), version_(version), members_(members) {
+        if (members_ == AliasMembers::open) return;
+        for (const AliasRule& alias : aliases_) connected_.push_back(Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
+    }
+
+    [[nodiscard]] const Endpoint& endpoint() const noexcept { return endpoint_; }
+    [[nodiscard]] bool is_resolved() const noexcept { return endpoint_.port != 0; }
+    [[nodiscard]] const std::vector<AliasRule>& aliases() const noexcept { return aliases_; }
+    [[nodiscard]] AliasMembers alias_members() const noexcept { return members_; }
+    /// The peers of a group's alias members, in their order.
+    [[nodiscard]] const std::vector<Endpoint>& connected_aliases() const noexcept { return connected_; }
+    [[nodiscard]] bool needs_open_member() const noexcept { return members_ == AliasMembers::open && !aliases_.empty(); }
+    /// Members of a group: the primary, the alias members, and an open one where the program filters or the group watches.
+    [[nodiscard]] std::uint32_t members(bool watches) const noexcept {
+        return 1 + static_cast<std::uint32_t>(connected_.size()) + ((watches || needs_open_member()) ? 1 : 0);
+    }
+    /// Counts the upstreams that its proxy has had.
+    [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
+
+    [[nodiscard]] bool lists(const Endpoint& source) const noexcept {
+        if (source == endpoint_) return true;
+        for (const AliasRule& alias : aliases_) {
+            if (alias.matches(source)) return true;
+        }
+        return false;
+    }
+
+private:
+    Endpoint endpoint_;
+    std::vector<AliasRule> aliases_;
+    std::vector<Endpoint> connected_;
+    std::uint32_t version_;
+    AliasMembers members_;
+};
+
+}  // namespace udpproxy
