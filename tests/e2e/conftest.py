@@ -13,8 +13,10 @@ import signal
 
 import pytest
 
-from harness import program
+from harness import figures as figures_table
+from harness import load, program
 from harness.client import Client, Crowd
+from harness.load import Load
 from harness.namespaces import Network, remove_leftovers
 from harness.process import Process
 from harness.program import Proxy
@@ -24,12 +26,35 @@ _TOOLS = ("ip", "setpriv", "prlimit", "strace", "unbound", "dig")
 _TEST_SECONDS_MAX = 90
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the tests marked long as well (./dev test --long)")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in set(long)]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was promised, and the figure that stands behind it."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ()) if report.when == "call"]
+    if lines := figures_table.table(reports):
+        terminalreporter.section("promises")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
 def pytest_sessionstart(session):
     missing = [tool for tool in _TOOLS if not shutil.which(tool)]
     if missing:
         pytest.exit(f"missing tools: {', '.join(missing)} (./dev setup installs them)", 2)
     if not os.access(program.path(), os.X_OK):
         pytest.exit(f"no program at {program.path()} (./dev build makes it, UDPPROXY names another)", 2)
+    if not os.access(load.path(), os.X_OK):
+        pytest.exit(f"no load tool at {load.path()} (./dev build makes it, UDPPROXY_LOAD names another)", 2)
     # Three thousand client sockets need more than the usual soft limit of 1024. The program raises its own.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -42,12 +67,15 @@ def _interrupt(*_):
 
 
 @pytest.fixture(autouse=True)
-def time_limit():
-    """No test waits for ever."""
+def time_limit(request):
+    """No test waits for ever: those that need longer say so by `@pytest.mark.bound(seconds)`."""
+    bound = request.node.get_closest_marker("bound")
+    seconds = bound.args[0] if bound else _TEST_SECONDS_MAX
+
     def alarm(*_):
-        raise TimeoutError(f"the test ran longer than {_TEST_SECONDS_MAX} s")
+        raise TimeoutError(f"the test ran longer than {seconds} s")
     before = signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(_TEST_SECONDS_MAX)
+    signal.alarm(seconds)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -142,3 +170,16 @@ def open_crowd(network, closing):
 @pytest.fixture
 def open_service(network, closing):
     return lambda endpoints, answer, **options: closing(Service(network.service, endpoints, answer, **options))
+
+
+@pytest.fixture
+def start_load(network, closing):
+    """start_load("ask", from_=…, …) runs the load tool: a service in the service's namespace, all else in the client's."""
+    def start(command, namespace=None, **options):
+        return closing(Load(namespace or (network.service if command == "serve" else network.client), command, **options))
+    return start
+
+
+@pytest.fixture
+def figures(request):
+    return figures_table.Figures(request.node)

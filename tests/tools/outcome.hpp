@@ -1,0 +1,15 @@
+// What the load tool says at its end: one line of JSON with numbers in it, for the tests to read.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+namespace udpproxy::load {
+
+/// Writes the line and flushes it. `ready`, before the load begins, is a line as well.
+void say(const nlohmann::ordered_json& line);
+
+/// Set by SIGTERM and SIGINT: finish, and say what was.
+[[nodiscard]] bool stop_wanted() noexcept;
+void listen_for_stop();
+
+}  // namespace udpproxy::load
