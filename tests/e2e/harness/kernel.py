@@ -7,6 +7,8 @@
 
 import json
 import os
+import socket
+import time
 
 from harness.namespaces import run
 
@@ -50,6 +52,31 @@ def queued_bytes(namespace, port):
     """Bytes that wait in the receive queues of the sockets on this local port."""
     return sum(int(line.split()[4].split(":")[1], 16) for name in ("udp", "udp6") for line in _read(namespace, name)[1:]
                if int(line.split()[1].rsplit(":", 1)[1], 16) == port)
+
+
+def answers_ping(namespace, host, timeout=0.02):
+    """Whether the kernel at `host` answers one ICMP echo from `namespace`: the path is there, whatever programs do."""
+    ipv6 = ":" in host
+    family, protocol, kind = (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128) if ipv6 else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
+    message = bytes([kind, 0]) + b"\0\0" + os.urandom(4)
+    if not ipv6:
+        total = sum(int.from_bytes(message[i:i + 2], "big") for i in range(0, len(message), 2))
+        total = (total & 0xffff) + (total >> 16)
+        message = message[:2] + (~((total & 0xffff) + (total >> 16)) & 0xffff).to_bytes(2, "big") + message[4:]
+    with namespace.inside(), socket.socket(family, socket.SOCK_RAW, protocol) as pinging:
+        try:
+            pinging.sendto(message, (host, 0))
+        except OSError:
+            return False
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            pinging.settimeout(left)
+            try:
+                if message[4:] in pinging.recv(2048) and time.monotonic() < deadline:
+                    return True
+            except OSError:
+                return False
+    return False
 
 
 class Watch:

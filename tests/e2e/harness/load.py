@@ -63,5 +63,5 @@ class Load(Process):
 
 
 def lost_between(result, first, last):
-    """How many questions asked between two moments of time.monotonic() had no answer; a gap counts when it began in between."""
-    return sum(gap["lost"] for gap in result["gaps"] if first <= gap["first"] <= last)
+    """How many questions had no answer in gaps that reach into the time between two moments of time.monotonic()."""
+    return sum(gap["lost"] for gap in result["gaps"] if gap["last"] >= first and gap["first"] <= last)

@@ -15,6 +15,7 @@ class Family:
     name: str
     listen_host: str
     service_prefix: str
+    client_host: str
     anywhere: str     # what a client binds to
     whole_bits: int   # a prefix of one address
     size_max: int     # the largest payload of a datagram
@@ -32,6 +33,6 @@ class Family:
         return self.name
 
 
-IPV4 = Family("ipv4", "10.1.0.1", "10.0.0.", "0.0.0.0:0", 32, 65507)
-IPV6 = Family("ipv6", "fd01::1", "fd00::", "[::]:0", 128, 65527)
+IPV4 = Family("ipv4", "10.1.0.1", "10.0.0.", "10.1.0.2", "0.0.0.0:0", 32, 65507)
+IPV6 = Family("ipv6", "fd01::1", "fd00::", "fd01::2", "[::]:0", 128, 65527)
 BOTH = (IPV4, IPV6)
