@@ -10,6 +10,10 @@ the default of `send_buffer` is what keeps the listener going.
 
 import time
 
+import pytest
+
+from harness.kernel import Watch
+from harness.load import NEVER
 from harness.program import configuration, table
 from harness.service import Reply
 from harness.topology import IPV4
@@ -33,3 +37,31 @@ def test_replies_to_a_client_that_vanished_do_not_silence_the_listener(engine, n
     time.sleep(0.4)  # the replies to the dead one are on their way
     for number in range(200):
         assert healthy.ask(b"%d" % number, IPV4.listener(), 1.0) is not None, f"question {number} was lost"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=[pytest.mark.long, pytest.mark.bound(120)])])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_30_dead_clients_that_are_answered_at_full_rate_cost_the_others_nothing(
+        engine, seconds, shards, network, start_proxy, start_load, figures):
+    """Their questions are forged, from addresses of the client's link that nobody has; each is answered, 10 000 a second."""
+    service = start_load("serve", at=IPV4.service(254))
+    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=shards))
+    asking = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=100, rate=1000, seconds=seconds + 1, warm=True)
+    asking.wait_event("asking")
+    watch = Watch(network)
+    # 10.1.0.96 to .127: 32 addresses, one port.
+    dead = start_load("spoof", to=IPV4.listener(), prefix="10.1.0.96/27", first_port=7000, last_port=7000, rate=10_000, seconds=seconds)
+    spoofed = dead.result(seconds + 30)
+    result = asking.result(60)
+    counters = proxy.stop()
+    service.stop()
+    figures.count(result)
+    figures.tell(f"32 dead clients answered at full rate for {seconds} s cost 100 others nothing",
+                 f"{shards} shard(s): {result['lost']} of {result['sent']} lost, beside {spoofed['sent']} answers to the dead")
+    assert [result[name] for name in NEVER] == [0] * len(NEVER)
+    assert counters["arrivals_reply"] > 0.9 * spoofed["sent"], "the dead were answered"
+    assert result["lost"] == 0, f"{result} {counters} {watch.losses()}"
+    # What the dead cost themselves (SndbufErrors) is counted by the proxy as well.
+    assert {name for name in watch.losses() if not name.endswith("SndbufErrors")} == set()
+    assert counters["sessions_admitted"] == 132

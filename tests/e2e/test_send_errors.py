@@ -63,7 +63,7 @@ def pair(engine, start_proxy, open_service, open_client):
         proxy = start_proxy(configuration(
             table(name="hurt", listen=family.listener(5001), upstream=family.service(254)),
             table(name="well", listen=family.listener(5002), upstream=family.service(253)), engine=engine))
-        here = f"[{family.client_host}]:0" if family.name == "ipv6" else f"{family.client_host}:0"
+        here = family.client_port(0)
         hurt, well = open_client(here), open_client(here)
         assert hurt.ask(b"before", family.listener(5001)) and well.ask(b"before", family.listener(5002))
         return proxy, hurt, well

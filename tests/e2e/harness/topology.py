@@ -29,6 +29,13 @@ class Family:
     def service(self, last, port=53):
         return address.join(self.host(last), port)
 
+    def session_port(self, port):
+        """The proxy's endpoint towards the service."""
+        return address.join(self.host(1), port)
+
+    def client_port(self, port):
+        return address.join(self.client_host, port)
+
     def __str__(self):
         return self.name
 
