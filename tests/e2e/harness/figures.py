@@ -25,32 +25,22 @@ def _engine_of(report):
 
 
 def table(reports):
-    """Lines: promise, figure, engine, result, test. Several cases of one promise share a line. And the sum of all deliveries."""
-    rows = {}
+    """Each promise with the test file that holds it, below it a line for each engine and case: result, figure. Then the sum of all deliveries."""
+    promises = {}
     sums = {_DELIVERIES: 0, _FOREIGN: 0}
     for report in reports:
         for name, value in report.user_properties:
             if name == _PROMISE:
                 promise, _, figure = value.partition(" | ")
-                place = (report.nodeid.split("/")[-1].split("::")[0], promise, _engine_of(report))
-                rows.setdefault(place, []).append((figure, report.outcome))
+                file = report.nodeid.split("/")[-1].split("::")[0]
+                promises.setdefault((file, promise), []).append((_engine_of(report), report.outcome, figure))
             elif name in sums:
                 sums[name] += int(value)
-    if not rows:
+    if not promises:
         return []
-    cells = [("promise", "figure", "engine", "result", "test")]
-    cells += [(promise, _sum_up([figure for figure, _ in cases]), engine, _outcome_of([outcome for _, outcome in cases]), test)
-              for (test, promise, engine), cases in sorted(rows.items())]
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]) for row in cells]
+    lines = []
+    for (file, promise), cases in sorted(promises.items()):
+        lines.append(f"{promise}  ({file})")
+        lines += [f"    {engine:8}  {outcome if outcome == 'passed' else outcome.upper():6}  {figure}" for engine, outcome, figure in sorted(cases)]
     lines.append(f"real deliveries checked: {sums[_DELIVERIES]}, of them to a wrong client: {sums[_FOREIGN]}")
     return lines
-
-
-def _sum_up(figures):
-    return figures[0] if len(figures) == 1 else f"{len(figures)} cases: " + ", ".join(sorted(set(figures)))
-
-
-def _outcome_of(outcomes):
-    failed = sum(outcome != "passed" for outcome in outcomes)
-    return "passed" if failed == 0 else f"{failed} of {len(outcomes)} FAILED" if len(outcomes) > 1 else "FAILED"
