@@ -277,6 +277,22 @@ TEST_CASE("a request that waits for room never leaves from a group whose session
     CHECK(sim.loop->backend().buffers_out() == 0);
 }
 
+TEST_CASE("after a stall nobody expires whose datagram was in the queue all the while, and the others do") {
+    SimShard sim;
+    const Endpoint other = at("192.0.2.8:4000");
+    const Endpoint group = group_of(sim, client);
+    group_of(sim, other);
+    sim.advance(1h);
+    sim.loop->turn();  // the wait ends before the queues are looked at: a signal woke it
+    sim.ask(client, "still here");
+    sim.turns();
+    const std::vector<Packet> asked = sim.asked();
+    REQUIRE(asked.size() == 1);
+    CHECK(asked[0].from == group);
+    CHECK(sim.shard().table.size() == 1);
+    CHECK(sim.counters().sessions_expired.read() == 1);
+}
+
 TEST_CASE("when routing has settled on another source, sessions of the lost one end and go on from the new one") {
     SimShard sim;
     const Endpoint before = group_of(sim, client);

@@ -37,14 +37,18 @@ public:
         note_closed(shard_, harvest.closed, now);
         admit_strangers(shard_, sockets_, now);
         leave_lost_sources(shard_, sockets_, now);
-        retire_sessions(shard_, sockets_, now);
+        quiet_ = harvest.requests.empty() && harvest.replies.empty();
+        note_stall(now);
+        if (!is_catching_up()) retire_sessions(shard_, sockets_, now);
         obey_commands();
         account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
         count_engine();
-        quiet_ = harvest.requests.empty() && harvest.replies.empty();
-        deadline_ = next_deadline(shard_, now);
+        deadline_ = is_catching_up() ? now : next_deadline(shard_, now);
     }
+
+    /// After a stall (the process was stopped, the machine suspended): nobody expires before what has queued up meanwhile is read.
+    [[nodiscard]] bool is_catching_up() const noexcept { return catch_up_turns_ > 0; }
 
     /// Any thread: the shard looks at its commands soon.
     void wake() { backend_.wake(); }
@@ -109,6 +113,13 @@ private:
         }
     }
 
+    void note_stall(Instant now) {
+        if (deadline_ && now - *deadline_ > stall_noticed)
+            catch_up_turns_ = catch_up_turns_max;
+        else if (is_catching_up())
+            catch_up_turns_ = quiet_ ? 0 : catch_up_turns_ - 1;
+    }
+
     /// Keeps the longest turn: its processor time with what the kernel did for it, its wall time without the wait.
     void note_turn_cost(Duration& processor_time) {
         const Duration before = std::exchange(processor_time, thread_processor_time());
@@ -130,6 +141,7 @@ private:
     Batch<Slot> members_closed_{shard_.setup.slots_max};
     std::optional<Instant> deadline_;
     Instant turn_began_{};
+    std::uint32_t catch_up_turns_ = 0;  // left at most
     bool quiet_ = false;
 };
 

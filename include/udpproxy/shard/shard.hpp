@@ -32,6 +32,10 @@ inline constexpr std::uint32_t waits_max = 256;
 /// Groups that are looked at in one turn because a send failed as it does when a source address has gone.
 inline constexpr std::uint32_t astray_max = 64;
 
+/// A wait that ends this much later than asked was a stall; then expiry waits for at most so many turns.
+inline constexpr Duration stall_noticed = std::chrono::milliseconds{20};
+inline constexpr std::uint32_t catch_up_turns_max = 64;
+
 /// A resting group that nobody has wanted for this long beyond its rest is closed.
 inline constexpr Duration surplus_after = std::chrono::seconds{60};
 /// How long a session must have been idle before it may be ended to make room.
