@@ -77,4 +77,11 @@ Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t por
     return endpoints;
 }
 
+std::uint64_t run_queue_delay_ns(int thread_id) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread_id) + "/schedstat");
+    std::uint64_t running = 0;
+    std::uint64_t delay = 0;
+    return file >> running >> delay ? delay : 0;
+}
+
 }  // namespace udpproxy

@@ -29,4 +29,7 @@ namespace udpproxy {
 /// Errors: `upstream "name:53": Name or service not known`.
 [[nodiscard]] Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t port, std::optional<Family> family);
 
+/// How long a thread of this process has been ready to run and waited for a processor; 0 where the kernel does not tell (CONFIG_SCHED_INFO).
+[[nodiscard]] std::uint64_t run_queue_delay_ns(int thread_id);
+
 }  // namespace udpproxy

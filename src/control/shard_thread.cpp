@@ -2,6 +2,7 @@
 #include "shard_thread.hpp"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include "udpproxy/io/epoll.hpp"
 #include "udpproxy/io/uring.hpp"
@@ -35,7 +36,9 @@ public:
             const Result<void> result = loop_.start();
             const bool serves = result.has_value();
             started.set_value(result);
+            thread_id_.store(::gettid(), std::memory_order_relaxed);
             if (serves) loop_.run();
+            final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()), std::memory_order_relaxed);
             ended_.store(true, std::memory_order_release);
         });
         Result<void> result = outcome.get();
@@ -46,6 +49,10 @@ public:
     void wake() override { loop_.wake(); }
 
     [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
+    [[nodiscard]] std::uint64_t run_queue_delay_ns() const override {
+        return has_ended() ? final_delay_ns_.load(std::memory_order_relaxed)
+                           : udpproxy::run_queue_delay_ns(thread_id_.load(std::memory_order_relaxed));
+    }
     void join() override {
         if (thread_.joinable()) thread_.join();
     }
@@ -55,6 +62,8 @@ private:
     Loop<B> loop_;
     std::thread thread_;
     std::atomic<bool> ended_{false};
+    std::atomic<int> thread_id_{0};
+    std::atomic<std::uint64_t> final_delay_ns_{0};
 };
 
 template <Backend B>

@@ -31,6 +31,8 @@ public:
     void stop() { tell(Command{}); }
     virtual void wake() = 0;
     [[nodiscard]] virtual bool has_ended() const = 0;
+    /// How long the thread has been ready to run and waited for a processor, in nanoseconds (/proc/PID/task/TID/schedstat).
+    [[nodiscard]] virtual std::uint64_t run_queue_delay_ns() const = 0;
     virtual void join() = 0;
     [[nodiscard]] virtual Shard& shard() = 0;
 

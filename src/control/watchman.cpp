@@ -151,6 +151,7 @@ void Watchman::write_counters() {
         std::vector<LogField> fields{{"shard", shard}};
         for_each_counter(shards_[shard]->shard().counters,
                          [&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+        fields.emplace_back("run_queue_delay_ns", shards_[shard]->run_queue_delay_ns());
         log_.info("shard_counters", fields);
     }
 }

@@ -47,6 +47,20 @@ std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
     return port;
 }
 
+bool PortPool::has_ports_to_spare(std::size_t range, Instant now) const {
+    constexpr std::size_t kept_share = 8;  // an eighth
+    const PortRange& wanted = ranges_[range];
+    bool groups_hold_all = true;
+    for (const Stretch& stretch : stretches_) {
+        if (stretch.first < wanted.first || stretch.last > wanted.last || stretch.count == 0) continue;
+        groups_hold_all = false;
+        // First in, first out: when the port in that place has rested, those before it have.
+        const std::size_t place = stretch.queue.size() / kept_share;
+        if (place < stretch.count && stretch.queue[(stretch.head + place) % stretch.queue.size()].until <= now) return true;
+    }
+    return groups_hold_all;
+}
+
 void PortPool::release(std::uint16_t port, Instant until) {
     const auto stretch = std::find_if(stretches_.begin(), stretches_.end(),
                                       [&](const Stretch& candidate) { return candidate.first <= port && port <= candidate.last; });

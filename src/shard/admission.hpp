@@ -33,6 +33,7 @@ private:
     [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy, const Stranger& stranger);
     [[nodiscard]] std::optional<Drop> take_room(std::uint16_t proxy, const Stranger& stranger);
     [[nodiscard]] bool has_room(std::uint16_t proxy);
+    [[nodiscard]] bool has_ports_to_spare(std::uint16_t proxy) const;
     [[nodiscard]] std::optional<std::uint32_t> first_to_make_room(std::uint16_t proxy);
     [[nodiscard]] std::optional<std::uint32_t> victim(std::uint16_t proxy);
     [[nodiscard]] Judgement make_room_for_port(PoolLane lane, std::uint32_t& group);

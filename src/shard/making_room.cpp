@@ -52,6 +52,7 @@ std::optional<Drop> Admission::take_room(std::uint16_t proxy, const Stranger& st
     // Who waits has had his token in an earlier turn.
     const auto is_held_back = [&] { return stranger.waits == 0 && is_above_source_rate(shard_, proxy, stranger.key.client, now_); };
     if (!has_room(proxy)) {
+        if (!has_ports_to_spare(proxy)) return Drop::session_limit;
         const std::optional<std::uint32_t> gone = first_to_make_room(proxy);
         if (!gone) return Drop::session_limit;
         if (is_held_back()) return Drop::source_rate;
@@ -62,6 +63,15 @@ std::optional<Drop> Admission::take_room(std::uint16_t proxy, const Stranger& st
     use.sessions.give(1);
     use.proxies[proxy].sessions.give(1);
     return Drop::source_rate;
+}
+
+bool Admission::has_ports_to_spare(std::uint16_t index) const {
+    const Proxy& proxy = shard_.proxies[index];
+    for (PoolLane lane = proxy.first_lane; lane < proxy.first_lane + proxy.lanes; ++lane) {
+        const SourceLane& source = shard_.lanes[lane];
+        if (shard_.ports[source.port_pool].has_ports_to_spare(source.port_range, now_)) return true;
+    }
+    return false;
 }
 
 /// Takes a place for one more session if there is one.

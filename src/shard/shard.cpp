@@ -57,6 +57,16 @@ std::vector<SourceLane> lanes_of(const ShardSetup& setup) {
     return lanes;
 }
 
+/// What is known at start; look-ups keep it up to date.
+std::vector<Address> pool_sources_of(const ShardSetup& setup, const std::vector<SourceLane>& lanes) {
+    std::vector<Address> sources;
+    for (const SourceLane& lane : lanes) {
+        if (lane.port_pool >= sources.size()) sources.resize(lane.port_pool + 1);
+        sources[lane.port_pool] = lane.wanted.is_unspecified() ? setup.proxies[lane.proxy].routed_source : lane.wanted;
+    }
+    return sources;
+}
+
 std::vector<PortPool> port_pools_of(const ShardSetup& setup, const std::vector<SourceLane>& lanes) {
     std::vector<std::vector<PortRange>> ranges;
     for (const SourceLane& lane : lanes) {
@@ -77,6 +87,7 @@ Shard::Shard(ShardSetup from)
       lanes(lanes_of(setup)),
       groups(setup.slots_max, rests_of(setup)),
       ports(port_pools_of(setup, lanes)),
+      pool_sources(pool_sources_of(setup, lanes)),
       upstreams(upstream_versions_max),
       group_of_slot(setup.slots_max, no_index),
       counters(setup.proxies.size()),

@@ -34,7 +34,9 @@ void look_up_source(Shard& shard, Sockets& sockets, PoolLane index, Instant now)
     lane.error = answer.error;
     if (answer.error == 0 && answer.source == lane.source) return;
     shard.groups.outdate(index);
-    if (answer.error == 0) lane.source = answer.source;
+    if (answer.error != 0) return;
+    lane.source = answer.source;
+    shard.pool_sources[lane.port_pool] = answer.source.address;
 }
 
 void note_lost_source(Shard& shard, const Departure& departure, int error) {
@@ -56,9 +58,8 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
 }
 
 bool is_own_port(const Shard& shard, const Endpoint& source) {
-    for (const SourceLane& lane : shard.lanes) {
-        if (lane.looked_up && lane.source.address == source.address && shard.setup.use->own_ports[lane.port_pool].contains(source.port))
-            return true;
+    for (std::size_t pool = 0; pool < shard.pool_sources.size(); ++pool) {
+        if (shard.setup.use->own_ports[pool].contains(source.port) && shard.pool_sources[pool] == source.address) return true;
     }
     return false;
 }

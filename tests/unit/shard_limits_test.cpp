@@ -149,6 +149,26 @@ TEST_CASE("sessions that are assured do not count as crowd") {
     CHECK(sim.shard().setup.use->unassured.read() == 399);
 }
 
+TEST_CASE("a flood of newcomers leaves ports for those who come after it") {
+    ShardSetup setup = roomy_setup(200);
+    setup.descriptors_max = 850;  // no room for groups that rest: they close, and their ports rest
+    SimShard sim(setup);
+    std::uint32_t number = 0;
+    for (int tenth = 0; tenth < 300; ++tenth) {
+        for (int i = 0; i < 50; ++i, ++number) sim.ask(Endpoint{Address::ipv4(number), 0, 1000}, "x");
+        sim.turns(2);
+        sim.advance(100ms);
+    }
+    CHECK(sim.counters().sessions_evicted.read() > 500);
+    CHECK(sim.dropped(Drop::ports_exhausted) == 0);
+    sim.advance(1s);
+    sim.turns(2);
+    sim.asked();
+    for (std::uint32_t i = 0; i < 20; ++i) sim.ask(numbered("203.0.113.1", i), "after");
+    for (int i = 0; i < 20; ++i) sim.turns();
+    CHECK(sim.asked().size() == 20);
+}
+
 TEST_CASE("a client that is not assured gets amplification_limit times what it sent, an assured one everything") {
     ShardSetup setup = small_setup();
     setup.proxies[0].amplification_limit = 3;

@@ -116,6 +116,7 @@ struct Shard {
     std::vector<SourceLane> lanes;  // of all proxies; PoolLane is the index
     GroupPool groups;
     std::vector<PortPool> ports;
+    std::vector<Address> pool_sources;  // by port pool: the address its ports are bound at
     std::vector<HeldUpstream> upstreams;
     std::vector<std::uint32_t> group_of_slot;  // no_index: a listener, or nobody's
     ShardCounters counters;

@@ -9,6 +9,9 @@ import subprocess
 
 from harness.process import Process
 
+# No turn of a shard may use more processor time than this, whatever a test does to it.
+TURN_CPU_NS_MAX = 10_000_000
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -96,6 +99,9 @@ class Proxy(Process):
         arrivals = counters["arrivals_request"] + counters["arrivals_reply"]
         departures = counters["departures_request"] + counters["departures_reply"]
         assert arrivals == departures + sum(counters.drops().values()), f"arrivals are not departures + drops: {counters}"
+        for shard in self.all_events("shard_counters"):
+            longest = int(shard["longest_turn_cpu_ns"])
+            assert longest <= TURN_CPU_NS_MAX, f"a turn of shard {shard['shard']} took {longest / 1e6:.1f} ms of processor time: {shard}"
         return counters
 
     def counters(self):
