@@ -47,18 +47,13 @@ std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
     return port;
 }
 
-bool PortPool::has_ports_to_spare(std::size_t range, Instant now) const {
-    constexpr std::size_t kept_share = 8;  // an eighth
+std::size_t PortPool::ports(std::size_t range) const noexcept {
     const PortRange& wanted = ranges_[range];
-    bool groups_hold_all = true;
+    std::size_t count = 0;
     for (const Stretch& stretch : stretches_) {
-        if (stretch.first < wanted.first || stretch.last > wanted.last || stretch.count == 0) continue;
-        groups_hold_all = false;
-        // First in, first out: when the port in that place has rested, those before it have.
-        const std::size_t place = stretch.queue.size() / kept_share;
-        if (place < stretch.count && stretch.queue[(stretch.head + place) % stretch.queue.size()].until <= now) return true;
+        if (stretch.first >= wanted.first && stretch.last <= wanted.last) count += stretch.queue.size();
     }
-    return groups_hold_all;
+    return count;
 }
 
 void PortPool::release(std::uint16_t port, Instant until) {

@@ -33,7 +33,9 @@ private:
     [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy, const Stranger& stranger);
     [[nodiscard]] std::optional<Drop> take_room(std::uint16_t proxy, const Stranger& stranger);
     [[nodiscard]] bool has_room(std::uint16_t proxy);
-    [[nodiscard]] bool has_ports_to_spare(std::uint16_t proxy) const;
+    [[nodiscard]] Rate eviction_rate(std::uint16_t proxy) const;
+    [[nodiscard]] bool may_evict(std::uint16_t proxy) const;
+    void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_make_room(std::uint16_t proxy);
     [[nodiscard]] std::optional<std::uint32_t> victim(std::uint16_t proxy);
     [[nodiscard]] Judgement make_room_for_port(PoolLane lane, std::uint32_t& group);

@@ -1,5 +1,7 @@
 // Making room: a place for a newcomer under every limit, and who goes first when there is none: resting groups before sessions, sessions that are not
 // assured before nobody. An assured session never makes way.
+#include <algorithm>
+
 #include "admission.hpp"
 
 namespace udpproxy {
@@ -52,11 +54,11 @@ std::optional<Drop> Admission::take_room(std::uint16_t proxy, const Stranger& st
     // Who waits has had his token in an earlier turn.
     const auto is_held_back = [&] { return stranger.waits == 0 && is_above_source_rate(shard_, proxy, stranger.key.client, now_); };
     if (!has_room(proxy)) {
-        if (!has_ports_to_spare(proxy)) return Drop::session_limit;
+        if (!may_evict(proxy)) return Drop::session_limit;
         const std::optional<std::uint32_t> gone = first_to_make_room(proxy);
         if (!gone) return Drop::session_limit;
         if (is_held_back()) return Drop::source_rate;
-        end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);
+        evict(proxy, *gone);
         return has_room(proxy) ? std::nullopt : std::optional{Drop::session_limit};
     }
     if (!is_held_back()) return std::nullopt;
@@ -65,13 +67,31 @@ std::optional<Drop> Admission::take_room(std::uint16_t proxy, const Stranger& st
     return Drop::source_rate;
 }
 
-bool Admission::has_ports_to_spare(std::uint16_t index) const {
+/// How fast sessions may be ended for newcomers: each sends a port to its rest, and a flood must not send them all. Three quarters of the ports that
+/// sessions leave free, in the time of a rest.
+Rate Admission::eviction_rate(std::uint16_t index) const {
     const Proxy& proxy = shard_.proxies[index];
-    for (PoolLane lane = proxy.first_lane; lane < proxy.first_lane + proxy.lanes; ++lane) {
-        const SourceLane& source = shard_.lanes[lane];
-        if (shard_.ports[source.port_pool].has_ports_to_spare(source.port_range, now_)) return true;
-    }
-    return false;
+    if (proxy.setup.port_rest == Duration::zero()) return Rate{};
+    std::uint64_t ports = 0;
+    for (PoolLane lane = proxy.first_lane; lane < proxy.first_lane + proxy.lanes; ++lane)
+        ports += shard_.ports[shard_.lanes[lane].port_pool].ports(shard_.lanes[lane].port_range);
+    ports *= shard_.setup.shards;  // the others have as many
+    const std::uint64_t sessions = proxy.setup.sessions_max;
+    const std::uint64_t spare = ports > sessions ? ports - sessions : 0;
+    const auto rest_ms = static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(proxy.setup.port_rest).count());
+    const auto per_second = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(spare * 750 / rest_ms, 1, 1'000'000));
+    return Rate{per_second, static_cast<std::uint32_t>(std::max<std::uint64_t>(per_second, spare / 8))};
+}
+
+bool Admission::may_evict(std::uint16_t proxy) const {
+    const Rate pace = eviction_rate(proxy);
+    return pace.is_unlimited() || shard_.setup.use->proxies[proxy].evictions.has_token(now_, pace);
+}
+
+/// Ends a session for a newcomer of `proxy`.
+void Admission::evict(std::uint16_t proxy, std::uint32_t session, bool keep_group) {
+    (void)shard_.setup.use->proxies[proxy].evictions.take(now_, eviction_rate(proxy));
+    end_session(shard_, sockets_, session, SessionEnd::evicted, now_, keep_group);
 }
 
 /// Takes a place for one more session if there is one.
@@ -141,11 +161,11 @@ Judgement Admission::free_descriptors(std::uint16_t proxy) {
         close_group(shard_, sockets_, *resting);
         return wait_for_room;
     }
-    const std::optional<std::uint32_t> gone = victim(proxy);
+    const std::optional<std::uint32_t> gone = may_evict(proxy) ? victim(proxy) : std::nullopt;
     if (!gone) return refuse(Drop::descriptor_limit);
     // With no rest asked for, the victim's group serves the newcomer as it is.
     const bool lend_it = shard_.proxies[proxy].setup.port_rest == Duration::zero() && shard_.table[*gone].proxy == proxy;
-    end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_, lend_it);
+    evict(proxy, *gone, lend_it);
     return wait_for_room;
 }
 

@@ -28,9 +28,8 @@ public:
 
     /// The port of ranges[range] that was given back first, if its rest is over.
     [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);
-    /// Whether somebody may be ended to make room for a newcomer: ports of ranges[range] are left for those who come later. Each early end sends a port
-    /// to its rest, and a flood must not send them all. True where groups hold every port: then resting groups are what newcomers wait for.
-    [[nodiscard]] bool has_ports_to_spare(std::size_t range, Instant now) const;
+    /// How many ports of ranges[range] this shard has, leased or not.
+    [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
     /// Gives a port back; nobody gets it before `until`. Requires: the port is leased.
     void release(std::uint16_t port, Instant until);
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }

@@ -38,6 +38,7 @@ struct SharedUse {
         Line sessions;
         Line unassured;  // those of them that are not assured
         TokenBucket newcomers;
+        TokenBucket evictions;  // sessions that end early for a newcomer
     };
 
     /// Local ports of reply groups at one source address, lent or resting, whichever shard has them.
