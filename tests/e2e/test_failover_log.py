@@ -30,7 +30,7 @@ def test_an_unlisted_member_is_named_within_a_second_of_its_first_reply_to_an_ol
     by_night = start_load("serve", at=addresses, answer_from=2)
     event = proxy.wait_event("unlisted_reply", timeout=5, source=addresses[2])
     named_after = time.monotonic() - moved_at
-    asking.stop()
+    figures.count(asking.stop())
     by_night.stop()
     assert addresses[2] in event["add"] and addresses[1] in event["add"], "the line to add keeps what is there"
     counters = proxy.stop()

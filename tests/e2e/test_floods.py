@@ -12,12 +12,12 @@ import time
 import pytest
 
 from harness.kernel import Cost, Watch, queue_drops
-from harness.load import NEVER
+from harness.load import NEVER, lost_between
 from harness.namespaces import Network
 from harness.program import configuration, table
 from harness.topology import BOTH, IPV4
 
-_RATES = (20_000, 40_000, 60_000, 80_000, 120_000, 160_000, 240_000, 320_000)
+_RATES = (30_000, 60_000, 90_000, 120_000, 160_000)
 _MANY = {"ipv4": "198.18.0.0/15", "ipv6": "fd05::/32"}
 _ONE_SITE = {"ipv4": "198.18.7.0/24", "ipv6": "fd05:0:7::/48"}
 
@@ -72,15 +72,17 @@ class Samples(threading.Thread):
 
 
 def shed_capacity(flood, family):
-    """The highest rate at which no queue overflows; what the tool reaches when none does."""
-    reached = _RATES[0]
-    for number, wanted in enumerate(_RATES):
-        rate, overflows, _ = flood(family, wanted, 0.7, seed=100 + number)
-        if overflows or rate < 0.9 * wanted:
+    """The highest rate at which no queue overflows, and what the next one did: its rate and overflows. The last is as fast as the tool can be."""
+    reached, tries = 0, []
+    for number, wanted in enumerate((*_RATES, 0)):
+        # Long enough for more than the queues hold, and for sessions to make way for others, which costs most.
+        rate, overflows, _ = flood(family, wanted, 2, seed=100 + number)
+        tries.append((round(rate), overflows))
+        if overflows:
             break
-        reached = rate
+        reached = max(reached, rate)
         time.sleep(0.1)
-    return reached
+    return reached, tries
 
 
 _FLOODS = [pytest.param(IPV4, 3, id="short", marks=pytest.mark.slow)] + [
@@ -91,34 +93,41 @@ _FLOODS = [pytest.param(IPV4, 3, id="short", marks=pytest.mark.slow)] + [
 def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_stays_flat(
         engine, family, seconds, network, stage, flood, start_load, closing, figures):
     proxy, service = stage(family)
-    cost = Cost(proxy.pid)
-    capacity = shed_capacity(flood, family)
-    asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=100, rate=1000, seconds=seconds + 1.5, warm=True)
+    asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=100, rate=1000, seconds=3600, warm=True)
     asking.wait_event("asking")
+    flood(family, 0, 1)  # every session and every buffer has been used once
+    capacity, tries = shed_capacity(flood, family)
+    cost = Cost(proxy.pid)
+    time.sleep(0.3)
     watch = Watch(network)
     resident_before = cost.resident()
     samples = closing(Samples(proxy.pid))
+    began = time.monotonic()
     rate, overflows, sent = flood(family, 0.8 * capacity, seconds)
     ended = time.monotonic()
     probes = start_load("churn", from_=family.client_host, to=family.listener(), rate=200, seconds=2, patience=1).result()
     growth = cost.resident() - resident_before
-    result = asking.result(60)
+    samples.close()
     losses = watch.losses()
+    result = asking.stop()
     counters = proxy.stop()
     service.stop()
     for each in (result, probes):
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
+    lost = lost_between(result, began, ended + 2)
     recovered = max([gap["last"] for gap in probes["gaps"]], default=ended)
     used = samples.between(ended, recovered)
+    longest = proxy.longest_turn_ms()
     figures.tell("flood of forged sources at 80 % of the shed capacity: residents lose nothing, memory is flat, then full service within 100 ms of thread time",
-                 f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {result['lost']} of {result['sent']} lost, {growth / 1024:.0f} KiB more, "
-                 f"full service after {used * 1000:.0f} ms")
+                 f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {lost} lost, {growth / 1024:.0f} KiB more, full service after "
+                 f"{used * 1000:.0f} ms of thread time, {(recovered - ended) * 1000:.0f} ms in all; longest turn {longest:.1f} ms; "
+                 f"tried (rate, overflows) {tries}")
     assert overflows == 0 and losses == {}, f"a loss that the kernel counted: {overflows} {losses}"
-    assert result["lost"] == 0, f"{result} {counters}"
+    assert lost == 0, f"{result} {counters}"
     assert growth < 4 << 20
-    assert used <= 0.1, f"{probes} {counters}"
-    assert counters["arrivals_request"] > 0.9 * sent
+    assert used <= 0.1 and recovered - ended < 1.5, f"{probes} {counters}"
+    assert longest <= 10
 
 
 @pytest.mark.slow

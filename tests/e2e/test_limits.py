@@ -131,7 +131,7 @@ def test_a_broadcast_address_of_a_link_is_never_written_to(engine, start_proxy, 
     assert set(counters.drops()) <= {"drop_send_prohibited", "drop_bad_source"} and sum(counters.drops().values()) == 50
 
 
-def idle_share(pid, seconds=1.0):
+def idle_share(pid, seconds=0.5):
     cost = Cost(pid)
     before, started = cost.ran(), time.monotonic()
     time.sleep(seconds)

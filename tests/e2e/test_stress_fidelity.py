@@ -19,7 +19,7 @@ _FIRST_PORT, _PORTS = 20000, 100
 _IDLE_SHARE_MAX = 0.02
 
 
-def idle_share(pid, seconds=1.0):
+def idle_share(pid, seconds=0.5):
     """The part of one processor that a process uses while nobody asks."""
     cost = Cost(pid)
     time.sleep(0.2)

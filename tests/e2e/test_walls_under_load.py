@@ -18,7 +18,7 @@ from harness.program import configuration, run_once, table
 from harness.topology import IPV4
 
 _RESIDENTS = 100
-_KNOCKS_S = 2
+_KNOCKS_S = 1
 _LOG_LINES_MAX = 3
 
 
@@ -65,7 +65,7 @@ def knock(start_load):
 
 
 def begin(engine, start_proxy, **keys):
-    return start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), unassured_timeout="1s", idle_timeout="3s", **keys),
+    return start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), unassured_timeout="1s", idle_timeout="2s", **keys),
                                      engine=engine))
 
 
@@ -84,7 +84,7 @@ def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reas
     if take_away:
         take_away(proxy)
     else:
-        time.sleep(4)  # the residents' sessions end
+        time.sleep(2.5)  # the residents' sessions end
     served = knock(20000, 0.25)
     lines = [line for line in proxy.text().splitlines() if "level=warn" in line or "level=error" in line]
     counters = proxy.stop()
@@ -103,14 +103,14 @@ def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reas
 @pytest.mark.slow
 def test_when_all_ports_rest_newcomers_are_refused_and_served_again_after_the_rest(
         engine, network, service, start_proxy, residents, knock, figures):
-    """400 ports; residents hold 100, the first newcomers use up the others and leave them resting for four seconds."""
-    proxy = begin(engine, start_proxy, ports="20000-20399", port_rest="4s")
-    asking = residents(11)
+    """400 ports; residents hold 100, the first newcomers use up the others and leave them resting for two seconds."""
+    proxy = begin(engine, start_proxy, ports="20000-20399", port_rest="2s")
+    asking = residents(8)
     watch = Watch(network)
     first = knock(10000, 1.4)
     time.sleep(1.2)  # unassured ones expire, their ports rest
-    refused = knock(20000, 1.0)
-    time.sleep(4.5)
+    refused = knock(20000, 0.5)
+    time.sleep(2.5)
     served = knock(30000, 0.5)
     result = asking.result()
     counters = proxy.stop()
