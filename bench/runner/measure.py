@@ -113,7 +113,7 @@ def _service_words(link, workload, contender):
     return words
 
 
-def measure(contender, link, workload, cpus, seconds):
+def measure(contender, link, workload, cpus, seconds, cycles):
     """The figures of one run, as a flat dictionary."""
     directory = tempfile.mkdtemp(prefix="udpproxy-bench-")
     opened = []
@@ -132,7 +132,7 @@ def measure(contender, link, workload, cpus, seconds):
                 soaks.append(Program(None, "soak", cpu, directory))
                 opened.append(soaks[-1])
                 soaks[-1].wait_ready()
-        return _window(contender, link, workload, cpus, seconds, directory, running, service, soaks, opened)
+        return _window(contender, link, workload, cpus, seconds, cycles, directory, running, service, soaks, opened)
     finally:
         for each in reversed(opened):
             each.stop()
@@ -141,7 +141,7 @@ def measure(contender, link, workload, cpus, seconds):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _window(contender, link, workload, cpus, seconds, directory, running, service, soaks, opened):
+def _window(contender, link, workload, cpus, seconds, cycles, directory, running, service, soaks, opened):
     pids = running.pids()
     forwarded_before = _ip_datagrams(service.process.pid)
     length_ms = int((seconds + _WARM_SECONDS + 0.05) * 1000)
@@ -152,15 +152,67 @@ def _window(contender, link, workload, cpus, seconds, directory, running, servic
     def sample():
         return Sample(pids, service.process.pid, clients.tally, service.tally, soaks[0].tally if soaks else None)
     time.sleep(_WARM_SECONDS)
+    counting = cycles.start(pids, seconds)
     first = sample()
     time.sleep(seconds)
     last = sample()
+    counted = cycles.result(counting)
     own = clients.result(timeout=30)
     time.sleep(0.05)
     total = sample()
     if not running.alive():
         raise RuntimeError(f"{contender.name} ended in the middle of {workload.name}")
-    return _figures(contender, workload, first, last, total, forwarded_before) | own
+    figures = _figures(contender, workload, first, last, total, forwarded_before) | own
+    if counted:
+        figures["own_cycles"] = counted / (figures["forwarded_per_s"] * figures["seconds"])
+    return figures
+
+
+def _kernel_bytes():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        lines = dict(line.split(":") for line in file)
+    return sum(int(lines[name].split()[0]) for name in ("Slab", "KernelStack", "PageTables", "Percpu")) * 1024
+
+
+def _own_bytes(pids):
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+    return total
+
+
+def measure_memory(contender, link, workload, cpus):
+    """Memory of each session: before the first and while all are there. The first hundred are opened before, for what is made but once."""
+    directory = tempfile.mkdtemp(prefix="udpproxy-bench-")
+    opened = []
+    try:
+        running = contender.start(link, workload.setting, directory, [cpus.proxy])
+        opened.append(running)
+        service = Program(link.service, "service", cpus.service, directory, *_service_words(link, workload, contender))
+        opened.append(service)
+        service.wait_ready()
+
+        def open_sessions(count):
+            sending = dataclasses.replace(workload, clients=count)
+            words = _client_words(link, sending, int(count * 1000 / workload.rate) + 50)
+            clients = Program(link.clients, "clients", cpus.clients, directory, *words)
+            opened.append(clients)
+            clients.result(timeout=30)
+            return clients.tally.read()
+        open_sessions(100)
+        pids = running.pids()
+        kernel, own = _kernel_bytes(), _own_bytes(pids)
+        counts = open_sessions(workload.clients)
+        more = workload.clients - 100
+        return {"user_bytes_per_session": max(0, _own_bytes(pids) - own) / more,
+                "kernel_bytes_per_session": max(0, _kernel_bytes() - kernel) / more,
+                "loss": max(0.0, 1 - counts.received / counts.sent) if counts.sent else 1.0,
+                "foreign": counts.foreign, "shared_ports": service.tally.read().foreign, "damaged": counts.damaged}
+    finally:
+        for each in reversed(opened):
+            each.stop()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _figures(contender, workload, first, last, total, forwarded_before):
@@ -183,7 +235,9 @@ def _figures(contender, workload, first, last, total, forwarded_before):
         "own_cpu": cpu / wall,
         "busy": 1 - (last.idle - first.idle) / wall if last.idle else None,
         "checked": total.service.checked + total.clients.checked,
-        "foreign": total.service.foreign + total.clients.foreign,
+        # A reply that reached another client; a port of the proxy on which a second client was seen.
+        "foreign": total.clients.foreign,
+        "shared_ports": total.service.foreign,
         "damaged": total.service.damaged + total.clients.damaged,
         "disordered": total.service.disordered + total.clients.disordered,
     }

@@ -35,6 +35,22 @@ std::uint32_t get32(std::span<const std::byte> bytes, std::size_t at) {
     return std::uint32_t{get16(bytes, at)} << 16 | get16(bytes, at + 2);
 }
 
+void put16(std::byte* at, std::uint32_t value) {
+    at[0] = static_cast<std::byte>(value >> 8 & 0xff);
+    at[1] = static_cast<std::byte>(value & 0xff);
+}
+
+void put32(std::byte* at, std::uint32_t value) {
+    put16(at, value >> 16);
+    put16(at + 2, value & 0xffff);
+}
+
+std::uint32_t sum16(std::span<const std::byte> bytes) {
+    std::uint32_t sum = 0;
+    for (std::size_t at = 0; at < bytes.size(); at += 2) sum += get16(bytes, at);
+    return sum;
+}
+
 }  // namespace
 
 Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes) : bytes_(headers_bytes + payload_bytes) {
@@ -46,42 +62,29 @@ Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes) : bytes_(headers_
     std::memcpy(bytes_.data(), &offload, sizeof offload);
     std::memcpy(bytes_.data() + ethernet, ends.target_mac.data(), 6);
     std::memcpy(bytes_.data() + ethernet + 6, ends.source_mac.data(), 6);
-    put16(ethernet + 12, 0x0800);
-    bytes_[ip] = std::byte{0x45};
-    put16(ip + 2, static_cast<std::uint16_t>(20 + 8 + payload_bytes));
-    put16(ip + 6, 0x4000);  // don't fragment
-    bytes_[ip + 8] = std::byte{64};
-    bytes_[ip + 9] = std::byte{protocol_udp};
-    put32(ip + 16, ends.target);
-    put16(udp + 2, ends.target_port);
-    put16(udp + 4, static_cast<std::uint16_t>(8 + payload_bytes));
+    std::byte* const at = bytes_.data();
+    put16(at + ethernet + 12, 0x0800);
+    at[ip] = std::byte{0x45};
+    put16(at + ip + 2, static_cast<std::uint32_t>(20 + 8 + payload_bytes));
+    put16(at + ip + 6, 0x4000);  // don't fragment
+    at[ip + 8] = std::byte{64};
+    at[ip + 9] = std::byte{protocol_udp};
+    put32(at + ip + 16, ends.target);
+    put16(at + udp + 2, ends.target_port);
+    put16(at + udp + 4, static_cast<std::uint32_t>(8 + payload_bytes));
+    header_sum_ = sum16(std::span(bytes_).subspan(ip, 20));
+    pseudo_sum_ = sum16(std::span(bytes_).subspan(ip + 16, 4)) + protocol_udp + static_cast<std::uint32_t>(8 + payload_bytes);
     set_source(0, 0);
 }
 
 void Frame::set_source(std::uint32_t address, std::uint16_t port) {
-    put32(ip + 12, address);
-    put16(udp, port);
-    put16(ip + 10, 0);
-    put16(ip + 10, static_cast<std::uint16_t>(~fold(sum16(ip, 10))));
+    std::byte* const at = bytes_.data();
+    const std::uint32_t address_sum = (address >> 16) + (address & 0xffff);
+    put32(at + ip + 12, address);
+    put16(at + udp, port);
+    put16(at + ip + 10, static_cast<std::uint16_t>(~fold(header_sum_ + address_sum)));
     // The kernel expects the sum of the pseudo header here and adds the rest if anybody ever needs it.
-    const std::uint32_t pseudo = sum16(ip + 12, 4) + protocol_udp + get16(bytes_, udp + 4);
-    put16(udp + 6, fold(pseudo));
-}
-
-void Frame::put16(std::size_t at, std::uint16_t value) {
-    bytes_[at] = static_cast<std::byte>(value >> 8);
-    bytes_[at + 1] = static_cast<std::byte>(value & 0xff);
-}
-
-void Frame::put32(std::size_t at, std::uint32_t value) {
-    put16(at, static_cast<std::uint16_t>(value >> 16));
-    put16(at + 2, static_cast<std::uint16_t>(value & 0xffff));
-}
-
-std::uint32_t Frame::sum16(std::size_t first, std::size_t count) const {
-    std::uint32_t sum = 0;
-    for (std::size_t i = 0; i < count; ++i) sum += get16(bytes_, first + 2 * i);
-    return sum;
+    put16(at + udp + 6, fold(pseudo_sum_ + address_sum));
 }
 
 std::optional<ParsedFrame> parse_frame(std::span<const std::byte> frame) {

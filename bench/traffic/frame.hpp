@@ -35,11 +35,10 @@ public:
     static constexpr std::size_t headers_bytes = virtio_bytes + 14 + 20 + 8;
 
 private:
-    void put16(std::size_t at, std::uint16_t value);
-    void put32(std::size_t at, std::uint32_t value);
-    std::uint32_t sum16(std::size_t first, std::size_t count) const;
-
     std::vector<std::byte> bytes_;
+    // Sums of everything that does not change, for the header's checksum and for the pseudo header's.
+    std::uint32_t header_sum_ = 0;
+    std::uint32_t pseudo_sum_ = 0;
 };
 
 struct ParsedFrame {

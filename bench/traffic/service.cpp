@@ -1,6 +1,9 @@
 // The service behind the proxies: takes datagrams, judges whose they are, and sends them back if told to (--echo). Started by the runner
 // for each measurement; ends by itself after --seconds.
 //
+// Without --echo it looks every half millisecond instead of waiting in the receive: otherwise every datagram that finds it asleep would
+// make the proxy's CPU wake it, and the proxy would pay for the habits of its service.
+//
 // --sample N: reads one datagram in N, chosen by the kernel at random before it is queued. The service then costs the clients' CPU little
 // when it shares it, and all of what was forwarded is still counted, by the kernel (bench/README.md).
 #include <linux/filter.h>
@@ -9,6 +12,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
 #include "arguments.hpp"
@@ -48,16 +52,16 @@ public:
         }
     }
 
-    // Waits a little for the first; returns after one batch at most.
-    void serve() {
+    // One batch at most; false when there was nothing. With an echo it waits a little for the first.
+    bool serve() {
         for (std::size_t i = 0; i < batch; ++i) {
             pieces_[i].iov_len = buffer_bytes;
             messages_[i].msg_hdr.msg_namelen = sizeof names_[i];
             messages_[i].msg_hdr.msg_control = controls_[i].data();
             messages_[i].msg_hdr.msg_controllen = control_bytes;
         }
-        const int got = ::recvmmsg(socket_, messages_.data(), batch, MSG_WAITFORONE, nullptr);
-        if (got <= 0) return;
+        const int got = ::recvmmsg(socket_, messages_.data(), batch, echo_ ? MSG_WAITFORONE : MSG_DONTWAIT, nullptr);
+        if (got <= 0) return false;
         const auto count = static_cast<std::size_t>(got);
         for (std::size_t i = 0; i < count; ++i) {
             const std::size_t bytes = messages_[i].msg_len;
@@ -67,6 +71,7 @@ public:
             set_segment_bytes(messages_[i].msg_hdr, controls_[i].data(), bytes, segment);
         }
         if (echo_) send_back(count);
+        return true;
     }
 
 private:
@@ -109,6 +114,8 @@ int main(int count, char** words) {
     std::puts("ready");
     std::fflush(stdout);
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("seconds", 60));
-    while (!told_to_stop() && std::chrono::steady_clock::now() < end) service.serve();
+    while (!told_to_stop() && std::chrono::steady_clock::now() < end) {
+        if (!service.serve() && !arguments.flag("echo")) std::this_thread::sleep_for(std::chrono::microseconds(500));
+    }
     return 0;
 }
