@@ -23,8 +23,8 @@ from results import Results
 from tables import all_tables
 from workloads import MEMORY, WORKLOADS, scaling
 
-# Starting and ending of programs around a window.
-_OVERHEAD_SECONDS = 1.0
+# Starting and ending of programs around a measurement.
+_OVERHEAD_SECONDS = 0.7
 
 
 def parse_arguments(words):
@@ -35,6 +35,7 @@ def parse_arguments(words):
     parser.add_argument("--workload", action="append", default=[], metavar="WORD", help="only workloads whose name contains it; may be given again")
     parser.add_argument("--contender", action="append", default=[], metavar="WORD", help="only contenders whose name contains it; may be given again")
     parser.add_argument("--out", default="build/bench", help="where results.json and results.svg are written (build/bench)")
+    parser.add_argument("--generator", action="store_true", help="only how fast the clients are when nobody forwards anything")
     parser.add_argument("--list", action="store_true", help="list workloads and contenders, measure nothing")
     arguments = parser.parse_args(words)
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 5)
@@ -64,6 +65,17 @@ def schedule(workloads, contenders, rounds):
                 yield turn, workload, NOTHING
             for contender in able[first:] + able[:first]:
                 yield turn, workload, contender
+
+
+def tell_generator(arguments):
+    """What the clients send a second when all of it is dropped on arrival."""
+    network, cpus = Network(), Cpus.of_this_machine()
+    link = network.add_link()
+    link.lead_nowhere()
+    for workload in WORKLOADS:
+        if workload.kind == "flood":
+            rates = [measure(NOTHING, link, workload, cpus, arguments.seconds, Cycles())["sent_per_s"] for _ in range(3)]
+            print(f"{workload.title:<32} {sorted(rates)[1] / 1e6:6.2f} M datagrams/s sent", flush=True)
 
 
 def machine_of(arguments, cycles):
@@ -135,7 +147,7 @@ def run_all(arguments, workloads, contenders, cycles):
 
 
 def _length(workload, arguments):
-    return arguments.seconds * workload.seconds + _OVERHEAD_SECONDS
+    return arguments.seconds * workload.seconds + workload.warm_seconds + _OVERHEAD_SECONDS
 
 
 def describe(contenders, links):
@@ -167,6 +179,9 @@ def main(words):
             print(f"{each.name:<20} {each.kind}: {each.title}")
         for each in contenders:
             print(each.name)
+        return 0
+    if arguments.generator:
+        tell_generator(arguments)
         return 0
     cycles = Cycles()
     machine = machine_of(arguments, cycles)

@@ -17,7 +17,6 @@ from contenders import NOTHING, PROGRAMS
 from network import FIRST_CLIENT
 from tally import Tally
 
-_WARM_SECONDS = 0.3
 _AFTERWARDS_MS = 120
 
 
@@ -144,14 +143,14 @@ def measure(contender, link, workload, cpus, seconds, cycles):
 def _window(contender, link, workload, cpus, seconds, cycles, directory, running, service, soaks, opened):
     pids = running.pids()
     forwarded_before = _ip_datagrams(service.process.pid)
-    length_ms = int((seconds + _WARM_SECONDS + 0.05) * 1000)
+    length_ms = int((seconds + workload.warm_seconds + 0.05) * 1000)
     cpu = cpus.proxy if workload.shared_cpu else cpus.clients
     clients = Program(link.clients, "clients", cpu, directory, *_client_words(link, workload, length_ms))
     opened.append(clients)
 
     def sample():
         return Sample(pids, service.process.pid, clients.tally, service.tally, soaks[0].tally if soaks else None)
-    time.sleep(_WARM_SECONDS)
+    time.sleep(workload.warm_seconds)
     counting = cycles.start(pids, seconds)
     first = sample()
     time.sleep(seconds)
