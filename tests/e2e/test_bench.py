@@ -84,7 +84,7 @@ def test_everything_that_clients_send_through_the_program_is_counted_and_is_thei
     words = {"frames": frames, "sockets": [], "trains": ["--segments", "8", "--bytes", "600"]}[kind]
     clients, service = traffic([*words, "--clients", "8", "--rate", "8000", "--burst", "16", "--ms", "500", "--replies"],
                                ["--echo", "--owned-ports", "--clients", "8"])
-    assert clients["sent"] >= 4000 and clients["unsent"] == 0
+    assert clients["sent"] > 2000 and clients["unsent"] == 0
     assert service["received"] == clients["sent"] == clients["received"]
     for counts in (clients, service):
         assert counts["foreign"] == counts["damaged"] == counts["disordered"] == 0, counts
