@@ -65,17 +65,15 @@ class Running:
 @dataclasses.dataclass
 class Contender:
     name: str
-    note: str = ""
     ours: bool = False
     two_way: bool = True           # whether replies come back
     clients_max: int = 1 << 30     # more cannot be told apart on the way back
     sessions: bool = True          # whether it has sessions at all
-    descriptors_each: int = 2      # of a session, for the arithmetic of the largest workload
 
     def suits(self, workload):
-        if workload.setting.replies:
-            return self.two_way and workload.clients <= self.clients_max
-        return self.sessions or not workload.needs_sessions
+        if workload.needs_sessions and not self.sessions:
+            return False
+        return not workload.setting.replies or (self.two_way and workload.clients <= self.clients_max)
 
     def configuration(self, link, setting):
         """The text of its configuration file, or its command line."""

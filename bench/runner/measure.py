@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from contenders import NOTHING, PROGRAMS
-from network import FIRST_CLIENT
+from network import FIRST_CLIENT, FIRST_STRANGER
 from tally import Tally
 
 _AFTERWARDS_MS = 120
@@ -69,8 +69,8 @@ def _ip_datagrams(pid):
 class Program:
     """One of the benchmark's own programs with its tally."""
 
-    def __init__(self, namespace, name, cpu, directory, *words):
-        self.tally = Tally(os.path.join(directory, f"{name}-{cpu}.tally"))
+    def __init__(self, namespace, name, cpu, directory, *words, role=""):
+        self.tally = Tally(os.path.join(directory, f"{name}{role}-{cpu}.tally"))
         command = ["taskset", "-c", str(cpu), str(PROGRAMS / f"bench/bench_{name}"), "--tally", self.tally.path, *map(str, words)]
         self.process = subprocess.Popen(namespace.command(*command) if namespace else command, stdout=subprocess.PIPE, text=True)
         self.name = name
@@ -103,12 +103,18 @@ def _client_words(link, workload, length_ms):
     return words
 
 
+def _storm_words(link, workload, length_ms):
+    """Clients that nobody has seen before, besides those who are measured."""
+    return ["--target", link.listen, "--ms", length_ms, "--rate", workload.storm_rate, "--burst", 16, "--churn", "--interface", link.interface,
+            "--mac", link.target_mac, "--first-client", FIRST_STRANGER]
+
+
 def _service_words(link, workload, contender):
     words = ["--listen", f"0.0.0.0:{link.upstream.split(':')[1]}", "--clients", min(workload.clients, 65536), "--seconds", 120,
              "--sample", workload.sample]
     words += ["--echo"] * workload.setting.replies + ["--gro"] * (workload.segments > 1)
     # Without sessions one port carries all clients; in a churn ports go from client to client.
-    words += ["--owned-ports"] * (contender.sessions and workload.kind != "churn")
+    words += ["--owned-ports"] * (contender.sessions and workload.kind != "churn" and not workload.storm_rate)
     return words
 
 
@@ -151,6 +157,8 @@ def _window(contender, link, workload, cpus, seconds, cycles, directory, running
     def sample():
         return Sample(pids, service.process.pid, clients.tally, service.tally, soaks[0].tally if soaks else None)
     time.sleep(workload.warm_seconds)
+    if workload.storm_rate:
+        opened.append(Program(link.clients, "clients", cpus.clients, directory, *_storm_words(link, workload, length_ms), role="-storm"))
     counting = cycles.start(pids, seconds)
     first = sample()
     time.sleep(seconds)
@@ -182,7 +190,7 @@ def _own_bytes(pids):
 
 
 def measure_memory(contender, link, workload, cpus):
-    """Memory of each session: before the first and while all are there. The first hundred are opened before, for what is made but once."""
+    """Memory of each session: before the first and while all are there. The first hundred are opened before, and pay for what is made but once."""
     directory = tempfile.mkdtemp(prefix="udpproxy-bench-")
     opened = []
     try:
@@ -193,8 +201,8 @@ def measure_memory(contender, link, workload, cpus):
         service.wait_ready()
 
         def open_sessions(count):
-            sending = dataclasses.replace(workload, clients=count)
-            words = _client_words(link, sending, int(count * 1000 / workload.rate) + 50)
+            # As many datagrams however many clients: what they touch besides sessions (receive buffers) is touched by the first already.
+            words = _client_words(link, dataclasses.replace(workload, clients=count), int(workload.clients * 1000 / workload.rate) + 50)
             clients = Program(link.clients, "clients", cpus.clients, directory, *words)
             opened.append(clients)
             clients.result(timeout=30)
@@ -230,7 +238,7 @@ def _figures(contender, workload, first, last, total, forwarded_before):
         "forwarded_per_s": datagrams * 1e9 / wall,
         "replies_per_s": replies * 1e9 / wall,
         "loss": 0.0 if contender is NOTHING else max(0.0, 1 - came_through / sent_in_all) if sent_in_all else 1.0,
-        "own_ns": cpu / datagrams if datagrams else None,
+        "own_ns": cpu / datagrams if datagrams and cpu else None,  # kernel NAT has no process
         "own_cpu": cpu / wall,
         "busy": 1 - (last.idle - first.idle) / wall if last.idle else None,
         "checked": total.service.checked + total.clients.checked,

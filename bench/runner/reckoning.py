@@ -16,6 +16,10 @@ def _number(value):
     return f"{value:,.0f}".replace(",", " ")
 
 
+def _millions(value):
+    return f"{value / 1e6:.1f} M"
+
+
 def reckoning_table(results):
     """Markdown; None when the run lacks what it is reckoned from."""
     core = median_of(results.values("paced-64-1000", URING, "core_ns"))
@@ -28,9 +32,10 @@ def reckoning_table(results):
     return grid([
         ["what", "arithmetic", "result"],
         ["datagrams a second and core", f"1 s / {_number(core)} ns, of which {_USE:.0%} are used", _number(per_core)],
-        ["datagrams a second, both ways together", f"{_CORES} cores x {_number(per_core)}", f"{_number(per_core * _CORES / 1e6)} M"],
-        ["of it requests, when each is answered", "half", f"{_number(per_core * _CORES / 2e6)} M"],
-        ["on the wire, 1200 B, each way", f"{_number(per_core * _CORES / 2e6)} M x (1200 + 66) B x 8", f"{_number(per_core * _CORES / 2 * 1266 * 8 / 1e9)} Gbit/s"],
+        ["datagrams a second, both ways together", f"{_CORES} cores x {_number(per_core)}", _millions(per_core * _CORES)],
+        ["of it requests, when each is answered", "half", _millions(per_core * _CORES / 2)],
+        ["on the wire, 1200 B, each way", f"{_millions(per_core * _CORES / 2)} x (1200 + 66) B x 8",
+         f"{_number(per_core * _CORES / 2 * 1266 * 8 / 1e9)} Gbit/s"],
         ["groups, resting ones included", f"{_number(_SESSIONS)} sessions + {_number(_NEW_PER_S)} new a second x {_REST_S} s", _number(groups)],
         ["descriptors, two aliases", f"{_number(groups)} x {_MEMBERS}", _number(groups * _MEMBERS)],
         ["descriptors, one socket a session", f"{_number(groups)} x 1", _number(groups)],

@@ -37,10 +37,8 @@ class Results:
             return None
         if figure == "core_ns":
             return self._core_ns(each)
-        if figure == "core_own_ns":
-            figure = "own_ns"
         if figure == "own_ns_per_session":
-            return each["own_cpu"] * 1e9 / each["replies_per_s"] if each["replies_per_s"] else None
+            return each["own_cpu"] * 1e9 / each["replies_per_s"] if each["own_cpu"] and each["replies_per_s"] else None
         return each.get(figure)
 
     def _core_ns(self, each):

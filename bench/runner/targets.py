@@ -41,6 +41,7 @@ TARGETS = [
     Target("epoll against io_uring: own CPU time, 1 client", "own_ns", "queued-64-1", EPOLL, URING, 1.2),
     Target("epoll against io_uring: own CPU time, 1000 clients", "own_ns", "queued-64-1000", EPOLL, URING, 1.2),
     Target("epoll against io_uring: own CPU time, trains", "own_ns", "queued-trains", EPOLL, URING, 1.2),
+    Target("a new client's request and reply against a known one's: own CPU time", "own_ns", "churn-paced", URING, URING, 2.0, "known-paced"),
     Target("latency p50 against the floor", "p50_ns", "latency", URING, FLOOR, 1.05),
     Target("19 000 sessions against 100: own CPU time", "own_ns", "scaling-1-19000", URING, URING, 1.25, "scaling-1-100"),
 ]

@@ -28,6 +28,7 @@ class Workload:
     window: int = 0
     offload: bool = False      # receive offload as a network card does it
     sample: int = 1            # the service reads one datagram in so many
+    storm_rate: int = 0        # datagrams a second from clients never seen before, besides
     setting: Setting = Setting()
     needs_sessions: bool = False
     quick: bool = False        # part of --quick
@@ -68,12 +69,15 @@ WORKLOADS = [
     Workload("echo-64-1", "echo", "64 B, 1 client", rate=40000, setting=_ANSWERED),
     Workload("echo-64-1000", "echo", "64 B, 1000 clients", clients=1000, rate=40000, setting=_ANSWERED, quick=True),
 
+    Workload("known-paced", "echo", "5000 datagrams a second of 1000 known clients", clients=1000, rate=5000, burst=16, setting=_ANSWERED),
     Workload("churn-paced", "churn", "5000 new clients a second", clients=1 << 20, rate=5000, burst=16, setting=_ONE_SHOT, needs_sessions=True,
-             quick=True),
+             quick=True, warm_seconds=0.6),
     Workload("churn-flood", "churn", "as many new clients as are answered", clients=1 << 20, window=64, setting=_ONE_SHOT,
-             needs_sessions=True),
+             needs_sessions=True, warm_seconds=0.6),
 
     Workload("latency", "latency", "64 B, one request at a time, 1000 a second", rate=1000, setting=_ANSWERED, quick=True, seconds=2.0),
+    Workload("storm", "latency", "the same, beside 10 000 new clients a second", rate=1000, storm_rate=10000, setting=_ONE_SHOT,
+             needs_sessions=True, seconds=2.0),
 ]
 
 SESSIONS_KEPT = 4000
