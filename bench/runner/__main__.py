@@ -31,7 +31,7 @@ def parse_arguments(words):
     parser = argparse.ArgumentParser(prog="bench/run.sh", description="Measures udpproxy, its peers and the floor in one interleaved run.")
     parser.add_argument("--quick", action="store_true", help="under two minutes: fewer workloads, one short round")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (5; --quick: 1)")
-    parser.add_argument("--seconds", type=float, help="the length of each measurement (1; --quick: 0.4)")
+    parser.add_argument("--seconds", type=float, help="the length of each measurement (1; --quick: 0.25)")
     parser.add_argument("--workload", action="append", default=[], metavar="WORD", help="only workloads whose name contains it; may be given again")
     parser.add_argument("--contender", action="append", default=[], metavar="WORD", help="only contenders whose name contains it; may be given again")
     parser.add_argument("--out", default="build/bench", help="where results.json and results.svg are written (build/bench)")
@@ -39,7 +39,7 @@ def parse_arguments(words):
     parser.add_argument("--list", action="store_true", help="list workloads and contenders, measure nothing")
     arguments = parser.parse_args(words)
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 5)
-    arguments.seconds = arguments.seconds or (0.4 if arguments.quick else 1.0)
+    arguments.seconds = arguments.seconds or (0.25 if arguments.quick else 1.0)
     return arguments
 
 

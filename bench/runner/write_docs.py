@@ -20,8 +20,9 @@ _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def _machine(results):
     machine = results.machine
+    busy = "" if machine["load_before"] <= 0.5 else " **The machine was busy with other work**: whole-core figures are wrong, the others noisy."
     return (f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}; {machine['date']}; {machine['rounds']} rounds of "
-            f"{machine['seconds']:g} s each; load before the run {machine['load_before']:.1f}; cycles: {machine['cycles']}.")
+            f"{machine['seconds']:g} s each; load before the run {machine['load_before']:.1f}; cycles: {machine['cycles']}.{busy}")
 
 
 def _contenders(results):
