@@ -1,0 +1,39 @@
+// What a session costs that finds no resting group: opening its sockets, on loopback. Without aliases a group has one member, with two it has three.
+#include <benchmark/benchmark.h>
+#include <unistd.h>
+
+#include <array>
+#include <span>
+
+#include "udpproxy/net/socket.hpp"
+
+namespace {
+
+using namespace udpproxy;
+
+void open_group(benchmark::State& state) {
+    const auto aliases = static_cast<std::size_t>(state.range(0));
+    const std::array<Endpoint, 2> all{parse_endpoint("127.0.0.3:9").value(), parse_endpoint("127.0.0.4:9").value()};
+    GroupOpening opening;
+    opening.local = parse_endpoint("127.0.0.1:20000").value();
+    opening.upstream = parse_endpoint("127.0.0.2:9").value();
+    opening.aliases = std::span(all).first(aliases);
+    std::array<int, 3> sockets{};
+    std::uint16_t port = 20000;
+    for (auto _ : state) {
+        opening.local.port = port = port == 29999 ? 20000 : static_cast<std::uint16_t>(port + 1);
+        const OpeningOutcome outcome = open_group_sockets(opening, sockets);
+        if (!outcome.opened()) {
+            // Somebody else's port.
+            if (outcome.step == OpeningStep::bind) continue;
+            state.SkipWithError("a group does not open");
+            break;
+        }
+        state.PauseTiming();
+        for (std::size_t i = 0; i < opening.members(); ++i) ::close(sockets[i]);
+        state.ResumeTiming();
+    }
+}
+BENCHMARK(open_group)->Arg(0)->Arg(2);
+
+}  // namespace

@@ -1,0 +1,130 @@
+// The benchmark's own traffic (bench/traffic): a yardstick that cannot tell a foreign datagram from an owned one measures nothing.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "traffic/frame.hpp"
+#include "traffic/ownership.hpp"
+#include "traffic/stamp.hpp"
+
+namespace {
+
+using namespace udpproxy::bench;
+
+std::vector<std::byte> stamped(std::size_t bytes, Stamp stamp) {
+    std::vector<std::byte> payload(bytes);
+    write_stamp(payload, stamp);
+    return payload;
+}
+
+std::uint32_t sum_of(std::span<const std::byte> bytes) {
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i + 1 < bytes.size(); i += 2) {
+        sum += std::to_integer<unsigned>(bytes[i]) << 8 | std::to_integer<unsigned>(bytes[i + 1]);
+    }
+    while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
+    return sum;
+}
+
+TEST_CASE("a stamp is read as it was written") {
+    for (const std::size_t bytes : {stamp_bytes_min, std::size_t{64}, std::size_t{1200}}) {
+        const auto read = read_stamp(stamped(bytes, {77, 123456}));
+        REQUIRE(read.has_value());
+        CHECK(read->client == 77);
+        CHECK(read->sequence == 123456);
+    }
+}
+
+TEST_CASE("a datagram that was cut, lengthened or mended from two others has no stamp") {
+    const auto whole = stamped(64, {1, 2});
+    CHECK_FALSE(read_stamp(std::span(whole).first(63)).has_value());
+    CHECK_FALSE(read_stamp(std::span(whole).first(8)).has_value());
+    CHECK_FALSE(read_stamp({}).has_value());
+
+    auto longer = whole;
+    longer.push_back(std::byte{0});
+    CHECK_FALSE(read_stamp(longer).has_value());
+
+    auto mended = whole;
+    const auto other = stamped(64, {1, 3});
+    std::copy(other.begin() + 32, other.end(), mended.begin() + 32);
+    CHECK_FALSE(read_stamp(mended).has_value());
+}
+
+TEST_CASE("a datagram of another client is counted as foreign to an address that has an owner") {
+    Tally tally;
+    Ownership ownership(tally, 10, false);
+    ownership.judge(stamped(64, {3, 0}), 64, 3, 0);
+    CHECK(tally.foreign.get() == 0);
+    ownership.judge(stamped(64, {4, 0}), 64, 3, 0);
+    CHECK(tally.foreign.get() == 1);
+    CHECK(tally.checked.get() == 2);
+}
+
+TEST_CASE("a port belongs to the client that was seen on it first") {
+    Tally tally;
+    Ownership ownership(tally, 10, true);
+    ownership.judge(stamped(64, {1, 0}), 64, Ownership::nobody, 4000);
+    ownership.judge(stamped(64, {2, 0}), 64, Ownership::nobody, 4001);
+    ownership.judge(stamped(64, {1, 1}), 64, Ownership::nobody, 4000);
+    CHECK(tally.foreign.get() == 0);
+    ownership.judge(stamped(64, {2, 1}), 64, Ownership::nobody, 4000);
+    CHECK(tally.foreign.get() == 1);
+}
+
+TEST_CASE("a train is judged segment by segment, its shorter tail included") {
+    Tally tally;
+    Ownership ownership(tally, 1, false);
+    std::vector<std::byte> train;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        const auto segment = stamped(i < 2 ? 100 : 40, {0, i});
+        train.insert(train.end(), segment.begin(), segment.end());
+    }
+    ownership.judge(train, 100, 0, 0);
+    CHECK(tally.received.get() == 3);
+    CHECK(tally.damaged.get() == 0);
+    CHECK(tally.disordered.get() == 0);
+    ownership.judge(std::span(train).first(150), 100, 0, 0);
+    CHECK(tally.damaged.get() == 1);
+}
+
+TEST_CASE("a datagram behind a later one, or twice, is counted as disordered; a gap is not") {
+    Tally tally;
+    Ownership ownership(tally, 1, false);
+    for (const std::uint32_t sequence : {0U, 1U, 5U, 5U, 3U, 6U}) ownership.judge(stamped(64, {0, sequence}), 64, 0, 0);
+    CHECK(tally.disordered.get() == 2);
+}
+
+TEST_CASE("a frame is read as it was built, and its header's checksum is right for every source") {
+    FrameEnds ends;
+    ends.target = 0x0a000102;
+    ends.target_port = 7000;
+    Frame frame(ends, 64);
+    for (const std::uint32_t source : {0x0a400000U, 0x0a40ffffU, 0xffffffffU, 0U}) {
+        frame.set_source(source, 20000);
+        write_stamp(frame.payload(), {source, 1});
+        const auto wire = std::span<const std::byte>(frame.bytes()).subspan(Frame::virtio_bytes);
+        CHECK(sum_of(wire.subspan(14, 20)) == 0xffff);
+        const auto parsed = parse_frame(wire);
+        REQUIRE(parsed.has_value());
+        CHECK(parsed->source == source);
+        CHECK(parsed->source_port == 20000);
+        CHECK(parsed->target == ends.target);
+        CHECK(parsed->target_port == 7000);
+        CHECK(read_stamp(parsed->payload).has_value());
+    }
+}
+
+TEST_CASE("frames that are cut or of another protocol are refused") {
+    Frame frame({}, 64);
+    const auto wire = std::span<const std::byte>(frame.bytes()).subspan(Frame::virtio_bytes);
+    REQUIRE(parse_frame(wire).has_value());
+    for (std::size_t bytes = 0; bytes < wire.size(); ++bytes) CHECK_FALSE(parse_frame(wire.first(bytes)).has_value());
+    std::vector<std::byte> tcp(wire.begin(), wire.end());
+    tcp[14 + 9] = std::byte{6};
+    CHECK_FALSE(parse_frame(tcp).has_value());
+}
+
+}  // namespace
