@@ -61,7 +61,8 @@ Result<std::size_t> proxy_to_probe(const Config& config, const std::string& name
 
 const std::vector<FindingName>& finding_names() {
     static const std::vector<FindingName> names{
-        {"name", "whether the upstream's name is resolved", "Without an address nothing can be forwarded; the program does not start."},
+        {"name", "whether the upstream's name is resolved",
+         "Without an address nothing is forwarded; the name is asked for again until it has one."},
         {"source", "whether the configured `source` addresses are on this host",
          "A socket cannot be bound to an address that is not here."},
         {"route", "the route, the source address and the interface to the upstream and each alias",

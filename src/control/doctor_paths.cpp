@@ -20,7 +20,8 @@ void look_at_name(const Patient& patient, Findings& findings) {
     if (patient.facts.upstream)
         findings.ok(FindingKind::name, where, "is " + format(*patient.facts.upstream));
     else
-        findings.add(FindingKind::name, Severity::problem, where, "resolve: " + patient.facts.resolve_error, "the program does not start",
+        findings.add(FindingKind::name, Severity::problem, where, "resolve: " + patient.facts.resolve_error,
+                     "nothing is forwarded until it has an address",
                      fmt::format("check /etc/resolv.conf (getent ahosts {}), or write an address", patient.config.upstream.host));
 }
 

@@ -11,6 +11,7 @@
 #include "host_files.hpp"
 #include "host_routes.hpp"
 #include "machine.hpp"
+#include "names.hpp"
 
 namespace udpproxy {
 
@@ -152,19 +153,22 @@ private:
     RouteTable& routes_;
 };
 
-void resolve_upstream(const ProxyConfig& config, ProxyFacts& proxy) {
-    proxy.upstream = config.upstream.endpoint;
+void resolve_upstream(const Config& config, const ProxyConfig& own, ProxyFacts& proxy) {
+    proxy.upstream = own.upstream.endpoint;
     if (proxy.upstream) return;
     std::optional<Family> family;
-    if (!config.source.empty())
-        family = config.source.front().family();
-    else if (!config.reply_aliases.empty())
-        family = config.reply_aliases.front().prefix.address.family();
-    const auto found = resolve(config.upstream.host, config.upstream.port, family);
-    if (found && !found->empty())
-        proxy.upstream = found->front();
-    else
-        proxy.resolve_error = found ? "it has no address" : found.error().message;
+    if (!own.source.empty())
+        family = own.source.front().family();
+    else if (!own.reply_aliases.empty())
+        family = own.reply_aliases.front().prefix.address.family();
+    const auto found = resolve(own.upstream.host, own.upstream.port, family);
+    if (!found) {
+        proxy.resolve_error = found.error().message;
+        return;
+    }
+    const UpstreamChoice choice = choose_upstream(config, own, *found);
+    proxy.upstream = choice.endpoint;
+    if (!choice.endpoint) proxy.resolve_error = choice.refused.empty() ? "it has no address" : choice.refused;
 }
 
 /// Every UDP socket of this namespace with the name of the program that holds it, where the port is one that we listen on.
@@ -230,7 +234,7 @@ HostFacts collect_host_facts(const Config& config) {
     collect_drops(facts);
     collect_filters(facts);
     facts.proxies.resize(config.proxies.size());
-    for (std::size_t i = 0; i < config.proxies.size(); ++i) resolve_upstream(config.proxies[i], facts.proxies[i]);
+    for (std::size_t i = 0; i < config.proxies.size(); ++i) resolve_upstream(config, config.proxies[i], facts.proxies[i]);
     Result<RouteTable> routes = RouteTable::open();
     if (!routes) {
         facts.unseen.push_back(

@@ -10,71 +10,27 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <optional>
+
+#include "filter_bytes.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-using Bytes = std::vector<std::optional<std::uint8_t>>;
+using Bytes = FilterBytes;
+using Answer = FilterAnswer;
 using Kind = FilterStep::Kind;
-enum class Answer : std::uint8_t { no, perhaps, yes };
 
-constexpr std::size_t register_bytes = 80;  // 16 four-byte registers behind the verdict's 16 bytes
-constexpr int depth_max = 16;               // NFT_JUMP_STACK_SIZE
-
-void append(Bytes& bytes, const void* data, std::size_t length) {
-    const auto* begin = static_cast<const std::uint8_t*>(data);
-    bytes.insert(bytes.end(), begin, begin + length);
-}
-
-void append_unknown(Bytes& bytes, std::size_t length) { bytes.resize(bytes.size() + length); }
-
-void append_address(Bytes& bytes, const Address& address) {
-    const std::size_t skipped = address.is_ipv4() ? 12 : 0;
-    if (address.is_unspecified()) return append_unknown(bytes, 16 - skipped);
-    append(bytes, address.bytes.data() + skipped, 16 - skipped);
-}
-
-Bytes network_header(const FilteredDatagram& datagram) {
-    Bytes bytes;
-    if (datagram.from.address.is_ipv4()) {
-        bytes.emplace_back(std::uint8_t{0x45});
-        append_unknown(bytes, 8);  // TOS to TTL
-        bytes.emplace_back(std::uint8_t{IPPROTO_UDP});
-        append_unknown(bytes, 2);
-    } else {
-        append_unknown(bytes, 6);
-        bytes.emplace_back(std::uint8_t{IPPROTO_UDP});
-        append_unknown(bytes, 1);
-    }
-    append_address(bytes, datagram.from.address);
-    append_address(bytes, datagram.to.address);
-    return bytes;
-}
-
-void append_port(Bytes& bytes, std::uint16_t port) {
-    if (port == 0) return append_unknown(bytes, 2);
-    bytes.emplace_back(static_cast<std::uint8_t>(port >> 8));
-    bytes.emplace_back(static_cast<std::uint8_t>(port & 0xff));
-}
-
-template <class T>
-Bytes bytes_of(T number) {
-    Bytes bytes;
-    append(bytes, &number, sizeof number);
-    return bytes;
-}
+constexpr std::size_t register_bytes = 80;   // 16 four-byte registers behind the verdict's 16 bytes
+constexpr std::uint32_t rules_max = 200000;  // jumps in doubt can multiply the way through a large set of rules
+constexpr int depth_max = 16;                // NFT_JUMP_STACK_SIZE
 
 /// Walks one hook's chains with one datagram.
 class Walk {
 public:
     Walk(const PacketFilter& filter, FilterHook hook, const FilteredDatagram& datagram)
-        : filter_(filter), hook_(hook), datagram_(datagram), network_(network_header(datagram)) {
-        append_port(transport_, datagram.from.port);
-        append_port(transport_, datagram.to.port);
-    }
+        : filter_(filter), hook_(hook), datagram_(datagram), network_(network_header(datagram)), transport_(transport_header(datagram)) {}
 
     void through_all(FilterOutcome& outcome) {
         for (const FilterChain& chain : filter_.chains) {
@@ -112,6 +68,11 @@ private:
     }
 
     End through(const FilterChain& chain, const FilterRule& rule, int depth) {
+        if (++rules_seen_ > rules_max) {
+            certain_ = false;
+            drop("more rules than are looked through");
+            return End::decided;
+        }
         registers_.fill(std::nullopt);
         Answer matches = Answer::yes;
         for (const FilterStep& step : rule.steps) {
@@ -169,7 +130,7 @@ private:
                 load(step.to, meta(step.key));
                 return Answer::yes;
             case Kind::load_ct:
-                load(step.to, step.key == NFT_CT_STATE ? bytes_of(conntrack_state()) : Bytes(16));
+                load(step.to, step.key == NFT_CT_STATE ? filter_bytes(conntrack_state()) : Bytes(16));
                 return Answer::yes;
             case Kind::load_payload:
                 load(step.to, payload(step));
@@ -179,7 +140,7 @@ private:
             case Kind::compare:
                 return compare(step);
             case Kind::range:
-                return range(read(step.from, step.data.size()), step.data, step.data2, step.op == NFT_RANGE_NEQ);
+                return in_range(step);
             case Kind::lookup:
                 return look_up(chain, step, verdict, target, decides);
             case Kind::unknown:
@@ -227,20 +188,18 @@ private:
         std::array<char, 16> name{};
         switch (key) {
             case NFT_META_L4PROTO:
-                return bytes_of(std::uint8_t{IPPROTO_UDP});
+                return filter_bytes(std::uint8_t{IPPROTO_UDP});
             case NFT_META_NFPROTO:
-                return bytes_of(static_cast<std::uint8_t>(is_ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
+                return filter_bytes(static_cast<std::uint8_t>(is_ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
             case NFT_META_PROTOCOL:
-                return bytes_of(htons(is_ipv4 ? 0x0800 : 0x86dd));
+                return filter_bytes(htons(is_ipv4 ? 0x0800 : 0x86dd));
             case NFT_META_IIF:
             case NFT_META_OIF:
-                return bytes_of(is_interface(key, comes_in) ? datagram_.interface_index : 0U);
+                return filter_bytes(is_interface(key, comes_in) ? datagram_.interface_index : 0U);
             case NFT_META_IIFNAME:
             case NFT_META_OIFNAME: {
                 if (is_interface(key, comes_in)) datagram_.interface_name.copy(name.data(), name.size() - 1);
-                Bytes bytes;
-                append(bytes, name.data(), name.size());
-                return bytes;
+                return filter_bytes(name);
             }
             default:
                 return Bytes(16);
@@ -270,27 +229,6 @@ private:
         return Answer::yes;
     }
 
-    /// -1, 0, 1 as memcmp, where the known bytes decide.
-    static std::optional<int> order(const Bytes& bytes, const std::vector<std::uint8_t>& data) {
-        for (std::size_t i = 0; i < data.size() && i < bytes.size(); ++i) {
-            if (!bytes[i]) return std::nullopt;
-            if (*bytes[i] != data[i]) return *bytes[i] < data[i] ? -1 : 1;
-        }
-        return 0;
-    }
-
-    static Answer equals(const Bytes& bytes, const std::vector<std::uint8_t>& data) {
-        Answer answer = Answer::yes;
-        for (std::size_t i = 0; i < data.size() && i < bytes.size(); ++i) {
-            if (bytes[i] && *bytes[i] != data[i]) return Answer::no;
-            if (!bytes[i]) answer = Answer::perhaps;
-        }
-        return answer;
-    }
-
-    static Answer negated(Answer answer) { return answer == Answer::yes ? Answer::no : answer == Answer::no ? Answer::yes : answer; }
-    static Answer answer_of(bool truth) { return truth ? Answer::yes : Answer::no; }
-
     Answer compare(const FilterStep& step) const {
         const Bytes bytes = read(step.from, step.data.size());
         if (step.op == NFT_CMP_EQ) return equals(bytes, step.data);
@@ -303,12 +241,9 @@ private:
                                                   : *sign >= 0);
     }
 
-    static Answer range(const Bytes& bytes, const std::vector<std::uint8_t>& first, const std::vector<std::uint8_t>& last,
-                        bool is_negated) {
-        const std::optional<int> low = order(bytes, first);
-        const std::optional<int> high = order(bytes, last);
-        if (!low || !high) return Answer::perhaps;
-        return answer_of((*low >= 0 && *high <= 0) != is_negated);
+    Answer in_range(const FilterStep& step) const {
+        const Answer answer = is_between(read(step.from, step.data.size()), step.data, step.data2);
+        return step.op == NFT_RANGE_NEQ ? negated(answer) : answer;
     }
 
     Answer look_up(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict, std::string& target, bool& decides) const {
@@ -356,6 +291,7 @@ private:
     std::array<std::optional<std::uint8_t>, register_bytes> registers_{};  // of the rule at hand
     FilterOutcome* outcome_ = nullptr;
     bool certain_ = true;
+    std::uint32_t rules_seen_ = 0;
 };
 
 }  // namespace
