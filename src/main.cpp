@@ -6,6 +6,7 @@
 
 #include "udpproxy/control/caddyfile.hpp"
 #include "udpproxy/control/config.hpp"
+#include "udpproxy/control/doctor.hpp"
 #include "udpproxy/control/supervisor.hpp"
 
 namespace {
@@ -40,17 +41,29 @@ int run(int argc, char** argv) {
     app.name("udpproxy");
     app.footer(
         "Signals: SIGTERM or SIGINT stops (what is queued is still forwarded), a second one exits at once.\n"
-        "Exit codes: 0 ok, 1 failure at run time, 2 wrong usage, 78 wrong configuration.\n"
+        "Exit codes: 0 ok, 1 failure at run time or a problem that --doctor found, 2 wrong usage, 78 wrong configuration.\n"
         "An example with every key explained: udpproxy.toml.example.");
     std::string file;
     std::string caddyfile;
+    udpproxy::DoctorRequest request;
     bool check_only = false;
+    bool with_doctor = false;
     bool version = false;
     app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
     app.add_flag("-t,--check-config", check_only, "check the configuration, print a summary and exit; listens on nothing");
     auto* from_caddyfile =
         app.add_option("--from-caddyfile", caddyfile, "print the configuration that does what this Caddyfile's proxy blocks did, and exit")
             ->type_name("FILE");
+    auto* doctor =
+        app.add_flag("--doctor", with_doctor, "look why replies may not come, and how to mend it; exit code 1 when there is a problem");
+    app.add_flag("--json", request.json, "with --doctor: the findings as JSON")->needs(doctor);
+    auto* probe =
+        app.add_option("--probe", request.probe_payload, "with --doctor: send these bytes to the upstream once and tell who answers")
+            ->type_name("HEX")
+            ->needs(doctor);
+    app.add_option("--probe-proxy", request.probe_proxy, "the proxy whose upstream is probed, where there are several")
+        ->type_name("NAME")
+        ->needs(probe);
     app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
     try {
         app.parse(argc, argv);
@@ -69,6 +82,8 @@ int run(int argc, char** argv) {
     const auto outcome = udpproxy::read_config(file);
     if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome)) return complain(complaints->lines);
     const auto& config = std::get<udpproxy::Config>(outcome);
+    request.with_probe = !probe->empty();
+    if (with_doctor) return udpproxy::run_doctor(config, request);
     return check_only ? check(config, file) : udpproxy::serve(config, file);
 }
 

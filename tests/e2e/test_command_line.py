@@ -30,7 +30,8 @@ def test_version_names_the_version_and_what_this_kernel_supports():
 def test_help_names_every_option():
     done = run_once("--help")
     assert done.returncode == 0
-    assert all(option in done.stdout for option in ("--config", "--check-config", "--from-caddyfile", "--version", "--help"))
+    assert all(option in done.stdout for option in ("--config", "--check-config", "--from-caddyfile", "--doctor", "--json", "--probe", "--probe-proxy",
+                                                "--version", "--help"))
 
 
 @pytest.mark.parametrize("arguments", ["", "--no-such-option", "--config", "--check-config", "surplus", "--config a --config b"])

@@ -7,6 +7,8 @@
 #include <map>
 #include <random>
 
+#include "source_tree.hpp"
+
 namespace udpproxy {
 namespace {
 
@@ -129,6 +131,32 @@ TEST_CASE("what only the whole shows is complained about at the Caddyfile's plac
               .find("Caddyfile:3:7: as TOML: proxy \"proxy-1-2\": listen: \":1\" is the same as") == 0);
     CHECK(complaints_of("proxy :1 127.0.0.1:1 {\n}\n").find("Caddyfile:1:10: as TOML: proxy \"proxy-1\": upstream: ") == 0);
     CHECK(complaints_of("proxy :1 10.0.0.1:1 {\nreply-addr-alias 10.0.0.2:1 [2001:db8::1]:1\n}\n").find("Caddyfile:2:29: as TOML: ") == 0);
+}
+
+/// The fenced blocks of docs/migrating.md that begin with this line.
+std::vector<std::string> blocks_of_document(const std::string& fence) {
+    std::vector<std::string> blocks;
+    bool is_inside = false;
+    bool is_wanted = false;
+    for (const std::string& line : lines_of(read_file(source_path("docs/migrating.md")))) {
+        if (line.rfind("```", 0) == 0) {
+            is_wanted = !is_inside && line == fence;
+            is_inside = !is_inside;
+            if (is_wanted) blocks.emplace_back();
+        } else if (is_wanted) {
+            blocks.back() += line + '\n';
+        }
+    }
+    return blocks;
+}
+
+TEST_CASE("docs/migrating.md shows what is printed, and only configurations that are accepted") {
+    const std::vector<std::string> caddyfiles = blocks_of_document("```");
+    const std::vector<std::string> configurations = blocks_of_document("```toml");
+    REQUIRE(caddyfiles.size() == 1);
+    REQUIRE(configurations.size() == 2);
+    CHECK(std::get<std::string>(migrate(caddyfiles[0])) == configurations[0]);
+    for (const std::string& text : configurations) CHECK(std::holds_alternative<Config>(parse_config(text, "docs/migrating.md")));
 }
 
 TEST_CASE("a file that is not there is named") {
