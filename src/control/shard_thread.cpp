@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include <ctime>
+
 #include "udpproxy/io/epoll.hpp"
 #include "udpproxy/io/uring.hpp"
 
@@ -44,6 +46,14 @@ public:
     }
 
     void wake() override { loop_.wake(); }
+
+    [[nodiscard]] Duration cpu_time() override {
+        clockid_t clock = 0;
+        timespec time{};
+        if (!thread_.joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 || ::clock_gettime(clock, &time) != 0)
+            return Duration{};
+        return std::chrono::seconds{time.tv_sec} + Duration{time.tv_nsec};
+    }
 
     [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
     void join() override {

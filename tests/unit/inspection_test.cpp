@@ -134,7 +134,7 @@ TEST_CASE("a session ends when it is the one that was meant, and its group rests
     CHECK(sim.shard().table.size() == 0);
     CHECK(sim.shard().groups.resting() == 1);
     CHECK(sim.counters().sessions_killed.read() == 1);
-    CHECK(sim.shard().setup.use->sessions.used.load() == 0);
+    CHECK(sim.shard().setup.use->sessions.read() == 0);
     CHECK_FALSE(answer_of(sim, question).ended);
 }
 
