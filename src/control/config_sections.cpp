@@ -105,6 +105,35 @@ void read_limits(const ConfigNode& root, Complaints& complaints, Config& config)
     limits.finish();
 }
 
+void read_admin_listen(SectionReader& admin, std::optional<Endpoint>& listen) {
+    bool allow_remote = false;
+    admin.boolean("allow_remote", allow_remote);
+    const std::optional<SectionReader::Item> item = admin.item("listen", "an address and a port, as in \"127.0.0.1:9090\"");
+    if (!item || item->text.empty()) return;
+    const Result<Endpoint> endpoint = parse_endpoint(item->text);
+    if (!endpoint)
+        return admin.complain(item->place,
+                              fmt::format("{}; write an address and a port, as in \"127.0.0.1:9090\"", endpoint.error().message));
+    if (!endpoint->address.is_loopback() && !allow_remote)
+        return admin.complain(item->place, fmt::format("{} is no loopback address, and whoever reaches it sees every client's address; "
+                                                       "write \"127.0.0.1:{}\", or allow_remote = true beside it",
+                                                       quoted(item->text), endpoint->port));
+    listen = *endpoint;
+}
+
+void read_admin(const ConfigNode& root, Complaints& complaints, Config& config) {
+    SectionReader admin{section_table(root, "admin", complaints), "admin", "admin.", complaints};
+    config.admin.socket_given = admin.has("socket");
+    // sun_path has 108 bytes with the zero at its end (unix(7)).
+    if (admin.string("socket", config.admin.socket) &&
+        (config.admin.socket.size() > 107 || config.admin.socket.find('\0') != std::string::npos))
+        admin.complain(admin.place("socket"), "is no path for a socket; write one of at most 107 bytes");
+    if (admin.string("group", config.admin.group) && config.admin.group.find('\0') != std::string::npos)
+        admin.complain(admin.place("group"), "has a zero byte; write a name");
+    read_admin_listen(admin, config.admin.listen);
+    admin.finish();
+}
+
 }  // namespace
 
 std::string section_heading(std::string_view section) {
@@ -122,6 +151,7 @@ Config build_config(const ConfigNode& root, Complaints& complaints) {
     read_runtime(root, complaints, config);
     read_log(root, complaints, config);
     read_limits(root, complaints, config);
+    read_admin(root, complaints, config);
 
     std::vector<ProxyDraft> drafts;
     for (const ConfigNode* table : proxy_tables(root, complaints)) drafts.push_back(read_proxy(*table, drafts.size(), complaints));

@@ -29,20 +29,6 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
     return spdlog::level::debug;
 }
 
-std::string_view name_of(LogLevel level) {
-    switch (level) {
-        case LogLevel::error:
-            return "error";
-        case LogLevel::warn:
-            return "warn";
-        case LogLevel::info:
-            return "info";
-        case LogLevel::debug:
-            break;
-    }
-    return "debug";
-}
-
 std::string present_time() {
     const auto now = std::chrono::system_clock::now();
     const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1'000'000;
@@ -71,6 +57,20 @@ std::string as_text(const LogField& field) {
 }
 
 }  // namespace
+
+std::string_view name_of(LogLevel level) {
+    switch (level) {
+        case LogLevel::error:
+            return "error";
+        case LogLevel::warn:
+            return "warn";
+        case LogLevel::info:
+            return "info";
+        case LogLevel::debug:
+            break;
+    }
+    return "debug";
+}
 
 LogField::LogField(std::string_view name, double number) : key(name), value(fmt::format("{:.3f}", number)), bare(true) {}
 
@@ -114,5 +114,14 @@ void Log::write(LogLevel level, std::string_view event, const std::vector<LogFie
     if (!logger_->should_log(spdlog_level(level))) return;
     logger_->log(spdlog_level(level), format_line(format_, present_time(), level, event, fields));
 }
+
+LogLevel Log::level() const {
+    for (const LogLevel level : {LogLevel::error, LogLevel::warn, LogLevel::info}) {
+        if (spdlog_level(level) == logger_->level()) return level;
+    }
+    return LogLevel::debug;
+}
+
+void Log::set_level(LogLevel level) { logger_->set_level(spdlog_level(level)); }
 
 }  // namespace udpproxy

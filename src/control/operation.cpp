@@ -5,10 +5,10 @@
 
 namespace udpproxy {
 
-Operation::Operation(const Config& config, Names& names, const std::vector<ProxySetup>& proxies,
-                     std::vector<std::unique_ptr<ShardThread>>& shards)
-    : config_(config), names_(names), shards_(shards) {
-    for (const ProxySetup& proxy : proxies) present_.push_back(proxy.upstream);
+Operation::Operation(const Config& config, Names& names, Roster& roster, std::vector<std::unique_ptr<ShardThread>>& shards)
+    : config_(config), names_(names), roster_(roster), shards_(shards) {
+    const std::lock_guard lock(roster_.mutex);
+    for (const ProxySetup& proxy : roster_.proxies) present_.push_back(proxy.upstream);
     versions_ = present_;
 }
 
@@ -22,6 +22,10 @@ void Operation::look(Instant now) {
 void Operation::set_upstream(std::uint16_t proxy, const Endpoint& endpoint) {
     present_[proxy] = upstream_of(config_.proxies[proxy], endpoint, present_[proxy]->version() + 1);
     versions_.push_back(present_[proxy]);
+    {
+        const std::lock_guard lock(roster_.mutex);
+        roster_.proxies[proxy].upstream = present_[proxy];
+    }
     for (const auto& shard : shards_) {
         Command command;
         command.kind = CommandKind::set_upstream;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "names.hpp"
+#include "roster.hpp"
 #include "shard_thread.hpp"
 #include "udpproxy/control/config.hpp"
 
@@ -13,9 +14,8 @@ namespace udpproxy {
 
 class Operation {
 public:
-    /// `proxies` are the shards' as they started.
-    Operation(const Config& config, Names& names, const std::vector<ProxySetup>& proxies,
-              std::vector<std::unique_ptr<ShardThread>>& shards);
+    /// `roster` has the shards' proxies as they started, and is told what changes.
+    Operation(const Config& config, Names& names, Roster& roster, std::vector<std::unique_ptr<ShardThread>>& shards);
 
     /// Takes the resolver's answers to the shards, and frees what no shard holds any more; a few times a second.
     void look(Instant now);
@@ -25,6 +25,7 @@ private:
 
     const Config& config_;
     Names& names_;
+    Roster& roster_;
     std::vector<std::unique_ptr<ShardThread>>& shards_;
     std::vector<std::shared_ptr<const Upstream>> present_;   // by proxy
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold

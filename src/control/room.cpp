@@ -5,14 +5,17 @@
 
 #include <algorithm>
 
+#include "admin_server.hpp"
+
 namespace udpproxy {
 
 namespace {
 
-constexpr std::size_t connected_by_default_max = 4;   // exact aliases; beyond, one open socket is cheaper than a descriptor each
-constexpr std::uint64_t member_buffer_share = 4;      // of receive_buffer; the system's default holds less than a millisecond of 1 Gbit/s
-constexpr std::uint32_t descriptors_of_program = 48;  // standard streams, log, signals, resolver, reload
-constexpr std::uint32_t descriptors_per_shard = 4;    // ring or epoll set, eventfd, and two to spare
+constexpr std::size_t connected_by_default_max = 4;  // exact aliases; beyond, one open socket is cheaper than a descriptor each
+constexpr std::uint64_t member_buffer_share = 4;     // of receive_buffer; the system's default holds less than a millisecond of 1 Gbit/s
+constexpr std::uint32_t descriptors_of_program =
+    48 + static_cast<std::uint32_t>(admin_connections_max);  // streams, log, signals, resolver, reload, admin
+constexpr std::uint32_t descriptors_per_shard = 4;           // ring or epoll set, eventfd, and two to spare
 
 std::uint64_t sessions_by_descriptors(const ProxySetup& proxy, std::uint64_t descriptors) {
     const std::uint64_t plain = proxy.upstream->members(false);

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <ctime>
+
 #include "udpproxy/io/epoll.hpp"
 #include "udpproxy/io/uring.hpp"
 
@@ -47,6 +49,14 @@ public:
     }
 
     void wake() override { loop_.wake(); }
+
+    [[nodiscard]] Duration cpu_time() override {
+        clockid_t clock = 0;
+        timespec time{};
+        if (!thread_.joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 || ::clock_gettime(clock, &time) != 0)
+            return Duration{};
+        return std::chrono::seconds{time.tv_sec} + Duration{time.tv_nsec};
+    }
 
     [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
     [[nodiscard]] std::uint64_t run_queue_delay_ns() const override {

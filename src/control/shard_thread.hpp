@@ -29,7 +29,10 @@ public:
     void post_waiting();
     /// Asks the shard to stop; returns at once.
     void stop() { tell(Command{}); }
+    /// The shard looks at its commands and questions soon.
     virtual void wake() = 0;
+    /// Processor time that its thread has used so far.
+    [[nodiscard]] virtual Duration cpu_time() = 0;
     [[nodiscard]] virtual bool has_ended() const = 0;
     /// How long the thread has been ready to run and waited for a processor, in nanoseconds (/proc/PID/task/TID/schedstat).
     [[nodiscard]] virtual std::uint64_t run_queue_delay_ns() const = 0;

@@ -144,9 +144,13 @@ Result<void> Start::start_shards() {
     if (::getrandom(&ports_start, sizeof ports_start, 0) != sizeof ports_start) return system_error("getrandom", errno);
     std::size_t sources = 0;
     for (const ProxySetup& proxy : proxies_) sources += proxy.sources.size();
-    const auto use = std::make_shared<SharedUse>(proxies_.size(), sources, room_.sessions_max, key);
+    use_ = std::make_shared<SharedUse>(proxies_.size(), sources, room_.sessions_max, key);
+    for (std::size_t i = 0; i < listeners_.size(); ++i) {
+        for (const Socket& socket : listener_sockets_[i].sockets)
+            listener_watches_.push_back({listeners_[i].proxy, format(listeners_[i].endpoint), socket.descriptor()});
+    }
     for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
-        ShardSetup setup = setup_of_shard(shard, key, use);
+        ShardSetup setup = setup_of_shard(shard, key, use_);
         setup.ports_start = ports_start;
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;
@@ -165,6 +169,18 @@ Result<void> Start::start_shards() {
             return Error{fmt::format("shard {}: {}", shard, started.error().message)};
     }
     return {};
+}
+
+void Start::tell(Roster& roster) const {
+    const std::lock_guard lock(roster.mutex);
+    roster.config = &config_;
+    roster.engine = engine_;
+    roster.proxies = proxies_;
+    roster.listeners = listener_watches_;
+    roster.shards = &shards_;
+    roster.use = use_;
+    roster.sessions_max = room_.sessions_max;
+    roster.descriptors_max = room_.descriptors_max;
 }
 
 }  // namespace udpproxy

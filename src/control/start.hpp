@@ -9,6 +9,7 @@
 #include "machine.hpp"
 #include "names.hpp"
 #include "room.hpp"
+#include "roster.hpp"
 #include "shard_thread.hpp"
 #include "signals.hpp"
 #include "udpproxy/control/config.hpp"
@@ -29,6 +30,8 @@ public:
     void tell_room();
     [[nodiscard]] Result<void> open_all_listeners();
     [[nodiscard]] Result<void> start_shards();
+    /// What the admin thread may see from now on.
+    void tell(Roster& roster) const;
 
     [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return shards_; }
     [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
@@ -55,6 +58,8 @@ private:
     Room room_;
     std::vector<ListenerSetup> listeners_;
     std::vector<ListenerSockets> listener_sockets_;
+    std::vector<ListenerWatch> listener_watches_;
+    std::shared_ptr<SharedUse> use_;
     std::vector<std::unique_ptr<ShardThread>> shards_;
 };
 

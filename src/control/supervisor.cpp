@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "admin_server.hpp"
 #include "names.hpp"
 #include "operation.hpp"
 #include "signals.hpp"
@@ -69,11 +70,19 @@ int serve(const Config& config, const std::string& config_file) {
     }
     if (auto done = start.choose_engine(); !done) return fail(log, done.error().message);
     start.tell_room();
+    Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
+    if (!admin) return fail(log, admin.error().message);
     if (auto done = start.open_all_listeners(); !done) return fail(log, done.error().message);
     if (auto done = start.start_shards(); !done) return fail(log, done.error().message);
+    Roster roster;
+    roster.config_file = config_file;
+    start.tell(roster);
+    const AdminScene scene{roster, log};
+    if (auto done = (*admin)->start(scene); !done) return fail(log, done.error().message);
+    roster.ready = true;
     log.info("ready", {{"shards", start.shards().size()}, {"sessions", start.sessions_max()}});
 
-    Operation operation(config, names, start.proxies(), start.shards());
+    Operation operation(config, names, roster, start.shards());
     Watchman watchman(config, log, start.shards());
     int signal = 0;
     while (!is_stop(signal)) {
@@ -81,6 +90,8 @@ int serve(const Config& config, const std::string& config_file) {
         operation.look(monotonic_now());
         watchman.look(monotonic_now());
     }
+    roster.ready = false;
+    admin->reset();  // before what it looks at goes
     log.info("stopping", {{"signal", name_of_signal(signal)}});
     stop_shards(start.shards(), signals, watchman, log);
     watchman.write_counters();

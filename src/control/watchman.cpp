@@ -1,6 +1,8 @@
 // Log lines out of events and counters.
 #include "watchman.hpp"
 
+#include "roster.hpp"
+
 namespace udpproxy {
 
 namespace {
@@ -8,15 +10,6 @@ namespace {
 constexpr Duration repeat_every = std::chrono::minutes{1};
 constexpr Duration limits_every = std::chrono::seconds{1};
 constexpr std::uint32_t unlisted_lines_max = 32;  // a minute; a flood of sources is summed
-
-ListenAddress listener_of(const Config& config, std::uint16_t listener) {
-    std::size_t index = listener;
-    for (const ProxyConfig& proxy : config.proxies) {
-        if (index < proxy.listen.size()) return proxy.listen[index];
-        index -= proxy.listen.size();
-    }
-    return {};
-}
 
 const char* name_of(SessionEnd end) {
     switch (end) {
@@ -26,6 +19,8 @@ const char* name_of(SessionEnd end) {
             return "evicted";
         case SessionEnd::source_changed:
             return "source_changed";
+        case SessionEnd::killed:
+            return "killed";
     }
     return "idle";
 }
@@ -79,13 +74,6 @@ void Watchman::begin_unlisted_minute(Instant now) {
     unlisted_lines_ = 0;
     unlisted_others_ = 0;
     unlisted_minute_ = now;
-}
-
-/// The configuration line that would list the source.
-std::string Watchman::aliases_with(const ProxyConfig& proxy, const Endpoint& source) const {
-    std::string line = "reply_aliases = [";
-    for (const Alias& alias : proxy.reply_aliases) line += '"' + alias.text + "\", ";
-    return line + '"' + format(source) + "\"]";
 }
 
 void Watchman::write_session(const Event& event) {

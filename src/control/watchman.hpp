@@ -38,7 +38,6 @@ private:
     void write_session(const Event& event);
     void look_at_limits(Instant now);
     void look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
-    [[nodiscard]] std::string aliases_with(const ProxyConfig& proxy, const Endpoint& source) const;
 
     const Config& config_;
     Log& log_;

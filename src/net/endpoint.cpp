@@ -110,6 +110,11 @@ bool Address::is_multicast() const noexcept { return is_ipv4() ? (bytes[12] & 0x
 
 bool Address::is_link_local() const noexcept { return bytes[0] == 0xfeU && (bytes[1] & 0xc0U) == 0x80U; }
 
+bool Address::is_loopback() const noexcept {
+    if (is_ipv4()) return bytes[12] == 127;
+    return bytes == std::array<std::uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+}
+
 bool Address::is_broadcast() const noexcept { return is_ipv4() && ipv4_network_order() == 0xffffffffU; }
 
 bool Prefix::contains(const Address& candidate) const noexcept {

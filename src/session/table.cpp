@@ -2,6 +2,7 @@
 #include "udpproxy/session/table.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace udpproxy {
 
@@ -11,8 +12,15 @@ constexpr std::uint32_t eviction_looks = 16;
 
 }  // namespace
 
-SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key)
-    : sessions_(sessions_max), map_(sessions_max), timeouts_(std::move(timeouts)), unassured_(timeouts_.size()), key_(key) {}
+SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key, std::uint32_t shard,
+                           std::uint32_t shards)
+    : sessions_(sessions_max),
+      map_(sessions_max),
+      timeouts_(std::move(timeouts)),
+      unassured_(timeouts_.size()),
+      key_(key),
+      next_id_(std::uint64_t{shards} + shard),
+      id_step_(shards) {}
 
 std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now) {
     const std::optional<std::uint32_t> place = sessions_.acquire();
@@ -20,7 +28,7 @@ std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std:
     Session& session = sessions_[*place];
     session.key = key;
     session.proxy = proxy;
-    session.id = next_id_++;
+    session.id = std::exchange(next_id_, next_id_ + id_step_);
     session.last_active_at = session.admitted_at = session.listed_at = now;
     map_.insert(hash, *place);
     session.bucket = wheel_.file(*place, due_at(session), wheel_links());

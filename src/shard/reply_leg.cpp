@@ -35,11 +35,13 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
         const ReplyGroup& group = shard.groups[index];
         ++shard.arrivals_total;
         shard.counters_of(group.proxy).arrivals_reply.add(1);
-        if (!group.upstream->lists(arrival.from)) {
+        const std::optional<std::size_t> source = group.upstream->find(arrival.from);
+        if (!source) {
             shard.drop(arrival, group.proxy, Drop::unlisted_source);
             report_unlisted(shard, group, arrival.from, now);
             continue;
         }
+        shard.counters_of(group.proxy).replies_from[*source].add(1);
         if (group.state != GroupState::lent) {
             shard.drop(arrival, group.proxy, Drop::late_reply);
             continue;

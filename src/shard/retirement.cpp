@@ -15,6 +15,8 @@ Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
             return counters.sessions_evicted;
         case SessionEnd::source_changed:
             return counters.sessions_moved;
+        case SessionEnd::killed:
+            return counters.sessions_killed;
     }
     return counters.sessions_expired;
 }
@@ -38,6 +40,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
     const ReplyGroup& group = shard.groups[group_index];
     ProxyCounters& counters = shard.counters_of(session.proxy);
     ended_counter(counters, end).add(1);
+    counters.session_durations.note(now - session.admitted_at);
     if (shard.setup.report_sessions) {
         Event event;
         event.kind = EventKind::session_ended;

@@ -83,7 +83,7 @@ std::vector<PortPool> port_pools_of(const ShardSetup& setup, const std::vector<S
 Shard::Shard(ShardSetup from)
     : setup(std::move(from)),
       proxies(proxies_of(setup)),
-      table(setup.sessions_max, timeouts_of(setup), setup.key),
+      table(setup.sessions_max, timeouts_of(setup), setup.key, setup.shard, setup.shards),
       lanes(lanes_of(setup)),
       groups(setup.slots_max, rests_of(setup)),
       ports(port_pools_of(setup, lanes)),
@@ -118,6 +118,16 @@ void Shard::drop(const Arrival& arrival, std::uint16_t proxy, Drop reason) {
     counters_of(proxy).drop(reason);
     ++drops_total;
     dropped.push(arrival.buffer);
+}
+
+void Shard::note_gauges() {
+    gauges.sessions.set(table.size());
+    gauges.groups.set(groups.size());
+    gauges.groups_resting.set(groups.resting());
+    std::uint64_t leased = 0;
+    for (const PortPool& pool : ports) leased += pool.leased();
+    gauges.ports_leased.set(leased);
+    gauges.longest_probe.set(table.longest_probe());
 }
 
 void Shard::report(const Event& event) {

@@ -15,6 +15,7 @@ import pytest
 
 from harness import figures as figures_table
 from harness import load, program
+from harness.admin import Admin
 from harness.client import Client, Crowd
 from harness.load import Load
 from harness.namespaces import Network, remove_leftovers
@@ -22,7 +23,7 @@ from harness.process import Process
 from harness.program import Proxy
 from harness.service import Service
 
-_TOOLS = ("ip", "setpriv", "prlimit", "strace", "unbound", "dig")
+_TOOLS = ("ip", "setpriv", "prlimit", "strace", "unbound", "dig", "promtool")
 _TEST_SECONDS_MAX = 90
 
 
@@ -147,6 +148,11 @@ def start_proxy(network, tmp_path):
         for proxy in started:
             proxy.kill()
             print(f"--- the log of {proxy.configuration_file}:\n{proxy.text()}")
+
+
+@pytest.fixture
+def admin(network, closing):
+    return closing(Admin(network.proxy))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_the_log_tells_the_start_in_order(engine, start_proxy):
     proxy = start_proxy(one_proxy(engine))
     names = [event["event"] for event in proxy.events]
     assert names[:2] == ["starting", "engine"] and names[-1] == "ready"
-    assert set(names[2:-1]) == {"room", "listening"}
+    assert set(names[2:-1]) == {"room", "admin_off", "listening"}
     room = proxy.wait_event("room", proxy="echo")
     assert int(room["sessions"]) > 1000 and room["arithmetic"]
     assert proxy.wait_event("ready")["shards"] == "2"

@@ -13,6 +13,8 @@ BELOW = {
     "shard": {"session", "io", "net", "base"},
     "control": {"shard", "session", "io", "net", "base"},
     "main": {"control", "shard", "session", "io", "net", "base"},
+    # udpproxyctl, a program of its own: it talks to the other one and shares values with it only.
+    "ctl": {"net", "base"},
 }
 # The session room takes values from net (endpoint, train), never sockets.
 NOT_FOR = {"session": {"net/socket.hpp", "net/cmsg.hpp"}}

@@ -36,7 +36,8 @@ inline std::string dump(const Config& config) {
     text << "engine " << static_cast<int>(config.engine) << "\nshards " << config.shards.value_or(0) << "\ncpu_pinning "
          << config.cpu_pinning << "\nlevel " << static_cast<int>(config.log_level) << "\nformat " << static_cast<int>(config.log_format)
          << "\nfile " << config.log_file << "\nsessions " << config.log_sessions << "\nsessions_max " << config.sessions_max.value_or(0)
-         << "\nnew_sessions " << config.new_sessions.per_second << " burst " << config.new_sessions.burst.value_or(0) << '\n';
+         << "\nnew_sessions " << config.new_sessions.per_second << " burst " << config.new_sessions.burst.value_or(0) << "\nadmin "
+         << config.admin.socket << ' ' << config.admin.group << ' ' << (config.admin.listen ? format(*config.admin.listen) : "") << '\n';
     for (const ProxyConfig& proxy : config.proxies) text << dump(proxy);
     return text.str();
 }

@@ -98,6 +98,7 @@ TEST_CASE("each key is read into its field") {
     CHECK(dump(config) ==
           "engine 1\nshards 4\ncpu_pinning 1\nlevel 3\nformat 1\nfile /var/log/udpproxy.log\nsessions 1\nsessions_max 100000\n"
           "new_sessions 5000 burst 20000\n"
+          "admin /run/other.sock games [2001:db8::1]:9090\n"
           "name dns\n"
           "listen 10.1.0.1:53(10.1.0.1:53) [::1]:53([::1]:53) 0.0.0.0:54(:54) [::]:54(:54)\n"
           "upstream 10.0.0.254:53 port 53(10.0.0.254:53)\n"
@@ -116,6 +117,19 @@ TEST_CASE("each key is read into its field") {
           "port_rest 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
           "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\n"
           "receive_buffer 4194304\nsend_buffer 4194304\n");
+}
+
+TEST_CASE("whether the admin socket was asked for is known, even by its default") {
+    CHECK_FALSE(accepted(minimal).admin.socket_given);
+    CHECK(accepted("[admin]\nsocket = \"/run/udpproxy/admin.sock\"\n" + minimal).admin.socket_given);
+}
+
+TEST_CASE("the admin address is a loopback one, unless others are allowed") {
+    const auto listen = [](const std::string& lines) { return accepted("[admin]\n" + lines + "\n" + minimal).admin.listen; };
+    CHECK_FALSE(listen("listen = \"\"").has_value());
+    CHECK(listen("listen = \"127.1.2.3:9090\"") == parse_endpoint("127.1.2.3:9090").value());
+    CHECK(listen("listen = \"[::1]:9090\"") == parse_endpoint("[::1]:9090").value());
+    CHECK(listen("allow_remote = true\nlisten = \"10.0.0.1:9090\"") == parse_endpoint("10.0.0.1:9090").value());
 }
 
 TEST_CASE("each word is read as the value of its name") {

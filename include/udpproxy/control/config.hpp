@@ -81,6 +81,14 @@ struct ProxyConfig {
     std::string position;  // file:line:column of the table's sessions_max if given, else of the table: for complaints that need the machine
 };
 
+/// Where operators and their tools look in.
+struct AdminConfig {
+    std::string socket = "/run/udpproxy/admin.sock";  // a Unix socket; empty: none
+    bool socket_given = false;                        // else the program serves without when it cannot be opened
+    std::string group;                                // who may connect to it and change things, besides root and the program's own user
+    std::optional<Endpoint> listen;                   // HTTP, to look only; absent: none
+};
+
 struct Config {
     EngineChoice engine = EngineChoice::automatic;
     std::optional<std::uint32_t> shards;  // absent: one per CPU the process may use
@@ -92,13 +100,14 @@ struct Config {
     std::optional<std::uint32_t> sessions_max;  // [limits]; absent: auto
     std::string sessions_max_position;          // file:line:column of limits.sessions_max when given
     NewSessions new_sessions;                   // [limits]
+    AdminConfig admin;
     std::vector<ProxyConfig> proxies;
 };
 
 /// One key of the file. The list is written once (config_keys()): the reader, the suggestions, docs/configuration.md and
 /// udpproxy.toml.example are read from or tested against it.
 struct ConfigKey {
-    std::string_view section;  // "runtime", "log", "limits", "proxy"
+    std::string_view section;  // "runtime", "log", "limits", "admin", "proxy"
     std::string_view name;     // "engine"
     std::string_view kind;     // "word", "string", "string or list", "number or auto", "boolean", "duration", "size", "port range"
     std::string_view values;   // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to 16 entries"; empty: see the summary

@@ -40,6 +40,10 @@ public:
     /// Writes one line: time, level, event, then the fields in order.
     void write(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});
 
+    /// The least important lines that are written. May be changed while others write.
+    [[nodiscard]] LogLevel level() const;
+    void set_level(LogLevel level);
+
     void error(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::error, event, fields); }
     void warn(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::warn, event, fields); }
     void info(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::info, event, fields); }
@@ -50,6 +54,9 @@ private:
     std::shared_ptr<spdlog::logger> logger_;
     LogFormat format_;
 };
+
+/// `error`, `warn`, `info`, `debug`
+[[nodiscard]] std::string_view name_of(LogLevel level);
 
 /// One line without time, as write() would make it: for tests and for the console.
 [[nodiscard]] std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event,

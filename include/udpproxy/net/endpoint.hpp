@@ -31,6 +31,7 @@ struct Address {
     [[nodiscard]] bool is_unspecified() const noexcept;               // 0.0.0.0 or ::
     [[nodiscard]] bool is_multicast() const noexcept;                 // 224.0.0.0/4, ff00::/8
     [[nodiscard]] bool is_link_local() const noexcept;                // fe80::/10
+    [[nodiscard]] bool is_loopback() const noexcept;                  // 127.0.0.0/8, ::1
     [[nodiscard]] bool is_broadcast() const noexcept;                 // 255.255.255.255 (directed broadcasts are the kernel's to refuse)
 
     friend bool operator==(const Address&, const Address&) = default;

@@ -28,7 +28,7 @@ struct Session {
     Tally requests;
     Tally replies;
 
-    std::uint64_t id = 0;  // stable, never used again in this shard
+    std::uint64_t id = 0;  // stable, never used again; id % shards is the shard
     Instant admitted_at;
     ListLinks wheel;           // in the expiry wheel's bucket
     ListLinks unassured;       // in the proxy's order of eviction

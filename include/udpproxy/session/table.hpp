@@ -24,13 +24,17 @@ struct SessionTimeouts {
 
 class SessionTable {
 public:
-    /// `timeouts` has one entry per proxy.
-    SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key);
+    /// `timeouts` has one entry per proxy. Of `shards` tables, each gives out ids of its own: id % shards == shard.
+    SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key, std::uint32_t shard = 0,
+                 std::uint32_t shards = 1);
 
     [[nodiscard]] std::uint32_t size() const noexcept { return sessions_.size(); }
     [[nodiscard]] bool full() const noexcept { return sessions_.full(); }
     [[nodiscard]] std::size_t longest_probe() const noexcept { return map_.longest_probe(); }
     Session& operator[](std::uint32_t index) { return sessions_[index]; }
+    /// Indices at or above this were never used.
+    [[nodiscard]] std::uint32_t touched() const noexcept { return sessions_.touched(); }
+    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return sessions_.is_live(index); }
 
     [[nodiscard]] std::uint64_t hash(const ClientKey& key) const noexcept { return siphash13(key_, key.words()); }
     [[nodiscard]] std::optional<std::uint32_t> find(std::uint64_t hash, const ClientKey& key) const {
@@ -68,7 +72,8 @@ private:
     std::vector<SessionTimeouts> timeouts_;
     std::vector<IndexList> unassured_;  // by proxy, roughly in order of activity
     SipKey key_;
-    std::uint64_t next_id_ = 1;
+    std::uint64_t next_id_;
+    std::uint32_t id_step_;
 };
 
 }  // namespace udpproxy

@@ -4,6 +4,7 @@
 // against it, whatever the kernel has filtered before.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -57,13 +58,15 @@ public:
     /// Counts the upstreams that its proxy has had.
     [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
 
-    [[nodiscard]] bool lists(const Endpoint& source) const noexcept {
-        if (source == endpoint_) return true;
-        for (const AliasRule& alias : aliases_) {
-            if (alias.matches(source)) return true;
+    /// Which source a reply came from: 0 the endpoint, i alias i - 1 (the first that matches), or nothing when it is not listed.
+    [[nodiscard]] std::optional<std::size_t> find(const Endpoint& source) const noexcept {
+        if (source == endpoint_) return 0;
+        for (std::size_t i = 0; i < aliases_.size(); ++i) {
+            if (aliases_[i].matches(source)) return 1 + i;
         }
-        return false;
+        return std::nullopt;
     }
+    [[nodiscard]] bool lists(const Endpoint& source) const noexcept { return find(source).has_value(); }
 
 private:
     Endpoint endpoint_;

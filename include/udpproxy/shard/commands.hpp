@@ -24,7 +24,7 @@ struct Command {
 
 enum class EventKind : std::uint8_t { unlisted_reply, session_ended };
 
-enum class SessionEnd : std::uint8_t { idle, evicted, source_changed };
+enum class SessionEnd : std::uint8_t { idle, evicted, source_changed, killed };
 
 struct Event {
     EventKind kind = EventKind::unlisted_reply;

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "udpproxy/base/time.hpp"
+
 namespace udpproxy {
 
 /// Every reason to drop a datagram: X(name, help). A dropped datagram is counted under exactly one of them.
@@ -84,6 +86,7 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(sessions_expired, "sessions", "ended for want of traffic")                                \
     X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                  \
     X(sessions_moved, "sessions", "ended because their source address has changed")             \
+    X(sessions_killed, "sessions", "ended by an operator")                                      \
     X(groups_opened, "groups", "reply groups opened by system calls")                           \
     X(groups_lent, "groups", "resting reply groups lent again")                                 \
     X(groups_closed, "groups", "reply groups closed")                                           \
@@ -103,6 +106,28 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")        \
     X(events_lost, "events", "log events dropped because the control thread was behind")
 
+/// What is the case at the end of a turn, by shard.
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_SHARD_GAUGES(X)                                                                   \
+    X(sessions, "sessions", "in this shard's table")                                               \
+    X(groups, "groups", "reply groups in any state")                                               \
+    X(groups_resting, "groups", "reply groups that rest, still bound, before they are lent again") \
+    X(ports_leased, "ports", "local ports in use or resting with their group")                     \
+    X(longest_probe, "cells", "longest search in the session table ever")
+
+/// Name, unit and help of a counter or gauge, in the order of its list.
+struct CounterText {
+    std::string_view name;
+    std::string_view unit;
+    std::string_view help;
+};
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_COUNTER_TEXT(name, unit, help) {#name, unit, help},
+inline constexpr auto proxy_counter_texts = std::to_array<CounterText>({UDPPROXY_PROXY_COUNTERS(UDPPROXY_COUNTER_TEXT)});
+inline constexpr auto shard_counter_texts = std::to_array<CounterText>({UDPPROXY_SHARD_COUNTERS(UDPPROXY_COUNTER_TEXT)});
+inline constexpr auto shard_gauge_texts = std::to_array<CounterText>({UDPPROXY_SHARD_GAUGES(UDPPROXY_COUNTER_TEXT)});
+#undef UDPPROXY_COUNTER_TEXT
+
 /// One writer, any readers.
 class Counter {
 public:
@@ -117,12 +142,34 @@ private:
     std::atomic<std::uint64_t> value_{0};
 };
 
+/// How long the sessions lasted that have ended: each is counted in the first bucket that it fits into.
+struct DurationHistogram {
+    /// Upper bounds, inclusive; the last bucket has none.
+    static constexpr auto bounds = std::to_array<std::chrono::seconds::rep>({1, 5, 15, 30, 60, 300, 900, 3600, 14400, 86400});
+
+    void note(Duration lasted) noexcept {
+        std::size_t bucket = 0;
+        while (bucket < bounds.size() && lasted > std::chrono::seconds{bounds[bucket]}) ++bucket;
+        buckets[bucket].add(1);
+        milliseconds.add(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lasted).count()));
+    }
+
+    std::array<Counter, bounds.size() + 1> buckets;
+    Counter milliseconds;  // of all together
+};
+
+/// Replies of a proxy by where they came from: its upstream, or its n-th alias.
+inline constexpr std::size_t reply_sources_max = 1 + 64;
+
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_MEMBER(name, unit, help) Counter name;
 
 struct alignas(64) ProxyCounters {
     UDPPROXY_PROXY_COUNTERS(UDPPROXY_MEMBER)
     std::array<Counter, drop_reasons.size()> drops;
+    std::array<Counter, reply_sources_max>
+        replies_from;  // 0: the upstream; i: alias i - 1. What was received, whether or not it could be sent on
+    DurationHistogram session_durations;
 
     void drop(Drop reason, std::uint64_t count = 1) noexcept { drops[static_cast<std::size_t>(reason)].add(count); }
     [[nodiscard]] std::uint64_t dropped(Drop reason) const noexcept { return drops[static_cast<std::size_t>(reason)].read(); }
@@ -132,6 +179,11 @@ struct alignas(64) ShardCounters {
     explicit ShardCounters(std::size_t proxy_count) : proxies(proxy_count) {}
     UDPPROXY_SHARD_COUNTERS(UDPPROXY_MEMBER)
     std::vector<ProxyCounters> proxies;
+};
+
+/// Written at the end of each turn.
+struct alignas(64) ShardGauges {
+    UDPPROXY_SHARD_GAUGES(UDPPROXY_MEMBER)
 };
 #undef UDPPROXY_MEMBER
 
@@ -150,6 +202,14 @@ void for_each_counter(const ShardCounters& counters, Use&& use) {
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_VISIT(name, unit, help) use(std::string_view{#name}, counters.name.read());
     UDPPROXY_SHARD_COUNTERS(UDPPROXY_VISIT)
+#undef UDPPROXY_VISIT
+}
+
+template <class Use>
+void for_each_counter(const ShardGauges& gauges, Use&& use) {
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_VISIT(name, unit, help) use(std::string_view{#name}, gauges.name.read());
+    UDPPROXY_SHARD_GAUGES(UDPPROXY_VISIT)
 #undef UDPPROXY_VISIT
 }
 

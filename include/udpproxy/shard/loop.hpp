@@ -43,6 +43,7 @@ public:
         obey_commands();
         account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
+        answer_inspection(shard_, sockets_, now);  // after the sends: it may end a session that has just sent
         count_engine();
         deadline_ = is_catching_up() ? now : next_deadline(shard_, now);
     }
@@ -129,6 +130,7 @@ private:
 
     void count_engine() {
         shard_.counters.turns.add(1);
+        shard_.note_gauges();
         const EngineCounters& engine = backend_.counters();
         shard_.counters.receives_rearmed.set(engine.receives_rearmed);
         shard_.counters.buffers_exhausted.set(engine.buffers_exhausted);

@@ -16,6 +16,7 @@
 #include "udpproxy/session/upstream.hpp"
 #include "udpproxy/shard/commands.hpp"
 #include "udpproxy/shard/counters.hpp"
+#include "udpproxy/shard/inspection.hpp"
 #include "udpproxy/shard/setup.hpp"
 #include "udpproxy/shard/unlisted.hpp"
 
@@ -108,6 +109,8 @@ struct Shard {
     /// Counts one drop and hands the buffer back.
     void drop(const Arrival& arrival, std::uint16_t proxy, Drop reason);
     void report(const Event& event);
+    /// Makes the gauges say what is the case now.
+    void note_gauges();
     [[nodiscard]] ProxyCounters& counters_of(std::uint16_t proxy) { return counters.proxies[proxy]; }
 
     ShardSetup setup;
@@ -120,6 +123,7 @@ struct Shard {
     std::vector<HeldUpstream> upstreams;
     std::vector<std::uint32_t> group_of_slot;  // no_index: a listener, or nobody's
     ShardCounters counters;
+    ShardGauges gauges;
     UnlistedSources unlisted;
     bool stopping = false;
 
@@ -140,6 +144,7 @@ struct Shard {
 
     Mailbox<Command> commands{16};
     Mailbox<Event> events{4096};
+    InspectionDesk inspections;
 };
 
 // The stages of a turn, each in its own file.
@@ -173,6 +178,8 @@ void obey(Shard& shard, Command& command);
 /// obedience.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
+/// inspection.cpp: answers what the admin thread has asked, if it has; bounded, and complete within the turn.
+void answer_inspection(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: when this shard next has to do something by itself.
 [[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
 

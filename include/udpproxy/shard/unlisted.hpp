@@ -21,6 +21,7 @@ public:
         for (Entry& entry : entries_) {
             if (entry.used && entry.proxy == proxy && entry.source == source) {
                 entry.seen_at = now;
+                ++entry.datagrams;
                 ++entry.unreported;
                 if (now - entry.reported_at < report_every) return 0;
                 entry.reported_at = now;
@@ -28,20 +29,24 @@ public:
             }
             if (!entry.used || (place->used && entry.seen_at < place->seen_at)) place = &entry;
         }
-        *place = Entry{true, proxy, source, now, now, 0};
+        *place = Entry{true, proxy, source, now, now, 1, 0};
         return 1;
     }
 
-private:
     struct Entry {
         bool used = false;
         std::uint16_t proxy = 0;
         Endpoint source;
         Instant seen_at{};
         Instant reported_at{};
+        std::uint64_t datagrams = 0;
         std::uint64_t unreported = 0;
     };
-    std::array<Entry, 64> entries_{};
+    static constexpr std::size_t sources_max = 64;
+    [[nodiscard]] const std::array<Entry, sources_max>& entries() const noexcept { return entries_; }
+
+private:
+    std::array<Entry, sources_max> entries_{};
 };
 
 }  // namespace udpproxy

@@ -1,0 +1,102 @@
+// Inspection: how the admin thread looks into a shard. It puts one question at a time on the shard's desk and wakes it; the shard answers within
+// its next turn, into room that was allocated at start, looking at a bounded number of sessions. Whoever wants all of them asks on from where the
+// answer ended. Neither side ever waits for the other here: how long an answer may take is the admin thread's to decide.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/index_list.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/session/session.hpp"
+#include "udpproxy/shard/unlisted.hpp"
+
+namespace udpproxy {
+
+/// Sessions that one answer looks at, and so the most that it holds: about 20 us of a turn.
+inline constexpr std::uint32_t looks_per_answer = 256;
+
+/// A session as an operator sees it: values only, nothing that ends with the session.
+struct SessionView {
+    std::uint64_t id = 0;
+    std::uint32_t index = 0;  // in the shard's table: where to find it again
+    std::uint16_t proxy = 0;
+    std::uint16_t listener = 0;
+    Endpoint client;
+    Address local;  // the client wrote to; unspecified: the listener's own
+    Endpoint upstream_side;
+    Tally requests;
+    Tally replies;
+    Duration age{};
+    Duration idle{};
+    bool replied = false;
+    bool assured = false;
+};
+
+struct UnlistedView {
+    std::uint16_t proxy = 0;
+    Endpoint source;
+    std::uint64_t datagrams = 0;
+    Duration seen_ago{};
+};
+
+enum class QuestionKind : std::uint8_t {
+    presence,  // nothing but an answer: the shard turns
+    sessions,  // those from index `from` on that fit
+    end_session,
+    unlisted,  // sources that answered and are not listed
+};
+
+struct Question {
+    QuestionKind kind = QuestionKind::presence;
+    // sessions
+    std::uint32_t from = 0;
+    std::optional<std::uint16_t> proxy;
+    std::optional<Prefix> client;
+    std::uint16_t client_port = 0;  // 0: any
+    // end_session: it ends only if the session at `index` still has this id
+    std::uint32_t index = 0;
+    std::uint64_t id = 0;
+};
+
+struct Answer {
+    std::uint32_t next = no_index;  // where to ask on for sessions; no_index: that was all
+    bool ended = false;             // the session was there, and is no more
+    Batch<SessionView> sessions{looks_per_answer};
+    Batch<UnlistedView> unlisted{UnlistedSources::sources_max};
+};
+
+/// One question, one answer. A question that was given up on keeps the desk occupied until the shard has answered it after all.
+class InspectionDesk {
+public:
+    /// Called by the one who asks. False: the last question is not answered yet.
+    [[nodiscard]] bool ask(const Question& question) {
+        if (asked_.load(std::memory_order_relaxed) != answered_.load(std::memory_order_acquire)) return false;
+        question_ = question;
+        asked_.store(asked_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+        return true;
+    }
+    /// The answer to the last question, valid until the next one; null while there is none.
+    [[nodiscard]] const Answer* answer() const {
+        return asked_.load(std::memory_order_relaxed) == answered_.load(std::memory_order_acquire) ? &answer_ : nullptr;
+    }
+
+    /// Called by the shard: the question that waits, or null.
+    [[nodiscard]] const Question* waiting() const {
+        return asked_.load(std::memory_order_acquire) != answered_.load(std::memory_order_relaxed) ? &question_ : nullptr;
+    }
+    /// Where the shard writes its answer, before it hands it over. Requires: waiting().
+    [[nodiscard]] Answer& draft() { return answer_; }
+    void hand_over() { answered_.store(asked_.load(std::memory_order_relaxed), std::memory_order_release); }
+
+private:
+    Question question_;
+    Answer answer_;
+    alignas(64) std::atomic<std::uint64_t> asked_{0};
+    alignas(64) std::atomic<std::uint64_t> answered_{0};
+};
+
+}  // namespace udpproxy

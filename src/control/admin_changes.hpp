@@ -1,0 +1,13 @@
+// Verbs that change something. Each is logged with who asked for it.
+#pragma once
+
+#include "admin_routes.hpp"
+
+namespace udpproxy {
+
+/// Argument: id.
+[[nodiscard]] AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request);
+/// Argument: level.
+[[nodiscard]] AdminResponse set_log_level(const AdminScene& scene, const AdminRequest& request);
+
+}  // namespace udpproxy

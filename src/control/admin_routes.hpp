@@ -1,0 +1,45 @@
+// What can be asked of a running program, and by whom: the table of verbs, over HTTP on the Unix socket and on the admin address alike. Called by the
+// admin thread (admin_server.cpp); what each verb answers is made in admin_reports.cpp, admin_changes.cpp and metrics.cpp.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "admin_sockets.hpp"
+#include "roster.hpp"
+#include "udpproxy/control/log.hpp"
+
+namespace udpproxy {
+
+/// What verbs work on.
+struct AdminScene {
+    Roster& roster;
+    Log& log;
+};
+
+struct AdminRequest {
+    std::string method;
+    std::string path;
+    std::map<std::string, std::string, std::less<>> arguments;  // of the query; decoded
+    std::optional<Peer> peer;                                   // absent: over TCP, where nobody has a name
+    bool may_change = false;
+
+    /// Empty when it is not given.
+    [[nodiscard]] std::string argument(std::string_view name) const;
+};
+
+struct AdminResponse {
+    unsigned status = 200;
+    std::string type = "application/json";
+    std::string body;
+    std::string policy = "default-src 'none'";  // Content-Security-Policy
+};
+
+[[nodiscard]] AdminResponse answer_request(const AdminScene& scene, const AdminRequest& request);
+
+/// A response that says what is wrong: {"error": "…"}.
+[[nodiscard]] AdminResponse refuse_request(unsigned status, const std::string& why);
+
+}  // namespace udpproxy

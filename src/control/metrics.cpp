@@ -1,0 +1,297 @@
+// The exposition: families in a fixed order, each with its help, type and samples.
+#include "metrics.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <iterator>
+#include <optional>
+
+namespace udpproxy {
+
+namespace {
+
+std::string escaped(std::string_view value) {
+    std::string text;
+    for (const char letter : value) {
+        if (letter == '\\' || letter == '"') text += '\\';
+        if (letter == '\n')
+            text += "\\n";
+        else
+            text += letter;
+    }
+    return text;
+}
+
+struct Label {
+    std::string_view name;
+    std::string_view value;
+};
+
+class Exposition {
+public:
+    void family(std::string_view name, std::string_view type, std::string_view help) {
+        name_ = name;
+        fmt::format_to(std::back_inserter(text_), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+    }
+    template <class Number>
+    void sample(std::initializer_list<Label> labels, Number value, std::string_view suffix = {}) {
+        text_ += name_;
+        text_ += suffix;
+        const char* before = "{";
+        for (const Label& label : labels) {
+            if (label.name.empty()) continue;
+            fmt::format_to(std::back_inserter(text_), "{}{}=\"{}\"", before, label.name, escaped(label.value));
+            before = ",";
+        }
+        if (*before == ',') text_ += '}';
+        fmt::format_to(std::back_inserter(text_), " {}\n", value);
+    }
+    [[nodiscard]] std::string take() { return std::move(text_); }
+
+private:
+    std::string name_;
+    std::string text_;
+};
+
+/// `arrivals_request` is `arrivals` in the direction `request`.
+struct SplitName {
+    std::string_view stem;
+    std::string_view direction;  // empty: none
+};
+
+SplitName split(std::string_view name) {
+    for (const std::string_view direction : {"request", "reply"}) {
+        if (name.size() > direction.size() + 1 && name.ends_with(direction) && name[name.size() - direction.size() - 1] == '_')
+            return {name.substr(0, name.size() - direction.size() - 1), direction};
+    }
+    return {name, {}};
+}
+
+std::string capitalised(std::string_view text) {
+    std::string made{text};
+    if (!made.empty() && made[0] >= 'a' && made[0] <= 'z') made[0] = static_cast<char>(made[0] - 'a' + 'A');
+    return made;
+}
+
+/// `Datagrams: read from listeners (request), read from members of reply groups (reply).`
+template <class Texts>
+std::string help_of(const Texts& texts, std::string_view stem) {
+    std::string help;
+    for (const CounterText& text : texts) {
+        const SplitName name = split(text.name);
+        if (name.stem != stem) continue;
+        help += help.empty() ? capitalised(text.unit) + ": " : std::string{", "};
+        help += text.help;
+        if (!name.direction.empty()) help += fmt::format(" ({})", name.direction);
+    }
+    return help + '.';
+}
+
+/// Stems in the order of the list, each once.
+template <class Texts>
+std::vector<std::string_view> stems_of(const Texts& texts) {
+    std::vector<std::string_view> stems;
+    for (const CounterText& text : texts) {
+        const std::string_view stem = split(text.name).stem;
+        if (stems.empty() || stems.back() != stem) stems.push_back(stem);
+    }
+    return stems;
+}
+
+template <class Texts, class Counters>
+std::vector<CounterSum> values_of(const Texts& texts, const Counters& counters) {
+    std::vector<CounterSum> values;
+    std::size_t next = 0;
+    for_each_counter(counters, [&](std::string_view, std::uint64_t value) { values.push_back({texts[next++], value}); });
+    return values;
+}
+
+/// A list's unit as Prometheus wants it: durations in seconds, and what is a peak or a state rather than a sum as a gauge.
+struct Measure {
+    std::string_view name;
+    double scale = 1;
+    std::string_view suffix;
+    bool is_counter = true;
+};
+
+Measure measure_of(const CounterText& text) {
+    Measure measure;
+    measure.name = text.name;
+    if (text.unit == "nanoseconds") {
+        measure.scale = 1e-9;
+        measure.suffix = "_seconds";
+        if (text.name.ends_with("_ns")) measure.name.remove_suffix(3);
+    }
+    measure.is_counter = !text.name.starts_with("longest_");
+    return measure;
+}
+
+void write_proxy_counters(const Roster& roster, Exposition& to) {
+    std::vector<std::vector<CounterSum>> sums;
+    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) sums.push_back(sums_of_proxy(roster, proxy));
+    for (const std::string_view stem : stems_of(proxy_counter_texts)) {
+        to.family(fmt::format("udpproxy_{}_total", stem), "counter", help_of(proxy_counter_texts, stem));
+        for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
+            for (const CounterSum& sum : sums[proxy]) {
+                const SplitName name = split(sum.text.name);
+                if (name.stem != stem) continue;
+                to.sample({{"proxy", roster.proxies[proxy].name}, {name.direction.empty() ? "" : "direction", name.direction}}, sum.value);
+            }
+        }
+    }
+}
+
+void write_drops(const Roster& roster, Exposition& to) {
+    to.family("udpproxy_drops_total", "counter", "Datagrams dropped, each under exactly one reason.");
+    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
+        for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason)
+            to.sample({{"proxy", roster.proxies[proxy].name}, {"reason", drop_reasons[reason].name}},
+                      sum_of_drops(roster, proxy, static_cast<Drop>(reason)));
+    }
+}
+
+void write_replies(const Roster& roster, Exposition& to) {
+    to.family(
+        "udpproxy_replies_total", "counter",
+        "Datagrams that came in as replies, by source: the upstream, each alias as configured, or one that is not listed (and dropped).");
+    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
+        const ProxyConfig& config = roster.config->proxies[proxy];
+        to.sample({{"proxy", config.name}, {"source", "upstream"}, {"alias", ""}}, sum_of_replies(roster, proxy, 0));
+        for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
+            to.sample({{"proxy", config.name}, {"source", "alias"}, {"alias", config.reply_aliases[i].text}},
+                      sum_of_replies(roster, proxy, 1 + i));
+        to.sample({{"proxy", config.name}, {"source", "unlisted"}, {"alias", ""}}, sum_of_drops(roster, proxy, Drop::unlisted_source));
+    }
+}
+
+void write_durations(const Roster& roster, Exposition& to) {
+    to.family("udpproxy_session_duration_seconds", "histogram", "How long the sessions lasted that have ended.");
+    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
+        const std::string& name = roster.proxies[proxy].name;
+        std::uint64_t count = 0;
+        std::uint64_t milliseconds = 0;
+        for (std::size_t bucket = 0; bucket <= DurationHistogram::bounds.size(); ++bucket) {
+            for (const auto& shard : *roster.shards)
+                count += shard->shard().counters.proxies[proxy].session_durations.buckets[bucket].read();
+            const bool last = bucket == DurationHistogram::bounds.size();
+            to.sample({{"proxy", name}, {"le", last ? "+Inf" : std::to_string(DurationHistogram::bounds[bucket])}}, count, "_bucket");
+        }
+        for (const auto& shard : *roster.shards)
+            milliseconds += shard->shard().counters.proxies[proxy].session_durations.milliseconds.read();
+        to.sample({{"proxy", name}}, static_cast<double>(milliseconds) / 1000, "_sum");
+        to.sample({{"proxy", name}}, count, "_count");
+    }
+}
+
+void write_room(const Roster& roster, Exposition& to) {
+    to.family("udpproxy_sessions", "gauge", "Sessions at the moment.");
+    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy)
+        to.sample({{"proxy", roster.proxies[proxy].name}}, roster.use->proxies[proxy].sessions.read());
+    to.family("udpproxy_sessions_max", "gauge", "Sessions that the proxy may have.");
+    for (const ProxySetup& proxy : roster.proxies) to.sample({{"proxy", proxy.name}}, proxy.sessions_max);
+    to.family("udpproxy_room_sessions_max", "gauge", "Sessions that all proxies together may have.");
+    to.sample({}, roster.sessions_max);
+    to.family("udpproxy_room_descriptors", "gauge", "Descriptors that reply groups hold.");
+    to.sample({}, roster.use->descriptors.read());
+    to.family("udpproxy_room_descriptors_max", "gauge", "Descriptors that reply groups may hold.");
+    to.sample({}, roster.descriptors_max);
+    to.family("udpproxy_ports", "gauge", "Local ports towards the upstream that the proxy may use, at all of its source addresses.");
+    for (const ProxySetup& proxy : roster.proxies) to.sample({{"proxy", proxy.name}}, proxy.ports.ports() * proxy.sources.size());
+}
+
+void write_queues(const Roster& roster, Exposition& to) {
+    const auto write = [&](auto&& value_of) {
+        // One sample per address: its sockets, one in each shard, stand side by side.
+        for (std::size_t i = 0; i < roster.listeners.size();) {
+            const ListenerWatch& first = roster.listeners[i];
+            std::uint64_t sum = 0;
+            for (; i < roster.listeners.size() && roster.listeners[i].proxy == first.proxy && roster.listeners[i].listen == first.listen;
+                 ++i)
+                sum += value_of(queue_state(roster.listeners[i]));
+            to.sample({{"proxy", roster.proxies[first.proxy].name}, {"listen", first.listen}}, sum);
+        }
+    };
+    to.family("udpproxy_queue_drops_total", "counter", "Datagrams that the kernel dropped because a listener's receive queue was full.");
+    write([](const QueueState& state) { return state.drops; });
+    to.family("udpproxy_queue_bytes", "gauge", "What waits in a listener's receive queue, with the kernel's own bookkeeping.");
+    write([](const QueueState& state) { return state.bytes; });
+}
+
+template <class Texts, class Counters>
+void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts, bool gauges, Counters&& counters_of) {
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+        const Measure measure = measure_of(texts[i]);
+        const bool is_counter = measure.is_counter && !gauges;
+        to.family(fmt::format("udpproxy_shard_{}{}{}", measure.name, measure.suffix, is_counter ? "_total" : ""),
+                  is_counter ? "counter" : "gauge",
+                  capitalised(measure.suffix.empty() ? texts[i].unit : "seconds") + ": " + std::string{texts[i].help} + '.');
+        for (std::size_t shard = 0; shard < roster.shards->size(); ++shard) {
+            const std::uint64_t value = values_of(texts, counters_of(*(*roster.shards)[shard]))[i].value;
+            const std::string number = std::to_string(shard);
+            if (measure.scale == 1)
+                to.sample({{"shard", number}}, value);
+            else
+                to.sample({{"shard", number}}, static_cast<double>(value) * measure.scale);
+        }
+    }
+}
+
+void write_shards(const Roster& roster, Exposition& to) {
+    write_shard_values(roster, to, shard_counter_texts, false,
+                       [](ShardThread& shard) -> const ShardCounters& { return shard.shard().counters; });
+    write_shard_values(roster, to, shard_gauge_texts, true, [](ShardThread& shard) -> const ShardGauges& { return shard.shard().gauges; });
+    to.family("udpproxy_shard_cpu_seconds_total", "counter", "Processor time of the shard's thread.");
+    for (std::size_t shard = 0; shard < roster.shards->size(); ++shard)
+        to.sample({{"shard", std::to_string(shard)}}, std::chrono::duration<double>((*roster.shards)[shard]->cpu_time()).count());
+}
+
+void write_program(const Roster& roster, Exposition& to) {
+    to.family("udpproxy_build_info", "gauge", "1; the labels say what runs.");
+    to.sample({{"version", UDPPROXY_VERSION}, {"engine", name_of(roster.engine)}, {"compiler", __VERSION__}}, 1);
+    to.family("udpproxy_start_time_seconds", "gauge", "When the program started, in Unix time.");
+    to.sample({}, std::chrono::duration<double>(roster.started_at.time_since_epoch()).count());
+    to.family("udpproxy_ready", "gauge", "1 while new clients are taken.");
+    to.sample({}, roster.ready.load(std::memory_order_relaxed) ? 1 : 0);
+}
+
+}  // namespace
+
+std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy) {
+    std::vector<CounterSum> sums;
+    for (const auto& shard : *roster.shards) {
+        const std::vector<CounterSum> values = values_of(proxy_counter_texts, shard->shard().counters.proxies[proxy]);
+        if (sums.empty())
+            sums = values;
+        else
+            for (std::size_t i = 0; i < sums.size(); ++i) sums[i].value += values[i].value;
+    }
+    return sums;
+}
+
+std::uint64_t sum_of_drops(const Roster& roster, std::size_t proxy, Drop reason) {
+    std::uint64_t sum = 0;
+    for (const auto& shard : *roster.shards) sum += shard->shard().counters.proxies[proxy].dropped(reason);
+    return sum;
+}
+
+std::uint64_t sum_of_replies(const Roster& roster, std::size_t proxy, std::size_t source) {
+    std::uint64_t sum = 0;
+    for (const auto& shard : *roster.shards) sum += shard->shard().counters.proxies[proxy].replies_from[source].read();
+    return sum;
+}
+
+std::string metrics_text(const Roster& roster) {
+    Exposition to;
+    write_program(roster, to);
+    write_proxy_counters(roster, to);
+    write_drops(roster, to);
+    write_replies(roster, to);
+    write_durations(roster, to);
+    write_room(roster, to);
+    write_queues(roster, to);
+    write_shards(roster, to);
+    return to.take();
+}
+
+}  // namespace udpproxy

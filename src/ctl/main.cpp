@@ -1,0 +1,128 @@
+// udpproxyctl: looks into a running udpproxy and changes it, over its admin socket. Each verb of the command line is one verb of the program.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "client.hpp"
+#include "views.hpp"
+
+namespace udpproxy::ctl {
+namespace {
+
+constexpr int exit_failure = 1;
+constexpr int exit_usage = 2;
+
+struct Options {
+    std::string socket = "/run/udpproxy/admin.sock";
+    bool json = false;
+    Arguments sessions;
+    std::string id;
+    std::string level;
+};
+
+int fail(const Error& error) {
+    fmt::print(stderr, "udpproxyctl: {}\n", error.message);
+    return exit_failure;
+}
+
+/// Asks, and shows the answer through `view`, or as it came.
+template <class View>
+int show(const Options& options, const std::string& method, const std::string& path, const Arguments& arguments, View&& view) {
+    const Result<Json> answer = Client{options.socket}.json(method, path, arguments);
+    if (!answer) return fail(answer.error());
+    fmt::print("{}", options.json ? answer->dump(2) + '\n' : view(*answer));
+    return 0;
+}
+
+int show_metrics(const Options& options) {
+    const Result<std::string> text = Client{options.socket}.text("GET", "/metrics");
+    if (!text) return fail(text.error());
+    fmt::print("{}", *text);
+    return 0;
+}
+
+/// What to do once the command line is read.
+using Action = std::function<int()>;
+
+void add_looks(CLI::App& app, Options& options, Action& action) {
+    const auto verb = [&](const char* name, const char* help, const char* path, std::string (*view)(const Json&)) {
+        app.add_subcommand(name, help)->callback([&options, &action, path, view] {
+            action = [&options, path, view] { return show(options, "GET", path, {}, view); };
+        });
+    };
+    verb("status", "what runs, how full it is, what it has done", "/v1/status", view_status);
+    verb("proxies", "each proxy: listeners, sessions, counters, where its replies came from", "/v1/proxies", view_proxies);
+    verb("unlisted", "sources that answered but are not listed, and the line that would list them", "/v1/unlisted", view_unlisted);
+    verb("drops", "what was dropped, by proxy and reason", "/v1/drops", view_drops);
+    app.add_subcommand("metrics", "the metrics as Prometheus gets them")->callback([&] { action = [&] { return show_metrics(options); }; });
+    CLI::App* sessions = app.add_subcommand("sessions", "sessions at the moment");
+    sessions->add_option("--client", options.sessions["client"], "of this client: an address, address:port or prefix")->type_name("CIDR");
+    sessions->add_option("--proxy", options.sessions["proxy"], "of this proxy")->type_name("NAME");
+    sessions->add_option("--sort", options.sessions["sort"], "the largest first")
+        ->check(CLI::IsMember({"bytes", "age", "idle"}))
+        ->type_name("bytes|age|idle");
+    sessions->add_option("--limit", options.sessions["limit"], "at most so many (default 100)")
+        ->check(CLI::Range(1, 100000))
+        ->type_name("N");
+    sessions->callback([&] { action = [&] { return show(options, "GET", "/v1/sessions", options.sessions, view_sessions); }; });
+}
+
+void add_changes(CLI::App& app, Options& options, Action& action) {
+    CLI::App* session = app.add_subcommand("session", "one session")->require_subcommand(1);
+    CLI::App* kill = session->add_subcommand("kill", "end a session; its client begins a new one when it writes again");
+    kill->add_option("ID", options.id, "its number, as `sessions` shows it")->required()->check(CLI::NonNegativeNumber);
+    kill->callback([&] {
+        action = [&] {
+            return show(options, "POST", "/v1/sessions/kill", {{"id", options.id}}, [](const Json& answer) {
+                return fmt::format("ended session {} of {} on {}\n", answer["killed"].get<std::uint64_t>(),
+                                   answer["client"].get<std::string>(), answer["proxy"].get<std::string>());
+            });
+        };
+    });
+    CLI::App* log = app.add_subcommand("log", "the log")->require_subcommand(1);
+    CLI::App* level = log->add_subcommand("level", "show or set the least important lines that are written");
+    level->add_option("LEVEL", options.level, "until the next start")->check(CLI::IsMember({"error", "warn", "info", "debug"}));
+    level->callback([&] {
+        action = [&] {
+            return show(options, options.level.empty() ? "GET" : "POST", "/v1/log", {{"level", options.level}},
+                        [](const Json& answer) { return answer["level"].get<std::string>() + '\n'; });
+        };
+    });
+}
+
+int run(int argc, char** argv) {
+    CLI::App app{"udpproxyctl looks into a running udpproxy, and changes it."};
+    app.name("udpproxyctl");
+    app.require_subcommand(1);
+    app.fallthrough();
+    app.footer("Exit codes: 0 ok, 1 udpproxy cannot be reached or says no, 2 wrong usage.");
+    Options options;
+    Action action;
+    app.add_option("--socket", options.socket, "the program's admin.socket")
+        ->envname("UDPPROXY_SOCKET")
+        ->type_name("PATH")
+        ->capture_default_str();
+    app.add_flag("--json", options.json, "the answer as JSON");
+    app.set_version_flag("--version", std::string{"udpproxyctl "} + UDPPROXY_VERSION);
+    add_looks(app, options, action);
+    add_changes(app, options, action);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : exit_usage;
+    }
+    return action();
+}
+
+}  // namespace
+}  // namespace udpproxy::ctl
+
+int main(int argc, char** argv) {
+    try {
+        return udpproxy::ctl::run(argc, argv);
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "udpproxyctl: {}\n", error.what());
+        return udpproxy::ctl::exit_failure;
+    }
+}
