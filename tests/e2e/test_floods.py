@@ -110,24 +110,22 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     samples.close()
     losses = watch.losses()
     result = asking.stop()
-    counters = proxy.stop()
-    service.stop()
     for each in (result, probes):
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
     lost = lost_between(result, began, ended + 2)
     recovered = max([gap["last"] for gap in probes["gaps"]], default=ended)
     used = samples.between(ended, recovered)
-    longest = proxy.longest_turn_ms()
     figures.tell("flood of forged sources at 80 % of the shed capacity: residents lose nothing, memory is flat, then full service within 100 ms of thread time",
                  f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {lost} lost, {growth / 1024:.0f} KiB more, full service after "
-                 f"{used * 1000:.0f} ms of thread time, {(recovered - ended) * 1000:.0f} ms in all; longest turn {longest:.1f} ms; "
+                 f"{used * 1000:.0f} ms of thread time, {(recovered - ended) * 1000:.0f} ms in all; "
                  f"tried (rate, overflows) {tries}")
     assert overflows == 0 and losses == {}, f"a loss that the kernel counted: {overflows} {losses}"
-    assert lost == 0, f"{result} {counters}"
+    assert lost == 0, f"{result}"
     assert growth < 4 << 20
-    assert used <= 0.1 and recovered - ended < 1.5, f"{probes} {counters}"
-    assert longest <= 10
+    assert used <= 0.1 and recovered - ended < 1.5, f"{probes}"
+    proxy.stop()
+    service.stop()
 
 
 @pytest.mark.slow

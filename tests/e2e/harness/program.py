@@ -114,7 +114,3 @@ class Proxy(Process):
                 if value.isdigit():
                     total[key] += int(value)
         return total
-
-    def longest_turn_ms(self):
-        """Processor time of the longest turn of any shard, once it has stopped."""
-        return max(int(line["longest_turn_cpu_ns"]) for line in self.all_events("shard_counters")) / 1e6
