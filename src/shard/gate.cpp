@@ -8,15 +8,15 @@ namespace udpproxy {
 
 namespace {
 
-// While sessions that are not assured fill more than half of the room, one source may take an eighth of the room at once and each second, the sources
-// of one site together a quarter. Rooms so small that this would be a handful are left to those who come first.
+// While sessions that are not assured fill more than half of the room, one source may take an eighth of the room at once and half of that each second,
+// the sources of one site together twice as much. So an eighth is still free a second later, when the first of them may make way again. Rooms so
+// small that this would be a handful are left to those who come first.
 constexpr std::uint32_t host_share = 8;
 constexpr std::uint32_t site_share = 4;
 constexpr std::uint32_t share_least = 256;
 
 Rate share(std::uint32_t room, std::uint32_t divisor) {
-    const std::uint32_t sessions = std::max(share_least, room / divisor);
-    return Rate{sessions, sessions};
+    return Rate{std::max(share_least, room / divisor / 2), std::max(share_least, room / divisor)};
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ namespace udpproxy {
 namespace {
 
 constexpr std::uint32_t fruitless_looks_max = 4;
+constexpr int victims_per_newcomer_max = 4;
 
 }  // namespace
 
@@ -54,12 +55,15 @@ std::optional<Drop> Admission::take_room(std::uint16_t proxy, const Stranger& st
     // Who waits has had his token in an earlier turn.
     const auto is_held_back = [&] { return stranger.waits == 0 && is_above_source_rate(shard_, proxy, stranger.key.client, now_); };
     if (!has_room(proxy)) {
-        if (!may_evict(proxy)) return Drop::session_limit;
-        const std::optional<std::uint32_t> gone = first_to_make_room(proxy);
-        if (!gone) return Drop::session_limit;
-        if (is_held_back()) return Drop::source_rate;
-        evict(proxy, *gone);
-        return has_room(proxy) ? std::nullopt : std::optional{Drop::session_limit};
+        // Another shard may take the place that was made; then the next victim makes another.
+        for (int tried = 0; tried < victims_per_newcomer_max && may_evict(proxy); ++tried) {
+            const std::optional<std::uint32_t> gone = first_to_make_room(proxy);
+            if (!gone) break;
+            if (tried == 0 && is_held_back()) return Drop::source_rate;
+            evict(proxy, *gone);
+            if (has_room(proxy)) return std::nullopt;
+        }
+        return Drop::session_limit;
     }
     if (!is_held_back()) return std::nullopt;
     use.sessions.give(1);

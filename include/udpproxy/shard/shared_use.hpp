@@ -23,11 +23,13 @@ struct SharedUse {
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
-        /// Takes `count` unless that would pass `limit`.
+        /// Takes `count` unless that would pass `limit`; one that fails is never seen by others, not even for a moment.
         [[nodiscard]] bool take(std::uint32_t count, std::uint32_t limit) noexcept {
-            if (used.fetch_add(count, std::memory_order_relaxed) + count <= limit) return true;
-            used.fetch_sub(count, std::memory_order_relaxed);
-            return false;
+            std::uint32_t before = used.load(std::memory_order_relaxed);
+            do {
+                if (before + count > limit) return false;
+            } while (!used.compare_exchange_weak(before, before + count, std::memory_order_relaxed));
+            return true;
         }
         void add(std::uint32_t count) noexcept { used.fetch_add(count, std::memory_order_relaxed); }
         void give(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
