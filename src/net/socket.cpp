@@ -1,7 +1,6 @@
 // The system calls behind listeners and reply groups, in the order that leaves no gap for somebody else's datagram.
 #include "udpproxy/net/socket.hpp"
 
-#include <linux/filter.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -82,6 +81,9 @@ bool is_on_this_host(const Endpoint& endpoint) {
     return bind_to(trial.descriptor(), Endpoint{endpoint.address, endpoint.scope, 0}) != EADDRNOTAVAIL;
 }
 
+// What one source could send in the moment between bind and connect; whatever were left, the check of each reply's source would drop.
+constexpr int drained_max = 1024;
+
 struct Option {
     int level;
     int name;
@@ -106,17 +108,15 @@ int set_listener_options(int descriptor, const ListenerRequest& request, const c
     return set_flag(descriptor, option.level, option.name, 1);
 }
 
-// Drops everything. Attached while a member is bound but not connected yet, when it would take datagrams from anybody.
-constexpr std::array<sock_filter, 1> drop_all{sock_filter{BPF_RET | BPF_K, 0, 0, 0}};
-
-int attach_drop_all(int descriptor) {
-    sock_fprog program{static_cast<unsigned short>(drop_all.size()), const_cast<sock_filter*>(drop_all.data())};
-    return ::setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? 0 : errno;
+/// Takes out what arrived while a member was bound but not connected yet: it may be from anybody. A filter that drops everything meanwhile would do the
+/// same, but the kernel compiles it for each socket under one lock of the whole machine (text_mutex): shards that opened many groups waited
+/// for each other, 64 groups cost up to 30 ms of processor time.
+void drain(int descriptor) {
+    std::byte nothing{};
+    for (int taken = 0; taken < drained_max && ::recv(descriptor, &nothing, sizeof nothing, MSG_DONTWAIT | MSG_TRUNC) >= 0;) ++taken;
 }
 
-int detach_filter(int descriptor) { return set_flag(descriptor, SOL_SOCKET, SO_DETACH_FILTER, 0); }
-
-/// Opens one member under the drop-all filter, bound to the group's local address and port. The first binds exclusively and takes SO_REUSEPORT afterwards; the others take it
+/// Opens one member, bound to the group's local address and port. The first binds exclusively and takes SO_REUSEPORT afterwards; the others take it
 /// before, to join. With the flag set before the first bind the kernel could give one port to two groups.
 OpeningOutcome open_member(const GroupOpening& opening, bool first, int& descriptor) {
     const Endpoint& local = opening.local;
@@ -124,7 +124,6 @@ OpeningOutcome open_member(const GroupOpening& opening, bool first, int& descrip
     if (descriptor < 0) return {OpeningStep::socket, errno};
     if (const int error = set_family_options(descriptor, local.family(), opening.path_mtu)) return {OpeningStep::option, error};
     if (opening.receive_buffer_bytes != 0) set_buffer(descriptor, SO_RCVBUFFORCE, SO_RCVBUF, opening.receive_buffer_bytes);
-    if (const int error = attach_drop_all(descriptor)) return {OpeningStep::option, error};
     if (!first) {
         if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1)) return {OpeningStep::option, error};
     }
@@ -151,9 +150,7 @@ OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descript
     for (const int descriptor : descriptors) {
         if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 0)) return {OpeningStep::option, error};
     }
-    for (const int descriptor : descriptors) {
-        if (const int error = detach_filter(descriptor)) return {OpeningStep::option, error};
-    }
+    for (const int descriptor : descriptors) drain(descriptor);
     return {};
 }
 

@@ -1,10 +1,9 @@
 // Between bind and connect a member would take datagrams from anybody and deliver them afterwards. The window is a few microseconds wide: a thread
 // sends into it as fast as it can while groups are opened over and over on a known port.
 //
-// The filter that closes the window leaves a crack: a datagram for which another processor found the socket before the connect, and which
-// it shows to the filter only after the detach (net/ipv4/udp.c: lookup first, sk_filter later, no lock around both). Seen in one run
-// on a busy machine, then not in 64 000 openings; the check of each reply's source is there for it. Without the filter it is one to three
-// datagrams per opening.
+// Draining each member after the connect closes the window but for a crack: a datagram for which another processor found the socket before the connect,
+// and which it queues only after the drain (net/ipv4/udp.c: lookup first, queue later, no lock around both). The check of each reply's source is
+// there for it. Without the drain it is one to three datagrams per opening.
 #include <atomic>
 #include <thread>
 
