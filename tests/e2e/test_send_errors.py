@@ -44,14 +44,15 @@ def _reject(network, host):
     return packet_filter(network, f"reject with {'icmpv6' if ':' in host else 'icmp'} type admin-prohibited", host)
 
 
-# name: (what is done, the reason of each lost datagram by family)
+# name: (what is done, the reason of each lost datagram by family; which may be one of two)
 _HURTS = {
-    "drop": (lambda network, host: packet_filter(network, "drop", host), {"ipv4": "send_not_permitted", "ipv6": "send_not_permitted"}),
-    "reject": (_reject, {"ipv4": "send_not_permitted", "ipv6": "send_not_permitted"}),
+    "drop": (lambda network, host: packet_filter(network, "drop", host), {"ipv4": ["send_not_permitted"], "ipv6": ["send_not_permitted"]}),
+    # The filter's own ICMP message may be there before the next send: then that is what the send reports.
+    "reject": (_reject, {"ipv4": ["send_not_permitted", "send_host_unreachable"], "ipv6": ["send_not_permitted", "send_prohibited"]}),
     "unreachable": (lambda network, host: route(network, "unreachable", host),
-                    {"ipv4": "send_host_unreachable", "ipv6": "send_host_unreachable"}),
-    "blackhole": (lambda network, host: route(network, "blackhole", host), {"ipv4": "send_invalid", "ipv6": "send_invalid"}),
-    "prohibit": (lambda network, host: route(network, "prohibit", host), {"ipv4": "send_prohibited", "ipv6": "send_prohibited"}),
+                    {"ipv4": ["send_host_unreachable"], "ipv6": ["send_host_unreachable"]}),
+    "blackhole": (lambda network, host: route(network, "blackhole", host), {"ipv4": ["send_invalid"], "ipv6": ["send_invalid"]}),
+    "prohibit": (lambda network, host: route(network, "prohibit", host), {"ipv4": ["send_prohibited"], "ipv6": ["send_prohibited"]}),
 }
 
 
@@ -86,7 +87,7 @@ def test_requests_that_cannot_leave_are_counted_under_one_reason_and_the_next_on
     lines = len(proxy.text().splitlines())
     drops = proxy.stop().drops()
     figures.tell("requests that cannot leave: one reason each, the next one after the cure is answered", hurt)
-    assert drops == {f"drop_{reasons[family.name]}": _QUESTIONS}
+    assert sum(drops.values()) == _QUESTIONS and set(drops) <= {f"drop_{reason}" for reason in reasons[family.name]}
     assert lines < 25, "no flood of log lines"
 
 
@@ -112,4 +113,4 @@ def test_replies_that_cannot_leave_are_counted_under_one_reason_and_other_client
     finally:
         network.client.ip(f"addr del {healthy}/{24 if family.name == 'ipv4' else 64} dev to-proxy")
     figures.tell("replies that cannot leave: one reason each, other clients go on", hurt)
-    assert drops == {f"drop_{reasons[family.name]}": _QUESTIONS}
+    assert sum(drops.values()) == _QUESTIONS and set(drops) <= {f"drop_{reason}" for reason in reasons[family.name]}
