@@ -99,11 +99,26 @@ Address source_of(const ProxyConfig& config, Family family) { return config.sour
 
 bool is_range(const Prefix& prefix) { return prefix.bits < (prefix.address.is_ipv4() ? 32 : 128); }
 
-/// The network's own address is no host's, but where there are two addresses only.
-Address first_host(const Prefix& prefix) {
-    Address address = prefix.address;
-    if (prefix.bits < (prefix.address.is_ipv4() ? 31 : 127)) address.bytes[15] |= 1U;
-    return address;
+/// One address of a prefix that stands for it: the upstream's where it is inside, else the first host's that is not our own.
+Address representative(const Prefix& prefix, const Address& upstream, const std::vector<InterfaceFacts>& interfaces) {
+    constexpr int attempts = 16;
+    if (!is_range(prefix)) return prefix.address;
+    if (prefix.contains(upstream)) return upstream;
+    const auto is_own = [&](const Address& address) {
+        return std::any_of(interfaces.begin(), interfaces.end(), [&](const InterfaceFacts& interface) {
+            return std::find(interface.addresses.begin(), interface.addresses.end(), address) != interface.addresses.end();
+        });
+    };
+    Address candidate = prefix.address;
+    // The network's own address is no host's, but where there are two addresses only.
+    if (prefix.bits < (prefix.address.is_ipv4() ? 31 : 127)) candidate.bytes[15] |= 1U;
+    for (int attempt = 0; attempt < attempts && is_own(candidate) && candidate.bytes[15] < 255; ++attempt) {
+        Address next = candidate;
+        ++next.bytes[15];
+        if (!prefix.contains(next)) break;
+        candidate = next;
+    }
+    return candidate;
 }
 
 class Paths {
@@ -118,7 +133,9 @@ public:
             proxy.sources_absent.empty() ? source_of(config, proxy.upstream->family()) : Address::any(proxy.upstream->family());
         proxy.targets.push_back(target(*proxy.upstream, config.upstream.text, source));
         for (const Alias& alias : config.reply_aliases) {
-            proxy.targets.push_back(target({first_host(alias.prefix), alias.scope, alias.port.value_or(0)}, alias.text, source));
+            proxy.targets.push_back(
+                target({representative(alias.prefix, proxy.upstream->address, facts_.interfaces), alias.scope, alias.port.value_or(0)},
+                       alias.text, source));
             if (is_range(alias.prefix)) proxy.targets.back().network = format(alias.prefix);
         }
         // A reply may come by the way that leads to it, or by the way that its request went.

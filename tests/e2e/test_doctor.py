@@ -107,6 +107,12 @@ def test_an_alias_that_is_this_hosts_own_address_is_named(network, examine):
     assert _ALIAS in finding["where"] and "reply_aliases" in finding["mend"]
 
 
+@pytest.mark.parametrize("alias", ["10.0.0.0/24:*", "10.0.0.0/30:53", "10.0.0.0/31:53"])
+def test_a_prefix_that_holds_this_hosts_own_address_too_is_no_fault(examine, alias):
+    """10.0.0.1 is ours. Of a pair that is ours and the network's, the other one stands for it."""
+    assert examine(reply_aliases=[alias]).findings == []
+
+
 def test_a_listen_address_that_is_not_here_is_named_and_mended(network, examine):
     finding = examine(listen="10.1.0.77:5353").only("listen_address")
     mend(network, finding["mend"].replace("INTERFACE", "to-client"))

@@ -350,6 +350,7 @@ TEST_CASE("a probe's answers are the upstream's, listed, or unlisted with the wh
     CHECK(findings[0].severity == Severity::problem);
     CHECK(findings[0].mend == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\"]");
     CHECK(findings[1].mend == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\", \"10.0.0.254:99\"]");
+    CHECK(has_problem(findings_of(config.proxies[0], upstream, heard({"10.0.0.253:99"}))));  // a listed address, another port
 }
 
 TEST_CASE("a probe that nobody answers, that is refused by ICMP or that cannot be sent is a problem with its reason") {

@@ -237,6 +237,8 @@ TEST_CASE("after a perhaps that jumps nothing is certain, and a drop inside may 
     filter.chains[1].rules = {{3, {say(accept)}}};
     filter.chains[0].rules[1] = {2, {say(drop)}};
     CHECK(verdict(filter) == Verdict::may_be_dropped);
+    filter.chains[1].rules = {{3, {of_kind(Kind::unknown), say(accept)}}};
+    CHECK(verdict(filter) == Verdict::may_be_dropped);
 }
 
 TEST_CASE("rejections drop, translations are told, and each chain has its say") {

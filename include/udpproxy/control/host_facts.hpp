@@ -43,7 +43,8 @@ struct ReplyWay {
 
 enum class NeighbourState : std::uint8_t { unknown, answers, silent };
 
-/// The upstream, or one of its aliases. A prefix is looked at by its first address.
+/// The upstream, or one of its aliases. A prefix is looked at by one address: the upstream's where it is inside, else its
+/// first that is not our own.
 struct TargetFacts {
     Endpoint endpoint;    // port 0: any
     std::string text;     // as configured
