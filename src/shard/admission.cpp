@@ -97,6 +97,7 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
             return make_room_for_port(lane_index, group);
         }
         opening.local.port = *port;
+        ++openings_;
         outcome = sockets_.open_group(opening, std::span{slots}.first(members));
         if (outcome.opened()) {
             add_group(lane_index, opening, std::span{slots}.first(members), group);
@@ -182,7 +183,7 @@ void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
             continue;
         }
         Judgement judgement = wait_for_room;
-        if (left == 0) {
+        if (left == 0 || admission.is_spent()) {
             shard.admission_bound_met = true;
         } else if (!waits_already(shard, kept, stranger)) {
             if (!shard.stopping) --left;  // refusing costs nothing

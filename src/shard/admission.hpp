@@ -25,6 +25,8 @@ public:
     Admission(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
 
     [[nodiscard]] Judgement judge(const Stranger& stranger);
+    /// As many groups were opened as one turn may.
+    [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
 
 private:
     // making_room.cpp: a place, and who goes when there is none
@@ -53,6 +55,7 @@ private:
     Sockets& sockets_;
     Instant now_;
     bool evicted_for_port_ = false;         // for the stranger at hand
+    std::uint32_t openings_ = 0;            // tried in this turn
     std::uint32_t fruitless_looks_ = 0;     // for somebody who could go, in this turn
     std::uint32_t descriptors_wanted_ = 0;  // by the strangers of this turn that wait for them
 };

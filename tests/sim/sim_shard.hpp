@@ -55,11 +55,11 @@ public:
         loop = std::make_unique<Loop<SimBackend>>(std::move(setup), SimBackend(world, slots_max, buffers));
     }
 
-    /// Turns; time stands still meanwhile. Whoever has advanced it far sees what follows once the shard has caught up.
+    /// Turns; time stands still meanwhile. Whoever has advanced it far, or sends many newcomers, sees what follows once the shard has caught up.
     void turns(int count = 1) {
         for (int i = 0; i < count; ++i) {
             loop->turn();
-            while (loop->is_catching_up()) loop->turn();
+            while (loop->is_catching_up() || loop->shard().admission_bound_met) loop->turn();
         }
     }
     void advance(Duration by) { world->now += by; }

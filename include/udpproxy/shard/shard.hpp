@@ -24,6 +24,7 @@ namespace udpproxy {
 
 // Bounds of one turn: what is left over waits for the next.
 inline constexpr std::uint32_t admissions_per_turn = 64;
+inline constexpr std::uint32_t openings_per_turn = 16;  // of groups, by system calls
 inline constexpr std::uint32_t retirements_per_turn = 256;
 inline constexpr std::uint32_t surplus_closes_per_turn = 16;
 inline constexpr std::uint32_t commands_per_turn = 16;
