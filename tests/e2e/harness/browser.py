@@ -14,18 +14,16 @@ _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the specification's name of 
 
 
 class Browser:
-    def __init__(self, namespace, width=1280, height=900, dark=False):
+    def __init__(self, namespace, width=1280, height=900):
         self._namespace = namespace
         self._directory = tempfile.mkdtemp(prefix="browser-")
-        self._driver = Process(["env", f"HOME={self._directory}", "chromedriver", f"--port={_PORT}"], namespace)
+        self._driver = Process(["env", f"HOME={self._directory}", "DBUS_SESSION_BUS_ADDRESS=disabled:", "DBUS_SYSTEM_BUS_ADDRESS=disabled:", "chromedriver", f"--port={_PORT}"], namespace)
         self._session = None
         try:
             self._driver.wait_until(lambda: self._driver.catch_up() or "started successfully" in self._driver.text(), 20, "chromedriver")
             arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
                          "--disable-component-update", "--disable-sync", "--no-first-run", "--no-default-browser-check", "--hide-scrollbars",
                          f"--user-data-dir={self._directory}/profile", f"--window-size={width},{height}"]
-            if dark:
-                arguments.append("--blink-settings=preferredColorScheme=0")
             capabilities = {"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}
             self._session = self._ask("POST", "", {"capabilities": {"alwaysMatch": capabilities}}, session=False)["sessionId"]
             self.size(width, height)
@@ -35,7 +33,7 @@ class Browser:
 
     def _ask(self, method, path, body=None, session=True):
         with self._namespace.inside():
-            connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=40)
+            connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=120)
             connection.connect()
         prefix = f"/session/{self._session}" if session else "/session"
         connection.request(method, prefix + path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
