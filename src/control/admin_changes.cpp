@@ -11,9 +11,7 @@
 
 namespace udpproxy {
 
-namespace {
-
-void note(const AdminScene& scene, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields) {
+void note_change(const AdminScene& scene, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields) {
     fields.insert(fields.begin(), LogField{"verb", verb});
     if (request.peer) {
         fields.emplace_back("uid", request.peer->user);
@@ -21,8 +19,6 @@ void note(const AdminScene& scene, const AdminRequest& request, std::string_view
     }
     scene.log.info("admin", fields);
 }
-
-}  // namespace
 
 AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request) {
     const std::string text = request.argument("id");
@@ -36,7 +32,7 @@ AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request)
     if (!*ended) return refuse_request(404, fmt::format("there is no session {}", id));
     const std::string client = format((*ended)->client);
     const std::string& proxy = scene.roster.proxies[(*ended)->proxy].name;
-    note(scene, request, "session kill", {{"id", id}, {"proxy", proxy}, {"client", client}});
+    note_change(scene, request, "session kill", {{"id", id}, {"proxy", proxy}, {"client", client}});
     return {200, "application/json", nlohmann::json{{"killed", id}, {"proxy", proxy}, {"client", client}}.dump() + '\n'};
 }
 
@@ -46,7 +42,7 @@ AdminResponse set_log_level(const AdminScene& scene, const AdminRequest& request
         if (name_of(candidate) != level) continue;
         // The line about it is written under whichever level shows more.
         if (candidate > scene.log.level()) scene.log.set_level(candidate);
-        note(scene, request, "log level", {{"level", level}});
+        note_change(scene, request, "log level", {{"level", level}});
         scene.log.set_level(candidate);
         return {200, "application/json", nlohmann::json{{"level", level}}.dump() + '\n'};
     }

@@ -5,6 +5,9 @@
 
 namespace udpproxy {
 
+/// Writes the line about a change: what, and who asked for it.
+void note_change(const AdminScene& scene, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields);
+
 /// Argument: id.
 [[nodiscard]] AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request);
 /// Argument: level.

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "admin_page.hpp"
 #include "inspector.hpp"
 #include "metrics.hpp"
 
@@ -136,6 +137,10 @@ std::optional<AdminResponse> read_wish(const Roster& roster, const AdminRequest&
 }
 
 }  // namespace
+
+AdminResponse show_page(const AdminScene&, const AdminRequest&) {
+    return {200, "text/html; charset=utf-8", std::string{admin_page_text}, std::string{admin_page_policy}};
+}
 
 AdminResponse report_status(const AdminScene& scene, const AdminRequest&) {
     Roster& roster = scene.roster;

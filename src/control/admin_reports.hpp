@@ -1,10 +1,12 @@
-// Verbs that only look: status, proxies, sessions, unlisted sources, drops, probes. Each takes the roster's mutex itself.
+// Verbs that only look: the page, status, proxies, sessions, unlisted sources, drops, probes. Each takes the roster's mutex itself.
 #pragma once
 
 #include "admin_routes.hpp"
 
 namespace udpproxy {
 
+/// The status page.
+[[nodiscard]] AdminResponse show_page(const AdminScene& scene, const AdminRequest& request);
 [[nodiscard]] AdminResponse report_status(const AdminScene& scene, const AdminRequest& request);
 [[nodiscard]] AdminResponse report_proxies(const AdminScene& scene, const AdminRequest& request);
 /// Arguments: client (address, address:port or prefix), proxy, sort (bytes, age, idle), limit (1 to 100000, default 100).

@@ -6,6 +6,7 @@
 
 #include "admin_changes.hpp"
 #include "admin_reports.hpp"
+#include "admin_trace.hpp"
 
 namespace udpproxy {
 
@@ -21,6 +22,7 @@ struct Route {
 };
 
 constexpr auto routes = std::to_array<Route>({
+    {"GET", "/", Access::look, show_page},
     {"GET", "/live", Access::look, report_live},
     {"GET", "/ready", Access::look, report_ready},
     {"GET", "/metrics", Access::look, report_metrics},
@@ -32,6 +34,9 @@ constexpr auto routes = std::to_array<Route>({
     {"GET", "/v1/log", Access::look, report_log},
     {"POST", "/v1/log", Access::change, set_log_level},
     {"POST", "/v1/sessions/kill", Access::change, kill_session},
+    {"POST", "/v1/trace", Access::change, begin_trace},
+    {"POST", "/v1/trace/take", Access::change, take_trace},
+    {"POST", "/v1/trace/end", Access::change, end_trace},
 });
 
 }  // namespace

@@ -120,6 +120,16 @@ Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64
     return found;
 }
 
+Result<bool> trace_everywhere(const Roster& roster, const Question& question) {
+    for (std::size_t number = 0; number < roster.shards->size(); ++number) {
+        const Result<const Answer*> answer = ask(*(*roster.shards)[number], number, question);
+        if (!answer) return answer.error();
+        // They begin and end together, so the first shard speaks for all.
+        if (question.kind == QuestionKind::begin_trace && !(*answer)->trace_begun) return false;
+    }
+    return true;
+}
+
 Result<std::vector<UnlistedView>> list_unlisted(const Roster& roster) {
     std::map<std::pair<std::uint16_t, Endpoint>, UnlistedView> sources;
     Question question;

@@ -35,6 +35,8 @@ struct SessionList {
 [[nodiscard]] Result<SessionList> list_sessions(const Roster& roster, const SessionWish& wish);
 /// Ends the session; its client begins a new one when it writes again. What it was, or nothing when there is none of that id.
 [[nodiscard]] Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64_t id);
+/// Begins or ends a trace in every shard. False: another trace is on, and goes on.
+[[nodiscard]] Result<bool> trace_everywhere(const Roster& roster, const Question& question);
 /// Summed over the shards, most datagrams first.
 [[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const Roster& roster);
 

@@ -34,7 +34,6 @@ public:
     void tell(Roster& roster) const;
 
     [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return shards_; }
-    [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
     [[nodiscard]] std::uint32_t sessions_max() const { return room_.sessions_max; }
 
 private:

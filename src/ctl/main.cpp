@@ -3,8 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <functional>
 
 #include "client.hpp"
+#include "top.hpp"
+#include "trace.hpp"
 #include "views.hpp"
 
 namespace udpproxy::ctl {
@@ -19,6 +22,8 @@ struct Options {
     Arguments sessions;
     std::string id;
     std::string level;
+    TopWish top;
+    TraceWish trace;
 };
 
 int fail(const Error& error) {
@@ -68,6 +73,33 @@ void add_looks(CLI::App& app, Options& options, Action& action) {
     sessions->callback([&] { action = [&] { return show(options, "GET", "/v1/sessions", options.sessions, view_sessions); }; });
 }
 
+int end_with(const Result<void>& outcome) { return outcome ? 0 : fail(outcome.error()); }
+
+void add_live(CLI::App& app, Options& options, Action& action) {
+    CLI::App* top = app.add_subcommand("top", "what goes on, live; q ends it");
+    top->add_option("--interval", options.top.interval_s, "seconds from frame to frame")
+        ->check(CLI::Range(0.1, 3600.0))
+        ->capture_default_str();
+    top->add_option("--frames", options.top.frames, "ends after so many (0: never)")->capture_default_str();
+    top->callback([&] {
+        action = [&] {
+            options.top.json = options.json;
+            return end_with(run_top(Client{options.socket}, options.top));
+        };
+    });
+    CLI::App* trace = app.add_subcommand("trace", "follow one client's datagrams on both legs");
+    trace->add_option("--client", options.trace.client, "its address, or address:port")->required()->type_name("ADDR");
+    trace->add_option("--write", options.trace.file, "into a capture file (pcapng) instead of lines")->type_name("FILE");
+    trace->add_option("--seconds", options.trace.seconds, "ends after so long")->check(CLI::Range(1, 600))->capture_default_str();
+    trace->add_option("--datagrams", options.trace.datagrams, "ends after so many")->check(CLI::PositiveNumber)->capture_default_str();
+    trace->callback([&] {
+        action = [&] {
+            options.trace.json = options.json;
+            return end_with(run_trace(Client{options.socket}, options.trace));
+        };
+    });
+}
+
 void add_changes(CLI::App& app, Options& options, Action& action) {
     CLI::App* session = app.add_subcommand("session", "one session")->require_subcommand(1);
     CLI::App* kill = session->add_subcommand("kill", "end a session; its client begins a new one when it writes again");
@@ -106,6 +138,7 @@ int run(int argc, char** argv) {
     app.add_flag("--json", options.json, "the answer as JSON");
     app.set_version_flag("--version", std::string{"udpproxyctl "} + UDPPROXY_VERSION);
     add_looks(app, options, action);
+    add_live(app, options, action);
     add_changes(app, options, action);
     try {
         app.parse(argc, argv);

@@ -27,6 +27,7 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
         }
         note_lost_source(shard, departure, fault.error);
         counters.drop(drop_of_send_error(fault.error));
+        if (shard.trace.is_on()) trace_unsent(shard, departure, drop_of_send_error(fault.error));
         ++shard.drops_total;
         departure.slot = no_slot;  // did not leave
     }

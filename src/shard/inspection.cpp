@@ -63,10 +63,18 @@ void answer_inspection(Shard& shard, Sockets& sockets, Instant now) {
             break;
         case QuestionKind::end_session:
             answer.ended = shard.table.is_live(question->index) && shard.table[question->index].id == question->id;
+            if (answer.ended) give_up_pending_of(shard, shard.table[question->index].primary);
             if (answer.ended) end_session(shard, sockets, question->index, SessionEnd::killed, now);
             break;
         case QuestionKind::unlisted:
             list_unlisted(shard, answer, now);
+            break;
+        case QuestionKind::begin_trace:
+            answer.trace_begun = !shard.trace.is_on(now);
+            if (answer.trace_begun) shard.trace.begin(question->client->address, question->client_port, question->until);
+            break;
+        case QuestionKind::end_trace:
+            shard.trace.end();
             break;
     }
     shard.inspections.hand_over();

@@ -13,6 +13,7 @@ namespace {
 
 void give_up(Shard& shard, const PendingDeparture& pending) {
     shard.counters_of(pending.departure.proxy).drop(drop_of_send_error(pending.error));
+    if (shard.trace.is_on()) trace_unsent(shard, pending.departure, drop_of_send_error(pending.error));
     ++shard.drops_total;
     shard.dropped.push(pending.departure.buffer);
 }
@@ -44,6 +45,17 @@ void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index,
     }
     if (!is_resumed) shard.counters_of(departure.proxy).sends_deferred.add(1);
     shard.pending.push(pending);
+}
+
+void give_up_pending_of(Shard& shard, Slot slot) {
+    std::size_t kept = 0;
+    for (const PendingDeparture& pending : shard.pending) {
+        if (pending.departure.slot == slot)
+            give_up(shard, pending);
+        else
+            shard.pending[kept++] = pending;
+    }
+    shard.pending.truncate(kept);
 }
 
 void give_up_pending(Shard& shard) {

@@ -64,6 +64,7 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
         departure.to = session.key.client_endpoint();
         departure.from = session.key.local;
         if (departure.from.is_link_local()) departure.interface_index = session.interface_index;
+        if (shard.trace.is_on()) trace_forwarded(shard, session, arrival, Leg::reply);
     }
 }
 

@@ -47,6 +47,7 @@ void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, 
     departure.slot = session.primary;
     departure.to.port = 0;  // connected
     departure.from = Address{};
+    if (shard.trace.is_on()) trace_forwarded(shard, session, arrival, Leg::request);
 }
 
 }  // namespace udpproxy

@@ -116,6 +116,7 @@ Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
 
 void Shard::drop(const Arrival& arrival, std::uint16_t proxy, Drop reason) {
     counters_of(proxy).drop(reason);
+    if (trace.is_on()) trace_dropped(*this, arrival, proxy, reason);
     ++drops_total;
     dropped.push(arrival.buffer);
 }

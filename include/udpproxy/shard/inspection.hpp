@@ -48,6 +48,8 @@ enum class QuestionKind : std::uint8_t {
     sessions,  // those from index `from` on that fit
     end_session,
     unlisted,  // sources that answered and are not listed
+    begin_trace,
+    end_trace,
 };
 
 struct Question {
@@ -57,6 +59,8 @@ struct Question {
     std::optional<std::uint16_t> proxy;
     std::optional<Prefix> client;
     std::uint16_t client_port = 0;  // 0: any
+    // begin_trace: of `client` and `client_port`
+    Instant until{};
     // end_session: it ends only if the session at `index` still has this id
     std::uint32_t index = 0;
     std::uint64_t id = 0;
@@ -65,6 +69,7 @@ struct Question {
 struct Answer {
     std::uint32_t next = no_index;  // where to ask on for sessions; no_index: that was all
     bool ended = false;             // the session was there, and is no more
+    bool trace_begun = false;       // no other was on
     Batch<SessionView> sessions{looks_per_answer};
     Batch<UnlistedView> unlisted{UnlistedSources::sources_max};
 };

@@ -30,6 +30,7 @@ public:
         const Harvest& harvest = backend_.wait(deadline_);
         const Instant now = backend_.now();
         turn_began_ = now;
+        shard_.turn_at = now;
         account_receive_faults(shard_, harvest.faults);
         resume_pending(shard_, now);
         forward_replies(shard_, harvest.replies, now);

@@ -18,6 +18,7 @@
 #include "udpproxy/shard/counters.hpp"
 #include "udpproxy/shard/inspection.hpp"
 #include "udpproxy/shard/setup.hpp"
+#include "udpproxy/shard/trace.hpp"
 #include "udpproxy/shard/unlisted.hpp"
 
 namespace udpproxy {
@@ -129,6 +130,7 @@ struct Shard {
     bool stopping = false;
 
     // The turn at hand.
+    Instant turn_at{};
     Batch<Departure> departures;
     Batch<Buffer> dropped;  // buffers that go home
     Batch<Stranger> strangers;
@@ -146,6 +148,7 @@ struct Shard {
     Mailbox<Command> commands{16};
     Mailbox<Event> events{4096};
     InspectionDesk inspections;
+    Trace trace;
 };
 
 // The stages of a turn, each in its own file.
@@ -154,6 +157,8 @@ struct Shard {
 void resume_pending(Shard& shard, Instant now);
 /// pending.cpp: drops what still waits, for the end.
 void give_up_pending(Shard& shard);
+/// pending.cpp: those that would leave from this slot: its group is about to be lent to nobody.
+void give_up_pending_of(Shard& shard, Slot slot);
 /// reply_leg.cpp: arrivals on members become departures to clients.
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
 /// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session becomes a stranger.
@@ -179,6 +184,10 @@ void obey(Shard& shard, Command& command);
 /// obedience.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
+/// tracing.cpp: keeps a copy for whoever follows this client. Requires of all: shard.trace.is_on().
+void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg);
+void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason);
+void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
 /// inspection.cpp: answers what the admin thread has asked, if it has; bounded, and complete within the turn.
 void answer_inspection(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: when this shard next has to do something by itself.

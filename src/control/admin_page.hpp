@@ -1,0 +1,12 @@
+// The status page: one self-contained document, made of page/ when the program is built.
+#pragma once
+
+#include <string_view>
+
+namespace udpproxy {
+
+extern const std::string_view admin_page_text;
+/// Its Content-Security-Policy: this style, this script, and asking this program.
+extern const std::string_view admin_page_policy;
+
+}  // namespace udpproxy

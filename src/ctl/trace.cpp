@@ -1,0 +1,118 @@
+// Asks for what the trace has kept, ten times a second, and writes it as lines or as a capture file.
+#include "trace.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+#include <optional>
+#include <thread>
+
+#include "pcapng.hpp"
+
+namespace udpproxy::ctl {
+
+namespace {
+
+constexpr std::chrono::milliseconds look_every{100};
+
+volatile std::sig_atomic_t interrupted = 0;
+
+std::vector<std::uint8_t> from_hex(const std::string& text) {
+    const auto value_of = [](char digit) { return static_cast<std::uint8_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10); };
+    std::vector<std::uint8_t> bytes;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+        bytes.push_back(static_cast<std::uint8_t>(value_of(text[i]) * 16 + value_of(text[i + 1])));
+    return bytes;
+}
+
+std::string text(const Json& record, const char* key) { return record.value(key, std::string{}); }
+std::string reason_of(const Json& record) { return record["dropped"].is_string() ? record["dropped"].get<std::string>() : ""; }
+
+std::string as_line(const Json& record) {
+    const auto at = record["at_ns"].get<std::int64_t>();
+    const bool is_request = text(record, "leg") == "request";
+    const std::string reason = reason_of(record);
+    const std::string near = is_request ? fmt::format("{} > {}", text(record, "client"), text(record, "local"))
+                                        : fmt::format("{} < {}", text(record, "client"), text(record, "local"));
+    std::string far;
+    if (const std::string side = text(record, "upstream_side"); !side.empty())
+        far = fmt::format("  {} {} {}", side, is_request ? ">" : "<", text(record, "service"));
+    return fmt::format("{:%H:%M:%S}.{:06}  {:<7}  {}{}  {} bytes{}\n", fmt::localtime(static_cast<std::time_t>(at / 1'000'000'000)),
+                       at % 1'000'000'000 / 1000, text(record, "leg"), near, far, record["bytes"].get<std::uint32_t>(),
+                       reason.empty() ? "" : "  DROPPED: " + reason);
+}
+
+/// A datagram crosses both sides; one that was dropped was seen on the side it came from alone.
+void write_sides(PcapngFile& file, const Json& record) {
+    CapturedDatagram datagram;
+    datagram.at_ns = record["at_ns"].get<std::uint64_t>();
+    datagram.tos = record["tos"].get<std::uint8_t>();
+    datagram.bytes = record["bytes"].get<std::uint32_t>();
+    datagram.kept = from_hex(text(record, "payload"));
+    const bool is_request = text(record, "leg") == "request";
+    const std::string reason = reason_of(record);
+    if (!reason.empty()) datagram.comment = "dropped: " + reason;
+    const auto write = [&](Side side, const char* from, const char* to) {
+        const Result<Endpoint> source = parse_endpoint(text(record, from));
+        const Result<Endpoint> target = parse_endpoint(text(record, to));
+        if (!source || !target) return;  // no session, so no such side
+        datagram.side = side;
+        datagram.from = *source;
+        datagram.to = *target;
+        file.write(datagram);
+    };
+    if (is_request) {
+        write(Side::client, "client", "local");
+        if (reason.empty()) write(Side::upstream, "upstream_side", "service");
+    } else {
+        write(Side::upstream, "service", "upstream_side");
+        if (reason.empty()) write(Side::client, "local", "client");
+    }
+}
+
+}  // namespace
+
+Result<void> run_trace(const Client& client, const TraceWish& wish) {
+    std::optional<PcapngFile> file;
+    if (!wish.file.empty()) {
+        Result<PcapngFile> created = PcapngFile::create(wish.file);
+        if (!created) return created.error();
+        file = std::move(*created);
+    }
+    std::signal(SIGINT, [](int) { interrupted = 1; });
+    std::signal(SIGTERM, [](int) { interrupted = 1; });
+    const auto begun = client.json("POST", "/v1/trace", {{"client", wish.client}, {"seconds", std::to_string(wish.seconds)}});
+    if (!begun) return begun.error();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{wish.seconds};
+    std::uint32_t seen = 0;
+    std::uint64_t missed = 0;
+    Result<void> outcome;
+    for (bool last = false; !last;) {
+        std::this_thread::sleep_for(look_every);
+        last = interrupted != 0 || std::chrono::steady_clock::now() >= deadline;
+        const Result<Json> taken = client.json("POST", "/v1/trace/take");
+        if (!taken) return taken.error();
+        missed += taken->value("missed", std::uint64_t{0});
+        for (const Json& record : (*taken)["records"]) {
+            if (seen == wish.datagrams) break;
+            ++seen;
+            if (file)
+                write_sides(*file, record);
+            else
+                fmt::print("{}", wish.json ? record.dump() + '\n' : as_line(record));
+        }
+        std::fflush(stdout);
+        if (seen == wish.datagrams) last = true;
+    }
+    if (const auto ended = client.json("POST", "/v1/trace/end"); !ended) outcome = ended.error();
+    if (file) {
+        if (const Result<void> closed = file->close(); !closed) outcome = closed.error();
+    }
+    fmt::print(stderr, "{} datagrams{}{}\n", seen, file ? " in " + wish.file : "",
+               missed > 0 ? fmt::format("; {} more came faster than they could be taken", missed) : "");
+    return outcome;
+}
+
+}  // namespace udpproxy::ctl

@@ -1,0 +1,22 @@
+// Following one client: `udpproxyctl trace`.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "client.hpp"
+
+namespace udpproxy::ctl {
+
+struct TraceWish {
+    std::string client;
+    std::uint32_t seconds = 10;
+    std::uint32_t datagrams = 1000;
+    std::string file;  // pcapng; empty: lines on standard output
+    bool json = false;
+};
+
+/// Until the time is over, enough datagrams were seen, or SIGINT. Errors: the program's, or the file's.
+[[nodiscard]] Result<void> run_trace(const Client& client, const TraceWish& wish);
+
+}  // namespace udpproxy::ctl

@@ -1,0 +1,92 @@
+// What of a datagram a trace keeps. Each function is called where the datagram's fate is decided, and only while a trace is on.
+#include <algorithm>
+#include <cstring>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+void keep_payload(TraceRecord& record, const std::byte* payload, std::uint32_t bytes) {
+    record.bytes = bytes;
+    record.kept = std::min<std::uint32_t>(bytes, trace_payload_max);
+    if (record.kept > 0) std::memcpy(record.payload.data(), payload, record.kept);
+}
+
+TraceRecord record_of(Shard& shard, const Session& session, Leg leg) {
+    TraceRecord record;
+    record.at = shard.turn_at;
+    record.leg = leg;
+    record.proxy = session.proxy;
+    record.listener = session.key.listener;
+    record.client = session.key.client_endpoint();
+    record.local = session.key.local;
+    const ReplyGroup& group = shard.groups[session.group];
+    record.upstream_side = group.local;
+    record.service = group.upstream->endpoint();
+    return record;
+}
+
+/// The session that a member's slot serves at the moment; null when its group is lent to nobody.
+const Session* session_of(Shard& shard, Slot slot) {
+    const std::uint32_t index = shard.group_of_slot[index_of(slot)];
+    if (index == no_index || shard.groups[index].state != GroupState::lent) return nullptr;
+    return &shard.table[shard.groups[index].session];
+}
+
+}  // namespace
+
+void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg) {
+    if (!shard.trace.follows(session.key.client_endpoint(), shard.turn_at)) return;
+    TraceRecord record = record_of(shard, session, leg);
+    record.tos = arrival.tos;
+    if (leg == Leg::reply) record.service = arrival.from;
+    keep_payload(record, arrival.payload, arrival.bytes);
+    shard.trace.keep(record);
+}
+
+void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason) {
+    TraceRecord record;
+    if (index_of(arrival.slot) < shard.setup.listeners.size()) {
+        if (!shard.trace.follows(arrival.from, shard.turn_at)) return;
+        record.at = shard.turn_at;
+        record.leg = Leg::request;
+        record.proxy = proxy;
+        record.listener = static_cast<std::uint16_t>(index_of(arrival.slot));
+        record.client = arrival.from;
+        record.local = arrival.local;
+    } else {
+        const Session* session = session_of(shard, arrival.slot);
+        if (session == nullptr || !shard.trace.follows(session->key.client_endpoint(), shard.turn_at)) return;
+        record = record_of(shard, *session, Leg::reply);
+        record.service = arrival.from;
+    }
+    record.dropped = reason;
+    record.tos = arrival.tos;
+    keep_payload(record, arrival.payload, arrival.bytes);
+    shard.trace.keep(record);
+}
+
+void trace_unsent(Shard& shard, const Departure& departure, Drop reason) {
+    TraceRecord record;
+    if (departure.leg == Leg::request) {
+        const Session* session = session_of(shard, departure.slot);
+        if (session == nullptr || !shard.trace.follows(session->key.client_endpoint(), shard.turn_at)) return;
+        record = record_of(shard, *session, Leg::request);
+    } else {
+        if (!shard.trace.follows(departure.to, shard.turn_at)) return;
+        record.at = shard.turn_at;
+        record.leg = Leg::reply;
+        record.proxy = departure.proxy;
+        record.listener = static_cast<std::uint16_t>(index_of(departure.slot));
+        record.client = departure.to;
+        record.local = departure.from;
+    }
+    record.dropped = reason;
+    record.tos = departure.tos;
+    keep_payload(record, departure.payload, departure.bytes);
+    shard.trace.keep(record);
+}
+
+}  // namespace udpproxy
