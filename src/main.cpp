@@ -40,7 +40,9 @@ int run(int argc, char** argv) {
     CLI::App app{"udpproxy forwards UDP datagrams to an upstream and brings its replies home, whichever of its addresses they come from."};
     app.name("udpproxy");
     app.footer(
-        "Signals: SIGTERM or SIGINT stops (what is queued is still forwarded), a second one exits at once.\n"
+        "Signals: SIGTERM or SIGINT stops (what is queued is still forwarded), a second one exits at once. SIGQUIT drains: no new "
+        "sessions, those that\n"
+        "are there go on, then it stops. SIGHUP reads the configuration again. SIGUSR1 opens the log file anew.\n"
         "Exit codes: 0 ok, 1 failure at run time or a problem that --doctor found, 2 wrong usage, 78 wrong configuration.\n"
         "An example with every key explained: udpproxy.toml.example.");
     std::string file;
@@ -49,6 +51,7 @@ int run(int argc, char** argv) {
     bool check_only = false;
     bool with_doctor = false;
     bool version = false;
+    std::string drain_timeout = "30s";
     app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
     app.add_flag("-t,--check-config", check_only, "check the configuration, print a summary and exit; listens on nothing");
     auto* from_caddyfile =
@@ -64,6 +67,8 @@ int run(int argc, char** argv) {
     app.add_option("--probe-proxy", request.probe_proxy, "the proxy whose upstream is probed, where there are several")
         ->type_name("NAME")
         ->needs(probe);
+    app.add_option("--drain-timeout", drain_timeout, "how long sessions go on at a drain, as 30s (the default), 5m, 0s")
+        ->type_name("DURATION");
     app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
     try {
         app.parse(argc, argv);
@@ -79,12 +84,20 @@ int run(int argc, char** argv) {
         fmt::print(stderr, "--config is required\nRun with --help for more information.\n");
         return udpproxy::exit_usage;
     }
+    const auto timeout = udpproxy::parse_drain_timeout(drain_timeout);
+    if (!timeout) {
+        fmt::print(stderr, "--drain-timeout: {}\nRun with --help for more information.\n", timeout.error().message);
+        return udpproxy::exit_usage;
+    }
     const auto outcome = udpproxy::read_config(file);
     if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome)) return complain(complaints->lines);
     const auto& config = std::get<udpproxy::Config>(outcome);
     request.with_probe = !probe->empty();
     if (with_doctor) return udpproxy::run_doctor(config, request);
-    return check_only ? check(config, file) : udpproxy::serve(config, file);
+    if (check_only) return check(config, file);
+    udpproxy::ServeOptions options;
+    options.drain_timeout = *timeout;
+    return udpproxy::serve(config, file, options);
 }
 
 }  // namespace

@@ -79,8 +79,8 @@ Json describe_proxy(const Roster& roster, std::size_t index) {
 }
 
 Json describe_session(const Roster& roster, const SessionView& view) {
-    const ListenAddress listener = listener_of(*roster.config, view.listener);
-    const Endpoint local = view.local.is_unspecified() ? listener.endpoint : Endpoint{view.local, 0, listener.endpoint.port};
+    const Endpoint& listener = roster.listener_endpoints[view.listener];
+    const Endpoint local = view.local.is_unspecified() ? listener : Endpoint{view.local, 0, listener.port};
     return {{"id", view.id},
             {"proxy", roster.proxies[view.proxy].name},
             {"client", format(view.client)},

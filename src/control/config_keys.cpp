@@ -30,6 +30,8 @@ const std::vector<ConfigKey>& config_keys() {
         {"proxy", "name", "string", "", "", "What logs and metrics call this proxy: 1 to 64 letters, digits, `_`, `.` or `-`."},
         {"proxy", "listen", "string or list", "1 to 16 entries", "", "Where clients write to: address:port, or :port for every address."},
         {"proxy", "upstream", "string", "", "", "Where requests go: address:port or name:port."},
+        {"proxy", "on_change", "word", "keep | close", R"("keep")",
+         "What sessions do when the upstream changes at a reload: stay with the old one, or end."},
         {"proxy", "reply_aliases", "string or list", "0 to 64 entries", "[]", "Other addresses that the upstream may answer from."},
         {"proxy", "alias_filter", "word", "auto | connected | open", R"("auto")",
          "Who checks that a reply comes from an alias: the kernel, on one connected socket per alias, or the proxy, on one open socket."},

@@ -107,6 +107,7 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     read_upstream(reader, draft);
     config.upstream.position = complaints.position(draft.upstream.at);
     read_aliases(reader, draft);
+    reader.word("on_change", config.on_change);
     reader.word("alias_filter", config.alias_filter);
     draft.alias_filter = reader.place("alias_filter");
     reader.word("unlisted_replies", config.unlisted_replies);

@@ -64,9 +64,9 @@ std::vector<const ConfigNode*> proxy_tables(const ConfigNode& root, Complaints& 
         return tables;
     }
     for (const ConfigNode& item : proxies->value.items) {
-        if (tables.size() == proxies_max) {
+        if (tables.size() == config_proxies_max) {
             complaints.add({item.at, std::string{proxy_section}},
-                           fmt::format("there are more than {}; write at most that many", proxies_max));
+                           fmt::format("there are more than {}; write at most that many", config_proxies_max));
             break;
         }
         if (item.kind != ConfigNode::Kind::table)

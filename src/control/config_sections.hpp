@@ -14,8 +14,6 @@
 
 namespace udpproxy {
 
-inline constexpr std::size_t proxies_max = 256;
-
 class SectionReader {
 public:
     /// `prefix` stands before a key in complaints: `runtime.` or `proxy "dns": `. Complains about keys that `section` does not have.

@@ -92,6 +92,12 @@ std::string format_line(LogFormat format, std::string_view time, LogLevel level,
 }
 
 Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {
+    Log log;
+    if (Result<void> opened = log.change(level, format, file); !opened) return opened.error();
+    return log;
+}
+
+Result<void> Log::change(LogLevel level, LogFormat format, const std::string& file) {
     spdlog::sink_ptr sink;
     try {
         if (file.empty())
@@ -107,21 +113,35 @@ Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file)
     logger->flush_on(spdlog::level::debug);
     // A full disk or a closed terminal costs log lines, never the service.
     logger->set_error_handler([](const std::string&) {});
-    return Log{std::move(logger), format};
+    const std::lock_guard lock(*mutex_);
+    logger_ = std::move(logger);
+    format_ = format;
+    file_ = file;
+    return {};
+}
+
+std::shared_ptr<spdlog::logger> Log::logger() const {
+    const std::lock_guard lock(*mutex_);
+    return logger_;
 }
 
 void Log::write(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
-    if (!logger_->should_log(spdlog_level(level))) return;
-    logger_->log(spdlog_level(level), format_line(format_, present_time(), level, event, fields));
+    std::unique_lock lock(*mutex_);
+    const std::shared_ptr<spdlog::logger> logger = logger_;
+    const LogFormat format = format_;
+    lock.unlock();
+    if (!logger->should_log(spdlog_level(level))) return;
+    logger->log(spdlog_level(level), format_line(format, present_time(), level, event, fields));
 }
 
 LogLevel Log::level() const {
+    const std::shared_ptr<spdlog::logger> present = logger();
     for (const LogLevel level : {LogLevel::error, LogLevel::warn, LogLevel::info}) {
-        if (spdlog_level(level) == logger_->level()) return level;
+        if (spdlog_level(level) == present->level()) return level;
     }
     return LogLevel::debug;
 }
 
-void Log::set_level(LogLevel level) { logger_->set_level(spdlog_level(level)); }
+void Log::set_level(LogLevel level) { logger()->set_level(spdlog_level(level)); }
 
 }  // namespace udpproxy

@@ -126,9 +126,18 @@ void Names::ask(std::uint16_t proxy, const ProxyConfig& config, const std::optio
         std::thread(serve, desk_).detach();
     }
     Question& question = questions_[proxy];
+    const bool is_under_way = question.asked && question.config.upstream.host == config.upstream.host &&
+                              question.config.upstream.port == config.upstream.port && family_of(question.config) == family_of(config);
+    const std::uint64_t ticket = question.ticket;
     question = Question{};
     question.config = config;
     question.present = present;
+    if (is_under_way) {
+        // However often a reload asks: the thread has it already.
+        question.asked = true;
+        question.ticket = ticket;
+        return;
+    }
     post(question);
 }
 

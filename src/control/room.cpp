@@ -55,26 +55,38 @@ std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const End
     return std::make_shared<Upstream>(endpoint, std::move(aliases), connected ? AliasMembers::connected : AliasMembers::open, version);
 }
 
+Address routed_source_towards(const Endpoint& upstream) { return source_towards(upstream, Address::any(upstream.family())).source.address; }
+
+std::string text_of(const Upstream& upstream, const ProxyConfig& proxy) {
+    return upstream.is_resolved() ? format(upstream.endpoint()) : proxy.upstream.text;
+}
+
+ProxySettings settings_of(const ProxyConfig& config) {
+    ProxySettings settings;
+    settings.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
+                     : config.unlisted_replies == UnlistedReplies::off ? Watch::none
+                                                                       : Watch::spare_room;
+    settings.port_rest = config.port_rest;
+    settings.idle_timeout = config.idle_timeout;
+    settings.unassured_timeout = config.unassured_timeout;
+    settings.sessions_per_client_max = config.sessions_per_client_max;
+    settings.newcomers = rate_of(config.new_sessions);
+    settings.amplification_limit = config.amplification_limit;
+    settings.replies_max = config.replies_max;
+    settings.copy_dscp = config.dscp == DscpPolicy::copy;
+    settings.path_mtu = config.path_mtu;
+    settings.member_receive_buffer_bytes = config.receive_buffer_bytes / member_buffer_share;
+    return settings;
+}
+
 ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral) {
     ProxySetup setup;
+    static_cast<ProxySettings&>(setup) = settings_of(config);
     setup.name = config.name;
     setup.upstream = upstream_of(config, upstream, 1);
-    setup.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
-                  : config.unlisted_replies == UnlistedReplies::off ? Watch::none
-                                                                    : Watch::spare_room;
     setup.sources = config.source;
     if (setup.sources.empty()) setup.sources.push_back(Address::any(upstream.family()));
     setup.ports = config.ports.value_or(ephemeral);
-    setup.port_rest = config.port_rest;
-    setup.idle_timeout = config.idle_timeout;
-    setup.unassured_timeout = config.unassured_timeout;
-    setup.sessions_per_client_max = config.sessions_per_client_max;
-    setup.newcomers = rate_of(config.new_sessions);
-    setup.amplification_limit = config.amplification_limit;
-    setup.replies_max = config.replies_max;
-    setup.copy_dscp = config.dscp == DscpPolicy::copy;
-    setup.path_mtu = config.path_mtu;
-    setup.member_receive_buffer_bytes = config.receive_buffer_bytes / member_buffer_share;
     return setup;
 }
 

@@ -16,15 +16,6 @@ QueueState queue_state(const ListenerWatch& listener) {
     return {memory[SK_MEMINFO_DROPS], memory[SK_MEMINFO_RMEM_ALLOC]};
 }
 
-ListenAddress listener_of(const Config& config, std::uint16_t listener) {
-    std::size_t index = listener;
-    for (const ProxyConfig& proxy : config.proxies) {
-        if (index < proxy.listen.size()) return proxy.listen[index];
-        index -= proxy.listen.size();
-    }
-    return {};
-}
-
 std::string aliases_with(const ProxyConfig& proxy, const Endpoint& source) {
     std::string line = "reply_aliases = [";
     for (const Alias& alias : proxy.reply_aliases) line += '"' + alias.text + "\", ";

@@ -26,11 +26,12 @@ struct ListenerWatch {
 struct Roster {
     std::mutex mutex;
 
-    const Config* config = nullptr;
+    const Config* config = nullptr;  // its proxies stand at the numbers that shards use; some may have gone
     std::string config_file;
     Engine engine = Engine::epoll;
-    std::vector<ProxySetup> proxies;       // as the shards have them, with endpoints and limits
-    std::vector<ListenerWatch> listeners;  // the shards' sockets of one address side by side
+    std::vector<ProxySetup> proxies;           // as the shards have them, with endpoints and limits
+    std::vector<ListenerWatch> listeners;      // the shards' sockets of one address side by side
+    std::vector<Endpoint> listener_endpoints;  // by the numbers that shards use
     const std::vector<std::unique_ptr<ShardThread>>* shards = nullptr;
     std::shared_ptr<SharedUse> use;
     std::uint32_t sessions_max = 0;
@@ -47,9 +48,6 @@ struct QueueState {
     std::uint64_t bytes = 0;  // as the kernel accounts them: with its own bookkeeping
 };
 [[nodiscard]] QueueState queue_state(const ListenerWatch& listener);
-
-/// The listener of that number, counted through all proxies.
-[[nodiscard]] ListenAddress listener_of(const Config& config, std::uint16_t listener);
 
 /// The line of the configuration that would list `source` as well.
 [[nodiscard]] std::string aliases_with(const ProxyConfig& proxy, const Endpoint& source);

@@ -4,25 +4,22 @@
 #include <fmt/format.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <thread>
+
+#include "listening.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-// A killed predecessor's ring keeps its sockets for a moment after the process has gone.
-constexpr int bind_attempts = 20;
-constexpr Duration bind_again_after = std::chrono::milliseconds{50};
 // A resolver that is there answers within it; one that is not must not keep the other proxies from their clients.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr int answer_look_ms = 5;
-
-Address routed_source_towards(const Endpoint& upstream) { return source_towards(upstream, Address::any(upstream.family())).source.address; }
-
-std::string text_of(const Upstream& upstream, const ProxyConfig& proxy) {
-    return upstream.is_resolved() ? format(upstream.endpoint()) : proxy.upstream.text;
-}
+// What reloads may bring beyond what the start has, as far as the table of files allows.
+constexpr std::uint32_t spare_listeners = 512;
+constexpr std::uint32_t spare_lanes = 512;
+constexpr std::uint32_t spare_port_pools = 64;
 
 }  // namespace
 
@@ -68,7 +65,8 @@ void Start::take_upstreams(const std::vector<Names::Found>& found) {
 
 std::vector<std::string> Start::reckon() {
     shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
-    room_ = reckon_room(config_, proxies_, MachineRoom{raise_descriptor_limit(), shard_count_, ephemeral_ports()});
+    descriptors_ = raise_descriptor_limit();
+    room_ = reckon_room(config_, proxies_, MachineRoom{descriptors_, shard_count_, ephemeral_ports()});
     for (std::size_t i = 0; i < proxies_.size(); ++i) proxies_[i].sessions_max = room_.proxies[i].sessions_max;
     return room_.complaints;
 }
@@ -84,25 +82,9 @@ Result<void> Start::open_all_listeners() {
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
-            const std::string name = fmt::format("listener \"{}\" {}", proxy.name, format(listen.endpoint));
-            const ListenerRequest request{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu};
-            Result<ListenerSockets> opened = open_listeners(request, shard_count_);
-            for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < bind_attempts; ++attempt) {
-                std::this_thread::sleep_for(bind_again_after);
-                opened = open_listeners(request, shard_count_);
-            }
-            if (!opened) return Error{name + ": " + opened.error().message};
-            log_.info("listening", {{"proxy", proxy.name},
-                                    {"listen", format(listen.endpoint)},
-                                    {"upstream", text_of(*proxies_[index].upstream, proxy)},
-                                    {"receive_buffer", opened->receive_buffer_bytes},
-                                    {"send_buffer", opened->send_buffer_bytes}});
-            if (opened->address_absent)
-                log_.warn("address_absent", {{"proxy", proxy.name},
-                                             {"listen", format(listen.endpoint)},
-                                             {"effect", "not on this host yet; serves as soon as it is"}});
-            warn_of_small_buffer(name, "receive_buffer", "net.core.rmem_max", proxy.receive_buffer_bytes, opened->receive_buffer_bytes);
-            warn_of_small_buffer(name, "send_buffer", "net.core.wmem_max", proxy.send_buffer_bytes, opened->send_buffer_bytes);
+            Result<ListenerSockets> opened = open_listener(proxy, listen.endpoint, shard_count_, bind_attempts_at_start);
+            if (!opened) return opened.error();
+            tell_of_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy), *opened);
             listeners_.push_back(ListenerSetup{index, listen.endpoint});
             listener_sockets_.push_back(std::move(*opened));
         }
@@ -110,22 +92,29 @@ Result<void> Start::open_all_listeners() {
     return {};
 }
 
-void Start::warn_of_small_buffer(const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked,
-                                 std::uint64_t granted) {
-    if (granted >= asked) return;
-    log_.warn("small_buffer", {{"listener", listener},
-                               {"key", key},
-                               {"asked", asked},
-                               {"granted", granted},
-                               {"set", fmt::format("sysctl -w {}={}", sysctl, asked)}});
+/// A ring's table of files may have no more entries than the process may have descriptors.
+std::uint32_t Start::listeners_max() const {
+    std::size_t listeners = 0;
+    for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
+    const std::uint64_t table = std::min<std::uint64_t>(descriptors_, 1U << 20);
+    const std::uint64_t room = table > room_.descriptors_max ? table - room_.descriptors_max : 0;
+    return static_cast<std::uint32_t>(std::max<std::uint64_t>(listeners, std::min<std::uint64_t>(room, listeners + spare_listeners)));
 }
 
-ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key, const std::shared_ptr<SharedUse>& use) const {
+std::uint32_t Start::lanes_max() const { return static_cast<std::uint32_t>(places_of_lanes(proxies_).size()) + spare_lanes; }
+
+std::uint32_t Start::port_pools_max() const { return static_cast<std::uint32_t>(places_of_lanes(proxies_).size()) + spare_port_pools; }
+
+ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
     ShardSetup setup;
     setup.shard = shard;
     setup.shards = shard_count_;
     setup.proxies = proxies_;
     setup.listeners = listeners_;
+    setup.proxies_max = config_proxies_max;
+    setup.listeners_max = listeners_max();
+    setup.lanes_max = lanes_max();
+    setup.port_pools_max = port_pools_max();
     setup.sessions_max = room_.sessions_max;
     setup.newcomers = rate_of(config_.new_sessions);
     setup.descriptors_max = room_.descriptors_max;
@@ -133,26 +122,24 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key, const s
     setup.buffers_per_leg = buffers_per_leg();
     setup.report_sessions = config_.log_sessions;
     setup.key = key;
-    setup.use = use;
+    setup.use = use_;
+    setup.ports_start = ports_start_;
     return setup;
 }
 
 Result<void> Start::start_shards() {
     SipKey key;
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
-    std::uint64_t ports_start = 0;
-    if (::getrandom(&ports_start, sizeof ports_start, 0) != sizeof ports_start) return system_error("getrandom", errno);
-    std::size_t sources = 0;
-    for (const ProxySetup& proxy : proxies_) sources += proxy.sources.size();
-    use_ = std::make_shared<SharedUse>(proxies_.size(), sources, room_.sessions_max, key);
+    if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_) return system_error("getrandom", errno);
+    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), room_.sessions_max, key, listeners_max(), lanes_max());
     for (std::size_t i = 0; i < listeners_.size(); ++i) {
         for (const Socket& socket : listener_sockets_[i].sockets)
             listener_watches_.push_back({listeners_[i].proxy, format(listeners_[i].endpoint), socket.descriptor()});
     }
     for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
-        ShardSetup setup = setup_of_shard(shard, key, use_);
-        setup.ports_start = ports_start;
+        ShardSetup setup = setup_of_shard(shard, key);
         EngineSetup engine_setup;
+        engine_setup.listeners_max = setup.listeners_max;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         for (std::size_t i = 0; i < listeners_.size(); ++i)
@@ -177,6 +164,7 @@ void Start::tell(Roster& roster) const {
     roster.engine = engine_;
     roster.proxies = proxies_;
     roster.listeners = listener_watches_;
+    for (const ListenerSetup& listener : listeners_) roster.listener_endpoints.push_back(listener.endpoint);
     roster.shards = &shards_;
     roster.use = use_;
     roster.sessions_max = room_.sessions_max;

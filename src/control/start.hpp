@@ -34,19 +34,23 @@ public:
     void tell(Roster& roster) const;
 
     [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return shards_; }
+    [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
+    [[nodiscard]] const std::vector<ListenerSetup>& listeners() const { return listeners_; }
+    [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
+    [[nodiscard]] const Room& room() const { return room_; }
     [[nodiscard]] std::uint32_t sessions_max() const { return room_.sessions_max; }
+    [[nodiscard]] std::uint64_t ports_start() const { return ports_start_; }
+    // Room for what reloads bring.
+    [[nodiscard]] std::uint32_t listeners_max() const;
+    [[nodiscard]] std::uint32_t lanes_max() const;
+    [[nodiscard]] std::uint32_t port_pools_max() const;
 
 private:
     void take_upstreams(const std::vector<Names::Found>& found);
-    [[nodiscard]] std::uint32_t slots_max() const {
-        std::size_t listeners = 0;
-        for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
-        return static_cast<std::uint32_t>(listeners) + room_.descriptors_max;
-    }
+    [[nodiscard]] std::uint32_t slots_max() const { return listeners_max() + room_.descriptors_max; }
     /// 64 KiB of address space each; only what datagrams reach becomes memory.
     [[nodiscard]] std::uint32_t buffers_per_leg() const { return shard_count_ <= 4 ? 4096 : shard_count_ <= 16 ? 2048 : 1024; }
-    void warn_of_small_buffer(const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked, std::uint64_t granted);
-    [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key, const std::shared_ptr<SharedUse>& use) const;
+    [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
 
     const Config& config_;
     Log& log_;
@@ -55,10 +59,12 @@ private:
     std::uint32_t shard_count_ = 1;
     std::vector<ProxySetup> proxies_;
     Room room_;
+    std::uint64_t descriptors_ = 0;  // RLIMIT_NOFILE
+    std::uint64_t ports_start_ = 0;
+    std::shared_ptr<SharedUse> use_;
     std::vector<ListenerSetup> listeners_;
     std::vector<ListenerSockets> listener_sockets_;
     std::vector<ListenerWatch> listener_watches_;
-    std::shared_ptr<SharedUse> use_;
     std::vector<std::unique_ptr<ShardThread>> shards_;
 };
 

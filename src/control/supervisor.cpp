@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 
 #include "admin_server.hpp"
+#include "config_values.hpp"
 #include "names.hpp"
 #include "operation.hpp"
 #include "signals.hpp"
@@ -19,6 +21,8 @@ namespace udpproxy {
 namespace {
 
 constexpr int look_every_ms = 100;
+constexpr int reload_look_ms = 10;
+constexpr Duration reload_pause = std::chrono::milliseconds{50};
 
 /// Asks every shard to stop and waits; a second signal ends the program on the spot.
 void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals, Watchman& watchman, Log& log) {
@@ -34,10 +38,41 @@ void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signal
             log.warn("stopped", {{"reason", "second signal"}});
             ::_exit(exit_failure);
         }
+        for (const auto& shard : shards) shard->post_waiting();
         watchman.look(monotonic_now());
     }
     for (const auto& shard : shards) shard->join();
     watchman.look(monotonic_now());
+}
+
+void reopen_log(Log& log) {
+    if (Result<void> reopened = log.reopen(); !reopened)
+        log.error("log_kept", {{"reason", reopened.error().message}});
+    else
+        log.info("log_reopened");
+}
+
+/// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
+std::string run(Operation& operation, Watchman& watchman, const Signals& signals, Log& log) {
+    bool reload_wanted = false;
+    Instant reloaded_at{};
+    while (true) {
+        const int signal = signals.next(reload_wanted ? reload_look_ms : look_every_ms);
+        const Instant now = monotonic_now();
+        if (is_stop(signal)) return name_of_signal(signal);
+        if (signal == SIGQUIT) operation.drain(std::nullopt, now);
+        if (signal == SIGUSR1) reopen_log(log);
+        // However many come: one reload each reload_pause at most, and one after the last.
+        reload_wanted = reload_wanted || signal == SIGHUP;
+        if (reload_wanted && now - reloaded_at >= reload_pause) {
+            reload_wanted = false;
+            operation.reload(now);
+            reloaded_at = monotonic_now();
+        }
+        operation.look(now);
+        watchman.look(now);
+        if (operation.has_drained(now)) return name_of_signal(SIGQUIT);
+    }
 }
 
 int fail(Log& log, const std::string& reason) {
@@ -47,7 +82,7 @@ int fail(Log& log, const std::string& reason) {
 
 }  // namespace
 
-int serve(const Config& config, const std::string& config_file) {
+int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
     Result<Log> opened = Log::open(config.log_level, config.log_format, config.log_file);
     if (!opened) {
         fmt::print(stderr, "udpproxy: {}\n", opened.error().message);
@@ -82,17 +117,12 @@ int serve(const Config& config, const std::string& config_file) {
     roster.ready = true;
     log.info("ready", {{"shards", start.shards().size()}, {"sessions", start.sessions_max()}});
 
-    Operation operation(config, names, roster, start.shards());
-    Watchman watchman(config, log, start.shards());
-    int signal = 0;
-    while (!is_stop(signal)) {
-        signal = signals.next(look_every_ms);
-        operation.look(monotonic_now());
-        watchman.look(monotonic_now());
-    }
+    Operation operation(config, options.drain_timeout, start, names, roster, log);
+    Watchman watchman(operation, log);
+    const std::string signal = run(operation, watchman, signals, log);
     roster.ready = false;
     admin->reset();  // before what it looks at goes
-    log.info("stopping", {{"signal", name_of_signal(signal)}});
+    log.info("stopping", {{"signal", signal}});
     stop_shards(start.shards(), signals, watchman, log);
     watchman.write_counters();
     log.info("stopped");
@@ -111,6 +141,12 @@ std::vector<std::string> complaints_of_machine(const Config& config) {
 }
 
 std::vector<std::string> complaints_of_names(const Config& config) { return complaints_of_resolver(config); }
+
+Result<Duration> parse_drain_timeout(const std::string& text) {
+    const Result<Duration> duration = parse_duration(text);
+    if (duration && *duration > std::chrono::days{7}) return Error{"at most 7d"};
+    return duration;
+}
 
 std::string version_text() {
     const UringProbe probe = probe_io_uring();

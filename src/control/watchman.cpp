@@ -21,6 +21,8 @@ const char* name_of(SessionEnd end) {
             return "source_changed";
         case SessionEnd::killed:
             return "killed";
+        case SessionEnd::closed:
+            return "closed";
     }
     return "idle";
 }
@@ -38,10 +40,19 @@ void Watchman::take_events(Instant now) {
     for (const auto& shard : shards_) {
         Event event;
         while (shard->shard().events.take(event)) {
-            if (event.kind == EventKind::unlisted_reply)
-                write_unlisted(event, now);
-            else
-                write_session(event);
+            switch (event.kind) {
+                case EventKind::unlisted_reply:
+                    write_unlisted(event, now);
+                    break;
+                case EventKind::session_ended:
+                    write_session(event);
+                    break;
+                case EventKind::listener_refused:
+                    log_.error("listener_refused", {{"listen", format(operation_.listeners()[event.listener].endpoint)},
+                                                    {"reason", error_text(event.error)},
+                                                    {"effect", "a shard does not listen there until a restart"}});
+                    break;
+            }
         }
     }
 }
@@ -58,7 +69,7 @@ void Watchman::write_unlisted(const Event& event, Instant now) {
     if (!is_new && now - known.logged_at < repeat_every) return;
     known.logged_at = now;
     ++unlisted_lines_;
-    const ProxyConfig& proxy = config_.proxies[event.proxy];
+    const ProxyConfig& proxy = operation_.proxies()[event.proxy].config;
     log_.warn("unlisted_reply", {{"proxy", proxy.name},
                                  {"source", format(event.source)},
                                  {"datagrams", known.unlogged},
@@ -77,10 +88,10 @@ void Watchman::begin_unlisted_minute(Instant now) {
 }
 
 void Watchman::write_session(const Event& event) {
-    const ListenAddress listener = listener_of(config_, event.listener);
+    const ListenerPlace& listener = operation_.listeners()[event.listener];
     const std::string local =
         event.local.is_unspecified() ? format(listener.endpoint) : format(Endpoint{event.local, 0, listener.endpoint.port});
-    log_.info("session_ended", {{"proxy", config_.proxies[event.proxy].name},
+    log_.info("session_ended", {{"proxy", operation_.proxies()[event.proxy].config.name},
                                 {"client", format(event.client)},
                                 {"local", local},
                                 {"upstream_side", format(event.upstream_side)},
@@ -94,7 +105,8 @@ void Watchman::write_session(const Event& event) {
 }
 
 void Watchman::look_at_limits(Instant now) {
-    for (std::uint16_t proxy = 0; proxy < config_.proxies.size(); ++proxy) {
+    for (std::uint16_t proxy = 0; proxy < operation_.proxies().size(); ++proxy) {
+        if (!operation_.proxies()[proxy].was_ever_taken()) continue;
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
             if (!is_limit(static_cast<Drop>(reason))) continue;
             std::uint64_t count = 0;
@@ -109,14 +121,17 @@ void Watchman::look_at_limits(Instant now) {
 
 void Watchman::look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now) {
     LimitMet& limit = limits_[{proxy, reason}];
+    if (count < limit.logged) limit = LimitMet{};  // the place is another proxy's now
     if (count == limit.logged || (limit.ever_logged && now - limit.logged_at < repeat_every)) return;
-    log_.warn("limit_met", {{"proxy", config_.proxies[proxy].name}, {"reason", reason}, {"count", count - limit.logged}, {"total", count}});
+    log_.warn("limit_met",
+              {{"proxy", operation_.proxies()[proxy].config.name}, {"reason", reason}, {"count", count - limit.logged}, {"total", count}});
     limit = {count, now, true};
 }
 
 void Watchman::write_counters() {
-    for (std::size_t proxy = 0; proxy < config_.proxies.size(); ++proxy) {
-        std::vector<LogField> fields{{"proxy", config_.proxies[proxy].name}};
+    for (std::size_t proxy = 0; proxy < operation_.proxies().size(); ++proxy) {
+        if (!operation_.proxies()[proxy].was_ever_taken()) continue;
+        std::vector<LogField> fields{{"proxy", operation_.proxies()[proxy].config.name}};
         std::map<std::string, std::uint64_t> sums;
         std::vector<std::string> order;
         const auto sum = [&](std::string_view name, std::uint64_t value) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "operation.hpp"
 #include "shard_thread.hpp"
 #include "udpproxy/control/config.hpp"
 #include "udpproxy/control/log.hpp"
@@ -13,8 +14,7 @@ namespace udpproxy {
 
 class Watchman {
 public:
-    Watchman(const Config& config, Log& log, std::vector<std::unique_ptr<ShardThread>>& shards)
-        : config_(config), log_(log), shards_(shards) {}
+    Watchman(Operation& operation, Log& log) : operation_(operation), log_(log), shards_(operation.shards()) {}
 
     /// Takes the shards' events and looks at their limits; a few times a second.
     void look(Instant now);
@@ -39,7 +39,7 @@ private:
     void look_at_limits(Instant now);
     void look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
 
-    const Config& config_;
+    Operation& operation_;
     Log& log_;
     std::vector<std::unique_ptr<ShardThread>>& shards_;
     std::map<std::pair<std::uint16_t, Endpoint>, Unlisted> unlisted_;

@@ -30,12 +30,16 @@ EpollBackend::~EpollBackend() = default;
 Result<void> EpollBackend::start() {
     State& state = *state_;
     if (const int error = state.watch(state.wake_descriptor, wake_event)) return system_error("epoll_ctl", error);
-    for (ListenerSocket& listener : state.listeners) {
-        const int descriptor = listener.socket.release();
-        const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);
-        if (const int error = state.watch(descriptor, index_of(slot))) return system_error("epoll_ctl", error);
+    for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {
+        if (const int error = adopt(Slot{index}, state.listeners[index])) return system_error("epoll_ctl", error);
     }
     return {};
+}
+
+int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
+    if (const int error = state_->watch(listener.socket.descriptor(), index_of(slot))) return error;
+    state_->slots.place_listener(slot, listener.socket.release(), listener.family);
+    return 0;
 }
 
 const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
@@ -88,6 +92,23 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
         for (std::size_t placed = 0; placed <= i; ++placed) state.slots.vacate(slots[placed]);
         for (std::size_t opened = 0; opened < slots.size(); ++opened) ::close(descriptors[opened]);
+        return {OpeningStep::socket, error};
+    }
+    return outcome;
+}
+
+OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
+    State& state = *state_;
+    if (state.slots.slots_free() == 0) return {OpeningStep::socket, EMFILE};
+    std::array<int, 64> descriptors{};
+    for (std::size_t i = 0; i < members.size(); ++i) descriptors[i] = state.slots[members[i]].descriptor;
+    int descriptor = -1;
+    const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
+    if (!outcome.opened()) return outcome;
+    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply);
+    if (const int error = state.watch(descriptor, index_of(joined))) {
+        state.slots.vacate(joined);
+        ::close(descriptor);
         return {OpeningStep::socket, error};
     }
     return outcome;

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "outgoing.hpp"
@@ -36,7 +37,7 @@ struct Chain {
 
 struct EpollBackend::State {
     State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-        : slots(setup.slots_max),
+        : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())), setup.slots_max),
           requests(std::move(request_pool)),
           replies(std::move(reply_pool)),
           payload_bytes_max(setup.payload_bytes_max),

@@ -23,10 +23,21 @@ struct SlotEntry {
 
 class SlotTable {
 public:
-    explicit SlotTable(std::uint32_t slots_max)
-        : entries_(std::make_unique_for_overwrite<SlotEntry[]>(slots_max)), slots_max_(slots_max), free_(slots_max) {}
+    /// Slots below `listeners_max` are given out by place_listener() alone.
+    SlotTable(std::uint32_t listeners_max, std::uint32_t slots_max)
+        : entries_(std::make_unique_for_overwrite<SlotEntry[]>(slots_max)),
+          listeners_max_(listeners_max),
+          slots_max_(slots_max),
+          touched_(listeners_max),
+          free_(slots_max) {
+        UDPPROXY_ASSERT(listeners_max <= slots_max);
+        for (std::uint32_t index = 0; index < listeners_max; ++index)
+            entries_[index] = SlotEntry{-1, 0, Family::ipv4, Leg::request, false, false, false};
+    }
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
+    [[nodiscard]] std::uint32_t listeners_max() const noexcept { return listeners_max_; }
+    /// For members.
     [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }
 
     // Requires: slots_free() > 0.
@@ -44,13 +55,20 @@ public:
         return Slot{index};
     }
 
+    // Requires: a slot below listeners_max that nobody has.
+    void place_listener(Slot slot, int descriptor, Family family) {
+        SlotEntry& entry = (*this)[slot];
+        UDPPROXY_ASSERT(index_of(slot) < listeners_max_ && entry.descriptor < 0);
+        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false};
+    }
+
     /// The slot is free again, its generation over.
     void vacate(Slot slot) {
         SlotEntry& entry = (*this)[slot];
         UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.armed);
         entry.descriptor = -1;
         entry.generation = (entry.generation + 1) & 0xffffffU;
-        free_.push(index_of(slot));
+        if (index_of(slot) >= listeners_max_) free_.push(index_of(slot));
     }
 
     SlotEntry& operator[](Slot slot) {
@@ -63,8 +81,9 @@ public:
 
 private:
     std::unique_ptr<SlotEntry[]> entries_;
+    std::uint32_t listeners_max_;
     std::uint32_t slots_max_;
-    std::uint32_t touched_ = 0;
+    std::uint32_t touched_;  // slots below it have an entry
     Batch<std::uint32_t> free_;
 };
 

@@ -177,11 +177,12 @@ void UringBackend::State::take(const Completed& completion) {
 void UringBackend::State::take_receive(const Completed& completion, std::uint32_t generation, Slot slot) {
     SlotEntry& entry = slots[slot];
     if (entry.generation != generation) {
-        // Of an earlier holder of the slot: gives its buffer back and changes nothing. Only members' slots change hands.
+        // Of an earlier holder of the slot: gives its buffer back and changes nothing. A slot's leg is for ever.
         ++counters.stale_completions;
         if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
-            --replies.in_kernel;
-            replies.pool.take_back(completion.flags >> IORING_CQE_BUFFER_SHIFT);
+            BufferGroup& group = group_of(index_of(slot) < slots.listeners_max() ? Leg::request : Leg::reply);
+            --group.in_kernel;
+            group.pool.take_back(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         }
         return;
     }

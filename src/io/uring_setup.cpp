@@ -66,7 +66,7 @@ unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
 }  // namespace
 
 UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-    : slots(setup.slots_max),
+    : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())), setup.slots_max),
       requests{std::move(request_pool), nullptr, 0, 0, Batch<Slot>(setup.slots_max)},
       replies{std::move(reply_pool), nullptr, 0, 0, Batch<Slot>(setup.slots_max)},
       payload_bytes_max(setup.payload_bytes_max),
@@ -136,14 +136,20 @@ Result<void> UringBackend::start() {
     State& state = *state_;
     if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0))
         return system_error("io_uring_register(ENABLE_RINGS)", error);
-    for (ListenerSocket& listener : state.listeners) {
-        int descriptor = listener.socket.release();
-        const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);
-        const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
-        if (updated < 0) return system_error("io_uring_register(FILES_UPDATE)", -updated);
-        state.queue_arming(slot);
+    for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {
+        if (const int error = adopt(Slot{index}, state.listeners[index])) return system_error("io_uring_register(FILES_UPDATE)", error);
     }
     return {};
+}
+
+int UringBackend::adopt(Slot slot, ListenerSocket& listener) {
+    State& state = *state_;
+    int descriptor = listener.socket.descriptor();
+    const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
+    if (updated < 0) return -updated;
+    state.slots.place_listener(slot, listener.socket.release(), listener.family);
+    state.queue_arming(slot);
+    return 0;
 }
 
 OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
@@ -172,6 +178,25 @@ OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<S
         return {OpeningStep::socket, error};
     }
     for (const Slot slot : slots) state.queue_arming(slot);
+    return outcome;
+}
+
+OpeningOutcome UringBackend::join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
+    State& state = *state_;
+    if (state.slots.slots_free() == 0) return {OpeningStep::socket, EMFILE};
+    std::array<int, 64> descriptors{};
+    for (std::size_t i = 0; i < members.size(); ++i) descriptors[i] = state.slots[members[i]].descriptor;
+    int descriptor = -1;
+    const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
+    if (!outcome.opened()) return outcome;
+    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply);
+    const int updated = io_uring_register_files_update(&state.ring, index_of(joined), &descriptor, 1);
+    if (updated < 0) {
+        state.slots.vacate(joined);
+        ::close(descriptor);
+        return {OpeningStep::socket, -updated};
+    }
+    state.queue_arming(joined);
     return outcome;
 }
 

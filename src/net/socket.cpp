@@ -154,6 +154,28 @@ OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descript
     return {};
 }
 
+int set_joinable(std::span<const int> members, bool joinable) {
+    int first_error = 0;
+    for (const int member : members) {
+        const int error = set_flag(member, SOL_SOCKET, SO_REUSEPORT, joinable ? 1 : 0);
+        if (first_error == 0) first_error = error;
+    }
+    return first_error;
+}
+
+OpeningOutcome join_and_connect(const MemberJoining& joining, int& descriptor) {
+    GroupOpening opening;
+    opening.local = joining.local;
+    opening.path_mtu = joining.path_mtu;
+    opening.receive_buffer_bytes = joining.receive_buffer_bytes;
+    const OpeningOutcome outcome = open_member(opening, false, descriptor);
+    if (!outcome.opened() || !joining.peer) return outcome;
+    const int error = connect_to(descriptor, *joining.peer);
+    // As at a group's opening: an alias without a route now must not cost the session what its other sources say.
+    if (error != 0 && error != ENETUNREACH && error != EHOSTUNREACH) return {OpeningStep::connect, error};
+    return outcome;
+}
+
 }  // namespace
 
 Socket::~Socket() {
@@ -198,6 +220,24 @@ OpeningOutcome open_group_sockets(const GroupOpening& opening, std::span<int> de
             if (descriptor >= 0) ::close(descriptor);
             descriptor = -1;
         }
+    }
+    return outcome;
+}
+
+OpeningOutcome join_group_socket(std::span<const int> members, const MemberJoining& joining, int& descriptor) {
+    descriptor = -1;
+    // On one member alone the flag is not enough: three of four combinations are EADDRINUSE.
+    OpeningOutcome outcome;
+    if (const int error = set_joinable(members, true)) outcome = {OpeningStep::option, error};
+    if (outcome.opened()) outcome = join_and_connect(joining, descriptor);
+    (void)set_joinable(members, false);
+    if (outcome.opened()) {
+        if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 0)) outcome = {OpeningStep::option, error};
+    }
+    if (outcome.opened() && joining.peer) drain(descriptor);
+    if (!outcome.opened() && descriptor >= 0) {
+        ::close(descriptor);
+        descriptor = -1;
     }
     return outcome;
 }

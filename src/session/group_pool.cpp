@@ -1,10 +1,21 @@
 // Lending and resting of reply groups.
 #include "udpproxy/session/group_pool.hpp"
 
+#include <algorithm>
+#include <span>
+
 namespace udpproxy {
 
-GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> rests) : groups_(groups_max), lanes_(rests.size()) {
+GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> rests, std::size_t lanes_max)
+    : groups_(groups_max), lanes_(std::max(lanes_max, rests.size())), lanes_used_(rests.size()) {
     for (std::size_t lane = 0; lane < rests.size(); ++lane) lanes_[lane].rest = rests[lane];
+}
+
+void GroupPool::use_lane(PoolLane lane, Duration rest, const Upstream* upstream) {
+    UDPPROXY_ASSERT(lane < lanes_.size() && lanes_[lane].groups == 0);
+    lanes_[lane].rest = rest;
+    lanes_[lane].upstream = upstream;
+    lanes_used_ = std::max(lanes_used_, std::size_t{lane} + 1);
 }
 
 std::uint32_t GroupPool::add(PoolLane lane, std::uint32_t session) {
@@ -53,7 +64,7 @@ void GroupPool::begin_close(std::uint32_t index) {
     }
     group.state = GroupState::closing;
     group.session = no_index;
-    group.members_open = group.members;
+    group.members_open = static_cast<std::uint8_t>(group.members + group.members_leaving);
 }
 
 void GroupPool::forget(std::uint32_t index) {
@@ -63,7 +74,7 @@ void GroupPool::forget(std::uint32_t index) {
 }
 
 std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
-    for (const Lane& lane : lanes_) {
+    for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
         if (lane.resting.empty()) continue;
         const ReplyGroup& group = groups_[lane.resting.front()];
         if (is_outdated(group) || now - group.rests_since >= lane.rest + surplus_after) return lane.resting.front();
@@ -73,7 +84,7 @@ std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_af
 
 std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     std::optional<Instant> next;
-    for (const Lane& lane : lanes_) {
+    for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
         if (lane.resting.empty()) continue;
         const ReplyGroup& group = groups_[lane.resting.front()];
         const Instant at = is_outdated(group) ? group.rests_since : group.rests_since + lane.rest + surplus_after;
@@ -90,7 +101,7 @@ std::optional<std::uint32_t> GroupPool::rested(PoolLane lane, Instant now) const
 
 std::optional<std::uint32_t> GroupPool::oldest_resting() const {
     std::optional<std::uint32_t> oldest;
-    for (const Lane& lane : lanes_) {
+    for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
         if (lane.resting.empty()) continue;
         const std::uint32_t index = lane.resting.front();
         if (!oldest || groups_[index].rests_since < groups_[*oldest].rests_since) oldest = index;

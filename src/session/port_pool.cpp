@@ -57,12 +57,36 @@ std::size_t PortPool::ports(std::size_t range) const noexcept {
 }
 
 void PortPool::release(std::uint16_t port, Instant until) {
-    const auto stretch = std::find_if(stretches_.begin(), stretches_.end(),
-                                      [&](const Stretch& candidate) { return candidate.first <= port && port <= candidate.last; });
-    UDPPROXY_ASSERT(stretch != stretches_.end() && stretch->count < stretch->queue.size());
+    Stretch* stretch = stretch_of(port);
+    UDPPROXY_ASSERT(stretch != nullptr && stretch->count < stretch->queue.size());
     stretch->queue[(stretch->head + stretch->count) % stretch->queue.size()] = Resting{port, until};
     ++stretch->count;
     --leased_;
+}
+
+void PortPool::take_over(const PortPool& old) {
+    const auto was_there = [&](std::uint16_t port) {
+        return std::any_of(old.ranges_.begin(), old.ranges_.end(),
+                           [&](const PortRange& range) { return range.first <= port && port <= range.last; });
+    };
+    for (Stretch& stretch : stretches_) {
+        // Everything is free in a fresh pool. The cuts contain those of `old`, so a stretch lies in one range of it as a whole, or in none.
+        if (!was_there(stretch.first)) continue;
+        leased_ += static_cast<std::uint32_t>(stretch.count);
+        stretch.count = stretch.head = 0;
+    }
+    for (const Stretch& from : old.stretches_) {
+        for (std::size_t i = 0; i < from.count; ++i) {
+            const Resting& resting = from.queue[(from.head + i) % from.queue.size()];
+            release(resting.port, resting.until);
+        }
+    }
+}
+
+PortPool::Stretch* PortPool::stretch_of(std::uint16_t port) {
+    const auto stretch = std::find_if(stretches_.begin(), stretches_.end(),
+                                      [&](const Stretch& candidate) { return candidate.first <= port && port <= candidate.last; });
+    return stretch == stretches_.end() ? nullptr : &*stretch;
 }
 
 }  // namespace udpproxy

@@ -66,6 +66,12 @@ std::optional<std::uint32_t> SessionTable::next_expired(Instant now, std::uint32
     return std::nullopt;
 }
 
+void SessionTable::refile(std::uint32_t index) {
+    Session& session = sessions_[index];
+    wheel_.remove(index, session.bucket, wheel_links());
+    session.bucket = wheel_.file(index, due_at(session), wheel_links());
+}
+
 std::optional<std::uint32_t> SessionTable::first_to_go(std::uint16_t proxy, Instant now, Duration idle) {
     IndexList& order = unassured_[proxy];
     const std::uint32_t looks = std::min(eviction_looks, order.size());

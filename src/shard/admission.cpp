@@ -34,6 +34,8 @@ Judgement Admission::judge(const Stranger& stranger) {
     shard_.groups[group].session = index;
     shard_.setup.use->unassured.add(1);
     shard_.setup.use->proxies[proxy].unassured.add(1);
+    ++shard_.listeners[stranger.key.listener].sessions;
+    shard_.setup.use->listener_sessions[stranger.key.listener].used.fetch_add(1, std::memory_order_relaxed);
     shard_.counters_of(proxy).sessions_admitted.add(1);
     forward_request(shard_, index, stranger.arrival, now_);
     return admitted;

@@ -29,7 +29,9 @@ std::optional<Drop> refused_at_gate(const Shard& shard, const Stranger& stranger
     // Forwarded, it would come back as yet another stranger, and so on until all room is full.
     if (is_own_port(shard, from)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
-    if (!shard.proxies[shard.setup.listeners[stranger.key.listener].proxy].setup.upstream->is_resolved()) return Drop::upstream_unresolved;
+    const Proxy& proxy = shard.proxies[shard.setup.listeners[stranger.key.listener].proxy];
+    if (shard.draining || proxy.draining || shard.listeners[stranger.key.listener].retired) return Drop::draining;
+    if (!proxy.setup.upstream->is_resolved()) return Drop::upstream_unresolved;
     return std::nullopt;
 }
 

@@ -17,8 +17,19 @@ Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
             return counters.sessions_moved;
         case SessionEnd::killed:
             return counters.sessions_killed;
+        case SessionEnd::closed:
+            return counters.sessions_closed;
     }
     return counters.sessions_expired;
+}
+
+void note_listener_closed(Shard& shard, std::uint32_t index) {
+    Listener& listener = shard.listeners[index];
+    UDPPROXY_ASSERT(listener.open && listener.closed);
+    if (listener.closing) --shard.leaving;
+    listener = Listener{};
+    --shard.listeners_open;
+    shard.setup.use->listeners_held[index].fetch_sub(1, std::memory_order_release);
 }
 
 }  // namespace
@@ -65,6 +76,8 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
         proxy_use.unassured.give(1);
     }
     use.census.give(session.proxy, session.key.client);
+    use.listener_sessions[session.key.listener].give(1);
+    --shard.listeners[session.key.listener].sessions;
     shard.table.retire(index);
     if (keep_group && !shard.groups.is_outdated(group_index))
         shard.groups.rest(group_index, now);
@@ -80,6 +93,14 @@ void close_group(Shard& shard, Sockets& sockets, std::uint32_t index) {
     shard.counters_of(group.proxy).groups_closed.add(1);
 }
 
+void close_all_listeners(Shard& shard, Sockets& sockets) {
+    for (std::uint32_t index = 0; index < shard.listeners.size(); ++index) {
+        Listener& listener = shard.listeners[index];
+        if (!listener.open || std::exchange(listener.closed, true)) continue;
+        sockets.close(Slot{index});
+    }
+}
+
 void close_all_groups(Shard& shard, Sockets& sockets) {
     for (std::uint32_t index = 0; index < shard.groups.touched(); ++index) {
         if (shard.groups.is_live(index) && shard.groups[index].state != GroupState::closing) close_group(shard, sockets, index);
@@ -88,17 +109,29 @@ void close_all_groups(Shard& shard, Sockets& sockets) {
 
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
     for (const Slot slot : closed) {
+        if (index_of(slot) < shard.listeners.size()) {
+            note_listener_closed(shard, index_of(slot));
+            continue;
+        }
         const std::uint32_t index = std::exchange(shard.group_of_slot[index_of(slot)], no_index);
         UDPPROXY_ASSERT(index != no_index);
         ReplyGroup& group = shard.groups[index];
+        if (group.state != GroupState::closing) {
+            // A member of an alias that is none any more.
+            --group.members_leaving;
+            --shard.descriptors_closing;
+            shard.setup.use->descriptors.give(1);
+            continue;
+        }
         if (--group.members_open > 0) continue;
         const SourceLane& lane = shard.lanes[group.lane];
         // What it has rested counts.
         const Instant rests_since = std::min(group.rests_since, now);
         shard.ports[lane.port_pool].release(group.local.port, rests_since + shard.proxies[group.proxy].setup.port_rest);
-        UDPPROXY_ASSERT(shard.descriptors_closing >= group.members);
-        shard.descriptors_closing -= group.members;
-        shard.setup.use->descriptors.give(group.members);
+        const auto members = static_cast<std::uint32_t>(group.members + group.members_leaving);
+        UDPPROXY_ASSERT(shard.descriptors_closing >= members);
+        shard.descriptors_closing -= members;
+        shard.setup.use->descriptors.give(members);
         shard.setup.use->own_ports[lane.port_pool].erase(group.local.port);
         let_go_of_upstream(shard, group.upstream);
         shard.groups.forget(index);
@@ -109,11 +142,11 @@ std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
     // Strangers beyond the bound are next; those who wait for descriptors are looked at when one is closed, and every millisecond.
     if (!shard.strangers.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
     if (!shard.pending.empty() || !shard.astray.empty()) return now + std::chrono::milliseconds{1};
-    const std::optional<Instant> expiry = shard.table.next_due();
-    const std::optional<Instant> surplus = shard.groups.next_surplus(surplus_after);
-    if (!expiry) return surplus;
-    if (!surplus) return expiry;
-    return std::min(*expiry, *surplus);
+    std::optional<Instant> next = shard.refit_at;
+    for (const std::optional<Instant>& other : {shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
+        if (other && (!next || *other < *next)) next = other;
+    }
+    return next;
 }
 
 }  // namespace udpproxy

@@ -10,6 +10,7 @@ namespace {
 std::vector<SessionTimeouts> timeouts_of(const ShardSetup& setup) {
     std::vector<SessionTimeouts> timeouts;
     for (const ProxySetup& proxy : setup.proxies) timeouts.push_back({proxy.idle_timeout, proxy.unassured_timeout});
+    timeouts.resize(std::max<std::size_t>(timeouts.size(), setup.proxies_max));
     return timeouts;
 }
 
@@ -19,7 +20,7 @@ std::vector<Duration> rests_of(const ShardSetup& setup) {
     return rests;
 }
 
-std::vector<Proxy> proxies_of(const ShardSetup& setup) {
+std::vector<Proxy> proxies_of(const ShardSetup& setup, const std::shared_ptr<const Upstream>& no_upstream) {
     std::vector<Proxy> proxies;
     PoolLane next_lane = 0;
     for (const ProxySetup& from : setup.proxies) {
@@ -28,75 +29,90 @@ std::vector<Proxy> proxies_of(const ShardSetup& setup) {
         proxy.lanes = static_cast<PoolLane>(from.sources.size());
         next_lane += proxy.lanes;
     }
+    ProxySetup vacant;
+    vacant.upstream = no_upstream;
+    while (proxies.size() < setup.proxies_max) proxies.emplace_back(vacant);
     return proxies;
 }
 
-/// One lane per proxy and source; lanes with the same source share a port pool, so that no port is ever leased twice.
-std::vector<SourceLane> lanes_of(const ShardSetup& setup) {
+std::vector<SourceLane> lanes_of(const std::vector<LanePlace>& places, std::uint32_t lanes_max) {
     std::vector<SourceLane> lanes;
-    std::vector<Address> pools;
-    std::vector<std::uint32_t> ranges_in_pool;
-    for (std::uint16_t proxy = 0; proxy < setup.proxies.size(); ++proxy) {
-        for (const Address& source : setup.proxies[proxy].sources) {
-            // A routed source and a listed one may be the same address.
-            const Address& routed = setup.proxies[proxy].routed_source;
-            const Address& address = source.is_unspecified() && !routed.is_unspecified() ? routed : source;
-            const auto found = std::find(pools.begin(), pools.end(), address);
-            const auto pool = static_cast<std::size_t>(found - pools.begin());
-            if (found == pools.end()) {
-                pools.push_back(address);
-                ranges_in_pool.push_back(0);
-            }
-            SourceLane& lane = lanes.emplace_back();
-            lane.proxy = proxy;
-            lane.wanted = source;
-            lane.port_pool = static_cast<std::uint32_t>(pool);
-            lane.port_range = ranges_in_pool[pool]++;
-        }
+    lanes.reserve(lanes_max);
+    for (const LanePlace& place : places) {
+        SourceLane& lane = lanes.emplace_back();
+        lane.proxy = place.proxy;
+        lane.wanted = place.source;
+        lane.port_pool = place.port_pool;
+        lane.port_range = place.port_range;
     }
     return lanes;
 }
 
-/// What is known at start; look-ups keep it up to date.
-std::vector<Address> pool_sources_of(const ShardSetup& setup, const std::vector<SourceLane>& lanes) {
-    std::vector<Address> sources;
-    for (const SourceLane& lane : lanes) {
-        if (lane.port_pool >= sources.size()) sources.resize(lane.port_pool + 1);
-        sources[lane.port_pool] = lane.wanted.is_unspecified() ? setup.proxies[lane.proxy].routed_source : lane.wanted;
-    }
+/// What is known at start; look-ups keep it up to date, and lanes that come later fill in the rest.
+std::vector<Address> pool_sources_of(const ShardSetup& setup) {
+    const std::vector<LanePlace> places = places_of_lanes(setup.proxies);
+    std::vector<Address> sources(std::max<std::size_t>(places.size(), setup.port_pools_max));
+    for (const LanePlace& place : places)
+        sources[place.port_pool] = place.source.is_unspecified() ? setup.proxies[place.proxy].routed_source : place.source;
     return sources;
 }
 
-std::vector<PortPool> port_pools_of(const ShardSetup& setup, const std::vector<SourceLane>& lanes) {
+std::vector<PortPool> port_pools_of(const ShardSetup& setup) {
     std::vector<std::vector<PortRange>> ranges;
-    for (const SourceLane& lane : lanes) {
-        if (lane.port_pool >= ranges.size()) ranges.resize(lane.port_pool + 1);
-        ranges[lane.port_pool].push_back(setup.proxies[lane.proxy].ports);
+    for (const LanePlace& place : places_of_lanes(setup.proxies)) {
+        if (place.port_pool >= ranges.size()) ranges.resize(place.port_pool + 1);
+        ranges[place.port_pool].push_back(place.ports);
     }
     std::vector<PortPool> pools;
+    pools.reserve(setup.port_pools_max);
     for (const std::vector<PortRange>& pool : ranges) pools.emplace_back(pool, setup.shard, setup.shards, setup.ports_start);
     return pools;
 }
 
 }  // namespace
 
+std::vector<LanePlace> places_of_lanes(const std::vector<ProxySetup>& proxies) {
+    std::vector<LanePlace> places;
+    std::vector<Address> pools;
+    std::vector<std::uint32_t> ranges_in_pool;
+    for (std::uint16_t proxy = 0; proxy < proxies.size(); ++proxy) {
+        for (const Address& source : proxies[proxy].sources) {
+            // A routed source and a listed one may be the same address.
+            const Address& routed = proxies[proxy].routed_source;
+            const Address& address = source.is_unspecified() && !routed.is_unspecified() ? routed : source;
+            const auto found = std::find(pools.begin(), pools.end(), address);
+            const auto pool = static_cast<std::uint32_t>(found - pools.begin());
+            if (found == pools.end()) {
+                pools.push_back(address);
+                ranges_in_pool.push_back(0);
+            }
+            places.push_back(LanePlace{proxy, source, address, pool, ranges_in_pool[pool]++, proxies[proxy].ports});
+        }
+    }
+    return places;
+}
+
 Shard::Shard(ShardSetup from)
     : setup(std::move(from)),
-      proxies(proxies_of(setup)),
+      proxies(proxies_of(setup, no_upstream)),
+      listeners(std::max<std::size_t>(setup.listeners.size(), setup.listeners_max)),
+      listeners_open(static_cast<std::uint32_t>(setup.listeners.size())),
       table(setup.sessions_max, timeouts_of(setup), setup.key, setup.shard, setup.shards),
-      lanes(lanes_of(setup)),
-      groups(setup.slots_max, rests_of(setup)),
-      ports(port_pools_of(setup, lanes)),
-      pool_sources(pool_sources_of(setup, lanes)),
+      lanes(lanes_of(places_of_lanes(setup.proxies), setup.lanes_max)),
+      groups(setup.slots_max, rests_of(setup), setup.lanes_max),
+      ports(port_pools_of(setup)),
+      pool_sources(pool_sources_of(setup)),
       upstreams(upstream_versions_max),
       group_of_slot(setup.slots_max, no_index),
-      counters(setup.proxies.size()),
+      counters(proxies.size()),
       departures(2 * std::size_t{setup.buffers_per_leg}),
       dropped(2 * std::size_t{setup.buffers_per_leg}),
       strangers(std::max<std::size_t>(1, setup.buffers_per_leg / 4 * 3)),
       pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
       resumed(pending.capacity()),
       astray(astray_max) {
+    for (std::size_t listener = 0; listener < setup.listeners.size(); ++listener) listeners[listener].open = true;
+    setup.listeners.resize(listeners.size());
     setup.proxies.clear();  // they live in `proxies` from now on
     for (PoolLane lane = 0; lane < lanes.size(); ++lane) groups.set_upstream(lane, proxies[lanes[lane].proxy].setup.upstream.get());
 }

@@ -65,7 +65,7 @@ public:
     /// Posts the stop command from another thread and runs the loop until it has obeyed.
     void stop_and_run() {
         std::thread controller([&] {
-            REQUIRE(loop_->shard().commands.post(Command{CommandKind::stop, 0, nullptr}));
+            REQUIRE(loop_->shard().commands.post(Command{}));
             loop_->wake();
         });
         loop_->run();

@@ -133,7 +133,8 @@ def start_proxy(network, tmp_path):
         directory = tmp_path / str(len(started))
         directory.mkdir()
         options.setdefault("namespace", network.proxy)
-        proxy = Proxy(text=text, directory=directory, ready=False, prefix=options.pop("prefix", ()), namespace=options.pop("namespace"))
+        proxy = Proxy(text=text, directory=directory, ready=False, prefix=options.pop("prefix", ()),
+                      arguments=options.pop("arguments", ()), namespace=options.pop("namespace"))
         started.append(proxy)
         if options.pop("ready", True):
             proxy.wait_event("ready")

@@ -11,7 +11,7 @@ void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::
         const bool takes = listener.endpoint.port == local.port &&
                            (listener.endpoint.address == local.address ||
                             (listener.endpoint.address.is_unspecified() && listener.endpoint.family() == local.family()));
-        if (!takes) continue;
+        if (!takes || !listener.is_open) continue;
         listener.queue.push_back(Packet{client, local, std::move(payload), tos});
         return;
     }
@@ -156,8 +156,30 @@ OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slo
     return {};
 }
 
+OpeningOutcome SimBackend::join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
+    for (const Slot slot : members) UDPPROXY_ASSERT(world_->members.at(index_of(slot)).local == joining.local);
+    if (!world_->next_join.opened()) return std::exchange(world_->next_join, OpeningOutcome{});
+    if (free_slots_.empty()) return {OpeningStep::socket, EMFILE};
+    joined = Slot{free_slots_.back()};
+    free_slots_.pop_back();
+    SimMember member;
+    member.slot = joined;
+    member.local = joining.local;
+    member.peer = joining.peer;
+    world_->members.emplace(index_of(joined), std::move(member));
+    return {};
+}
+
+/// The world has the listener already, in that place.
+int SimBackend::adopt(Slot slot, ListenerSocket&) {
+    UDPPROXY_ASSERT(index_of(slot) < world_->listeners.size());
+    world_->listeners[index_of(slot)].is_open = true;
+    return 0;
+}
+
 void SimBackend::close(Slot slot) {
     if (index_of(slot) < world_->listeners.size()) {
+        world_->listeners[index_of(slot)].is_open = false;
         closed_listeners_.push_back(slot);
         return;
     }

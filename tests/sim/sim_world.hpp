@@ -27,6 +27,7 @@ struct Packet {
 struct SimListener {
     Endpoint endpoint;
     std::deque<Packet> queue;
+    bool is_open = true;
 };
 
 struct SimMember {
@@ -61,6 +62,7 @@ public:
     int source_error = 0;                         // what looking up a source address answers, if not 0
     Address routed = *parse_address("10.0.0.1");  // what routing says
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
+    OpeningOutcome next_join;                     // not `opened()`: the next join fails so
     int next_send_error = 0;                      // the next send fails with it
     int send_errors = 0;                          // every send fails with it, if not 0
     int close_waits_max = 2;                      // a close completes after 0 to this many waits
@@ -81,6 +83,8 @@ public:
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);
     [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
+    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined);
+    [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
     void close(Slot slot);
     [[nodiscard]] SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted);
     void wake() {}

@@ -17,8 +17,8 @@ inline std::string dump(const ProxyConfig& proxy) {
     for (const Alias& alias : proxy.reply_aliases)
         text << ' ' << format(alias.prefix) << '%' << alias.scope << ':' << (alias.port ? static_cast<int>(*alias.port) : -1) << '('
              << alias.text << ')';
-    text << "\nalias_filter " << static_cast<int>(proxy.alias_filter) << "\nunlisted_replies " << static_cast<int>(proxy.unlisted_replies)
-         << "\nsource";
+    text << "\non_change " << static_cast<int>(proxy.on_change) << "\nalias_filter " << static_cast<int>(proxy.alias_filter)
+         << "\nunlisted_replies " << static_cast<int>(proxy.unlisted_replies) << "\nsource";
     for (const Address& address : proxy.source) text << ' ' << format(address);
     text << "\nports " << (proxy.ports ? proxy.ports->first : 0) << '-' << (proxy.ports ? proxy.ports->last : 0);
     text << "\nport_rest " << proxy.port_rest.count() << "\nidle_timeout " << proxy.idle_timeout.count() << "\nunassured_timeout "

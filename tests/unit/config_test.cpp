@@ -104,7 +104,7 @@ TEST_CASE("each key is read into its field") {
           "upstream 10.0.0.254:53 port 53(10.0.0.254:53)\n"
           "reply_aliases 10.0.0.253/32%0:53(10.0.0.253:53) 10.0.0.252/32%0:53(10.0.0.252) 10.0.0.0/24%0:53(10.0.0.0/24:53) "
           "10.0.0.251/32%0:-1(10.0.0.251:*) 10.0.0.0/24%0:-1(10.0.0.0/24:*)\n"
-          "alias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
+          "on_change 1\nalias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
           "port_rest 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
           "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit 3\nreplies_max 2\npath_mtu 2\n"
           "receive_buffer 65536\nsend_buffer 1073741824\n"
@@ -113,7 +113,7 @@ TEST_CASE("each key is read into its field") {
           "upstream name dns.example.org port 5353(dns.example.org:5353)\n"
           "reply_aliases 2001:db8::1/128%0:5353(2001:db8::1) 2001:db8::2/128%0:53([2001:db8::2]:53) 2001:db8::3/128%0:-1([2001:db8::3]:*) "
           "2001:db8:1::/48%0:53([2001:db8:1::/48]:53) 2001:db8:2::/48%0:-1([2001:db8:2::/48]:*)\n"
-          "alias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
+          "on_change 0\nalias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
           "port_rest 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
           "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\n"
           "receive_buffer 4194304\nsend_buffer 4194304\n");
@@ -146,6 +146,8 @@ TEST_CASE("each word is read as the value of its name") {
     CHECK(log_format("text") == LogFormat::text);
     CHECK(log_format("json") == LogFormat::json);
     const auto proxy = [](const std::string& line) { return accepted(minimal + line + "\n").proxies.at(0); };
+    CHECK(proxy("on_change = \"keep\"").on_change == OnChange::keep);
+    CHECK(proxy("on_change = \"close\"").on_change == OnChange::close);
     CHECK(proxy("alias_filter = \"auto\"").alias_filter == AliasFilter::automatic);
     CHECK(proxy("alias_filter = \"connected\"").alias_filter == AliasFilter::connected);
     CHECK(proxy("alias_filter = \"open\"").alias_filter == AliasFilter::open);

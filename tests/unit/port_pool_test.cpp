@@ -8,6 +8,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <vector>
 
 #include "broken_law.hpp"
 
@@ -182,6 +183,39 @@ TEST_CASE("a port pool asserts that only leased ports are given back") {
         pool.release(1000, Instant{});
         pool.release(1000, Instant{});
     }));
+}
+
+TEST_CASE("a pool that takes another's place goes on with its leases and rests, and has the new range's ports free") {
+    const PortRange first{1000, 1009};
+    PortPool old(std::vector{first}, 0, 1);
+    const Instant now{std::chrono::seconds{100}};
+    std::set<std::uint16_t> leased;
+    for (int i = 0; i < 6; ++i) leased.insert(old.lease(0, now).value());
+    const std::vector<std::uint16_t> resting{*leased.begin(), *std::next(leased.begin())};
+    for (const std::uint16_t port : resting) {
+        leased.erase(port);
+        old.release(port, now + std::chrono::seconds{10});
+    }
+    PortPool pool(std::vector{first, PortRange{1005, 1014}}, 0, 1, 7);
+    pool.take_over(old);
+    CHECK(pool.leased() == 4);
+    std::set<std::uint16_t> got;
+    while (const auto port = pool.lease(0, now)) {
+        CHECK(first.first <= *port);
+        CHECK(*port <= first.last);
+        CHECK_FALSE(leased.contains(*port));
+        CHECK(std::find(resting.begin(), resting.end(), *port) == resting.end());
+        got.insert(*port);
+    }
+    CHECK(got.size() == 4);
+    while (const auto port = pool.lease(1, now)) got.insert(*port);
+    CHECK(got.size() == 9);  // 1010 to 1014 as well
+    const Instant later = now + std::chrono::seconds{10};
+    CHECK(pool.lease(0, later) == resting[0]);
+    CHECK(pool.lease(0, later) == resting[1]);
+    CHECK_FALSE(pool.lease(0, later).has_value());
+    for (const std::uint16_t port : leased) pool.release(port, later);
+    CHECK(pool.leased() == 11);
 }
 
 }  // namespace

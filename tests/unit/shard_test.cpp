@@ -564,7 +564,7 @@ TEST_CASE("on stop nobody new is admitted and what is queued for those inside is
     sim.ask(client, "1");
     sim.turns();
     const Endpoint group = sim.asked()[0].from;
-    REQUIRE(sim.shard().commands.post(Command{CommandKind::stop, 0, nullptr}));
+    REQUIRE(sim.shard().commands.post(Command{}));
     sim.turns();
     sim.ask(client, "2");
     sim.ask(numbered_client(5), "stranger");
@@ -580,7 +580,7 @@ TEST_CASE("strangers beyond a turn's bound are counted when the program stops, e
     setup.buffers_per_leg = 1024;
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 400; ++number) sim.ask(numbered_client(number), "x");
-    REQUIRE(sim.shard().commands.post(Command{CommandKind::stop, 0, nullptr}));
+    REQUIRE(sim.shard().commands.post(Command{}));
     sim.loop->run();
     CHECK(sim.shard().strangers.empty());
     CHECK(sim.asked().size() == openings_per_turn);

@@ -18,11 +18,14 @@
 
 namespace udpproxy {
 
+inline constexpr std::uint32_t config_proxies_max = 256;
+
 enum class EngineChoice : std::uint8_t { automatic, io_uring, epoll };
 enum class LogLevel : std::uint8_t { error, warn, info, debug };
 enum class LogFormat : std::uint8_t { text, json };
 enum class AliasFilter : std::uint8_t { automatic, connected, open };
 enum class UnlistedReplies : std::uint8_t { automatic, all, off };
+enum class OnChange : std::uint8_t { keep, close };
 enum class DscpPolicy : std::uint8_t { copy, clear };
 
 /// How fast new sessions may begin. 0 a second: no limit; no burst given: one second's worth.
@@ -62,6 +65,7 @@ struct ProxyConfig {
     std::vector<ListenAddress> listen;
     UpstreamAddress upstream;
     std::vector<Alias> reply_aliases;
+    OnChange on_change = OnChange::keep;
     AliasFilter alias_filter = AliasFilter::automatic;
     UnlistedReplies unlisted_replies = UnlistedReplies::automatic;
     std::vector<Address> source;     // empty: what routing says

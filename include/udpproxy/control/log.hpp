@@ -5,6 +5,7 @@
 #include <concepts>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,11 @@ public:
     /// Opens `file`, or standard error when it is empty. Errors: `log.file "/x/y": open: Permission denied`.
     [[nodiscard]] static Result<Log> open(LogLevel level, LogFormat format, const std::string& file);
 
+    /// The same from now on, while others write; on an error everything stays as it was.
+    [[nodiscard]] Result<void> change(LogLevel level, LogFormat format, const std::string& file);
+    /// Opens the file anew, for whoever has moved it away.
+    [[nodiscard]] Result<void> reopen() { return change(level(), format_, file_); }
+
     /// Writes one line: time, level, event, then the fields in order.
     void write(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});
 
@@ -50,9 +56,13 @@ public:
     void debug(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::debug, event, fields); }
 
 private:
-    Log(std::shared_ptr<spdlog::logger> logger, LogFormat format) : logger_(std::move(logger)), format_(format) {}
+    Log() = default;
+    [[nodiscard]] std::shared_ptr<spdlog::logger> logger() const;
+
+    std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();  // over which logger it is; the log itself can be moved
     std::shared_ptr<spdlog::logger> logger_;
-    LogFormat format_;
+    LogFormat format_ = LogFormat::text;
+    std::string file_;
 };
 
 /// `error`, `warn`, `info`, `debug`

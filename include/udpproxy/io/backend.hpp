@@ -1,4 +1,4 @@
-// The backend contract: everything a shard asks of the operating system, in nine verbs. Met by the io_uring engine, the epoll engine and the
+// The backend contract: everything a shard asks of the operating system, in eleven verbs. Met by the io_uring engine, the epoll engine and the
 // simulated backend of the tests; chosen once, at start, as the loop's template argument, so that no datagram pays for an indirect call.
 //
 // A turn of the shard is: wait, look at requests(), replies(), faults() and closed(), open and close sockets, send, and wait again.
@@ -17,7 +17,7 @@
 
 namespace udpproxy {
 
-/// A listener handed to an engine; it gets the slot of its place in the list.
+/// A listener handed to an engine; at the start it gets the slot of its place in the list.
 struct ListenerSocket {
     Socket socket;
     Family family = Family::ipv4;
@@ -26,6 +26,7 @@ struct ListenerSocket {
 /// What an engine is opened with. Memory and tables are sized from this once and never grow.
 struct EngineSetup {
     std::vector<ListenerSocket> listeners;
+    std::uint32_t listeners_max = 0;          // slots 0 to listeners_max - 1 are kept for listeners; fewer than there are: as many
     std::uint32_t slots_max = 0;              // listeners and members together; at most RLIMIT_NOFILE
     std::uint32_t buffers_per_leg = 0;        // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
@@ -58,7 +59,8 @@ struct Harvest {
 
 template <class B>
 concept Backend = requires(B backend, std::optional<Instant> deadline, std::span<const Departure> departures, Buffer buffer,
-                           const GroupOpening& opening, std::span<Slot> slots, Slot slot, const Endpoint& upstream, const Address& wanted) {
+                           const GroupOpening& opening, std::span<Slot> slots, Slot slot, const Endpoint& upstream, const Address& wanted,
+                           ListenerSocket& listener, std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
     // Called once, in the thread that will call everything else; arms the listeners.
     { backend.start() } -> std::same_as<Result<void>>;
     // The only verb that may block: until something arrived, wake() was called or `deadline` has passed (none: for ever).
@@ -73,7 +75,11 @@ concept Backend = requires(B backend, std::optional<Instant> deadline, std::span
     { backend.discard(buffer) } -> std::same_as<void>;
     // Opens a reply group, all or none, and arms its members. slots.size() == opening.members().
     { backend.open_group(opening, slots) } -> std::same_as<OpeningOutcome>;
-    // Closes a member, or at the very end a listener. Arrivals may still come on the slot until it appears in a harvest's `closed`.
+    // Another member for a finished group, all or nothing; see join_group_socket() in net/socket.hpp. `members` are all that the group has.
+    { backend.join_group(members, joining, joined) } -> std::same_as<OpeningOutcome>;
+    // Takes a listener into a slot below listeners_max that nobody has, and arms it. The socket is the caller's again when there is an error.
+    { backend.adopt(slot, listener) } -> std::same_as<int>;
+    // Closes a member or a listener. Arrivals may still come on the slot until it appears in a harvest's `closed`.
     { backend.close(slot) } -> std::same_as<void>;
     // The local address requests to `upstream` leave from; see source_towards() in net/socket.hpp.
     { backend.source_towards(upstream, wanted) } -> std::same_as<SourceAnswer>;

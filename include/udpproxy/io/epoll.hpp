@@ -23,6 +23,9 @@ public:
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);
     [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
+    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined);
+    /// errno, or 0.
+    [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
     void close(Slot slot);
     [[nodiscard]] SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted);
     void wake();

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -92,6 +93,19 @@ struct OpeningOutcome {
 /// Errors: bind EADDRINUSE (the port is somebody else's: take the next), bind EADDRNOTAVAIL (the source address is gone), socket
 /// EMFILE/ENFILE/ENOBUFS/ENOMEM, connect ENETUNREACH/EINVAL/EACCES (no way to the upstream now). An alias that merely has no route is left unconnected.
 [[nodiscard]] OpeningOutcome open_group_sockets(const GroupOpening& opening, std::span<int> descriptors);
+
+/// Another member for a finished group.
+struct MemberJoining {
+    Endpoint local;                // the group's
+    std::optional<Endpoint> peer;  // an alias member's; absent: an open member
+    PathMtu path_mtu = PathMtu::want;
+    std::uint64_t receive_buffer_bytes = 0;  // 0: the system's default
+};
+
+/// Opens it. The flag goes back on all members, whose sockets are `members`, the newcomer joins, connects and is drained, and the flag is
+/// cleared on all at once. Others of this user could join in that moment, some ten microseconds. On failure the group is as it was.
+/// Errors: as those of a group opening.
+[[nodiscard]] OpeningOutcome join_group_socket(std::span<const int> members, const MemberJoining& joining, int& descriptor);
 
 /// The local address that requests to `upstream` leave from: `wanted` if it is on this host, or what routing says when `wanted` is unspecified.
 struct SourceAnswer {

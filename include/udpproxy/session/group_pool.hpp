@@ -33,8 +33,9 @@ struct ReplyGroup {
     std::uint32_t generation = 0;  // of the lane when it was opened
     std::uint16_t proxy = 0;
     GroupState state = GroupState::lent;
-    std::uint8_t members = 0;
-    std::uint8_t members_open = 0;  // counts down while closing
+    std::uint8_t members = 0;          // in `slots`
+    std::uint8_t members_leaving = 0;  // of aliases that are none any more: their sockets are being closed while the group serves
+    std::uint8_t members_open = 0;     // counts down while closing
     bool has_open_member = false;
     Instant rests_since{};  // of the last rest; Instant::max() while lent
     ListLinks links;
@@ -45,8 +46,8 @@ struct ReplyGroup {
 
 class GroupPool {
 public:
-    /// `rests` has the rest of each lane.
-    GroupPool(std::uint32_t groups_max, std::vector<Duration> rests);
+    /// `rests` has the rest of each lane there is; more come by use_lane(), up to `lanes_max` (fewer than there are: as many).
+    GroupPool(std::uint32_t groups_max, std::vector<Duration> rests, std::size_t lanes_max = 0);
 
     [[nodiscard]] bool full() const noexcept { return groups_.full(); }
     [[nodiscard]] std::uint32_t size() const noexcept { return groups_.size(); }
@@ -73,6 +74,8 @@ public:
     /// What was opened before no longer serves (its source address has gone): it is not lent again.
     void outdate(PoolLane lane) { ++lanes_[lane].generation; }
     [[nodiscard]] std::uint32_t generation(PoolLane lane) const noexcept { return lanes_[lane].generation; }
+    // Requires: no group of the lane is left.
+    void use_lane(PoolLane lane, Duration rest, const Upstream* upstream);
     /// Groups are opened with this version from now on, and those of other versions are outdated. It outlives every group opened with it.
     void set_upstream(PoolLane lane, const Upstream* upstream) { lanes_[lane].upstream = upstream; }
     void set_rest(PoolLane lane, Duration rest) { lanes_[lane].rest = rest; }
@@ -107,6 +110,7 @@ private:
 
     Slab<ReplyGroup> groups_;
     std::vector<Lane> lanes_;
+    std::size_t lanes_used_;  // those at and above were never in use
     std::uint32_t resting_count_ = 0;
 };
 

@@ -32,6 +32,10 @@ public:
     [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
     /// Gives a port back; nobody gets it before `until`. Requires: the port is leased.
     void release(std::uint16_t port, Instant until);
+    /// Takes the place of `old`, with other ranges: what rests there goes on resting here in the same order, what is leased there is leased here, and
+    /// ports that `old` did not have are free. No allocation.
+    // Requires: a fresh pool whose ranges contain those of `old`, each at the same index.
+    void take_over(const PortPool& old);
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }
 
 private:
@@ -47,6 +51,8 @@ private:
         std::size_t head = 0;
         std::size_t count = 0;
     };
+
+    [[nodiscard]] Stretch* stretch_of(std::uint16_t port);
 
     std::vector<PortRange> ranges_;
     std::vector<Stretch> stretches_;

@@ -49,6 +49,10 @@ public:
 
     /// The next session that has expired, still in the table, or nothing. At most `looks` sessions are looked at; the rest wait for the next call.
     [[nodiscard]] std::optional<std::uint32_t> next_expired(Instant now, std::uint32_t& looks);
+    /// For the proxy's sessions from now on; those that are there are looked at anew as refile() is called for each.
+    void set_timeouts(std::uint16_t proxy, const SessionTimeouts& timeouts) { timeouts_[proxy] = timeouts; }
+    /// Files the session by the time-outs as they are now.
+    void refile(std::uint32_t index);
     /// When to call next_expired() again at the latest.
     [[nodiscard]] std::optional<Instant> next_due() const noexcept { return wheel_.next_due(); }
 

@@ -6,25 +6,55 @@
 
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/session.hpp"
 #include "udpproxy/session/upstream.hpp"
+#include "udpproxy/shard/setup.hpp"
 
 namespace udpproxy {
 
 enum class CommandKind : std::uint8_t {
-    stop,          // admit nobody, forward what is queued, leave the loop
-    set_upstream,  // newcomers of `proxy` go to `upstream` from now on
+    stop,             // admit nobody, forward what is queued, leave the loop
+    drain,            // admit nobody; of `proxy`, or of all when that is all_proxies
+    resume,           // the opposite
+    set_upstream,     // newcomers of `proxy` go to `upstream` from now on; with `close_older` sessions of older versions end
+    set_settings,     // `settings` hold for `proxy`, its sessions included
+    set_lanes,        // groups of `proxy` are opened in `lanes` from now on
+    set_limits,       // `sessions_max`, `newcomers` and `report_sessions`
+    adopt_listener,   // `arrival` is listener number `listener`, of `proxy`
+    move_listener,    // newcomers at `listener` are those of `proxy` from now on
+    retire_listener,  // admit nobody at `listener`
+    close_listener,   // end its sessions, then close it
+    close_proxy,      // end the sessions of `proxy`, close its groups, give its place back
 };
 
+inline constexpr std::uint16_t all_proxies = 0xffff;
+
+/// A listener that comes while the shard runs; the socket is taken out by the shard.
+struct ListenerArrival {
+    Socket socket;
+    Endpoint endpoint;
+};
+
+/// What its pointers name is made and freed by the control thread alone.
 struct Command {
     CommandKind kind = CommandKind::stop;
     std::uint16_t proxy = 0;
+    std::uint16_t listener = 0;
+    bool close_older = false;
+    bool report_sessions = false;
+    bool fresh = false;  // with set_settings: the place was another proxy's before
+    std::uint32_t sessions_max = 0;
+    Rate newcomers;
+    ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;
+    std::shared_ptr<LaneChange> lanes;
+    std::shared_ptr<ListenerArrival> arrival;
 };
 
-enum class EventKind : std::uint8_t { unlisted_reply, session_ended };
+enum class EventKind : std::uint8_t { unlisted_reply, session_ended, listener_refused };
 
-enum class SessionEnd : std::uint8_t { idle, evicted, source_changed, killed };
+enum class SessionEnd : std::uint8_t { idle, evicted, source_changed, killed, closed };
 
 struct Event {
     EventKind kind = EventKind::unlisted_reply;
@@ -42,6 +72,8 @@ struct Event {
     Tally replies;
     Duration lasted{};
     bool assured = false;
+    // listener_refused: the engine had no place for a listener that came later; with `listener`
+    int error = 0;
 };
 
 }  // namespace udpproxy

@@ -29,6 +29,7 @@ namespace udpproxy {
     X(ports_exhausted, "every local port of the source addresses is in use or rests")             \
     X(source_unavailable, "no source address towards the upstream is on this host now")           \
     X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")   \
+    X(draining, "a stranger, while the program, its proxy or its listener drains")                \
     X(upstream_unresolved, "a stranger, while the upstream's host name has no usable address")    \
     X(group_failed, "a group could not be opened for another reason")                             \
     X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")    \
@@ -87,9 +88,12 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                  \
     X(sessions_moved, "sessions", "ended because their source address has changed")             \
     X(sessions_killed, "sessions", "ended by an operator")                                      \
+    X(sessions_closed, "sessions", "ended by a reload, or at the end of a drain")               \
     X(groups_opened, "groups", "reply groups opened by system calls")                           \
     X(groups_lent, "groups", "resting reply groups lent again")                                 \
     X(groups_closed, "groups", "reply groups closed")                                           \
+    X(members_joined, "members", "added to groups in use, for aliases that came by a reload")   \
+    X(joins_failed, "members", "that could not be added yet; tried again each second")          \
     X(ports_taken, "ports", "found in use by another program and skipped")                      \
     X(send_retries, "datagrams", "sent at the second attempt, after an older datagram's error") \
     X(sends_deferred, "datagrams", "kept for want of room in the kernel, to be sent again")     \
@@ -163,6 +167,8 @@ inline constexpr std::size_t reply_sources_max = 1 + 64;
 
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_MEMBER(name, unit, help) Counter name;
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
+#define UDPPROXY_RESET(name, unit, help) name.set(0);
 
 struct alignas(64) ProxyCounters {
     UDPPROXY_PROXY_COUNTERS(UDPPROXY_MEMBER)
@@ -171,6 +177,14 @@ struct alignas(64) ProxyCounters {
         replies_from;  // 0: the upstream; i: alias i - 1. What was received, whether or not it could be sent on
     DurationHistogram session_durations;
 
+    /// For the next proxy in this place.
+    void reset() noexcept {
+        UDPPROXY_PROXY_COUNTERS(UDPPROXY_RESET)
+        for (Counter& counter : drops) counter.set(0);
+        for (Counter& counter : replies_from) counter.set(0);
+        for (Counter& counter : session_durations.buckets) counter.set(0);
+        session_durations.milliseconds.set(0);
+    }
     void drop(Drop reason, std::uint64_t count = 1) noexcept { drops[static_cast<std::size_t>(reason)].add(count); }
     [[nodiscard]] std::uint64_t dropped(Drop reason) const noexcept { return drops[static_cast<std::size_t>(reason)].read(); }
 };
@@ -186,6 +200,7 @@ struct alignas(64) ShardGauges {
     UDPPROXY_SHARD_GAUGES(UDPPROXY_MEMBER)
 };
 #undef UDPPROXY_MEMBER
+#undef UDPPROXY_RESET
 
 /// Calls `use(name, value)` for every counter of a proxy but the drops.
 template <class Use>

@@ -41,7 +41,8 @@ public:
         quiet_ = harvest.requests.empty() && harvest.replies.empty();
         note_stall(now);
         if (!is_catching_up()) retire_sessions(shard_, sockets_, now);
-        obey_commands();
+        obey_commands(now);
+        refit_groups(shard_, sockets_, now);
         account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
         answer_inspection(shard_, sockets_, now);  // after the sends: it may end a session that has just sent
@@ -65,6 +66,15 @@ private:
         OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) override {
             return backend_.open_group(opening, slots);
         }
+        OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) override {
+            return backend_.join_group(members, joining, joined);
+        }
+        int adopt(Slot slot, Socket& socket, Family family) override {
+            ListenerSocket listener{std::move(socket), family};
+            const int error = backend_.adopt(slot, listener);
+            socket = std::move(listener.socket);
+            return error;
+        }
         void close(Slot slot) override { backend_.close(slot); }
         SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) override {
             return backend_.source_towards(upstream, wanted);
@@ -79,9 +89,9 @@ private:
         shard_.dropped.clear();
     }
 
-    void obey_commands() {
+    void obey_commands(Instant now) {
         Command command;
-        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) obey(shard_, command);
+        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) obey(shard_, sockets_, command, now);
     }
 
     /// Forwards what is queued for those who have a session, for a second at most.
@@ -95,23 +105,15 @@ private:
 
     /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go of only some time after the process has ended.
     void close_sockets() {
-        std::size_t listeners_open = shard_.setup.listeners.size();
         give_up_pending(shard_);
-        for (std::uint32_t i = 0; i < listeners_open; ++i) backend_.close(Slot{i});
+        close_all_listeners(shard_, sockets_);
         close_all_groups(shard_, sockets_);
         const Instant end = backend_.now() + std::chrono::seconds{1};
-        while ((listeners_open > 0 || shard_.descriptors_closing > 0) && backend_.now() < end) {
+        while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) && backend_.now() < end) {
             const Harvest& harvest = backend_.wait(end);
             drop_while_stopping(shard_, harvest.requests, harvest.replies);
             discard_dropped();
-            members_closed_.clear();
-            for (const Slot slot : harvest.closed) {
-                if (index_of(slot) < shard_.setup.listeners.size())
-                    --listeners_open;
-                else
-                    members_closed_.push(slot);
-            }
-            note_closed(shard_, members_closed_, backend_.now());
+            note_closed(shard_, harvest.closed, backend_.now());
         }
     }
 
@@ -141,7 +143,6 @@ private:
     Shard shard_;
     B backend_;
     BackendSockets sockets_;
-    Batch<Slot> members_closed_{shard_.setup.slots_max};
     std::optional<Instant> deadline_;
     Instant turn_began_{};
     std::uint32_t catch_up_turns_ = 0;  // left at most

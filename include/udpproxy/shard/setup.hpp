@@ -12,6 +12,7 @@
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/socket.hpp"
+#include "udpproxy/session/group_pool.hpp"
 #include "udpproxy/session/port_pool.hpp"
 #include "udpproxy/session/upstream.hpp"
 #include "udpproxy/shard/shared_use.hpp"
@@ -63,11 +64,45 @@ struct ListenerSetup {
     [[nodiscard]] bool is_wildcard() const noexcept { return endpoint.address.is_unspecified(); }
 };
 
+/// A source of a proxy and where its ports come from. Lanes with the same source address share a pool, so that no port is ever leased twice.
+struct LanePlace {
+    std::uint16_t proxy = 0;
+    Address source;        // unspecified: what routing says
+    Address pool_address;  // that of the pool
+    std::uint32_t port_pool = 0;
+    std::uint32_t port_range = 0;  // in that pool
+    PortRange ports;
+};
+/// The lanes with which a shard starts, in their order; the same in all shards.
+[[nodiscard]] std::vector<LanePlace> places_of_lanes(const std::vector<ProxySetup>& proxies);
+
+/// Lanes of a proxy that comes or whose sources or ports have changed. Made for one shard by the control thread, which frees it when the shard has
+/// taken what it needs: the shard swaps pools in and out and allocates nothing.
+struct LaneChange {
+    struct Lane {
+        Address source;  // unspecified: what routing says
+        std::uint32_t port_pool = 0;
+        std::uint32_t port_range = 0;  // in that pool
+    };
+    struct Pool {
+        std::uint32_t index = 0;
+        PortPool pool;  // of a source that is new, or with more ranges than the one it replaces
+    };
+    PoolLane first = 0;
+    std::vector<Lane> lanes;
+    std::vector<Pool> pools;
+};
+
 struct ShardSetup {
     std::uint32_t shard = 0;
     std::uint32_t shards = 1;
     std::vector<ProxySetup> proxies;
     std::vector<ListenerSetup> listeners;
+    // Room for what a reload brings; less than there is at the start means no more than that.
+    std::uint32_t proxies_max = 0;
+    std::uint32_t listeners_max = 0;
+    std::uint32_t lanes_max = 0;
+    std::uint32_t port_pools_max = 0;
     std::uint32_t sessions_max = 0;     // [limits], all shards together; also the capacity of this shard's table
     Rate newcomers;                     // [limits], all shards together
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together

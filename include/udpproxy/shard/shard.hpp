@@ -29,6 +29,8 @@ inline constexpr std::uint32_t openings_per_turn = 16;  // of groups, by system 
 inline constexpr std::uint32_t retirements_per_turn = 256;
 inline constexpr std::uint32_t surplus_closes_per_turn = 16;
 inline constexpr std::uint32_t commands_per_turn = 16;
+inline constexpr std::uint32_t refits_per_turn = 256;
+inline constexpr std::uint32_t joins_per_turn = 16;
 /// How many turns a stranger may wait for descriptors to come back or for a port that nobody else holds.
 inline constexpr std::uint32_t waits_max = 256;
 
@@ -54,6 +56,8 @@ class Sockets {
 public:
     virtual ~Sockets() = default;
     [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) = 0;
+    [[nodiscard]] virtual OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) = 0;
+    [[nodiscard]] virtual int adopt(Slot slot, Socket& socket, Family family) = 0;
     virtual void close(Slot slot) = 0;
     [[nodiscard]] virtual SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) = 0;
 };
@@ -84,6 +88,16 @@ struct SourceLane {
     bool looked_up = false;  // `source` and `error` are an answer
     std::uint32_t port_pool = 0;
     std::uint32_t port_range = 0;  // in that pool
+    bool retired = false;          // its proxy has other lanes now, or is going; groups that are lent may still be bound there
+};
+
+/// A listener as the shard works with it; what is configured of it stands in the setup.
+struct Listener {
+    std::uint32_t sessions = 0;
+    bool open = false;
+    bool retired = false;  // admits nobody
+    bool closing = false;  // its sessions end
+    bool closed = false;   // its socket is on its way
 };
 
 /// A proxy as the shard works with it.
@@ -93,8 +107,11 @@ struct Proxy {
     ProxySetup setup;
     PoolLane first_lane = 0;  // its sources are first_lane, first_lane + 1, …
     PoolLane lanes = 0;
-    PoolLane next_lane = 0;    // whose turn it is
-    std::uint32_t opened = 0;  // groups, for the sample that watches
+    PoolLane next_lane = 0;          // whose turn it is
+    std::uint32_t opened = 0;        // groups, for the sample that watches
+    std::uint32_t closes_below = 0;  // sessions of versions below it end
+    bool draining = false;           // admits nobody
+    bool closing = false;            // its sessions end
 };
 
 /// A version of an upstream that groups were opened with. The control thread holds it too, so that letting go of one here frees no memory.
@@ -115,8 +132,12 @@ struct Shard {
     void note_gauges();
     [[nodiscard]] ProxyCounters& counters_of(std::uint16_t proxy) { return counters.proxies[proxy]; }
 
+    /// A proxy that is not there: nobody can be admitted to it.
+    std::shared_ptr<const Upstream> no_upstream = std::make_shared<const Upstream>(Endpoint{});
     ShardSetup setup;
     std::vector<Proxy> proxies;
+    std::vector<Listener> listeners;
+    std::uint32_t listeners_open = 0;
     SessionTable table;
     std::vector<SourceLane> lanes;  // of all proxies; PoolLane is the index
     GroupPool groups;
@@ -128,6 +149,13 @@ struct Shard {
     ShardGauges gauges;
     UnlistedSources unlisted;
     bool stopping = false;
+    bool draining = false;
+
+    // What was commanded, on its way to the groups that are there; see refit.cpp.
+    std::optional<Instant> refit_at;
+    std::uint32_t refit_next = 0;  // group to look at
+    bool refit_failed = false;     // a member could not join: another pass is needed
+    std::uint32_t leaving = 0;     // listeners, lanes and proxies whose places are to be given back
 
     // The turn at hand.
     Instant turn_at{};
@@ -145,7 +173,7 @@ struct Shard {
     std::uint64_t departures_total = 0;
     std::uint64_t drops_total = 0;
 
-    Mailbox<Command> commands{16};
+    Mailbox<Command> commands{64};
     Mailbox<Event> events{4096};
     InspectionDesk inspections;
     Trace trace;
@@ -175,13 +203,16 @@ void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
 void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now, bool keep_group = true);
 /// retirement.cpp: begins to close a group.
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
-/// retirement.cpp: begins to close every group there is; for the end.
+/// retirement.cpp: begins to close every listener, and every group there is; for the end.
+void close_all_listeners(Shard& shard, Sockets& sockets);
 void close_all_groups(Shard& shard, Sockets& sockets);
 /// retirement.cpp: sockets that are closed now; a group's port rests after its last one.
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 /// obedience.cpp: what the control thread has asked for.
-void obey(Shard& shard, Command& command);
-/// obedience.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
+void obey(Shard& shard, Sockets& sockets, Command& command, Instant now);
+/// refit.cpp: brings groups and sessions that are there to what was commanded since, and gives back places that are empty.
+void refit_groups(Shard& shard, Sockets& sockets, Instant now);
+/// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
 /// tracing.cpp: keeps a copy for whoever follows this client. Requires of all: shard.trace.is_on().

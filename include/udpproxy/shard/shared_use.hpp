@@ -14,12 +14,17 @@
 namespace udpproxy {
 
 struct SharedUse {
-    /// `sources` counts the sources of all proxies; `sessions_max` is [limits].
-    SharedUse(std::size_t proxy_count, std::size_t sources, std::uint32_t sessions_max, SipKey key)
+    /// All that there may be while the program runs: proxies, port pools (no more than sources), listeners, lanes. `sessions_max` is [limits].
+    SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max, SipKey key, std::size_t listeners_max = 64,
+              std::size_t lanes_max = 64)
         : census(sessions_max, key),
           source_buckets(key),
-          proxies(std::make_unique<ProxyUse[]>(proxy_count)),
-          own_ports(std::make_unique<PortSet[]>(sources)) {}
+          proxies(std::make_unique<ProxyUse[]>(proxies_max)),
+          own_ports(std::make_unique<PortSet[]>(pools_max)),
+          listener_sessions(std::make_unique<Line[]>(listeners_max)),
+          proxies_held(std::make_unique<Holders[]>(proxies_max)),
+          listeners_held(std::make_unique<Holders[]>(listeners_max)),
+          lanes_held(std::make_unique<Holders[]>(lanes_max)) {}
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
@@ -57,7 +62,11 @@ struct SharedUse {
         std::array<std::atomic<std::uint64_t>, 1024> words_{};
     };
 
-    Line descriptors;  // of reply groups
+    /// How many shards have a place in use. The control thread counts them in when it gives the place away, each shard counts itself out; at 0 the
+    /// place is free.
+    using Holders = std::atomic<std::uint32_t>;
+
+    Line descriptors;  // of reply groups, and of listeners that came after the start
     Line sessions;
     Line unassured;
     TokenBucket newcomers;
@@ -65,6 +74,10 @@ struct SharedUse {
     SourceBuckets source_buckets;
     std::unique_ptr<ProxyUse[]> proxies;
     std::unique_ptr<PortSet[]> own_ports;  // by port pool
+    std::unique_ptr<Line[]> listener_sessions;
+    std::unique_ptr<Holders[]> proxies_held;
+    std::unique_ptr<Holders[]> listeners_held;
+    std::unique_ptr<Holders[]> lanes_held;
 };
 
 }  // namespace udpproxy

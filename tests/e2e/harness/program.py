@@ -66,11 +66,11 @@ class Counters(dict):
 class Proxy(Process):
     """udpproxy, started and ready (unless told not to wait)."""
 
-    def __init__(self, namespace, text, directory, prefix=(), ready=True):
+    def __init__(self, namespace, text, directory, prefix=(), ready=True, arguments=()):
         self.events = []
         self.configuration_file = pathlib.Path(directory) / "udpproxy.toml"
         self.configuration_file.write_text(text, encoding="utf-8")
-        super().__init__([*prefix, path(), "--config", str(self.configuration_file)], namespace)
+        super().__init__([*prefix, path(), "--config", str(self.configuration_file), *arguments], namespace)
         if ready:
             self.wait_event("ready")
 

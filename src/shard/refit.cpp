@@ -1,0 +1,194 @@
+// Refit: groups and sessions that are there when a command comes are brought to what it says, some in each turn: members for aliases that are new join,
+// those of aliases that are none any more close, sessions whose version, listener or proxy goes end, and all are filed by the time-outs as they are now.
+// At the end of a pass, places that have become empty are given back. A pass over everything costs a look at each group; there is one per reload.
+#include <algorithm>
+#include <array>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr Duration try_again_after = std::chrono::seconds{1};
+
+class Refit {
+public:
+    Refit(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
+
+    /// As many groups as the turn has room for; true when the last one was among them.
+    [[nodiscard]] bool pass();
+
+private:
+    void look_at(std::uint32_t index);
+    [[nodiscard]] bool ends(const Session& session, const ReplyGroup& group) const;
+    void bring_to_version(std::uint32_t index, const Proxy& proxy);
+    [[nodiscard]] bool join(std::uint32_t index, std::span<const Slot> members, const std::optional<Endpoint>& peer, Slot& joined);
+    void leave(ReplyGroup& group, Slot slot);
+
+    Shard& shard_;
+    Sockets& sockets_;
+    Instant now_;
+    std::uint32_t joins_ = 0;
+};
+
+bool Refit::pass() {
+    for (std::uint32_t looks = 0; looks < refits_per_turn && joins_ < joins_per_turn; ++looks) {
+        if (shard_.refit_next >= shard_.groups.touched()) return true;
+        look_at(shard_.refit_next++);
+    }
+    return false;
+}
+
+void Refit::look_at(std::uint32_t index) {
+    if (!shard_.groups.is_live(index)) return;
+    const ReplyGroup& group = shard_.groups[index];
+    if (group.state != GroupState::lent) return;
+    const std::uint32_t session = group.session;
+    if (ends(shard_.table[session], group)) {
+        end_session(shard_, sockets_, session, SessionEnd::closed, now_);
+        return;
+    }
+    shard_.table.refile(session);
+    const Proxy& proxy = shard_.proxies[group.proxy];
+    const Upstream& present = *proxy.setup.upstream;
+    if (group.upstream != &present && group.upstream->endpoint() == present.endpoint()) bring_to_version(index, proxy);
+}
+
+bool Refit::ends(const Session& session, const ReplyGroup& group) const {
+    const Proxy& proxy = shard_.proxies[group.proxy];
+    return proxy.closing || shard_.listeners[session.key.listener].closing || group.upstream->version() < proxy.closes_below;
+}
+
+/// The same upstream with other aliases. Members that are new join first; when one cannot, the group stays as it was until the next pass.
+void Refit::bring_to_version(std::uint32_t index, const Proxy& proxy) {
+    ReplyGroup& group = shard_.groups[index];
+    const Upstream& to = *proxy.setup.upstream;
+    const std::vector<Endpoint>& before = group.upstream->connected_aliases();
+    const std::size_t had = group.members;
+    std::array<Slot, 2 * group_members_max> open{};  // all that the group has by now
+    std::copy_n(group.slots.begin(), had, open.begin());
+    std::size_t open_count = had;
+    std::array<Slot, group_members_max> next{};
+    std::array<bool, group_members_max> stays{};
+    std::size_t count = 0;
+    const auto keep = [&](std::size_t place) {
+        stays[place] = true;
+        next[count++] = group.slots[place];
+    };
+    const auto add = [&](const std::optional<Endpoint>& peer) {
+        if (!join(index, std::span{open}.first(open_count), peer, next[count])) return false;
+        open[open_count++] = next[count++];
+        return true;
+    };
+
+    keep(0);
+    bool complete = true;
+    for (const Endpoint& peer : to.connected_aliases()) {
+        const auto old = std::find(before.begin(), before.end(), peer);
+        if (old != before.end())
+            keep(1 + static_cast<std::size_t>(old - before.begin()));
+        else
+            complete = complete && add(peer);
+    }
+    const bool wants_open = to.needs_open_member() || (group.has_open_member && proxy.setup.watch != Watch::none);
+    if (wants_open && group.has_open_member)
+        keep(had - 1);
+    else if (wants_open)
+        complete = complete && add(std::nullopt);
+
+    if (!complete) {
+        shard_.refit_failed = true;
+        for (std::size_t i = had; i < open_count; ++i) leave(group, open[i]);
+        return;
+    }
+    for (std::size_t i = 0; i < had; ++i) {
+        if (!stays[i]) leave(group, group.slots[i]);
+    }
+    std::copy_n(next.begin(), count, group.slots.begin());
+    group.members = static_cast<std::uint8_t>(count);
+    group.has_open_member = wants_open;
+    hold_upstream(shard_, proxy);
+    let_go_of_upstream(shard_, group.upstream);
+    group.upstream = &to;
+}
+
+bool Refit::join(std::uint32_t index, std::span<const Slot> members, const std::optional<Endpoint>& peer, Slot& joined) {
+    ProxyCounters& counters = shard_.counters_of(shard_.groups[index].proxy);
+    SharedUse::Line& descriptors = shard_.setup.use->descriptors;
+    ++joins_;
+    if (!descriptors.take(1, shard_.setup.descriptors_max)) {
+        // A session that is there goes before one that may come.
+        if (const auto resting = shard_.groups.oldest_resting()) close_group(shard_, sockets_, *resting);
+        counters.joins_failed.add(1);
+        return false;
+    }
+    const ReplyGroup& group = shard_.groups[index];
+    const ProxySettings& settings = shard_.proxies[group.proxy].setup;
+    const MemberJoining joining{group.local, peer, settings.path_mtu, settings.member_receive_buffer_bytes};
+    if (!sockets_.join_group(members, joining, joined).opened()) {
+        descriptors.give(1);
+        counters.joins_failed.add(1);
+        return false;
+    }
+    shard_.group_of_slot[index_of(joined)] = index;
+    counters.members_joined.add(1);
+    return true;
+}
+
+/// What still comes in there belongs to the group until the socket is closed; its source is not listed any more.
+void Refit::leave(ReplyGroup& group, Slot slot) {
+    sockets_.close(slot);
+    ++group.members_leaving;
+    ++shard_.descriptors_closing;
+}
+
+[[nodiscard]] bool has_listeners(const Shard& shard, std::uint16_t proxy) {
+    for (std::size_t i = 0; i < shard.listeners.size(); ++i) {
+        if (shard.listeners[i].open && shard.setup.listeners[i].proxy == proxy) return true;
+    }
+    return false;
+}
+
+[[nodiscard]] bool has_lanes(const Shard& shard, std::uint16_t proxy) {
+    return std::any_of(shard.lanes.begin(), shard.lanes.end(), [&](const SourceLane& lane) { return lane.proxy == proxy && lane.retired; });
+}
+
+void give_proxy_back(Shard& shard, std::uint16_t index) {
+    Proxy& proxy = shard.proxies[index];
+    proxy.setup.upstream = shard.no_upstream;
+    proxy.closing = proxy.draining = false;
+    --shard.leaving;
+    shard.setup.use->proxies_held[index].fetch_sub(1, std::memory_order_release);
+}
+
+/// Closes listeners that have no session left, and gives back lanes without groups and proxies without either.
+void give_places_back(Shard& shard, Sockets& sockets) {
+    for (std::uint32_t index = 0; index < shard.listeners.size(); ++index) {
+        Listener& listener = shard.listeners[index];
+        if (listener.closing && listener.sessions == 0 && !std::exchange(listener.closed, true)) sockets.close(Slot{index});
+    }
+    for (PoolLane index = 0; index < shard.lanes.size(); ++index) {
+        SourceLane& lane = shard.lanes[index];
+        if (!lane.retired || shard.groups.size(index) > 0) continue;
+        lane.retired = false;
+        lane.proxy = all_proxies;
+        --shard.leaving;
+        shard.setup.use->lanes_held[index].fetch_sub(1, std::memory_order_release);
+    }
+    for (std::uint16_t index = 0; index < shard.proxies.size(); ++index) {
+        if (shard.proxies[index].closing && !has_listeners(shard, index) && !has_lanes(shard, index)) give_proxy_back(shard, index);
+    }
+}
+
+}  // namespace
+
+void refit_groups(Shard& shard, Sockets& sockets, Instant now) {
+    if (shard.refit_at && *shard.refit_at <= now && Refit(shard, sockets, now).pass()) {
+        shard.refit_next = 0;
+        shard.refit_at = std::exchange(shard.refit_failed, false) ? std::optional<Instant>{now + try_again_after} : std::nullopt;
+    }
+    if (shard.leaving > 0) give_places_back(shard, sockets);
+}
+
+}  // namespace udpproxy
