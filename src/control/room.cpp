@@ -75,6 +75,7 @@ ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const P
     setup.copy_dscp = config.dscp == DscpPolicy::copy;
     setup.path_mtu = config.path_mtu;
     setup.member_receive_buffer_bytes = config.receive_buffer_bytes / member_buffer_share;
+    setup.offload = config.offload == Offload::automatic;
     return setup;
 }
 

@@ -43,9 +43,11 @@ Result<void> Start::choose_engine() {
 
 int Start::prepare_proxies(Names& names, const Signals& signals) {
     const PortRange ephemeral = ephemeral_ports();
+    if (!trains_supported_) log_.info("offload", {{"offload", "off"}, {"reason", "this kernel has no UDP_GRO (Linux 5.0)"}});
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         proxies_.push_back(setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral));
+        proxies_.back().offload = proxies_.back().offload && trains_supported_;
         if (proxy.upstream.endpoint)
             proxies_.back().routed_source = routed_source_towards(*proxy.upstream.endpoint);
         else
@@ -85,7 +87,8 @@ Result<void> Start::open_all_listeners() {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
             const std::string name = fmt::format("listener \"{}\" {}", proxy.name, format(listen.endpoint));
-            const ListenerRequest request{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu};
+            const ListenerRequest request{listen.endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu,
+                                          proxies_[index].offload};
             Result<ListenerSockets> opened = open_listeners(request, shard_count_);
             for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < bind_attempts; ++attempt) {
                 std::this_thread::sleep_for(bind_again_after);
@@ -156,8 +159,8 @@ Result<void> Start::start_shards() {
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         for (std::size_t i = 0; i < listeners_.size(); ++i)
-            engine_setup.listeners.push_back(
-                ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family()});
+            engine_setup.listeners.push_back(ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family(),
+                                                            proxies_[listeners_[i].proxy].offload});
         Result<std::unique_ptr<ShardThread>> created = ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));

@@ -54,6 +54,7 @@ private:
     Engine engine_ = Engine::epoll;
     std::vector<int> cpus_ = usable_cpus();
     std::uint32_t shard_count_ = 1;
+    const bool trains_supported_ = trains_supported();
     std::vector<ProxySetup> proxies_;
     Room room_;
     std::vector<ListenerSetup> listeners_;

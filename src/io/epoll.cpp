@@ -32,7 +32,7 @@ Result<void> EpollBackend::start() {
     if (const int error = state.watch(state.wake_descriptor, wake_event)) return system_error("epoll_ctl", error);
     for (ListenerSocket& listener : state.listeners) {
         const int descriptor = listener.socket.release();
-        const Slot slot = state.slots.place(descriptor, listener.family, Leg::request);
+        const Slot slot = state.slots.place(descriptor, listener.family, Leg::request, listener.offload);
         if (const int error = state.watch(descriptor, index_of(slot))) return system_error("epoll_ctl", error);
     }
     return {};
@@ -82,7 +82,7 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
     OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply);
+        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
         const int error = state.watch(descriptors[i], index_of(slots[i]));
         if (error == 0) continue;
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
@@ -103,6 +103,8 @@ void EpollBackend::close(Slot slot) {
 SourceAnswer EpollBackend::source_towards(const Endpoint& upstream, const Address& wanted) {
     return udpproxy::source_towards(upstream, wanted);
 }
+
+Instant EpollBackend::now() { return state_->turn_at = monotonic_now(); }
 
 void EpollBackend::wake() {
     const std::uint64_t one = 1;
@@ -199,7 +201,9 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
         header.msg_control = place.control;
         header.msg_controllen = sizeof place.control;
     }
-    const int received = ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT, nullptr);
+    // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
+    const int received =
+        ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT | MSG_TRUNC, nullptr);
     const int error = errno;
     const std::size_t taken = received > 0 ? static_cast<std::size_t>(received) : 0;
     for (std::size_t i = 0; i < taken; ++i) take_arrival(slot, entry, receive_messages[i], incoming[i]);
@@ -216,11 +220,13 @@ void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const 
     arrival.buffer = buffer_of(entry.leg, place.buffer);
     arrival.payload = static_cast<const std::byte*>(place.payload.iov_base);
     arrival.bytes = message.msg_len;
+    arrival.segment_bytes = control.segment_bytes;
     arrival.from = read_socket_name(place.name);
     arrival.local = control.local;
     arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;
     arrival.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
+    if (control.segment_bytes != 0) ++counters.trains_received;
 }
 
 }  // namespace udpproxy

@@ -19,6 +19,8 @@ struct SlotEntry {
     bool armed;    // io_uring: a receive is in the kernel
     bool queued;   // waits on a list: to be armed, or for a buffer
     bool closing;  // close() was called
+    bool offload;  // takes and sends trains
+    bool limited;  // a path of it once refused a train: see SegmentLimits
 };
 
 class SlotTable {
@@ -30,7 +32,7 @@ public:
     [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }
 
     // Requires: slots_free() > 0.
-    Slot place(int descriptor, Family family, Leg leg) {
+    Slot place(int descriptor, Family family, Leg leg, bool offload) {
         UDPPROXY_ASSERT(slots_free() > 0);
         std::uint32_t index = touched_;
         if (free_.empty()) {
@@ -40,7 +42,7 @@ public:
             free_.truncate(free_.size() - 1);
         }
         SlotEntry& entry = entries_[index];
-        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false};
+        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false, offload, false};
         return Slot{index};
     }
 

@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "outgoing.hpp"
+#include "sender.hpp"
 #include "slot_table.hpp"
 #include "udpproxy/io/buffer_pool.hpp"
 #include "udpproxy/io/uring.hpp"
@@ -15,6 +15,8 @@ namespace udpproxy {
 inline constexpr unsigned submission_entries = 1024;
 inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
+/// A chain of more sends than this goes by sendmmsg: one call and less work for each than an entry of the ring, where it can be had for many at once.
+inline constexpr std::size_t entries_per_chain = 4;
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
 enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake = 4 };
@@ -71,9 +73,9 @@ struct UringBackend::State {
     void bring_home(Buffer buffer);
 
     // uring_send.cpp
-    void submit_sends(std::span<const Departure> departures, std::size_t first);
+    void queue_send(std::span<const Departure> departures, const Sending& sending);
+    void submit_sends(std::span<const Departure> departures);
     void collect_completions();
-    void collect_failures(std::span<const Departure> departures);
 
     io_uring ring{};
     bool ring_open = false;
@@ -81,6 +83,7 @@ struct UringBackend::State {
     std::uint64_t wake_value = 0;
     bool wake_armed = false;
 
+    EngineCounters counters;
     SlotTable slots;
     BufferGroup requests;
     BufferGroup replies;
@@ -93,12 +96,13 @@ struct UringBackend::State {
     Batch<Slot> to_close;   // close() was called since the last wait
     Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
     Harvest harvest;
-    Batch<Outgoing> outgoing;
-    Batch<std::uint32_t> failed;  // departures of this submission that failed
+    Sender sender;
+    Instant turn_at{};         // the last reading of the clock
+    Batch<Sending> queued;     // for this submission
+    Batch<Outgoing> outgoing;  // of those that need a message, with `parts`
+    Batch<iovec> parts;
+    Batch<std::uint32_t> failed;  // of `queued`, with their errors
     Batch<int> failed_errors;
-    Batch<Fault> send_faults;
-    IndexMarks without_room;  // departures whose buffers stay with the shard
-    EngineCounters counters;
     std::vector<ListenerSocket> listeners;
 };
 

@@ -135,6 +135,9 @@ private:
         shard_.counters.receives_rearmed.set(engine.receives_rearmed);
         shard_.counters.buffers_exhausted.set(engine.buffers_exhausted);
         shard_.counters.stale_completions.set(engine.stale_completions);
+        shard_.counters.trains_received.set(engine.trains_received);
+        shard_.counters.trains_sent.set(engine.trains_sent);
+        shard_.counters.gso_fallbacks.set(engine.gso_fallbacks);
     }
 
     Shard shard_;
