@@ -219,7 +219,7 @@ TEST_CASE_TEMPLATE("of a train that is sent singly, each datagram that cannot le
     SendErrors errors;
     errors.of_trains = EINVAL;
     // Train 0: the second is lost. Train 1: each for a reason of its own; the third reason is counted as the one before it. Train 2: all.
-    errors.of_singles = {0, EPERM, 0, EPERM, EAGAIN, ENOBUFS, EINVAL, EINVAL, EINVAL};
+    errors.of_singles = {0, EPERM, 0, EPERM, ENOMEM, EFAULT, EINVAL, EINVAL, EINVAL};
     std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 6);
     departures[0].bytes -= 40;  // a short tail
     const std::vector<Fault> faults = rig.send(departures);
@@ -237,6 +237,44 @@ TEST_CASE_TEMPLATE("of a train that is sent singly, each datagram that cannot le
     CHECK(faults[2].departure == 1);
     CHECK(faults[1].error != faults[2].error);
     CHECK(faults[3].datagrams == 3);
+}
+
+TEST_CASE_TEMPLATE("where there is no room for the rest of a train that is sent singly, the rest stays with the caller, in order", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    for (const int error : {EAGAIN, ENOBUFS}) {
+        CAPTURE(error_text(error));
+        Rig<Engine> rig;
+        const Peer upstream{address("127.0.0.2")};
+        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 6);
+        std::vector<Departure> again;
+        {
+            SendErrors errors;
+            errors.of_trains = EINVAL;
+            errors.of_singles = {0, error};
+            for (const Fault& fault : rig.send(departures)) {
+                CHECK(fault.kind == FaultKind::send_no_room);
+                CHECK(fault.error == (again.empty() ? error : EAGAIN));
+                CHECK(fault.offset == (again.empty() ? segment_bytes : 0));
+                CHECK(fault.bytes == 3 * segment_bytes - fault.offset);
+                CHECK(fault.datagrams == fault.bytes / segment_bytes);
+                again.push_back(departures[fault.departure]);
+                again.back().payload += fault.offset;
+                again.back().bytes = fault.bytes;
+            }
+        }
+        // A full send buffer holds up all that is behind; a full device may be this destination's alone.
+        CHECK(again.size() == (error == EAGAIN ? 6 : 1));
+        CHECK(initials(upstream.receive_all(error == EAGAIN ? 1 : 16)) == (error == EAGAIN ? "0" : "0012012012012012"));
+        CHECK(rig.send(again).empty());
+        CHECK(initials(upstream.receive_all(error == EAGAIN ? 17 : 2)) == (error == EAGAIN ? "12012012012012012" : "12"));
+        // Every buffer is at home again.
+        rig.seen.clear();
+        for (int i = 0; i < 256; ++i) rig.client().send(rig.listener(), "again");
+        CHECK(rig.collect(256));
+        CHECK(rig.engine().counters().buffers_exhausted == 0);
+    }
 }
 
 TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and are tried again", Engine, UDPPROXY_ENGINES) {
