@@ -1,5 +1,5 @@
 // Sender: sends with sendmmsg(2), the second attempt after a pending socket error, and the way out when the kernel refuses a train. The epoll engine
-// sends everything with it, the io_uring engine long chains and whatever failed at the first attempt. How departures become sends lives in
+// sends everything with it, the io_uring engine what is not a slot's only send, and whatever failed at the first attempt. How departures become sends lives in
 // departure_chains.hpp.
 #pragma once
 

@@ -1,11 +1,10 @@
-// Sending with io_uring. A slot's few sends are SQEs with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS: they run inside the submission, a success leaves no
-// completion, and when the submission returns every buffer is ours again. At that moment the completion queue holds the failures of this
-// submission: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only. The one exception is a queue that had overflowed:
-// the kernel refills it at every call, and what turns up then is kept for the next wait. What failed, and a slot's many sends, are the Sender's.
+// Sending with io_uring. A slot's only send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS: it runs inside the submission, a success leaves no
+// completion, and when the submission returns every buffer is ours again. A slot that has several sends gets one sendmmsg from the Sender: it costs less
+// for each, and stops where one fails, so that none overtakes another's second attempt.
+//
+// When a submission returns, the completion queue holds its failures: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only. The
+// one exception is a queue that had overflowed: the kernel refills it at every call, and what turns up then is kept for the next wait.
 #include <sys/socket.h>
-
-#include <algorithm>
-#include <array>
 
 #include "uring_state.hpp"
 
@@ -15,20 +14,13 @@ std::span<const Fault> UringBackend::send(std::span<const Departure> departures)
     State& state = *state_;
     Sender& sender = state.sender;
     sender.begin(departures, state.turn_at);
-    std::array<Sending, entries_per_chain> head;
     for (const Slot slot : sender.slots()) {
         ChainWalk walk = sender.take(slot);
-        std::size_t count = 0;
-        while (count < head.size() && !walk.is_over()) head[count++] = sender.cut(slot, walk);
-        const std::span<const Sending> sendings = std::span{head}.first(count);
-        // Of a departure in parts, what has no room must be its end: only sends that stop at the first failure can promise that.
-        const bool has_parts =
-            std::any_of(sendings.begin(), sendings.end(), [&](const Sending& sending) { return sender.is_part(sending); });
-        if (!walk.is_over() || has_parts) {
-            sender.send_chain(slot, sendings, walk);
-            continue;
-        }
-        for (const Sending& sending : sendings) state.queue_send(departures, sending);
+        const Sending first = sender.cut(slot, walk);
+        if (walk.is_over() && !sender.is_part(first))
+            state.queue_send(departures, first);
+        else
+            sender.send_chain(slot, {&first, 1}, walk);
     }
     state.submit_sends(departures);
     for (std::size_t i = 0; i < departures.size(); ++i) {

@@ -15,8 +15,6 @@ namespace udpproxy {
 inline constexpr unsigned submission_entries = 1024;
 inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
-/// A chain of more sends than this goes by sendmmsg: one call and less work for each than an entry of the ring, where it can be had for many at once.
-inline constexpr std::size_t entries_per_chain = 4;
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
 enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake = 4 };

@@ -20,7 +20,7 @@ from harness.topology import BOTH, IPV4
 
 _UDP_SEGMENT = 103
 # Bytes and segment size; the last datagram of most is short.
-_SHAPES = [(2, 1), (1000, 100), (1037, 100), (64 * 1000, 1000), (44 * 1472 + 600, 1472), (40000, 1200), (101, 100)]
+_SHAPES = [(2, 1), (1000, 100), (1037, 100), (64 * 1000, 1000), (45 * 1400 + 600, 1400), (40000, 1200), (101, 100)]
 
 
 def payload_of(size, seed):
