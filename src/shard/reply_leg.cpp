@@ -57,7 +57,7 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             report_unlisted(shard, group, arrival, now);
             continue;
         }
-        shard.counters_of(group.proxy).replies_from[*source].add(1);
+        shard.counters_of(group.proxy).replies_from[*source].add(datagrams);
         if (group.state != GroupState::lent) {
             shard.drop(arrival, group.proxy, Drop::late_reply);
             continue;

@@ -95,7 +95,8 @@ private:
         proxy.sessions_max = 512;
         proxy.offload = from.offload && trains_supported();
 
-        Result<ListenerSockets> opened = open_listeners(ListenerRequest{Endpoint{from.listen, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, proxy.offload}, 1);
+        Result<ListenerSockets> opened =
+            open_listeners(ListenerRequest{Endpoint{from.listen, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, proxy.offload}, 1);
         REQUIRE(opened.has_value());
         SocketName name{};
         socklen_t length = sizeof name;

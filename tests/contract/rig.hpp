@@ -206,7 +206,8 @@ private:
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         engine_setup.payload_bytes_max = setup.payload_bytes_max;
         for (const Address& at : setup.listen) {
-            Result<ListenerSockets> opened = open_listeners(ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, offload_}, 1);
+            Result<ListenerSockets> opened =
+                open_listeners(ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, offload_}, 1);
             INFO(complaint(opened));
             REQUIRE(opened.has_value());
             SocketName name{};

@@ -77,7 +77,7 @@ struct GroupOpening {
     bool with_open_member = false;
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t receive_buffer_bytes = 0;  // of each member; 0: the system's default
-    bool offload = false;  // members take trains whole (UDP_GRO)
+    bool offload = false;                    // members take trains whole (UDP_GRO)
 
     [[nodiscard]] std::size_t members() const noexcept { return 1 + aliases.size() + (with_open_member ? 1 : 0); }
 };
