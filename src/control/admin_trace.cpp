@@ -40,8 +40,7 @@ std::string as_hex(const TraceRecord& record) {
 }
 
 Json describe(const Roster& roster, const TraceRecord& record, std::chrono::nanoseconds wall_offset) {
-    const ListenAddress listener = listener_of(*roster.config, record.listener);
-    const Endpoint local = record.local.is_unspecified() ? listener.endpoint : Endpoint{record.local, 0, listener.endpoint.port};
+    const Endpoint local = record.local.is_unspecified() ? record.listen : Endpoint{record.local, 0, record.listen.port};
     Json json{{"at_ns", (record.at.time_since_epoch() + wall_offset).count()},
               {"leg", record.leg == Leg::request ? "request" : "reply"},
               {"proxy", roster.proxies[record.proxy].name},

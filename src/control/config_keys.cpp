@@ -55,6 +55,8 @@ const std::vector<ConfigKey>& config_keys() {
         {"proxy", "dscp", "word", "copy | clear", R"("copy")", "Whether the DSCP of a datagram is carried along; ECN always is."},
         {"proxy", "path_mtu", "word", "want | probe | omit", R"("want")",
          "What to do with datagrams larger than a path takes: learn from ICMP, refuse at once, or always fragment."},
+        {"proxy", "offload", "word", "auto | off", R"("auto")",
+         "Whether datagrams pass through the kernel in trains where it can do that."},
         {"proxy", "receive_buffer", "size", "4KiB to 1GiB", R"("4MiB")",
          "Receive buffer of each listener; sockets towards the upstream get a quarter."},
         {"proxy", "send_buffer", "size", "4KiB to 1GiB", R"("4MiB")", "Send buffer of each listener."},

@@ -130,6 +130,7 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     reader.number("replies_max", config.replies_max);
     reader.word("dscp", config.dscp);
     reader.word("path_mtu", config.path_mtu);
+    reader.word("offload", config.offload);
     reader.size("receive_buffer", config.receive_buffer_bytes);
     reader.size("send_buffer", config.send_buffer_bytes);
     reader.finish();

@@ -29,7 +29,8 @@ void warn_of_small_buffer(Log& log, const std::string& listener, const char* key
 }  // namespace
 
 Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint, std::uint32_t shards, int attempts) {
-    const ListenerRequest request{endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu};
+    const ListenerRequest request{endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu,
+                                  proxy.offload == Offload::automatic && trains_supported()};
     Result<ListenerSockets> opened = open_listeners(request, shards);
     for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < attempts; ++attempt) {
         std::this_thread::sleep_for(bind_again_after);

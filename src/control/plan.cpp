@@ -43,6 +43,7 @@ void compare_proxies(Plan& plan, const ProxyConfig& a, const ProxyConfig& b) {
     note_restart(plan, prefix + "receive_buffer", a.receive_buffer_bytes, b.receive_buffer_bytes);
     note_restart(plan, prefix + "send_buffer", a.send_buffer_bytes, b.send_buffer_bytes);
     note_restart(plan, prefix + "path_mtu (of its listeners)", a.path_mtu, b.path_mtu);
+    note_restart(plan, prefix + "offload (of its listeners)", a.offload, b.offload);
 }
 
 void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {

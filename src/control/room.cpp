@@ -75,6 +75,7 @@ ProxySettings settings_of(const ProxyConfig& config) {
     settings.replies_max = config.replies_max;
     settings.copy_dscp = config.dscp == DscpPolicy::copy;
     settings.path_mtu = config.path_mtu;
+    settings.offload = config.offload == Offload::automatic && trains_supported();
     settings.member_receive_buffer_bytes = config.receive_buffer_bytes / member_buffer_share;
     return settings;
 }

@@ -40,6 +40,7 @@ Result<void> Start::choose_engine() {
 
 int Start::prepare_proxies(Names& names, const Signals& signals) {
     const PortRange ephemeral = ephemeral_ports();
+    if (!trains_supported()) log_.info("offload", {{"offload", "off"}, {"reason", "this kernel has no UDP_GRO (Linux 5.0)"}});
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         proxies_.push_back(setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral));
@@ -143,8 +144,8 @@ Result<void> Start::start_shards() {
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         for (std::size_t i = 0; i < listeners_.size(); ++i)
-            engine_setup.listeners.push_back(
-                ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family()});
+            engine_setup.listeners.push_back(ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family(),
+                                                            proxies_[listeners_[i].proxy].offload});
         Result<std::unique_ptr<ShardThread>> created = ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));

@@ -38,7 +38,7 @@ Result<void> EpollBackend::start() {
 
 int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
     if (const int error = state_->watch(listener.socket.descriptor(), index_of(slot))) return error;
-    state_->slots.place_listener(slot, listener.socket.release(), listener.family);
+    state_->slots.place_listener(slot, listener.socket.release(), listener.family, listener.offload);
     return 0;
 }
 
@@ -86,7 +86,7 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
     OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply);
+        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
         const int error = state.watch(descriptors[i], index_of(slots[i]));
         if (error == 0) continue;
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
@@ -105,7 +105,7 @@ OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const Mem
     int descriptor = -1;
     const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply);
+    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply, joining.offload);
     if (const int error = state.watch(descriptor, index_of(joined))) {
         state.slots.vacate(joined);
         ::close(descriptor);
@@ -124,6 +124,8 @@ void EpollBackend::close(Slot slot) {
 SourceAnswer EpollBackend::source_towards(const Endpoint& upstream, const Address& wanted) {
     return udpproxy::source_towards(upstream, wanted);
 }
+
+Instant EpollBackend::now() { return state_->turn_at = monotonic_now(); }
 
 void EpollBackend::wake() {
     const std::uint64_t one = 1;
@@ -220,7 +222,9 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
         header.msg_control = place.control;
         header.msg_controllen = sizeof place.control;
     }
-    const int received = ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT, nullptr);
+    // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
+    const int received =
+        ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT | MSG_TRUNC, nullptr);
     const int error = errno;
     const std::size_t taken = received > 0 ? static_cast<std::size_t>(received) : 0;
     for (std::size_t i = 0; i < taken; ++i) take_arrival(slot, entry, receive_messages[i], incoming[i]);
@@ -237,11 +241,13 @@ void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const 
     arrival.buffer = buffer_of(entry.leg, place.buffer);
     arrival.payload = static_cast<const std::byte*>(place.payload.iov_base);
     arrival.bytes = message.msg_len;
+    arrival.segment_bytes = control.segment_bytes;
     arrival.from = read_socket_name(place.name);
     arrival.local = control.local;
     arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;
     arrival.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
+    if (control.segment_bytes != 0) ++counters.trains_received;
 }
 
 }  // namespace udpproxy

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <array>
 
-#include "outgoing.hpp"
+#include "sender.hpp"
 #include "slot_table.hpp"
 #include "udpproxy/io/buffer_pool.hpp"
 #include "udpproxy/io/epoll.hpp"
@@ -17,8 +17,6 @@ namespace udpproxy {
 
 inline constexpr std::size_t events_per_wait = 512;
 inline constexpr std::size_t receives_per_socket = 64;  // per wait: one busy socket cannot starve the others
-inline constexpr std::size_t sends_per_call = 64;
-inline constexpr std::uint32_t no_departure = 0xffffffffU;
 inline constexpr std::uint64_t wake_event = ~std::uint64_t{0};
 
 /// One place of a recvmmsg: where name and control messages of a datagram go.
@@ -27,12 +25,6 @@ struct Incoming {
     SocketName name;
     alignas(cmsghdr) std::byte control[control_bytes_max];
     std::uint32_t buffer;
-};
-
-/// The departures of one slot, chained in order.
-struct Chain {
-    std::uint32_t first = no_departure;
-    std::uint32_t last = no_departure;
 };
 
 struct EpollBackend::State {
@@ -44,11 +36,7 @@ struct EpollBackend::State {
           to_close(setup.slots_max),
           starved(setup.slots_max),
           harvest(setup.buffers_per_leg, setup.slots_max),
-          chains(std::make_unique<Chain[]>(setup.slots_max)),
-          chained_slots(3 * std::size_t{setup.buffers_per_leg}),
-          next_in_chain(std::make_unique<std::uint32_t[]>(3 * std::size_t{setup.buffers_per_leg})),
-          send_faults(3 * std::size_t{setup.buffers_per_leg}),
-          without_room(3 * std::size_t{setup.buffers_per_leg}),
+          sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
           listeners(std::move(setup.listeners)) {}
 
     ~State() {
@@ -70,14 +58,10 @@ struct EpollBackend::State {
     [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
     void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place);
     void close_queued();
-    void chain_by_slot(std::span<const Departure> departures);
-    void send_chain(std::span<const Departure> departures, Slot slot);
-    /// False: the socket's send buffer is full, and what was left of the part is marked.
-    [[nodiscard]] bool send_part(std::span<const Departure> departures, const SlotEntry& entry, Slot slot, std::size_t count);
-    void keep(Slot slot, std::uint32_t departure, int error);
 
     int epoll_descriptor = -1;
     int wake_descriptor = -1;
+    EngineCounters counters;
     SlotTable slots;
     BufferPool requests;
     BufferPool replies;
@@ -90,15 +74,8 @@ struct EpollBackend::State {
     std::array<epoll_event, events_per_wait> events{};
     std::array<mmsghdr, receives_per_socket> receive_messages{};
     std::array<Incoming, receives_per_socket> incoming{};
-    std::array<mmsghdr, sends_per_call> send_messages{};
-    std::array<Outgoing, sends_per_call> outgoing{};
-    std::array<std::uint32_t, sends_per_call> sent_departures{};
-    std::unique_ptr<Chain[]> chains;  // by slot
-    Batch<Slot> chained_slots;
-    std::unique_ptr<std::uint32_t[]> next_in_chain;  // by departure
-    Batch<Fault> send_faults;
-    IndexMarks without_room;  // departures whose buffers stay with the shard
-    EngineCounters counters;
+    Sender sender;
+    Instant turn_at{};  // the last reading of the clock
     std::vector<ListenerSocket> listeners;
 };
 

@@ -1,22 +1,24 @@
-// Departures as the kernel wants them, and the second attempt after a pending socket error.
+// Sends as the kernel wants them, and what its errors mean.
 #include "outgoing.hpp"
 
 #include <cerrno>
 
 namespace udpproxy {
 
-void write_outgoing(const Departure& departure, Family family, Outgoing& outgoing) noexcept {
-    outgoing.payload.iov_base = const_cast<std::byte*>(departure.payload);
-    outgoing.payload.iov_len = departure.bytes;
+void write_outgoing(const Departure& departure, const Sending& sending, std::span<iovec> parts, Family family,
+                    Outgoing& outgoing) noexcept {
     msghdr& header = outgoing.header;
     header = msghdr{};
-    header.msg_iov = &outgoing.payload;
-    header.msg_iovlen = 1;
+    header.msg_iov = parts.data();
+    header.msg_iovlen = parts.size();
     if (departure.to.port != 0) {
         header.msg_name = &outgoing.name;
         header.msg_namelen = write_socket_name(departure.to, outgoing.name);
     }
-    header.msg_controllen = write_control(ControlOut{departure.from, departure.interface_index, departure.tos, family}, outgoing.control);
+    ControlOut control{departure.from, departure.interface_index, departure.tos, family, 0};
+    // A train's segments are shorter than 65536 bytes: two of them fit into one send.
+    if (sending.is_train()) control.segment_bytes = static_cast<std::uint16_t>(sending.segment_bytes);
+    header.msg_controllen = write_control(control, outgoing.control);
     if (header.msg_controllen > 0) header.msg_control = outgoing.control;
 }
 
@@ -38,9 +40,6 @@ bool may_be_pending_error(int error) noexcept {
     }
 }
 
-int send_again(int descriptor, const Departure& departure, Family family, Outgoing& outgoing) noexcept {
-    write_outgoing(departure, family, outgoing);
-    return ::sendmsg(descriptor, &outgoing.header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0 : errno;
-}
+bool may_refuse_trains(int error) noexcept { return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP; }
 
 }  // namespace udpproxy

@@ -19,6 +19,8 @@ struct SlotEntry {
     bool armed;    // io_uring: a receive is in the kernel
     bool queued;   // waits on a list: to be armed, or for a buffer
     bool closing;  // close() was called
+    bool offload;  // takes and sends trains
+    bool limited;  // a path of it once refused a train: see SegmentLimits
 };
 
 class SlotTable {
@@ -32,7 +34,7 @@ public:
           free_(slots_max) {
         UDPPROXY_ASSERT(listeners_max <= slots_max);
         for (std::uint32_t index = 0; index < listeners_max; ++index)
-            entries_[index] = SlotEntry{-1, 0, Family::ipv4, Leg::request, false, false, false};
+            entries_[index] = SlotEntry{-1, 0, Family::ipv4, Leg::request, false, false, false, false, false};
     }
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
@@ -41,7 +43,7 @@ public:
     [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }
 
     // Requires: slots_free() > 0.
-    Slot place(int descriptor, Family family, Leg leg) {
+    Slot place(int descriptor, Family family, Leg leg, bool offload) {
         UDPPROXY_ASSERT(slots_free() > 0);
         std::uint32_t index = touched_;
         if (free_.empty()) {
@@ -51,15 +53,15 @@ public:
             free_.truncate(free_.size() - 1);
         }
         SlotEntry& entry = entries_[index];
-        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false};
+        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false, offload, false};
         return Slot{index};
     }
 
     // Requires: a slot below listeners_max that nobody has.
-    void place_listener(Slot slot, int descriptor, Family family) {
+    void place_listener(Slot slot, int descriptor, Family family, bool offload) {
         SlotEntry& entry = (*this)[slot];
         UDPPROXY_ASSERT(index_of(slot) < listeners_max_ && entry.descriptor < 0);
-        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false};
+        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false, offload, false};
     }
 
     /// The slot is free again, its generation over.

@@ -125,7 +125,8 @@ void UringBackend::State::arm(Slot slot) {
     entry.queued = false;
     if (entry.closing) return;
     io_uring_sqe& submission = next_entry();
-    io_uring_prep_recvmsg_multishot(&submission, static_cast<int>(index_of(slot)), &receive_template, 0);
+    // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
+    io_uring_prep_recvmsg_multishot(&submission, static_cast<int>(index_of(slot)), &receive_template, MSG_TRUNC);
     submission.flags |= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
     submission.buf_group = entry.leg == Leg::request ? 0 : 1;
     submission.user_data = tag(Completion::receive, entry.generation, index_of(slot));
@@ -223,12 +224,13 @@ void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& e
     arrival.buffer = buffer_of(entry.leg, index);
     arrival.payload = memory + payload_offset;
     arrival.bytes = header->payloadlen;
+    arrival.segment_bytes = control.segment_bytes;
     arrival.from = read_socket_name(*reinterpret_cast<const SocketName*>(memory + name_offset));
     arrival.local = control.local;
     arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;
-    // payloadlen is the truncated length; the flag alone tells.
     arrival.truncated = (header->flags & MSG_TRUNC) != 0;
+    if (control.segment_bytes != 0) ++counters.trains_received;
 }
 
 void UringBackend::State::take_cancel(const Completed& completion, std::uint32_t generation, Slot slot) {

@@ -1,11 +1,10 @@
-// Sending with io_uring. Every send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS: it runs inside the submission, a success leaves no
-// completion, and when the submission returns every buffer is ours again. At that moment the completion queue holds the failures of this
-// submission: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only. The one exception is a queue that had overflowed:
-// the kernel refills it at every call, and what turns up then is kept for the next wait.
+// Sending with io_uring. A slot's only send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS: it runs inside the submission, a success leaves no
+// completion, and when the submission returns every buffer is ours again. A slot that has several sends gets one sendmmsg from the Sender: it costs less
+// for each, and stops where one fails, so that none overtakes another's second attempt.
+//
+// When a submission returns, the completion queue holds its failures: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only. The
+// one exception is a queue that had overflowed: the kernel refills it at every call, and what turns up then is kept for the next wait.
 #include <sys/socket.h>
-
-#include <algorithm>
-#include <cerrno>
 
 #include "uring_state.hpp"
 
@@ -13,40 +12,62 @@ namespace udpproxy {
 
 std::span<const Fault> UringBackend::send(std::span<const Departure> departures) {
     State& state = *state_;
-    state.send_faults.clear();
-    for (std::size_t first = 0; first < departures.size(); first += sends_per_submission) {
-        const auto part = departures.subspan(first, std::min(sends_per_submission, departures.size() - first));
-        state.submit_sends(part, first);
-        state.collect_failures(departures);
+    Sender& sender = state.sender;
+    sender.begin(departures, state.turn_at);
+    for (const Slot slot : sender.slots()) {
+        ChainWalk walk = sender.take(slot);
+        const Sending first = sender.cut(slot, walk);
+        if (walk.is_over() && !sender.is_part(first))
+            state.queue_send(departures, first);
+        else
+            sender.send_chain(slot, {&first, 1}, walk);
     }
+    state.submit_sends(departures);
     for (std::size_t i = 0; i < departures.size(); ++i) {
-        if (!state.without_room.contains(i)) state.bring_home(departures[i].buffer);
+        if (!sender.keeps(i)) state.bring_home(departures[i].buffer);
     }
-    state.without_room.clear();
-    return {state.send_faults.begin(), state.send_faults.size()};
+    return sender.faults();
 }
 
-void UringBackend::State::submit_sends(std::span<const Departure> departures, std::size_t first) {
-    outgoing.clear();
-    for (std::size_t i = 0; i < departures.size(); ++i) {
-        const Departure& departure = departures[i];
-        const SlotEntry& entry = slots[departure.slot];
-        io_uring_sqe& submission = next_entry();
-        const int slot = static_cast<int>(index_of(departure.slot));
-        if (needs_message(departure)) {
-            Outgoing& message = outgoing.append();
-            write_outgoing(departure, entry.family, message);
-            io_uring_prep_sendmsg(&submission, slot, &message.header, MSG_DONTWAIT | MSG_NOSIGNAL);
-        } else {
-            io_uring_prep_send(&submission, slot, departure.payload, departure.bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
-        }
-        submission.flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
-        submission.user_data = tag(Completion::send, 0, static_cast<std::uint32_t>(first + i));
+void UringBackend::State::queue_send(std::span<const Departure> departures, const Sending& sending) {
+    if (queued.full() || parts.room() < train_segments_max) submit_sends(departures);
+    const Departure& departure = departures[sending.first];
+    const int slot = static_cast<int>(index_of(departure.slot));
+    io_uring_sqe& submission = next_entry();
+    if (needs_message(departure, sending)) {
+        const std::size_t taken = sender.write_parts(sending, parts.end());
+        const std::span<iovec> payload{parts.end(), taken};
+        parts.extend(taken);
+        Outgoing& message = outgoing.append();
+        write_outgoing(departure, sending, payload, slots[departure.slot].family, message);
+        io_uring_prep_sendmsg(&submission, slot, &message.header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        io_uring_prep_send(&submission, slot, departure.payload + sending.offset, sending.bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    submission.flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
+    submission.user_data = tag(Completion::send, 0, static_cast<std::uint32_t>(queued.size()));
+    queued.push(sending);
+}
+
+void UringBackend::State::submit_sends(std::span<const Departure> departures) {
     for (int attempt = 0; io_uring_sq_ready(&ring) > 0; ++attempt) {
         UDPPROXY_ASSERT(attempt < 1000);  // the kernel takes every entry, if not at the first call
         io_uring_submit(&ring);
     }
+    collect_completions();
+    while (io_uring_cq_has_overflow(&ring)) {
+        io_uring_get_events(&ring);
+        collect_completions();
+    }
+    for (std::size_t i = 0; i < failed.size(); ++i) {
+        const Sending& sending = queued[failed[i]];
+        sender.settle(departures[sending.first].slot, sending, failed_errors[i]);
+    }
+    failed.clear();
+    failed_errors.clear();
+    queued.clear();
+    outgoing.clear();
+    parts.clear();
 }
 
 void UringBackend::State::collect_completions() {
@@ -63,33 +84,6 @@ void UringBackend::State::collect_completions() {
         }
     }
     io_uring_cq_advance(&ring, taken);
-}
-
-void UringBackend::State::collect_failures(std::span<const Departure> departures) {
-    failed.clear();
-    failed_errors.clear();
-    collect_completions();
-    while (io_uring_cq_has_overflow(&ring)) {
-        io_uring_get_events(&ring);
-        collect_completions();
-    }
-
-    for (std::size_t i = 0; i < failed.size(); ++i) {
-        const Departure& departure = departures[failed[i]];
-        const SlotEntry& entry = slots[departure.slot];
-        int error = failed_errors[i];
-        bool retried = false;
-        if (departure.to.port == 0 && may_be_pending_error(error)) {
-            retried = true;
-            error = send_again(entry.descriptor, departure, entry.family, outgoing.begin()[0]);
-        }
-        if (means_no_room(error)) {
-            without_room.insert(failed[i]);
-            send_faults.push(Fault{FaultKind::send_no_room, error, departure.slot, failed[i]});
-        } else if (retried || error != 0) {
-            send_faults.push(Fault{error == 0 ? FaultKind::send_retry : FaultKind::send, error, departure.slot, failed[i]});
-        }
-    }
 }
 
 }  // namespace udpproxy

@@ -75,11 +75,12 @@ UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPoo
       to_close(setup.slots_max),
       to_cancel(setup.slots_max),
       harvest(setup.buffers_per_leg, setup.slots_max),
+      sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
+      queued(sends_per_submission),
       outgoing(sends_per_submission),
+      parts(sends_per_submission + 16 * std::size_t{train_segments_max}),
       failed(sends_per_submission),
       failed_errors(sends_per_submission),
-      send_faults(3 * std::size_t{setup.buffers_per_leg}),
-      without_room(3 * std::size_t{setup.buffers_per_leg}),
       listeners(std::move(setup.listeners)) {
     receive_template.msg_namelen = name_bytes;
     receive_template.msg_controllen = control_bytes_max;
@@ -147,7 +148,7 @@ int UringBackend::adopt(Slot slot, ListenerSocket& listener) {
     int descriptor = listener.socket.descriptor();
     const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
     if (updated < 0) return -updated;
-    state.slots.place_listener(slot, listener.socket.release(), listener.family);
+    state.slots.place_listener(slot, listener.socket.release(), listener.family, listener.offload);
     state.queue_arming(slot);
     return 0;
 }
@@ -163,7 +164,7 @@ OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<S
     std::size_t registered = 0;
     int error = 0;
     for (; registered < slots.size() && error == 0; ++registered) {
-        slots[registered] = state.slots.place(descriptors[registered], opening.local.family(), Leg::reply);
+        slots[registered] = state.slots.place(descriptors[registered], opening.local.family(), Leg::reply, opening.offload);
         const int updated = io_uring_register_files_update(&state.ring, index_of(slots[registered]), &descriptors[registered], 1);
         error = updated < 0 ? -updated : 0;
     }
@@ -189,7 +190,7 @@ OpeningOutcome UringBackend::join_group(std::span<const Slot> members, const Mem
     int descriptor = -1;
     const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply);
+    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply, joining.offload);
     const int updated = io_uring_register_files_update(&state.ring, index_of(joined), &descriptor, 1);
     if (updated < 0) {
         state.slots.vacate(joined);
@@ -210,6 +211,8 @@ void UringBackend::close(Slot slot) {
 SourceAnswer UringBackend::source_towards(const Endpoint& upstream, const Address& wanted) {
     return udpproxy::source_towards(upstream, wanted);
 }
+
+Instant UringBackend::now() { return state_->turn_at = monotonic_now(); }
 
 void UringBackend::wake() {
     const std::uint64_t one = 1;

@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "outgoing.hpp"
+#include "sender.hpp"
 #include "slot_table.hpp"
 #include "udpproxy/io/buffer_pool.hpp"
 #include "udpproxy/io/uring.hpp"
@@ -71,9 +71,9 @@ struct UringBackend::State {
     void bring_home(Buffer buffer);
 
     // uring_send.cpp
-    void submit_sends(std::span<const Departure> departures, std::size_t first);
+    void queue_send(std::span<const Departure> departures, const Sending& sending);
+    void submit_sends(std::span<const Departure> departures);
     void collect_completions();
-    void collect_failures(std::span<const Departure> departures);
 
     io_uring ring{};
     bool ring_open = false;
@@ -81,6 +81,7 @@ struct UringBackend::State {
     std::uint64_t wake_value = 0;
     bool wake_armed = false;
 
+    EngineCounters counters;
     SlotTable slots;
     BufferGroup requests;
     BufferGroup replies;
@@ -93,12 +94,13 @@ struct UringBackend::State {
     Batch<Slot> to_close;   // close() was called since the last wait
     Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
     Harvest harvest;
-    Batch<Outgoing> outgoing;
-    Batch<std::uint32_t> failed;  // departures of this submission that failed
+    Sender sender;
+    Instant turn_at{};         // the last reading of the clock
+    Batch<Sending> queued;     // for this submission
+    Batch<Outgoing> outgoing;  // of those that need a message, with `parts`
+    Batch<iovec> parts;
+    Batch<std::uint32_t> failed;  // of `queued`, with their errors
     Batch<int> failed_errors;
-    Batch<Fault> send_faults;
-    IndexMarks without_room;  // departures whose buffers stay with the shard
-    EngineCounters counters;
     std::vector<ListenerSocket> listeners;
 };
 

@@ -2,6 +2,7 @@
 #include "udpproxy/net/cmsg.hpp"
 
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 
 #include <cstring>
@@ -51,6 +52,8 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
                 found.local = Address::ipv6(info.ipi6_addr);
                 found.interface_index = info.ipi6_ifindex;
             }
+        } else if (message->cmsg_level == IPPROTO_UDP && message->cmsg_type == UDP_GRO) {
+            found.segment_bytes = static_cast<std::uint32_t>(read_value<int>(message));
         }
     }
     return found;
@@ -75,6 +78,7 @@ std::size_t write_control(const ControlOut& control, void* buffer) noexcept {
         const int tos = control.tos;
         message = ipv4 ? write_message(message, IPPROTO_IP, IP_TOS, tos) : write_message(message, IPPROTO_IPV6, IPV6_TCLASS, tos);
     }
+    if (control.segment_bytes != 0) message = write_message(message, IPPROTO_UDP, UDP_SEGMENT, control.segment_bytes);
     return static_cast<std::size_t>(reinterpret_cast<char*>(message) - static_cast<char*>(buffer));
 }
 

@@ -1,6 +1,7 @@
 // The system calls behind listeners and reply groups, in the order that leaves no gap for somebody else's datagram.
 #include "udpproxy/net/socket.hpp"
 
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,6 +60,9 @@ int set_family_options(int descriptor, Family family, PathMtu path_mtu) {
     if (const int error = set_flag(descriptor, IPPROTO_IPV6, IPV6_MTU_DISCOVER, discovery)) return error;
     return set_flag(descriptor, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 }
+
+/// Neighbouring datagrams of one sender, equal in length, come as one train: one pass of the kernel, one buffer.
+int receive_trains(int descriptor) { return set_flag(descriptor, IPPROTO_UDP, UDP_GRO, 1); }
 
 /// Sets a buffer size beyond net.core.*mem_max where CAP_NET_ADMIN allows, else up to it.
 void set_buffer(int descriptor, int force_option, int option, std::uint64_t bytes) {
@@ -124,6 +128,9 @@ OpeningOutcome open_member(const GroupOpening& opening, bool first, int& descrip
     if (descriptor < 0) return {OpeningStep::socket, errno};
     if (const int error = set_family_options(descriptor, local.family(), opening.path_mtu)) return {OpeningStep::option, error};
     if (opening.receive_buffer_bytes != 0) set_buffer(descriptor, SO_RCVBUFFORCE, SO_RCVBUF, opening.receive_buffer_bytes);
+    if (opening.offload) {
+        if (const int error = receive_trains(descriptor)) return {OpeningStep::option, error};
+    }
     if (!first) {
         if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1)) return {OpeningStep::option, error};
     }
@@ -168,6 +175,7 @@ OpeningOutcome join_and_connect(const MemberJoining& joining, int& descriptor) {
     opening.local = joining.local;
     opening.path_mtu = joining.path_mtu;
     opening.receive_buffer_bytes = joining.receive_buffer_bytes;
+    opening.offload = joining.offload;
     const OpeningOutcome outcome = open_member(opening, false, descriptor);
     if (!outcome.opened() || !joining.peer) return outcome;
     const int error = connect_to(descriptor, *joining.peer);
@@ -182,6 +190,11 @@ Socket::~Socket() {
     if (descriptor_ >= 0) ::close(descriptor_);
 }
 
+bool trains_supported() {
+    const Socket trial{open_datagram_socket(Family::ipv4)};
+    return trial && receive_trains(trial.descriptor()) == 0;
+}
+
 Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size_t count) {
     ListenerSockets listeners;
     listeners.address_absent = !is_on_this_host(request.endpoint);
@@ -192,6 +205,9 @@ Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size
         const char* failed = nullptr;
         if (const int error = set_listener_options(socket.descriptor(), request, failed))
             return system_error(std::string{"setsockopt "} + failed, error);
+        if (request.offload) {
+            if (const int error = receive_trains(socket.descriptor())) return system_error("setsockopt UDP_GRO", error);
+        }
         listeners.receive_buffer_bytes =
             std::min(listeners.receive_buffer_bytes,
                      set_and_read_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, request.receive_buffer_bytes));

@@ -3,6 +3,18 @@
 
 namespace udpproxy {
 
+namespace {
+
+/// Of strangers and of departures that found no room: they stay for another turn.
+std::uint64_t datagrams_kept(const Shard& shard) {
+    std::uint64_t kept = 0;
+    for (const Stranger& stranger : shard.strangers) kept += stranger.arrival.datagrams();
+    for (const PendingDeparture& pending : shard.pending) kept += pending.departure.datagrams();
+    return kept;
+}
+
+}  // namespace
+
 void account_receive_faults(Shard& shard, std::span<const Fault> faults) {
     for (const Fault& fault : faults) {
         const std::uint32_t group = shard.group_of_slot[index_of(fault.slot)];
@@ -17,47 +29,55 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
         Departure& departure = shard.departures[fault.departure];
         ProxyCounters& counters = shard.counters_of(departure.proxy);
         if (fault.kind == FaultKind::send_retry) {
-            counters.send_retries.add(1);
+            counters.send_retries.add(fault.datagrams);
             continue;
         }
         if (fault.kind == FaultKind::send_no_room) {
-            keep_pending(shard, departure, fault.departure, fault.error, now);
-            departure.slot = no_slot;
-            continue;
+            Departure rest = departure;
+            rest.payload += fault.offset;
+            rest.bytes = fault.bytes;
+            keep_pending(shard, rest, fault.departure, fault.error, now);
+        } else {
+            note_lost_source(shard, departure, fault.error);
+            counters.drop(drop_of_send_error(fault.error), fault.datagrams);
+            shard.drops_total += fault.datagrams;
+            if (shard.trace.is_on()) trace_unsent(shard, departure, drop_of_send_error(fault.error));
         }
-        note_lost_source(shard, departure, fault.error);
-        counters.drop(drop_of_send_error(fault.error));
-        if (shard.trace.is_on()) trace_unsent(shard, departure, drop_of_send_error(fault.error));
-        ++shard.drops_total;
-        departure.slot = no_slot;  // did not leave
+        // Whole segments did not leave, so what did is as many datagrams as its bytes say.
+        if (fault.datagrams == departure.datagrams())
+            departure.slot = no_slot;
+        else
+            departure.bytes -= fault.bytes;
     }
     for (const Departure& departure : shard.departures) {
         if (departure.slot == no_slot) continue;
         ProxyCounters& counters = shard.counters_of(departure.proxy);
-        ++shard.departures_total;
+        const std::uint32_t datagrams = departure.datagrams();
+        shard.departures_total += datagrams;
         if (departure.leg == Leg::request) {
-            counters.departures_request.add(1);
+            counters.departures_request.add(datagrams);
             counters.bytes_request.add(departure.bytes);
         } else {
-            counters.departures_reply.add(1);
+            counters.departures_reply.add(datagrams);
             counters.bytes_reply.add(departure.bytes);
         }
     }
     shard.departures.clear();
     shard.resumed.clear();
-    UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total + shard.strangers.size() + shard.pending.size());
+    UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total + datagrams_kept(shard));
 }
 
 void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies) {
-    shard.arrivals_total += requests.size() + replies.size();
     for (const Arrival& arrival : requests) {
         const std::uint16_t proxy = shard.setup.listeners[index_of(arrival.slot)].proxy;
-        shard.counters_of(proxy).arrivals_request.add(1);
+        shard.arrivals_total += arrival.datagrams();
+        shard.counters_of(proxy).arrivals_request.add(arrival.datagrams());
         shard.drop(arrival, proxy, Drop::stopping);
     }
     for (const Arrival& arrival : replies) {
         const std::uint16_t proxy = shard.groups[shard.group_of_slot[index_of(arrival.slot)]].proxy;
-        shard.counters_of(proxy).arrivals_reply.add(1);
+        shard.arrivals_total += arrival.datagrams();
+        shard.counters_of(proxy).arrivals_reply.add(arrival.datagrams());
         shard.drop(arrival, proxy, Drop::stopping);
     }
 }

@@ -77,6 +77,7 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
     opening.aliases = upstream.connected_aliases();
     opening.path_mtu = proxy.setup.path_mtu;
     opening.receive_buffer_bytes = proxy.setup.member_receive_buffer_bytes;
+    opening.offload = proxy.setup.offload;
     const bool watches = shall_watch(proxy);
     opening.with_open_member = watches || upstream.needs_open_member();
 

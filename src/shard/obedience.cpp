@@ -74,7 +74,8 @@ void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
     Listener& listener = shard.listeners[command.listener];
     UDPPROXY_ASSERT(!listener.open);
     shard.setup.listeners[command.listener] = ListenerSetup{command.proxy, command.arrival->endpoint};
-    const int error = sockets.adopt(Slot{command.listener}, command.arrival->socket, command.arrival->endpoint.family());
+    const int error = sockets.adopt(Slot{command.listener}, command.arrival->socket, command.arrival->endpoint.family(),
+                                    shard.proxies[command.proxy].setup.offload);
     if (error == 0) {
         listener.open = true;
         ++shard.listeners_open;

@@ -12,9 +12,9 @@ namespace udpproxy {
 namespace {
 
 void give_up(Shard& shard, const PendingDeparture& pending) {
-    shard.counters_of(pending.departure.proxy).drop(drop_of_send_error(pending.error));
+    shard.counters_of(pending.departure.proxy).drop(drop_of_send_error(pending.error), pending.departure.datagrams());
     if (shard.trace.is_on()) trace_unsent(shard, pending.departure, drop_of_send_error(pending.error));
-    ++shard.drops_total;
+    shard.drops_total += pending.departure.datagrams();
     shard.dropped.push(pending.departure.buffer);
 }
 
@@ -45,7 +45,7 @@ void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index,
         give_up(shard, pending);
         return;
     }
-    if (!is_resumed) shard.counters_of(departure.proxy).sends_deferred.add(1);
+    if (!is_resumed) shard.counters_of(departure.proxy).sends_deferred.add(departure.datagrams());
     shard.pending.push(pending);
 }
 

@@ -125,7 +125,7 @@ bool Refit::join(std::uint32_t index, std::span<const Slot> members, const std::
     }
     const ReplyGroup& group = shard_.groups[index];
     const ProxySettings& settings = shard_.proxies[group.proxy].setup;
-    const MemberJoining joining{group.local, peer, settings.path_mtu, settings.member_receive_buffer_bytes};
+    const MemberJoining joining{group.local, peer, settings.path_mtu, settings.member_receive_buffer_bytes, settings.offload};
     if (!sockets_.join_group(members, joining, joined).opened()) {
         descriptors.give(1);
         counters.joins_failed.add(1);

@@ -6,24 +6,39 @@ namespace udpproxy {
 
 namespace {
 
-void report_unlisted(Shard& shard, const ReplyGroup& group, const Endpoint& source, Instant now) {
-    const std::uint64_t datagrams = shard.unlisted.note(group.proxy, source, now);
+void report_unlisted(Shard& shard, const ReplyGroup& group, const Arrival& arrival, Instant now) {
+    const std::uint64_t datagrams = shard.unlisted.note(group.proxy, arrival.from, arrival.datagrams(), now);
     if (datagrams == 0) return;
     Event event;
     event.kind = EventKind::unlisted_reply;
     event.proxy = group.proxy;
-    event.source = source;
+    event.source = arrival.from;
     event.datagrams = datagrams;
     shard.report(event);
 }
 
+/// How many of an arrival's datagrams, from the first on, may reach the client, and why not more.
+struct Earned {
+    std::uint32_t datagrams = 0;
+    Drop otherwise = Drop::reply_limit;
+};
+
 /// Replies that a client has not earned: with a forged source it would be somebody's flood. Payload bytes are compared, as in RFC 9000 section 8.
-std::optional<Drop> beyond_limits(const ProxySetup& proxy, const Session& session, const Arrival& arrival) {
-    if (proxy.replies_max != 0 && session.replies.datagrams >= proxy.replies_max * session.requests.datagrams) return Drop::reply_limit;
-    if (proxy.amplification_limit != 0 && !session.assured &&
-        session.replies.bytes + arrival.bytes > proxy.amplification_limit * session.requests.bytes)
-        return Drop::amplification;
-    return std::nullopt;
+Earned earned_of(const ProxySetup& proxy, const Session& session, const Arrival& arrival, std::uint32_t datagrams) {
+    Earned earned{datagrams, Drop::reply_limit};
+    const auto left = [](std::uint64_t limit, std::uint64_t used) { return limit > used ? limit - used : 0; };
+    if (proxy.replies_max != 0) {
+        const std::uint64_t replies_left = left(proxy.replies_max * session.requests.datagrams, session.replies.datagrams);
+        if (replies_left < datagrams) earned.datagrams = static_cast<std::uint32_t>(replies_left);
+    }
+    if (proxy.amplification_limit != 0 && !session.assured) {
+        const std::uint64_t bytes_left = left(proxy.amplification_limit * session.requests.bytes, session.replies.bytes);
+        if (bytes_left < arrival.bytes) {
+            const auto whole = static_cast<std::uint32_t>(datagrams > 1 ? bytes_left / arrival.segment_bytes : 0);
+            if (whole < earned.datagrams) earned = Earned{whole, Drop::amplification};
+        }
+    }
+    return earned;
 }
 
 }  // namespace
@@ -33,15 +48,16 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
         const std::uint32_t index = shard.group_of_slot[index_of(arrival.slot)];
         UDPPROXY_ASSERT(index != no_index);
         const ReplyGroup& group = shard.groups[index];
-        ++shard.arrivals_total;
-        shard.counters_of(group.proxy).arrivals_reply.add(1);
+        const std::uint32_t datagrams = arrival.datagrams();
+        shard.arrivals_total += datagrams;
+        shard.counters_of(group.proxy).arrivals_reply.add(datagrams);
         const std::optional<std::size_t> source = group.upstream->find(arrival.from);
         if (!source) {
             shard.drop(arrival, group.proxy, Drop::unlisted_source);
-            report_unlisted(shard, group, arrival.from, now);
+            report_unlisted(shard, group, arrival, now);
             continue;
         }
-        shard.counters_of(group.proxy).replies_from[*source].add(1);
+        shard.counters_of(group.proxy).replies_from[*source].add(datagrams);
         if (group.state != GroupState::lent) {
             shard.drop(arrival, group.proxy, Drop::late_reply);
             continue;
@@ -51,15 +67,17 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             continue;
         }
         Session& session = shard.table[group.session];
-        if (const std::optional<Drop> refused = beyond_limits(shard.proxies[group.proxy].setup, session, arrival)) {
-            shard.drop(arrival, group.proxy, *refused);
+        const Earned earned = earned_of(shard.proxies[group.proxy].setup, session, arrival, datagrams);
+        if (earned.datagrams == 0) {
+            shard.drop(arrival, group.proxy, earned.otherwise);
             continue;
         }
+        Departure& departure = shard.depart(arrival, Leg::reply, group.proxy);
+        if (earned.datagrams < datagrams) shard.cut(departure, earned.datagrams, earned.otherwise);
         session.last_active_at = now;
         session.replied = true;
-        session.replies.datagrams += 1;
-        session.replies.bytes += arrival.bytes;
-        Departure& departure = shard.depart(arrival, Leg::reply, group.proxy);
+        session.replies.datagrams += earned.datagrams;
+        session.replies.bytes += departure.bytes;
         departure.slot = Slot{session.key.listener};
         departure.to = session.key.client_endpoint();
         departure.from = session.key.local;

@@ -15,8 +15,9 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
     for (const Arrival& arrival : arrivals) {
         const auto listener = static_cast<std::uint16_t>(index_of(arrival.slot));
         const std::uint16_t proxy = shard.setup.listeners[listener].proxy;
-        ++shard.arrivals_total;
-        shard.counters_of(proxy).arrivals_request.add(1);
+        const std::uint32_t datagrams = arrival.datagrams();
+        shard.arrivals_total += datagrams;
+        shard.counters_of(proxy).arrivals_request.add(datagrams);
         if (arrival.truncated) {
             shard.drop(arrival, proxy, Drop::truncated);
             continue;
@@ -35,7 +36,7 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
 void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, Instant now) {
     Session& session = shard.table[index];
     session.last_active_at = now;
-    session.requests.datagrams += 1;
+    session.requests.datagrams += arrival.datagrams();
     session.requests.bytes += arrival.bytes;
     if (session.replied && !session.assured) {
         shard.table.assure(index);

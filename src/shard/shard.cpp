@@ -122,6 +122,7 @@ Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     departure.buffer = arrival.buffer;
     departure.payload = arrival.payload;
     departure.bytes = arrival.bytes;
+    departure.segment_bytes = arrival.segment_bytes;
     departure.interface_index = 0;
     departure.leg = leg;
     departure.proxy = proxy;
@@ -131,10 +132,17 @@ Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
 }
 
 void Shard::drop(const Arrival& arrival, std::uint16_t proxy, Drop reason) {
-    counters_of(proxy).drop(reason);
+    counters_of(proxy).drop(reason, arrival.datagrams());
     if (trace.is_on()) trace_dropped(*this, arrival, proxy, reason);
-    ++drops_total;
+    drops_total += arrival.datagrams();
     dropped.push(arrival.buffer);
+}
+
+void Shard::cut(Departure& departure, std::uint32_t datagrams, Drop reason) {
+    const std::uint32_t dropped_datagrams = departure.datagrams() - datagrams;
+    departure.bytes = datagrams * departure.segment_bytes;
+    counters_of(departure.proxy).drop(reason, dropped_datagrams);
+    drops_total += dropped_datagrams;
 }
 
 void Shard::note_gauges() {

@@ -14,12 +14,23 @@ void keep_payload(TraceRecord& record, const std::byte* payload, std::uint32_t b
     if (record.kept > 0) std::memcpy(record.payload.data(), payload, record.kept);
 }
 
+/// A record for each datagram of a train.
+void keep_segments(Shard& shard, TraceRecord& record, const std::byte* payload, std::uint32_t bytes, std::uint32_t segment_bytes) {
+    const std::uint32_t step = segment_bytes == 0 || segment_bytes > bytes ? bytes : segment_bytes;
+    std::uint32_t at = 0;
+    do {
+        keep_payload(record, payload + at, std::min(step, bytes - at));
+        shard.trace.keep(record);
+        at += step;
+    } while (at < bytes);
+}
+
 TraceRecord record_of(Shard& shard, const Session& session, Leg leg) {
     TraceRecord record;
     record.at = shard.turn_at;
     record.leg = leg;
     record.proxy = session.proxy;
-    record.listener = session.key.listener;
+    record.listen = shard.setup.listeners[session.key.listener].endpoint;
     record.client = session.key.client_endpoint();
     record.local = session.key.local;
     const ReplyGroup& group = shard.groups[session.group];
@@ -42,8 +53,7 @@ void trace_forwarded(Shard& shard, const Session& session, const Arrival& arriva
     TraceRecord record = record_of(shard, session, leg);
     record.tos = arrival.tos;
     if (leg == Leg::reply) record.service = arrival.from;
-    keep_payload(record, arrival.payload, arrival.bytes);
-    shard.trace.keep(record);
+    keep_segments(shard, record, arrival.payload, arrival.bytes, arrival.segment_bytes);
 }
 
 void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason) {
@@ -53,7 +63,7 @@ void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Dr
         record.at = shard.turn_at;
         record.leg = Leg::request;
         record.proxy = proxy;
-        record.listener = static_cast<std::uint16_t>(index_of(arrival.slot));
+        record.listen = shard.setup.listeners[index_of(arrival.slot)].endpoint;
         record.client = arrival.from;
         record.local = arrival.local;
     } else {
@@ -64,8 +74,7 @@ void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Dr
     }
     record.dropped = reason;
     record.tos = arrival.tos;
-    keep_payload(record, arrival.payload, arrival.bytes);
-    shard.trace.keep(record);
+    keep_segments(shard, record, arrival.payload, arrival.bytes, arrival.segment_bytes);
 }
 
 void trace_unsent(Shard& shard, const Departure& departure, Drop reason) {
@@ -79,14 +88,13 @@ void trace_unsent(Shard& shard, const Departure& departure, Drop reason) {
         record.at = shard.turn_at;
         record.leg = Leg::reply;
         record.proxy = departure.proxy;
-        record.listener = static_cast<std::uint16_t>(index_of(departure.slot));
+        record.listen = shard.setup.listeners[index_of(departure.slot)].endpoint;
         record.client = departure.to;
         record.local = departure.from;
     }
     record.dropped = reason;
     record.tos = departure.tos;
-    keep_payload(record, departure.payload, departure.bytes);
-    shard.trace.keep(record);
+    keep_segments(shard, record, departure.payload, departure.bytes, departure.segment_bytes);
 }
 
 }  // namespace udpproxy

@@ -15,6 +15,7 @@ struct LoopRigSetup {
     Duration idle_timeout = std::chrono::seconds{10};
     Duration port_rest = std::chrono::seconds{10};
     Watch watch = Watch::all;
+    bool offload = true;
 };
 
 /// Each rig has ports of its own: those of a ring that has gone are bound for some moments more.
@@ -92,8 +93,10 @@ private:
         proxy.idle_timeout = from.idle_timeout;
         proxy.unassured_timeout = from.unassured_timeout;
         proxy.sessions_max = 512;
+        proxy.offload = from.offload && trains_supported();
 
-        Result<ListenerSockets> opened = open_listeners(ListenerRequest{Endpoint{from.listen, 0, 0}, 4U << 20, 4U << 20}, 1);
+        Result<ListenerSockets> opened =
+            open_listeners(ListenerRequest{Endpoint{from.listen, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, proxy.offload}, 1);
         REQUIRE(opened.has_value());
         SocketName name{};
         socklen_t length = sizeof name;
@@ -114,7 +117,7 @@ private:
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
-        engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), from.listen.family()});
+        engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), from.listen.family(), proxy.offload});
         Result<Engine> engine = Engine::open(std::move(engine_setup));
         INFO(complaint(engine));
         REQUIRE(engine.has_value());

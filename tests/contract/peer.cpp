@@ -3,8 +3,10 @@
 
 #include <dirent.h>
 #include <doctest/doctest.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -95,6 +97,33 @@ void Peer::send(const Endpoint& to, std::string_view payload, int tos) const {
     const socklen_t length = write_socket_name(to, name);
     const ssize_t sent = ::sendto(descriptor(), payload.data(), payload.size(), MSG_NOSIGNAL, &name.any, length);
     INFO("sendto ", format(to), ": ", error_text(sent < 0 ? errno : 0));
+    REQUIRE(sent == static_cast<ssize_t>(payload.size()));
+}
+
+void Peer::send_train(const Endpoint& to, std::string_view payload, std::size_t segment_bytes, int tos) const {
+    if (tos >= 0) {
+        const bool ipv4 = to.family() == Family::ipv4;
+        REQUIRE(::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos) == 0);
+    }
+    SocketName name;
+    iovec part{const_cast<char*>(payload.data()), payload.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(std::uint16_t))> control{};
+    msghdr header{};
+    header.msg_name = &name;
+    header.msg_namelen = write_socket_name(to, name);
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* message = CMSG_FIRSTHDR(&header);
+    message->cmsg_level = IPPROTO_UDP;
+    message->cmsg_type = UDP_SEGMENT;
+    message->cmsg_len = CMSG_LEN(sizeof(std::uint16_t));
+    const auto value = static_cast<std::uint16_t>(segment_bytes);
+    std::memcpy(CMSG_DATA(message), &value, sizeof value);
+    // Not by sendmsg(), which send_errors.cpp stands before.
+    const ssize_t sent = ::syscall(SYS_sendmsg, descriptor(), &header, MSG_NOSIGNAL);
+    INFO("sendmsg ", format(to), ": ", error_text(sent < 0 ? errno : 0));
     REQUIRE(sent == static_cast<ssize_t>(payload.size()));
 }
 

@@ -45,6 +45,8 @@ public:
     [[nodiscard]] int descriptor() const noexcept { return socket_.descriptor(); }
     /// `tos` goes for this datagram and all later ones.
     void send(const Endpoint& to, std::string_view payload, int tos = -1) const;
+    /// `payload` in datagrams of `segment_bytes`, in one call (UDP_SEGMENT).
+    void send_train(const Endpoint& to, std::string_view payload, std::size_t segment_bytes, int tos = -1) const;
     [[nodiscard]] std::optional<Letter> receive(Duration limit = patience) const;
     /// `count` letters, or fewer when the time is over.
     [[nodiscard]] std::vector<Letter> receive_all(std::size_t count, Duration limit = patience) const;

@@ -22,6 +22,7 @@ struct RigSetup {
     std::uint32_t slots_max = 64;
     std::uint32_t buffers_per_leg = 256;
     std::uint32_t payload_bytes_max = 65535;
+    bool offload = true;
 };
 
 template <class T>
@@ -38,9 +39,13 @@ struct Seen {
     std::uint32_t interface_index = 0;
     std::uint8_t tos = 0;
     bool truncated = false;
+    std::uint32_t bytes = 0;  // as sent; the payload is less when it was truncated
+    std::uint32_t segment_bytes = 0;
+    std::uint32_t datagrams = 0;
     std::string payload;
 };
 
+/// Requires: not truncated.
 [[nodiscard]] inline std::string payload_of(const Arrival& arrival) {
     return {reinterpret_cast<const char*>(arrival.payload), arrival.bytes};
 }
@@ -52,6 +57,7 @@ struct Seen {
     departure.buffer = arrival.buffer;
     departure.payload = arrival.payload;
     departure.bytes = arrival.bytes;
+    departure.segment_bytes = arrival.segment_bytes;
     departure.tos = arrival.tos;
     return departure;
 }
@@ -73,7 +79,11 @@ struct OpenedGroup {
 template <Backend Engine>
 class Rig {
 public:
-    explicit Rig(const RigSetup& setup = {}) : client_(loopback(setup.listen.at(0).family())), engine_(open(setup)) {
+    explicit Rig(const RigSetup& setup = {})
+        : payload_bytes_max_(setup.payload_bytes_max),
+          offload_(setup.offload && trains_supported()),
+          client_(loopback(setup.listen.at(0).family())),
+          engine_(open(setup)) {
         const Result<void> started = engine_.start();
         INFO(complaint(started));
         REQUIRE(started.has_value());
@@ -91,8 +101,12 @@ public:
     /// Waits until `count` arrivals are in `held`. Arrivals of the other leg are copied as ever.
     [[nodiscard]] bool hold(std::size_t count, Leg leg = Leg::request, Duration limit = patience) {
         held_leg_ = leg;
+        return until_held([&] { return held.size() >= count; }, limit);
+    }
+    template <class Enough>
+    [[nodiscard]] bool until_held(Enough enough, Duration limit = patience) {
         holding_ = true;
-        const bool came = until([&] { return held.size() >= count; }, limit);
+        const bool came = until(enough, limit);
         holding_ = false;
         return came;
     }
@@ -129,6 +143,18 @@ public:
         }
         return std::exchange(held, {});
     }
+    /// The same for one train: whole when offload is on and the kernel kept it so.
+    [[nodiscard]] std::vector<Arrival> feed_train(std::string_view payload, std::size_t segment_bytes) {
+        REQUIRE(held.empty());
+        client_.send_train(listener(), payload, segment_bytes);
+        std::size_t bytes = 0;
+        REQUIRE(until_held([&] {
+            bytes = 0;
+            for (const Arrival& arrival : held) bytes += arrival.bytes;
+            return bytes >= payload.size();
+        }));
+        return std::exchange(held, {});
+    }
     [[nodiscard]] std::vector<Fault> send(const std::vector<Departure>& departures) {
         const std::span<const Fault> reported = engine_.send(departures);
         return {reported.begin(), reported.end()};
@@ -146,6 +172,7 @@ public:
         opening.upstream = upstream;
         opening.aliases = aliases;
         opening.with_open_member = with_open_member;
+        opening.offload = offload_;
         group.slots.resize(opening.members());
         OpeningOutcome outcome{OpeningStep::bind, EADDRINUSE};
         for (int tried = 0; tried < 100 && outcome.error == EADDRINUSE; ++tried) {
@@ -181,7 +208,8 @@ private:
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         engine_setup.payload_bytes_max = setup.payload_bytes_max;
         for (const Address& at : setup.listen) {
-            Result<ListenerSockets> opened = open_listeners(ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20}, 1);
+            Result<ListenerSockets> opened =
+                open_listeners(ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, offload_}, 1);
             INFO(complaint(opened));
             REQUIRE(opened.has_value());
             SocketName name{};
@@ -190,7 +218,7 @@ private:
             Endpoint endpoint = read_socket_name(name);
             if (at.is_unspecified()) endpoint.address = loopback(at.family());
             listeners_.push_back(endpoint);
-            engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), at.family()});
+            engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), at.family(), offload_});
         }
         Result<Engine> engine = Engine::open(std::move(engine_setup));
         INFO(complaint(engine));
@@ -204,10 +232,13 @@ private:
             return;
         }
         seen.push_back(Seen{leg, arrival.slot, arrival.from, arrival.local, arrival.interface_index, arrival.tos, arrival.truncated,
-                            payload_of(arrival)});
+                            arrival.bytes, arrival.segment_bytes, arrival.datagrams(),
+                            std::string(reinterpret_cast<const char*>(arrival.payload), std::min(arrival.bytes, payload_bytes_max_))});
         engine_.discard(arrival.buffer);
     }
 
+    std::uint32_t payload_bytes_max_;
+    bool offload_;
     std::vector<Endpoint> listeners_;
     Peer client_;
     Engine engine_;

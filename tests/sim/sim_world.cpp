@@ -73,57 +73,97 @@ const Harvest& SimBackend::wait(std::optional<Instant> deadline) {
 
 void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener) {
     std::vector<std::uint32_t>& free = free_[leg == Leg::request ? 0 : 1];
-    for (; !queue.empty() && !free.empty(); queue.pop_front()) {
+    while (!queue.empty() && !free.empty()) {
         const Packet& packet = queue.front();
         const std::uint32_t buffer = free.back();
         free.pop_back();
-        payloads_[buffer] = packet.payload;
         Arrival& arrival = (leg == Leg::request ? harvest_->requests : harvest_->replies).append();
         arrival = Arrival{};
         arrival.slot = slot;
         arrival.buffer = Buffer{buffer};
-        arrival.payload = reinterpret_cast<const std::byte*>(payloads_[buffer].data());
         arrival.bytes = static_cast<std::uint32_t>(packet.payload.size());
         arrival.from = packet.from;
         if (listener != nullptr && listener->address.is_unspecified()) arrival.local = packet.to.address;
         arrival.tos = packet.tos;
+        const Packet first = packet;
+        payloads_[buffer] = packet.payload;
+        for (queue.pop_front(); !queue.empty() && queue.front().to == first.to && joins(arrival, queue.front()); queue.pop_front()) {
+            if (!world_->chance(world_->train_chance)) break;
+            arrival.segment_bytes = static_cast<std::uint32_t>(first.payload.size());
+            payloads_[buffer] += queue.front().payload;
+            arrival.bytes = static_cast<std::uint32_t>(payloads_[buffer].size());
+        }
+        arrival.payload = reinterpret_cast<const std::byte*>(payloads_[buffer].data());
     }
     if (!queue.empty()) ++counters_.buffers_exhausted;
+}
+
+/// What receive offload would put behind the arrival: of the same sender and class, equal in length, the last one shorter.
+bool SimBackend::joins(const Arrival& arrival, const Packet& packet) {
+    const std::uint32_t segment_bytes = arrival.segment_bytes == 0 ? arrival.bytes : arrival.segment_bytes;
+    return segment_bytes > 0 && arrival.bytes % segment_bytes == 0 && packet.from == arrival.from && packet.tos == arrival.tos &&
+           !packet.payload.empty() && packet.payload.size() <= segment_bytes && arrival.datagrams() < 64;
 }
 
 std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
     faults_.clear();
     for (std::uint32_t i = 0; i < departures.size(); ++i) {
         const Departure& departure = departures[i];
-        int error = attempt(departure);
-        if (error == ECONNREFUSED && departure.to.port == 0) {
-            error = attempt(departure);
-            if (error == 0) faults_.push_back(Fault{FaultKind::send_retry, 0, departure.slot, i});
+        bool has_room = true;
+        if (departure.datagrams() > 1 && world_->chance(world_->refusal_chance)) {
+            ++counters_.gso_fallbacks;
+            for (std::uint32_t at = 0; at < departure.bytes && has_room; at += departure.segment_bytes)
+                has_room = send_part(departure, i, at, std::min(departure.segment_bytes, departure.bytes - at), 0);
+        } else {
+            has_room = send_part(departure, i, 0, departure.bytes, departure.segment_bytes);
         }
-        if (error == EAGAIN || error == ENOBUFS) {
-            faults_.push_back(Fault{FaultKind::send_no_room, error, departure.slot, i});
-            continue;
-        }
-        if (error != 0) faults_.push_back(Fault{FaultKind::send, error, departure.slot, i});
-        discard(departure.buffer);
+        if (has_room) discard(departure.buffer);
     }
     return faults_;
 }
 
-int SimBackend::attempt(const Departure& departure) {
+bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std::uint32_t offset, std::uint32_t bytes,
+                           std::uint32_t segment_bytes) {
+    const std::uint32_t datagrams = segments_of(bytes, segment_bytes);
+    int error = attempt(departure, offset, bytes, segment_bytes);
+    if (error == ECONNREFUSED && departure.to.port == 0) {
+        error = attempt(departure, offset, bytes, segment_bytes);
+        if (error == 0) faults_.push_back(Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, 0});
+    }
+    if (error == EAGAIN || error == ENOBUFS) {
+        const std::uint32_t rest = departure.bytes - offset;
+        faults_.push_back(
+            Fault{FaultKind::send_no_room, error, departure.slot, index, segments_of(rest, departure.segment_bytes), rest, offset});
+        return false;
+    }
+    if (error != 0) faults_.push_back(Fault{FaultKind::send, error, departure.slot, index, datagrams, bytes, 0});
+    return true;
+}
+
+int SimBackend::attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes, std::uint32_t segment_bytes) {
     if (const int error = std::exchange(world_->next_send_error, 0)) return error;
     if (world_->send_errors != 0) return world_->send_errors;
-    std::string payload(reinterpret_cast<const char*>(departure.payload), departure.bytes);
+    Packet packet;
+    packet.tos = departure.tos;
+    std::vector<Packet>* goal = &world_->at_clients;
     if (departure.to.port == 0) {
         SimMember& member = world_->members.at(index_of(departure.slot));
         if (const int error = std::exchange(member.pending_error, 0)) return error;
         if (world_->absent.contains(member.local.address)) return ENETUNREACH;
-        world_->at_upstream.push_back(Packet{member.local, member.peer.value(), std::move(payload), departure.tos});
-        return 0;
+        packet.from = member.local;
+        packet.to = member.peer.value();
+        goal = &world_->at_upstream;
+    } else {
+        packet.from = world_->listeners.at(index_of(departure.slot)).endpoint;
+        if (!departure.from.is_unspecified()) packet.from.address = departure.from;
+        packet.to = departure.to;
     }
-    Endpoint from = world_->listeners.at(index_of(departure.slot)).endpoint;
-    if (!departure.from.is_unspecified()) from.address = departure.from;
-    world_->at_clients.push_back(Packet{from, departure.to, std::move(payload), departure.tos});
+    const std::string payload(reinterpret_cast<const char*>(departure.payload) + offset, bytes);
+    const std::uint32_t datagrams = segments_of(bytes, segment_bytes);
+    for (std::uint32_t i = 0; i < datagrams; ++i) {
+        packet.payload = datagrams == 1 ? payload : payload.substr(std::size_t{i} * segment_bytes, segment_bytes);
+        goal->push_back(packet);
+    }
     return 0;
 }
 

@@ -1,5 +1,5 @@
 // SimWorld: a small kernel and network for one shard, seeded and with virtual time. It knows as much of the kernel as a shard can notice: exclusive
-// ports, connected and open members, pending socket errors, closes that take a while, buffers that run out. SimBackend (below) shows it to the loop
+// ports, connected and open members, pending socket errors, closes that take a while, buffers that run out, trains. SimBackend (below) shows it to the loop
 // through the backend contract. The seed of a larger simulator: everything random comes from `random`, nothing from the machine.
 #pragma once
 
@@ -65,6 +65,8 @@ public:
     OpeningOutcome next_join;                     // not `opened()`: the next join fails so
     int next_send_error = 0;                      // the next send fails with it
     int send_errors = 0;                          // every send fails with it, if not 0
+    double train_chance = 0;                      // that a datagram which may join the one before it, in its buffer, does
+    double refusal_chance = 0;                    // that the kernel refuses a train, so that it is sent singly
     int close_waits_max = 2;                      // a close completes after 0 to this many waits
     std::vector<Packet> at_upstream;              // what came out on the service's side
     std::vector<Packet> at_clients;               // what came out on the clients' side
@@ -94,7 +96,10 @@ public:
 
 private:
     void take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener);
-    [[nodiscard]] int attempt(const Departure& departure);
+    [[nodiscard]] static bool joins(const Arrival& arrival, const Packet& packet);
+    [[nodiscard]] bool send_part(const Departure& departure, std::uint32_t index, std::uint32_t offset, std::uint32_t bytes,
+                                 std::uint32_t segment_bytes);
+    [[nodiscard]] int attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes, std::uint32_t segment_bytes);
     void finish_closes();
 
     std::shared_ptr<SimWorld> world_;

@@ -2,6 +2,7 @@
 #include "udpproxy/net/cmsg.hpp"
 
 #include <doctest/doctest.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -91,7 +92,7 @@ TEST_CASE("no control is written when there is nothing to say") {
     ControlBuffer buffer;
     for (const Family family : {Family::ipv4, Family::ipv6}) {
         for (const Address& from : {Address{}, Address::any(Family::ipv4)})
-            CHECK(write_control({from, 0, 0, family}, buffer.bytes.data()) == 0);
+            CHECK(write_control({from, 0, 0, family, 0}, buffer.bytes.data()) == 0);
     }
     CHECK(std::all_of(buffer.bytes.begin(), buffer.bytes.end(), [](std::byte byte) { return byte == untouched; }));
 }
@@ -99,7 +100,7 @@ TEST_CASE("no control is written when there is nothing to say") {
 TEST_CASE("control is written in the types and sizes the kernel takes") {
     // ip(7): IP_PKTINFO takes a struct in_pktinfo, IP_TOS an int or a byte; ipv6(7): IPV6_PKTINFO a struct in6_pktinfo, IPV6_TCLASS an int.
     ControlBuffer buffer;
-    CHECK(write_control({ipv4, 0, 0x2e, Family::ipv4}, buffer.bytes.data()) == CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(int)));
+    CHECK(write_control({ipv4, 0, 0x2e, Family::ipv4, 0}, buffer.bytes.data()) == CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(int)));
     cmsghdr header{};
     std::memcpy(&header, buffer.bytes.data(), sizeof header);
     CHECK(header.cmsg_level == IPPROTO_IP);
@@ -113,7 +114,7 @@ TEST_CASE("control is written in the types and sizes the kernel takes") {
     CHECK(header.cmsg_level == IPPROTO_IP);
     CHECK(header.cmsg_type == IP_TOS);
 
-    CHECK(write_control({link_local, 7, 0x2e, Family::ipv6}, buffer.bytes.data()) ==
+    CHECK(write_control({link_local, 7, 0x2e, Family::ipv6, 0}, buffer.bytes.data()) ==
           CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(int)));
     std::memcpy(&header, buffer.bytes.data(), sizeof header);
     CHECK(header.cmsg_level == IPPROTO_IPV6);
@@ -154,6 +155,37 @@ TEST_CASE("the kernel's IPv6 control is understood, in either order") {
             CHECK(in.local == link_local);
             CHECK(in.interface_index == 9);
         }
+    }
+}
+
+TEST_CASE("the segment size of a train is read beside address and TOS, and written beside them") {
+    const in6_pktinfo info = packet_info(ipv6, 3);
+    const ControlIn in =
+        Composer{}.add(IPPROTO_IPV6, IPV6_PKTINFO, info).add(IPPROTO_IPV6, IPV6_TCLASS, 0x2e).add(IPPROTO_UDP, UDP_GRO, 1200).read();
+    CHECK(in.segment_bytes == 1200);
+    CHECK(in.tos == 0x2e);
+    CHECK(in.local == ipv6);
+    CHECK(Composer{}.add(IPPROTO_IP, IP_TOS, std::uint8_t{1}).read().segment_bytes == 0);
+
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+        ControlOut out;
+        out.from = family == Family::ipv4 ? ipv4 : ipv6;
+        out.tos = 0x2e;
+        out.family = family;
+        ControlBuffer without;
+        const std::size_t bytes = write_control(out, without.bytes.data());
+        out.segment_bytes = 1472;
+        ControlBuffer with;
+        REQUIRE(write_control(out, with.bytes.data()) == bytes + CMSG_SPACE(sizeof(std::uint16_t)));
+        REQUIRE(bytes + CMSG_SPACE(sizeof(std::uint16_t)) <= control_bytes_max);
+        cmsghdr header{};
+        std::memcpy(&header, with.bytes.data() + bytes, sizeof header);
+        CHECK(header.cmsg_level == IPPROTO_UDP);
+        CHECK(header.cmsg_type == UDP_SEGMENT);
+        CHECK(header.cmsg_len == CMSG_LEN(sizeof(std::uint16_t)));
+        std::uint16_t segment_bytes = 0;
+        std::memcpy(&segment_bytes, with.bytes.data() + bytes + CMSG_LEN(0), sizeof segment_bytes);
+        CHECK(segment_bytes == 1472);
     }
 }
 

@@ -26,8 +26,8 @@ inline std::string dump(const ProxyConfig& proxy) {
     text << "\nsessions_max " << proxy.sessions_max.value_or(0) << "\ndscp " << static_cast<int>(proxy.dscp) << "\nsessions_per_client_max "
          << proxy.sessions_per_client_max << "\nnew_sessions " << proxy.new_sessions.per_second << " burst "
          << proxy.new_sessions.burst.value_or(0) << "\namplification_limit " << proxy.amplification_limit << "\nreplies_max "
-         << proxy.replies_max << "\npath_mtu " << static_cast<int>(proxy.path_mtu) << "\nreceive_buffer " << proxy.receive_buffer_bytes
-         << "\nsend_buffer " << proxy.send_buffer_bytes << '\n';
+         << proxy.replies_max << "\npath_mtu " << static_cast<int>(proxy.path_mtu) << "\noffload " << static_cast<int>(proxy.offload)
+         << "\nreceive_buffer " << proxy.receive_buffer_bytes << "\nsend_buffer " << proxy.send_buffer_bytes << '\n';
     return text.str();
 }
 

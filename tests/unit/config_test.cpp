@@ -106,7 +106,7 @@ TEST_CASE("each key is read into its field") {
           "10.0.0.251/32%0:-1(10.0.0.251:*) 10.0.0.0/24%0:-1(10.0.0.0/24:*)\n"
           "on_change 1\nalias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
           "port_rest 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
-          "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit 3\nreplies_max 2\npath_mtu 2\n"
+          "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit 3\nreplies_max 2\npath_mtu 2\noffload 1\n"
           "receive_buffer 65536\nsend_buffer 1073741824\n"
           "name by-name\n"
           "listen [2001:db8::53]:53([2001:db8::53]:53)\n"
@@ -115,7 +115,7 @@ TEST_CASE("each key is read into its field") {
           "2001:db8:1::/48%0:53([2001:db8:1::/48]:53) 2001:db8:2::/48%0:-1([2001:db8:2::/48]:*)\n"
           "on_change 0\nalias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
           "port_rest 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
-          "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\n"
+          "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\noffload 0\n"
           "receive_buffer 4194304\nsend_buffer 4194304\n");
 }
 
@@ -159,6 +159,8 @@ TEST_CASE("each word is read as the value of its name") {
     CHECK(proxy("path_mtu = \"want\"").path_mtu == PathMtu::want);
     CHECK(proxy("path_mtu = \"probe\"").path_mtu == PathMtu::probe);
     CHECK(proxy("path_mtu = \"omit\"").path_mtu == PathMtu::omit);
+    CHECK(proxy("offload = \"auto\"").offload == Offload::automatic);
+    CHECK(proxy("offload = \"off\"").offload == Offload::off);
 }
 
 TEST_CASE("bounds are inside") {

@@ -170,9 +170,9 @@ TEST_CASE("ids of different shards never meet, and tell the shard") {
 
 TEST_CASE("sources that are not listed are told with how often and how long ago") {
     SimShard sim;
-    (void)sim.shard().unlisted.note(0, at("10.0.0.99:53"), sim.world->now);
-    (void)sim.shard().unlisted.note(0, at("10.0.0.99:53"), sim.world->now);
-    (void)sim.shard().unlisted.note(0, at("10.0.0.98:53"), sim.world->now);
+    (void)sim.shard().unlisted.note(0, at("10.0.0.99:53"), 1, sim.world->now);
+    (void)sim.shard().unlisted.note(0, at("10.0.0.99:53"), 1, sim.world->now);
+    (void)sim.shard().unlisted.note(0, at("10.0.0.98:53"), 1, sim.world->now);
     sim.advance(std::chrono::seconds{5});
     const Answer& answer = answer_of(sim, about(QuestionKind::unlisted));
     REQUIRE(answer.unlisted.size() == 2);

@@ -93,6 +93,7 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
     CHECK(setup_of(config).sources == std::vector<Address>{Address::any(Family::ipv4)});
     CHECK(setup.ports == ephemeral);
     CHECK(setup.copy_dscp);
+    CHECK(setup.offload);
     CHECK(setup.sessions_max == 0);
 
     config.source = {parse_address("192.0.2.9").value(), parse_address("192.0.2.10").value()};
@@ -101,6 +102,7 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
     config.idle_timeout = std::chrono::seconds{2};
     config.unassured_timeout = std::chrono::seconds{3};
     config.dscp = DscpPolicy::clear;
+    config.offload = Offload::off;
     setup = setup_of(config);
     CHECK(setup.sources == config.source);
     CHECK(setup.ports == PortRange{1000, 1999});
@@ -108,6 +110,7 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
     CHECK(setup.idle_timeout == std::chrono::seconds{2});
     CHECK(setup.unassured_timeout == std::chrono::seconds{3});
     CHECK_FALSE(setup.copy_dscp);
+    CHECK_FALSE(setup.offload);
 }
 
 TEST_CASE("unlisted replies decide who watches") {

@@ -201,6 +201,28 @@ TEST_CASE("replies_max lets as many replies by as the client has earned") {
     CHECK(sim.answered().size() == 2);
 }
 
+TEST_CASE("of a train of replies as many datagrams pass as the client has earned, not all and not none") {
+    for (const bool by_bytes : {false, true}) {
+        CAPTURE(by_bytes);
+        ShardSetup setup = small_setup();
+        (by_bytes ? setup.proxies[0].amplification_limit : setup.proxies[0].replies_max) = 3;
+        SimShard sim(setup);
+        sim.world->train_chance = 1;
+        const Endpoint group = group_of(sim, client);
+        const std::size_t asked = sim.shard().arrivals_total;
+        const std::string reply(sim.counters().bytes_request.read(), 'r');  // each as long as all that was asked
+        for (int i = 0; i < 7; ++i) REQUIRE(sim.world->service_sends(upstream, group, reply));
+        sim.turns();
+        CHECK(sim.shard().arrivals_total == asked + 7);
+        CHECK(sim.shard().departures_total == asked + 3);
+        const std::vector<Packet> answers = sim.answered();
+        REQUIRE(answers.size() == 3);
+        for (const Packet& answer : answers) CHECK(answer.payload == reply);
+        CHECK(sim.dropped(by_bytes ? Drop::amplification : Drop::reply_limit) == 4);
+        CHECK(sim.loop->backend().buffers_out() == 0);
+    }
+}
+
 TEST_CASE("a stranger that is a session of ours begins no loop, and its neighbours are welcome") {
     SimShard sim;
     const Endpoint group = group_of(sim, client);

@@ -35,6 +35,8 @@ class Storm {
 public:
     explicit Storm(std::uint64_t seed) : draw_(seed), sim_(tiny_setup(draw_), seed) {
         sim_.world->close_waits_max = static_cast<int>(draw_.pick(4));
+        sim_.world->train_chance = draw_.pick(2) == 0 ? 0.9 : 0;
+        sim_.world->refusal_chance = 0.3;
     }
 
     void step() {
@@ -46,7 +48,10 @@ public:
             case 3: {
                 const Endpoint client{*parse_address("192.0.2.1"), 0, static_cast<std::uint16_t>(1000 + draw_.pick(16))};
                 // A payload names its client, so that whoever gets it can be checked.
-                world.client_sends(client, at(draw_.pick(2) == 0 ? "10.1.0.1:53" : "10.1.0.1:54"), std::to_string(client.port));
+                const Endpoint listener = at(draw_.pick(2) == 0 ? "10.1.0.1:53" : "10.1.0.1:54");
+                // Now and then several in a row, which may come as a train.
+                for (std::size_t left = draw_.pick(3) == 0 ? 1 + draw_.pick(9) : 1; left > 0; --left)
+                    world.client_sends(client, listener, std::to_string(client.port));
                 break;
             }
             case 4:
@@ -59,8 +64,10 @@ public:
                     const std::size_t source = draw_.pick(5);
                     // Younger than the rest: whatever has happened to the session since, nobody else may have its port.
                     const bool is_fresh = world.now - request.at < sim_.shard().proxies[0].setup.port_rest;
-                    world.service_sends(at(sources[source]), request.packet.from,
-                                        request.packet.payload + (is_fresh ? " fresh" : " old") + (source < 3 ? " listed" : " foreign"));
+                    for (std::size_t left = draw_.pick(4) == 0 ? 1 + draw_.pick(9) : 1; left > 0; --left)
+                        world.service_sends(
+                            at(sources[source]), request.packet.from,
+                            request.packet.payload + (is_fresh ? " fresh" : " old") + (source < 3 ? " listed" : " foreign"));
                 }
                 break;
             case 7:
@@ -127,15 +134,21 @@ private:
         Shard& shard = sim_.shard();
         for (Packet& packet : sim_.asked()) {
             REQUIRE(packet.to == at("10.0.0.254:53"));
+            ++left_;
+            // Every boundary is where it was.
+            REQUIRE((packet.payload == "999" || (packet.payload.size() == 4 && packet.payload.substr(0, 2) == "10")));
             asked_.push_back(Asked{std::move(packet), sim_.world->now});
         }
         for (const Packet& packet : sim_.answered()) {
             ++delivered_;
+            ++left_;
+            REQUIRE(packet.payload.find(" listed") + 7 == packet.payload.size());
             REQUIRE(packet.payload.find("foreign") == std::string::npos);
             if (packet.payload.find("fresh") == std::string::npos) continue;
             ++delivered_fresh_;
             REQUIRE(packet.payload.substr(0, packet.payload.find(' ')) == std::to_string(packet.to.port));
         }
+        REQUIRE(shard.departures_total == left_);
         REQUIRE(shard.table.size() <= shard.setup.sessions_max);
         REQUIRE(shard.setup.use->descriptors.used.load() <= shard.setup.descriptors_max);
         // A group's descriptors are given back when its last socket is closed.
@@ -156,6 +169,7 @@ private:
     std::vector<Asked> asked_;
     std::uint64_t delivered_ = 0;
     std::uint64_t delivered_fresh_ = 0;
+    std::uint64_t left_ = 0;  // datagrams, on either side
 };
 
 }  // namespace

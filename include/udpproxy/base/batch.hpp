@@ -30,6 +30,11 @@ public:
     }
     // Requires: !full().
     void push(const T& item) { append() = item; }
+    /// Takes in `count` items that were written at end(). Requires: count <= room().
+    void extend(std::size_t count) {
+        UDPPROXY_ASSERT(count <= room());
+        size_ += count;
+    }
     /// Keeps the first `size` items. Requires: size <= size().
     void truncate(std::size_t size) {
         UDPPROXY_ASSERT(size <= size_);

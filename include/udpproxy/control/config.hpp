@@ -27,6 +27,7 @@ enum class AliasFilter : std::uint8_t { automatic, connected, open };
 enum class UnlistedReplies : std::uint8_t { automatic, all, off };
 enum class OnChange : std::uint8_t { keep, close };
 enum class DscpPolicy : std::uint8_t { copy, clear };
+enum class Offload : std::uint8_t { automatic, off };
 
 /// How fast new sessions may begin. 0 a second: no limit; no burst given: one second's worth.
 struct NewSessions {
@@ -80,6 +81,7 @@ struct ProxyConfig {
     std::uint32_t replies_max = 0;
     DscpPolicy dscp = DscpPolicy::copy;
     PathMtu path_mtu = PathMtu::want;
+    Offload offload = Offload::automatic;
     std::uint64_t receive_buffer_bytes = 4 << 20;
     std::uint64_t send_buffer_bytes = 4 << 20;
     std::string position;  // file:line:column of the table's sessions_max if given, else of the table: for complaints that need the machine

@@ -21,6 +21,7 @@ namespace udpproxy {
 struct ListenerSocket {
     Socket socket;
     Family family = Family::ipv4;
+    bool offload = false;  // opened with ListenerRequest::offload; its departures may leave as trains
 };
 
 /// What an engine is opened with. Memory and tables are sized from this once and never grow.
@@ -37,6 +38,9 @@ struct EngineCounters {
     std::uint64_t receives_rearmed = 0;   // multishot receives that ended and were armed again
     std::uint64_t buffers_exhausted = 0;  // receives that found no buffer; the data waited in the socket's queue
     std::uint64_t stale_completions = 0;  // completions of an earlier holder of a slot: changed nothing
+    std::uint64_t trains_received = 0;    // of two datagrams and more
+    std::uint64_t trains_sent = 0;        // likewise; in one pass of the kernel
+    std::uint64_t gso_fallbacks = 0;      // trains that the kernel refused and that were sent singly
 };
 
 /// What one wait brought. Valid until the next wait.
@@ -68,8 +72,9 @@ concept Backend = requires(B backend, std::optional<Instant> deadline, std::span
     // The clock; the loop reads it once per turn.
     { backend.now() } -> std::same_as<Instant>;
     // Sends every departure now, in the order given for each slot, and takes their buffers back but for those that come back as send_no_room: the
-    // caller sends these again or discards them. Never blocks. A connected slot's pending error costs one more attempt, exactly one. Returns what
-    // failed or was retried; what had no room stands in the order of each slot.
+    // caller sends these again or discards them. Never blocks. Departures that are neighbours on their slot may leave in one pass, their boundaries
+    // kept. A connected slot's pending error costs one more attempt, exactly one; a train that the kernel refuses to cut is sent singly, in order.
+    // Returns what failed or was retried; what had no room stands in the order of each slot.
     { backend.send(departures) } -> std::same_as<std::span<const Fault>>;
     // Takes back the buffer of an arrival that is dropped.
     { backend.discard(buffer) } -> std::same_as<void>;

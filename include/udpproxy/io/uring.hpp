@@ -20,7 +20,7 @@ public:
 
     [[nodiscard]] Result<void> start();
     const Harvest& wait(std::optional<Instant> deadline);
-    [[nodiscard]] Instant now() { return monotonic_now(); }
+    [[nodiscard]] Instant now();
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);
     [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);

@@ -49,7 +49,11 @@ struct ListenerRequest {
     std::uint64_t receive_buffer_bytes = 0;  // payload bytes asked for; the kernel doubles it for its own bookkeeping (socket(7))
     std::uint64_t send_buffer_bytes = 0;
     PathMtu path_mtu = PathMtu::want;
+    bool offload = false;  // takes trains whole (UDP_GRO); only where trains_supported()
 };
+
+/// Whether this kernel knows trains (UDP_GRO, and with it UDP_SEGMENT, from Linux 5.0). One that does not would send a train as one datagram.
+[[nodiscard]] bool trains_supported();
 
 /// The sockets of one listening address, one per shard in shard order, and what the kernel granted.
 struct ListenerSockets {
@@ -74,6 +78,7 @@ struct GroupOpening {
     bool with_open_member = false;
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t receive_buffer_bytes = 0;  // of each member; 0: the system's default
+    bool offload = false;                    // members take trains whole (UDP_GRO)
 
     [[nodiscard]] std::size_t members() const noexcept { return 1 + aliases.size() + (with_open_member ? 1 : 0); }
 };
@@ -100,6 +105,7 @@ struct MemberJoining {
     std::optional<Endpoint> peer;  // an alias member's; absent: an open member
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t receive_buffer_bytes = 0;  // 0: the system's default
+    bool offload = false;                    // takes trains whole (UDP_GRO)
 };
 
 /// Opens it. The flag goes back on all members, whose sockets are `members`, the newcomer joins, connects and is drained, and the flag is

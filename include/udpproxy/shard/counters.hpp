@@ -108,6 +108,9 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(receives_rearmed, "receives", "io_uring: multishot receives that ended and were armed again") \
     X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")            \
     X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")        \
+    X(trains_received, "trains", "of two datagrams and more, received in one pass of the kernel")   \
+    X(trains_sent, "trains", "of two datagrams and more, sent in one pass of the kernel")           \
+    X(gso_fallbacks, "trains", "refused by the kernel and sent singly")                             \
     X(events_lost, "events", "log events dropped because the control thread was behind")
 
 /// What is the case at the end of a turn, by shard.

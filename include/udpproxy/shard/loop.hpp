@@ -69,8 +69,8 @@ private:
         OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) override {
             return backend_.join_group(members, joining, joined);
         }
-        int adopt(Slot slot, Socket& socket, Family family) override {
-            ListenerSocket listener{std::move(socket), family};
+        int adopt(Slot slot, Socket& socket, Family family, bool offload) override {
+            ListenerSocket listener{std::move(socket), family, offload};
             const int error = backend_.adopt(slot, listener);
             socket = std::move(listener.socket);
             return error;
@@ -138,6 +138,9 @@ private:
         shard_.counters.receives_rearmed.set(engine.receives_rearmed);
         shard_.counters.buffers_exhausted.set(engine.buffers_exhausted);
         shard_.counters.stale_completions.set(engine.stale_completions);
+        shard_.counters.trains_received.set(engine.trains_received);
+        shard_.counters.trains_sent.set(engine.trains_sent);
+        shard_.counters.gso_fallbacks.set(engine.gso_fallbacks);
     }
 
     Shard shard_;

@@ -40,6 +40,7 @@ struct ProxySettings {
     bool copy_dscp = true;
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t member_receive_buffer_bytes = 0;  // 0: the system's default
+    bool offload = false;                           // trains; only where trains_supported()
 
     friend bool operator==(const ProxySettings&, const ProxySettings&) = default;
 };

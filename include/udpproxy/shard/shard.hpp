@@ -57,7 +57,7 @@ public:
     virtual ~Sockets() = default;
     [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) = 0;
     [[nodiscard]] virtual OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) = 0;
-    [[nodiscard]] virtual int adopt(Slot slot, Socket& socket, Family family) = 0;
+    [[nodiscard]] virtual int adopt(Slot slot, Socket& socket, Family family, bool offload) = 0;
     virtual void close(Slot slot) = 0;
     [[nodiscard]] virtual SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) = 0;
 };
@@ -125,8 +125,10 @@ struct Shard {
 
     /// A departure for `arrival`'s buffer and payload; the caller fills in the destination.
     Departure& depart(const Arrival& arrival, Leg leg, std::uint16_t proxy);
-    /// Counts one drop and hands the buffer back.
+    /// Counts the datagrams of one arrival as dropped and hands the buffer back.
     void drop(const Arrival& arrival, std::uint16_t proxy, Drop reason);
+    /// Leaves a train's first `datagrams` of them and counts the others as dropped.
+    void cut(Departure& departure, std::uint32_t datagrams, Drop reason);
     void report(const Event& event);
     /// Makes the gauges say what is the case now.
     void note_gauges();
@@ -168,7 +170,7 @@ struct Shard {
     bool admission_bound_met = false;
     std::uint32_t descriptors_closing = 0;  // of groups that are being closed; they come back with the group's last socket
 
-    // Laws: datagrams since start; arrivals == departures + drops + strangers kept + pending, after every turn.
+    // Laws: datagrams (not trains) since start; arrivals == departures + drops + strangers kept + pending, after every turn.
     std::uint64_t arrivals_total = 0;
     std::uint64_t departures_total = 0;
     std::uint64_t drops_total = 0;

@@ -24,7 +24,7 @@ struct TraceRecord {
     Leg leg = Leg::request;
     std::optional<Drop> dropped;  // absent: it was sent on
     std::uint16_t proxy = 0;
-    std::uint16_t listener = 0;
+    Endpoint listen;  // of the listener
     Endpoint client;
     Address local;           // the client writes to; unspecified: the listener's own
     Endpoint upstream_side;  // port 0: the client has no session

@@ -15,22 +15,22 @@ class UnlistedSources {
 public:
     static constexpr Duration report_every = std::chrono::minutes{1};
 
-    /// Notes one datagram; returns how many to report now (0: none). When the table is full the source seen longest ago makes room.
-    [[nodiscard]] std::uint64_t note(std::uint16_t proxy, const Endpoint& source, Instant now) noexcept {
+    /// Notes `datagrams` of one source; returns how many to report now (0: none). When the table is full the source seen longest ago makes room.
+    [[nodiscard]] std::uint64_t note(std::uint16_t proxy, const Endpoint& source, std::uint64_t datagrams, Instant now) noexcept {
         Entry* place = &entries_[0];
         for (Entry& entry : entries_) {
             if (entry.used && entry.proxy == proxy && entry.source == source) {
                 entry.seen_at = now;
-                ++entry.datagrams;
-                ++entry.unreported;
+                entry.datagrams += datagrams;
+                entry.unreported += datagrams;
                 if (now - entry.reported_at < report_every) return 0;
                 entry.reported_at = now;
                 return std::exchange(entry.unreported, 0);
             }
             if (!entry.used || (place->used && entry.seen_at < place->seen_at)) place = &entry;
         }
-        *place = Entry{true, proxy, source, now, now, 1, 0};
-        return 1;
+        *place = Entry{true, proxy, source, now, now, datagrams, 0};
+        return datagrams;
     }
 
     struct Entry {

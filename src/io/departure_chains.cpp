@@ -1,0 +1,22 @@
+// Chaining a batch by slot.
+#include "departure_chains.hpp"
+
+namespace udpproxy {
+
+void DepartureChains::chain(std::span<const Departure> departures) {
+    slots_.clear();
+    for (std::uint32_t i = 0; i < departures.size(); ++i) {
+        const Slot slot = departures[i].slot;
+        Chain& chain = chains_[index_of(slot)];
+        next_[i] = no_departure;
+        if (chain.first == no_departure) {
+            chain.first = i;
+            slots_.push(slot);
+        } else {
+            next_[chain.last] = i;
+        }
+        chain.last = i;
+    }
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,236 @@
+// One sendmmsg per socket and up to 64 sends, each socket's departures in their order.
+#include "sender.hpp"
+
+#include <cerrno>
+
+namespace udpproxy {
+
+namespace {
+
+/// Of one departure, beside its retries and what had no room: any further error is counted as the first.
+constexpr std::size_t errors_per_departure = 2;
+
+}  // namespace
+
+Sender::Sender(SlotTable& slots, EngineCounters& counters, std::size_t departures_max)
+    : table_(slots),
+      counters_(counters),
+      chains_(departures_max, slots.slots_max()),
+      faults_((errors_per_departure + 2) * departures_max),
+      without_room_(departures_max) {}
+
+void Sender::begin(std::span<const Departure> departures, Instant now) {
+    departures_ = departures;
+    now_ = now;
+    faults_.clear();
+    without_room_.clear();
+    chains_.chain(departures);
+}
+
+Sending Sender::cut(Slot slot, ChainWalk& walk) {
+    const SlotEntry& entry = table_[slot];
+    const Sending sending = chains_.cut(departures_, walk, [&](const Departure& departure) {
+        TrainLimits limits{train_bytes_max(entry.family), entry.offload ? 65535U : 0U};
+        if (entry.limited)
+            limits.segment_bytes = std::min(limits.segment_bytes, limits_.find(slot, departure.to.address, now_).value_or(65535));
+        return limits;
+    });
+    if (sending.is_train()) ++counters_.trains_sent;
+    return sending;
+}
+
+std::size_t Sender::write_parts(const Sending& sending, iovec* parts) const noexcept {
+    std::uint32_t departure = sending.first;
+    if (sending.departures == 1) {
+        parts[0] = iovec{const_cast<std::byte*>(departures_[departure].payload) + sending.offset, sending.bytes};
+        return 1;
+    }
+    for (std::size_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
+        parts[i] = iovec{const_cast<std::byte*>(departures_[departure].payload), departures_[departure].bytes};
+    return sending.departures;
+}
+
+void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& walk) {
+    const Family family = table_[slot].family;
+    for (bool has_room = true; has_room;) {
+        std::size_t count = 0;
+        std::size_t parts = 0;
+        while (count < sends_per_call && parts_.size() - parts >= train_segments_max && take_next(slot, head, walk, sendings_[count])) {
+            const Sending& sending = sendings_[count];
+            const std::size_t taken = write_parts(sending, &parts_[parts]);
+            write_outgoing(departures_[sending.first], sending, std::span{parts_}.subspan(parts, taken), family, outgoing_[count]);
+            messages_[count].msg_hdr = outgoing_[count].header;
+            parts += taken;
+            ++count;
+        }
+        if (count == 0) return;
+        has_room = send_messages(slot, count);
+    }
+    for (Sending left; take_next(slot, head, walk, left);) keep(slot, left, EAGAIN);
+}
+
+/// The next send of the chain, but for those of a departure of which a part had no room already.
+bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk, Sending& sending) {
+    while (!head.empty()) {
+        sending = head.front();
+        head = head.subspan(1);
+        if (!keeps(sending.first)) return true;
+    }
+    if (!walk.is_over() && keeps(walk.at)) walk = ChainWalk{chains_.next(walk.at), 0};
+    if (walk.is_over()) return false;
+    sending = cut(slot, walk);
+    return true;
+}
+
+bool Sender::send_messages(Slot slot, std::size_t count) {
+    // sendmmsg stops at the first failure; when something went out before it, the error itself is lost and has been consumed
+    // (net/socket.c, __sys_sendmmsg), so the next call is that send's second attempt.
+    bool second_attempt = false;
+    for (std::size_t at = 0; at < count;) {
+        const Sending& sending = sendings_[at];
+        if (keeps(sending.first)) {
+            ++at;
+            continue;
+        }
+        const int sent =
+            ::sendmmsg(table_[slot].descriptor, &messages_[at], static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
+        const bool is_connected = departures_[sending.first].to.port == 0;
+        if (sent > 0) {
+            if (second_attempt && is_connected) note_all(FaultKind::send_retry, 0, slot, sending);
+            at += static_cast<std::size_t>(sent);
+            second_attempt = true;
+        } else if (!second_attempt && is_connected && may_be_pending_error(errno)) {
+            second_attempt = true;
+        } else {
+            const bool has_room = give_up(slot, sending, errno);
+            ++at;
+            second_attempt = false;
+            if (has_room) continue;
+            for (; at < count; ++at) {
+                if (!keeps(sendings_[at].first)) keep(slot, sendings_[at], EAGAIN);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+void Sender::settle(Slot slot, const Sending& sending, int error) {
+    if (departures_[sending.first].to.port == 0 && may_be_pending_error(error)) {
+        error = attempt(slot, sending);
+        if (error == 0) {
+            note_all(FaultKind::send_retry, 0, slot, sending);
+            return;
+        }
+    }
+    (void)give_up(slot, sending, error);  // what followed has been tried already
+}
+
+/// It does not leave like this.
+bool Sender::give_up(Slot slot, const Sending& sending, int error) {
+    if (means_no_room(error)) {
+        keep(slot, sending, error);
+        return error != EAGAIN;
+    }
+    if (sending.is_train() && may_refuse_trains(error)) return send_singly(slot, sending, error);
+    note_all(FaultKind::send, error, slot, sending);
+    return true;
+}
+
+bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
+    ++counters_.gso_fallbacks;
+    bool singles_left = false;
+    bool has_room = true;
+    std::uint32_t departure = sending.first;
+    for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure)) {
+        const std::uint32_t end = sending.departures == 1 ? sending.offset + sending.bytes : departures_[departure].bytes;
+        for (std::uint32_t offset = sending.offset; offset < end; offset += sending.segment_bytes) {
+            const int error = has_room ? send_segment(slot, departure, offset, std::min(sending.segment_bytes, end - offset)) : EAGAIN;
+            singles_left |= error == 0;
+            if (!means_no_room(error)) continue;
+            keep_from(slot, departure, offset, error);
+            has_room = has_room && error != EAGAIN;
+            break;
+        }
+    }
+    remember(slot, sending, refusal, singles_left);
+    return has_room;
+}
+
+/// Sends it, a second time if need be. Returns 0 or errno; unless that means no room, the fault is noted.
+int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset, std::uint32_t bytes) {
+    const Sending single{departure, 1, offset, bytes, 0};
+    int error = attempt(slot, single);
+    if (error != 0 && departures_[departure].to.port == 0 && may_be_pending_error(error)) {
+        error = attempt(slot, single);
+        if (error == 0) note(FaultKind::send_retry, 0, slot, departure, 1, bytes);
+    }
+    if (error != 0 && !means_no_room(error)) note(FaultKind::send, error, slot, departure, 1, bytes);
+    return error;
+}
+
+void Sender::keep(Slot slot, const Sending& sending, int error) {
+    std::uint32_t departure = sending.first;
+    for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
+        keep_from(slot, departure, sending.offset, error);
+}
+
+/// The departure from `offset` to its end.
+void Sender::keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset, int error) {
+    const std::uint32_t bytes = departures_[departure].bytes - offset;
+    without_room_.insert(departure);
+    faults_.push(
+        Fault{FaultKind::send_no_room, error, slot, departure, segments_of(bytes, departures_[departure].segment_bytes), bytes, offset});
+}
+
+int Sender::attempt(Slot slot, const Sending& sending) {
+    const SlotEntry& entry = table_[slot];
+    std::array<iovec, train_segments_max> parts;
+    Outgoing outgoing;
+    const std::size_t taken = write_parts(sending, parts.data());
+    write_outgoing(departures_[sending.first], sending, std::span{parts}.first(taken), entry.family, outgoing);
+    return ::sendmsg(entry.descriptor, &outgoing.header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0 : errno;
+}
+
+/// A size that a path does not take in trains is not tried again for a while; a socket that takes none at all never again.
+void Sender::remember(Slot slot, const Sending& sending, int error, bool singles_left) {
+    SlotEntry& entry = table_[slot];
+    // Nothing leaves either way (a blackhole route says EINVAL to everything): trains are not to blame.
+    if (!singles_left && error != EMSGSIZE) return;
+    if (error == EIO || error == EOPNOTSUPP) {
+        entry.offload = false;
+        return;
+    }
+    entry.limited = true;
+    limits_.learn(slot, departures_[sending.first].to.address, sending.segment_bytes - 1, now_);
+}
+
+void Sender::note(FaultKind kind, int error, Slot slot, std::uint32_t departure, std::uint32_t datagrams, std::uint32_t bytes) {
+    Fault* same = nullptr;
+    std::size_t errors = 0;
+    // A departure's faults stand together: its sends are neighbours on its slot.
+    for (std::size_t i = faults_.size(); i > 0 && faults_[i - 1].departure == departure; --i) {
+        if (faults_[i - 1].kind != kind) continue;
+        same = &faults_[i - 1];
+        if (same->error == error) break;
+        ++errors;
+    }
+    if (same != nullptr && (same->error == error || errors == errors_per_departure)) {
+        same->datagrams += datagrams;
+        same->bytes += bytes;
+        return;
+    }
+    faults_.push(Fault{kind, error, slot, departure, datagrams, bytes, 0});
+}
+
+void Sender::note_all(FaultKind kind, int error, Slot slot, const Sending& sending) {
+    if (sending.departures == 1) {
+        note(kind, error, slot, sending.first, sending.datagrams(), sending.bytes);
+        return;
+    }
+    std::uint32_t departure = sending.first;
+    for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
+        note(kind, error, slot, departure, departures_[departure].datagrams(), departures_[departure].bytes);
+}
+
+}  // namespace udpproxy
