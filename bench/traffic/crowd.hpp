@@ -49,7 +49,7 @@ protected:
     };
     Turn next_turn();
 
-    const CrowdPlan plan_;
+    CrowdPlan plan_;
     Tally& tally_;
     Ownership ownership_;
 

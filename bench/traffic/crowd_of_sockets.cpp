@@ -51,7 +51,8 @@ private:
         set_segment_bytes(message, control.data(), train_.size(), plan_.payload_bytes);
         const int socket = sockets_[first.client];
         // An older datagram's ICMP error takes the place of a send: once more.
-        const bool sent = ::sendmsg(socket, &message, 0) >= 0 || ::sendmsg(socket, &message, 0) >= 0;
+        const bool sent =
+            ::sendmsg(socket, &message, 0) >= 0 || ::sendmsg(socket, &message, 0) >= 0;  // NOLINT(misc-redundant-expression): see above
         (sent ? tally_.sent : tally_.unsent).add(plan_.train_segments);
     }
 

@@ -1,9 +1,8 @@
 // The clients' loop.
 #include "pace.hpp"
 
-#include <time.h>
-
 #include <algorithm>
+#include <ctime>
 
 #include "sockets.hpp"
 

@@ -49,9 +49,9 @@ void look_at_legacy_tables(const HostFacts& facts, Findings& findings) {
 void look_at_drops(const HostFacts& facts, Findings& findings) {
     struct Drop {
         std::optional<std::uint64_t> count;
-        const char* what;
-        const char* meaning;
-        const char* mend;
+        const char* what = nullptr;
+        const char* meaning = nullptr;
+        const char* mend = nullptr;
     };
     const Drop drops[] = {
         {facts.drops.reverse_path, "refused for rp_filter (IPReversePathFilter)",

@@ -171,8 +171,10 @@ void add_rule(PacketFilter& filter, const NetlinkAnswer& answer) {
         if (attribute.type != NFTA_RULE_EXPRESSIONS) continue;
         for (const NetlinkAttribute& expression : read_attributes(attribute.value)) rule.steps.push_back(read_step(expression.value));
     }
-    for (FilterChain& each : filter.chains)
-        if (each.family == family && each.table == table && each.name == chain) each.rules.push_back(std::move(rule));
+    const auto its_chain = std::find_if(filter.chains.begin(), filter.chains.end(), [&](const FilterChain& each) {
+        return each.family == family && each.table == table && each.name == chain;
+    });
+    if (its_chain != filter.chains.end()) its_chain->rules.push_back(std::move(rule));
 }
 
 FilterSet::Element read_element(const NetlinkAttribute& attribute) {

@@ -143,7 +143,7 @@ std::vector<std::string> complaints_of_machine(const Config& config) {
 std::vector<std::string> complaints_of_names(const Config& config) { return complaints_of_resolver(config); }
 
 Result<Duration> parse_drain_timeout(const std::string& text) {
-    const Result<Duration> duration = parse_duration(text);
+    Result<Duration> duration = parse_duration(text);
     if (duration && *duration > std::chrono::days{7}) return Error{"at most 7d"};
     return duration;
 }

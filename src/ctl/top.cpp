@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
+#include <cmath>
 
 #include <algorithm>
 #include <chrono>
@@ -56,7 +57,7 @@ double rate(const Json& before, const Json& now, const char* key, double seconds
     return last < first ? 0 : static_cast<double>(last - first) / seconds;  // less than before: it was restarted
 }
 
-std::string as_rate(double per_second) { return as_count(static_cast<std::uint64_t>(per_second + 0.5)) + "/s"; }
+std::string as_rate(double per_second) { return as_count(static_cast<std::uint64_t>(std::llround(per_second))) + "/s"; }
 
 Result<Look> look_at(const Client& client) {
     const Result<Json> status = client.json("GET", "/v1/status");

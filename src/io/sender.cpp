@@ -17,7 +17,8 @@ Sender::Sender(SlotTable& slots, EngineCounters& counters, std::size_t departure
       counters_(counters),
       chains_(departures_max, slots.slots_max()),
       faults_((errors_per_departure + 2) * departures_max),
-      without_room_(departures_max) {}
+      without_room_(departures_max),
+      outgoing_{} {}
 
 void Sender::begin(std::span<const Departure> departures, Instant now) {
     departures_ = departures;
@@ -185,8 +186,8 @@ void Sender::keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset,
 
 int Sender::attempt(Slot slot, const Sending& sending) {
     const SlotEntry& entry = table_[slot];
-    std::array<iovec, train_segments_max> parts;
-    Outgoing outgoing;
+    std::array<iovec, train_segments_max> parts{};
+    Outgoing outgoing{};
     const std::size_t taken = write_parts(sending, parts.data());
     write_outgoing(departures_[sending.first], sending, std::span{parts}.first(taken), entry.family, outgoing);
     return ::sendmsg(entry.descriptor, &outgoing.header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0 : errno;

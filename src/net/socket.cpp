@@ -35,23 +35,25 @@ int connect_to(int descriptor, const Endpoint& endpoint) {
     return ::connect(descriptor, &name.any, length) == 0 ? 0 : errno;
 }
 
-int discovery_of(PathMtu path_mtu, Family family) {
-    const bool ipv4 = family == Family::ipv4;
+// Both families have one set of values (include/uapi/linux/in.h, in6.h).
+static_assert(IP_PMTUDISC_WANT == IPV6_PMTUDISC_WANT && IP_PMTUDISC_PROBE == IPV6_PMTUDISC_PROBE && IP_PMTUDISC_OMIT == IPV6_PMTUDISC_OMIT);
+
+int discovery_of(PathMtu path_mtu) {
     switch (path_mtu) {
         case PathMtu::want:
             break;
         case PathMtu::probe:
-            return ipv4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE;
+            return IP_PMTUDISC_PROBE;
         case PathMtu::omit:
-            return ipv4 ? IP_PMTUDISC_OMIT : IPV6_PMTUDISC_OMIT;
+            return IP_PMTUDISC_OMIT;
     }
-    return ipv4 ? IP_PMTUDISC_WANT : IPV6_PMTUDISC_WANT;
+    return IP_PMTUDISC_WANT;
 }
 
 /// Asks for TOS or traffic class with every datagram (ECN and DSCP are carried through), keeps IPv6 sockets out of IPv4, and says what becomes of
 /// datagrams that are larger than the path.
 int set_family_options(int descriptor, Family family, PathMtu path_mtu) {
-    const int discovery = discovery_of(path_mtu, family);
+    const int discovery = discovery_of(path_mtu);
     if (family == Family::ipv4) {
         if (const int error = set_flag(descriptor, IPPROTO_IP, IP_MTU_DISCOVER, discovery)) return error;
         return set_flag(descriptor, IPPROTO_IP, IP_RECVTOS, 1);
