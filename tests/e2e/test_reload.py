@@ -104,10 +104,7 @@ def test_nothing_happens_to_anybody_at_a_reload_of_the_same_file(engine, start_p
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(100)
-    # Twice each, in halves: who has written again after a reply is assured, and no longer counted as a crowd of one address.
-    for half in (range(clients // 2), range(clients // 2, clients)):
-        for _ in range(2):
-            ask_everybody(crowd, MAIN, 0, half)
+    ask_everybody(crowd, MAIN, 0)
     before = descriptors_of(running.proxy)
     for round_ in range(1, 6):
         assert running.reload(main_table())["changes"] == "0"
@@ -332,13 +329,17 @@ def ask_for_one_of_each_kind(running, round_):
         running.ask(main)
 
 
-@pytest.mark.parametrize("clients,reloads", [(300, 24), pytest.param(5000, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("clients,reloads", [(300, 24), pytest.param(3000, 200, marks=pytest.mark.slow)])
 def test_under_load_no_datagram_no_session_and_no_port_is_lost(engine, clients, reloads, start_proxy, open_crowd, open_service):
-    """Unchanged, aliases added and removed, proxies added and removed, time-outs changed, broken files."""
+    """Unchanged, aliases added and removed, proxies added and removed, time-outs changed, broken files. Of 20 000 descriptors 3000 sessions leave enough
+    for the sockets of new aliases and listeners; 5000 do not."""
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(clients)
-    ask_everybody(crowd, MAIN, 0)
+    # Twice each, in halves: who has written again after a reply is assured, and no longer counted as a crowd of one address.
+    for half in (range(clients // 2), range(clients // 2, clients)):
+        for _ in range(2):
+            ask_everybody(crowd, MAIN, 0, half)
     before = descriptors_of(running.proxy)
     part = max(1, clients // 8)
     for round_ in range(1, reloads + 1):
