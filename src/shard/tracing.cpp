@@ -74,6 +74,12 @@ void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Dr
     }
     record.dropped = reason;
     record.tos = arrival.tos;
+    if (arrival.truncated) {
+        // `bytes` says what was sent; the buffer holds less of it.
+        record.bytes = arrival.bytes;
+        shard.trace.keep(record);
+        return;
+    }
     keep_segments(shard, record, arrival.payload, arrival.bytes, arrival.segment_bytes);
 }
 

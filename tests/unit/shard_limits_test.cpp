@@ -366,3 +366,24 @@ TEST_CASE("sessions stay while routing has nothing better, however long the sour
     CHECK(group_of(sim, client) == before);
     CHECK(sim.counters().sessions_moved.read() == 0);
 }
+
+TEST_CASE("a trace tells of a datagram that a buffer cut, and does not read on behind that buffer") {
+    SimShard sim;
+    sim.shard().trace.begin(client.address, 0, Instant::max());
+    sim.ask(client, "whole");
+    sim.turns();
+    TraceRecord record;
+    REQUIRE(sim.shard().trace.take(record));
+    CHECK(record.kept == 5);
+    const std::byte one_byte{};
+    Arrival cut;
+    cut.slot = Slot{0};
+    cut.from = client;
+    cut.payload = &one_byte;
+    cut.bytes = 60'000;
+    cut.truncated = true;
+    trace_dropped(sim.shard(), cut, 0, Drop::truncated);
+    REQUIRE(sim.shard().trace.take(record));
+    CHECK(record.bytes == 60'000);
+    CHECK(record.kept == 0);
+}
