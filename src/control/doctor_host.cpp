@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "config_values.hpp"
 #include "doctor_findings.hpp"
@@ -79,8 +80,7 @@ void look_at_drops(const HostFacts& facts, Findings& findings) {
 /// Who forbids it, as far as the host tells.
 std::string forbidden_by(const HostFacts& facts) {
     if (facts.io_uring_disabled.value_or(0) != 0) return fmt::format("the sysctl kernel.io_uring_disabled is {}", *facts.io_uring_disabled);
-    if (facts.io_uring.reason.find("Function not implemented") != std::string::npos ||
-        facts.io_uring.reason.find("Invalid argument") != std::string::npos)
+    if (facts.io_uring.error == ENOSYS || facts.io_uring.error == EINVAL)
         return fmt::format("Linux {} is too old, or built without it", facts.kernel);
     if (facts.has_seccomp_filter) return "a seccomp filter (a container's profile, SystemCallFilter= of the unit)";
     return "a security module, or a limit of memory";

@@ -11,22 +11,25 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     ListenerRequest request;
     request.endpoint = Endpoint{Address::ipv4(htonl(INADDR_LOOPBACK)), 0, 0};
     Result<ListenerSockets> opened = open_listeners(request, 1);
-    if (!opened) return {false, "trial socket: " + opened.error().message};
+    if (!opened) return {false, "trial socket: " + opened.error().message, opened.error().code};
 
     EngineSetup setup;
     setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), Family::ipv4});
     setup.slots_max = slots_max;
     setup.buffers_per_leg = buffers_per_leg;
     Result<UringBackend> engine = UringBackend::open(std::move(setup));
-    if (!engine) return {false, engine.error().message};
-    if (Result<void> started = engine->start(); !started) return {false, started.error().message};
+    if (!engine) return {false, engine.error().message, engine.error().code};
+    if (Result<void> started = engine->start(); !started) return {false, started.error().message, started.error().code};
     // A kernel that does not know multishot recvmsg ends it at once, with EINVAL.
     const Harvest& harvest = engine->wait(engine->now());
-    if (!harvest.faults.empty()) return {false, "recvmsg multishot: " + error_text(harvest.faults[0].error)};
+    if (!harvest.faults.empty()) {
+        const int error = harvest.faults[0].error;
+        return {false, "recvmsg multishot: " + error_text(error), error};
+    }
 
     utsname system{};
     ::uname(&system);
-    return {true, std::string{"Linux "} + system.release + " has DEFER_TASKRUN, buffer rings and multishot recvmsg"};
+    return {true, std::string{"Linux "} + system.release + " has DEFER_TASKRUN, buffer rings and multishot recvmsg", 0};
 }
 
 }  // namespace udpproxy

@@ -293,6 +293,7 @@ TEST_CASE("who forbids io_uring is named, and it is a problem only where it is d
     check_only(bad(facts), "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) by a seccomp filter",
                "seccomp profile");
     facts.io_uring.reason = "io_uring_setup: Function not implemented";
+    facts.io_uring.error = ENOSYS;
     check_only(bad(facts), "note engine: host: io_uring is refused (io_uring_setup: Function not implemented) by Linux 6.1.0", "");
     CHECK(bad(facts, config_of(usual, "[runtime]\nengine = \"io_uring\"\n")).at(0).find("problem engine: ") == 0);
     CHECK(bad(facts, config_of(usual, "[runtime]\nengine = \"epoll\"\n")).empty());

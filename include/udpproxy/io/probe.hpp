@@ -13,6 +13,7 @@ enum class Engine : unsigned char { io_uring, epoll };
 struct UringProbe {
     bool usable = false;
     std::string reason;  // usable: what was tried; not usable: which call failed and why, in one line
+    int error = 0;       // errno of that call
 };
 
 /// Sets up a ring as large as the engine's would be, arms a receive on a socket of its own, and tears it down.
