@@ -56,6 +56,7 @@ Json describe_proxy(const Roster& roster, std::size_t index) {
               {"upstream", config.upstream.text},
               {"upstream_endpoint", format_upstream(roster, index)}};
     for (const ListenAddress& listen : config.listen) json["listen"].push_back(format(listen.endpoint));
+    json["draining"] = static_cast<bool>(roster.draining[index]);
     json["sessions"] = roster.use->proxies[index].sessions.read();
     json["sessions_max"] = roster.proxies[index].sessions_max;
     json["replies"] = replies_by_source(roster, index);

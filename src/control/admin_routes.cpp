@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "admin_changes.hpp"
+#include "admin_control.hpp"
 #include "admin_reports.hpp"
 #include "admin_trace.hpp"
 
@@ -34,6 +35,10 @@ constexpr auto routes = std::to_array<Route>({
     {"GET", "/v1/log", Access::look, report_log},
     {"POST", "/v1/log", Access::change, set_log_level},
     {"POST", "/v1/sessions/kill", Access::change, kill_session},
+    {"POST", "/v1/reload", Access::change, reload_configuration},
+    {"POST", "/v1/drain", Access::change, begin_drain},
+    {"POST", "/v1/resume", Access::change, end_drain},
+    {"POST", "/v1/doctor", Access::change, examine_program},  // it may send, and takes its time
     {"POST", "/v1/trace", Access::change, begin_trace},
     {"POST", "/v1/trace/take", Access::change, take_trace},
     {"POST", "/v1/trace/end", Access::change, end_trace},

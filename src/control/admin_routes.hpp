@@ -13,10 +13,13 @@
 
 namespace udpproxy {
 
+class Requests;
+
 /// What verbs work on.
 struct AdminScene {
     Roster& roster;
     Log& log;
+    Requests& requests;  // to the control thread
 };
 
 struct AdminRequest {

@@ -112,17 +112,25 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
     return std::move(findings.list);
 }
 
+std::string finding_line(std::string_view severity, std::string_view kind, std::string_view where, std::string_view looked_at,
+                         std::string_view meaning, std::string_view mend) {
+    std::string text = fmt::format("{:7} {}: {}: {}", severity, kind, where, looked_at);
+    if (!meaning.empty()) text += fmt::format("; {}", meaning);
+    if (!mend.empty()) text += fmt::format("; to mend it: {}", mend);
+    return text;
+}
+
+std::string last_line(std::size_t problems, std::size_t notes) {
+    return fmt::format("{} problem{}, {} note{}", problems, problems == 1 ? "" : "s", notes, notes == 1 ? "" : "s");
+}
+
 std::string findings_text(const std::vector<Finding>& findings) {
     std::string text;
-    for (const Finding& finding : findings) {
-        text += fmt::format("{:7} {}: {}: {}", name_of(finding.severity), name_of(finding.kind), finding.where, finding.looked_at);
-        if (!finding.meaning.empty()) text += "; " + finding.meaning;
-        if (!finding.mend.empty()) text += "; to mend it: " + finding.mend;
-        text += '\n';
-    }
-    const std::size_t problems = count(findings, Severity::problem);
-    const std::size_t notes = count(findings, Severity::note);
-    return text + fmt::format("{} problem{}, {} note{}\n", problems, problems == 1 ? "" : "s", notes, notes == 1 ? "" : "s");
+    for (const Finding& finding : findings)
+        text += finding_line(name_of(finding.severity), name_of(finding.kind), finding.where, finding.looked_at, finding.meaning,
+                             finding.mend) +
+                '\n';
+    return text + last_line(count(findings, Severity::problem), count(findings, Severity::note)) + '\n';
 }
 
 std::string findings_json(const std::vector<Finding>& findings) {
@@ -143,20 +151,18 @@ std::string findings_json(const std::vector<Finding>& findings) {
 
 bool has_problem(const std::vector<Finding>& findings) { return count(findings, Severity::problem) > 0; }
 
-int run_doctor(const Config& config, const DoctorRequest& request) {
+Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& request) {
     std::vector<std::uint8_t> payload;
     std::size_t probed = 0;
     if (request.with_probe) {
         const auto bytes = parse_payload(request.probe_payload);
-        const auto index = bytes ? proxy_to_probe(config, request.probe_proxy) : Result<std::size_t>{bytes.error()};
-        if (!index) {
-            fmt::print(stderr, "{}\n", index.error().message);
-            return exit_usage;
-        }
+        if (!bytes) return bytes.error();
+        const auto index = proxy_to_probe(config, request.probe_proxy);
+        if (!index) return index.error();
         payload = *bytes;
         probed = *index;
     }
-    const HostFacts facts = collect_host_facts(config);
+    const HostFacts facts = collect_host_facts(config, request.resolves_names);
     std::vector<Finding> findings = diagnose(config, facts);
     if (request.with_probe && facts.proxies[probed].upstream) {
         const ProxyConfig& proxy = config.proxies[probed];
@@ -171,8 +177,17 @@ int run_doctor(const Config& config, const DoctorRequest& request) {
                                                                            {}}};
         findings.insert(findings.end(), heard.begin(), heard.end());
     }
-    fmt::print("{}", request.json ? findings_json(findings) : findings_text(findings));
-    return has_problem(findings) ? exit_failure : exit_ok;
+    return findings;
+}
+
+int run_doctor(const Config& config, const DoctorRequest& request) {
+    const Result<std::vector<Finding>> findings = examine(config, request);
+    if (!findings) {
+        fmt::print(stderr, "{}\n", findings.error().message);
+        return exit_usage;
+    }
+    fmt::print("{}", request.json ? findings_json(*findings) : findings_text(*findings));
+    return has_problem(*findings) ? exit_failure : exit_ok;
 }
 
 }  // namespace udpproxy

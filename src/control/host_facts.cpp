@@ -170,9 +170,13 @@ private:
     RouteTable& routes_;
 };
 
-void resolve_upstream(const Config& config, const ProxyConfig& own, ProxyFacts& proxy) {
+void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolves_names, ProxyFacts& proxy) {
     proxy.upstream = own.upstream.endpoint;
     if (proxy.upstream) return;
+    if (!resolves_names) {
+        proxy.resolve_error = "it has no address yet (the log has the resolver's answer)";
+        return;
+    }
     std::optional<Family> family;
     if (!own.source.empty())
         family = own.source.front().family();
@@ -244,14 +248,14 @@ std::string HostFacts::interface_name(std::uint32_t index) const {
     return interface != nullptr ? interface->name : fmt::format("interface {}", index);
 }
 
-HostFacts collect_host_facts(const Config& config) {
+HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     HostFacts facts;
     collect_limits(facts);
     facts.shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
     collect_drops(facts);
     collect_filters(facts);
     facts.proxies.resize(config.proxies.size());
-    for (std::size_t i = 0; i < config.proxies.size(); ++i) resolve_upstream(config, config.proxies[i], facts.proxies[i]);
+    for (std::size_t i = 0; i < config.proxies.size(); ++i) resolve_upstream(config, config.proxies[i], resolves_names, facts.proxies[i]);
     Result<RouteTable> routes = RouteTable::open();
     if (!routes) {
         facts.unseen.push_back(

@@ -54,12 +54,14 @@ void Operation::publish() {
         if (proxies_[index].was_ever_taken()) count = index + 1;
     std::vector<ProxyConfig> configs(count);
     roster_.proxies.resize(count);
+    roster_.draining.resize(count);
     for (std::size_t index = 0; index < count; ++index) {
         const ProxyPlace& place = proxies_[index];
         configs[index] = place.config;
         ProxySetup& setup = roster_.proxies[index];
         static_cast<ProxySettings&>(setup) = place.settings;
         setup.name = place.config.name;
+        roster_.draining[index] = place.draining || drain_deadline_ || place.state != PlaceState::serving;
         setup.upstream = place.upstream ? place.upstream : upstream_of(place.config, Endpoint{}, 1);
         setup.sources = place.config.source;
         setup.ports = place.lanes.empty() ? PortRange{} : place.lanes.front().ports;
@@ -95,7 +97,7 @@ bool Operation::drain(const std::optional<std::string>& proxy, Instant now) {
     if (!proxy) {
         if (drain_deadline_) return true;
         drain_deadline_ = now + drain_timeout_;
-        roster_.ready = false;
+        publish();
         tell_of_proxy(CommandKind::drain, all_proxies);
         log_.info("draining", {{"sessions", start_.use()->sessions.read()},
                                {"seconds_at_most", std::chrono::duration<double>(drain_timeout_).count()}});
@@ -104,15 +106,23 @@ bool Operation::drain(const std::optional<std::string>& proxy, Instant now) {
     const std::optional<std::uint16_t> index = serving(*proxy);
     if (!index) return false;
     proxies_[*index].draining = true;
+    publish();
     tell_of_proxy(CommandKind::drain, *index);
     log_.info("draining", {{"proxy", *proxy}, {"sessions", start_.use()->proxies[*index].sessions.read()}});
     return true;
+}
+
+std::uint64_t Operation::sessions(const std::string& proxy) const {
+    if (proxy.empty()) return start_.use()->sessions.read();
+    const std::optional<std::uint16_t> index = serving(proxy);
+    return index ? start_.use()->proxies[*index].sessions.read() : 0;
 }
 
 bool Operation::resume(const std::string& proxy) {
     const std::optional<std::uint16_t> index = serving(proxy);
     if (!index) return false;
     proxies_[*index].draining = false;
+    publish();
     tell_of_proxy(CommandKind::resume, *index);
     log_.info("resumed", {{"proxy", proxy}});
     return true;

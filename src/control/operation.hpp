@@ -72,6 +72,8 @@ public:
     [[nodiscard]] bool has_drained(Instant now) const;
     /// Whether new clients are welcome: false from the first moment of a drain.
     [[nodiscard]] bool is_ready() const { return !drain_deadline_; }
+    /// Of the named proxy, or of all (empty).
+    [[nodiscard]] std::uint64_t sessions(const std::string& proxy) const;
     /// When the drain of all ends at the latest; absent: there is none.
     [[nodiscard]] const std::optional<Instant>& drain_deadline() const { return drain_deadline_; }
 

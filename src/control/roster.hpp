@@ -30,6 +30,7 @@ struct Roster {
     std::string config_file;
     Engine engine = Engine::epoll;
     std::vector<ProxySetup> proxies;           // as the shards have them, with endpoints and limits
+    std::vector<bool> draining;                // of each proxy: takes no new clients, by request or since it has left the configuration
     std::vector<ListenerWatch> listeners;      // the shards' sockets of one address side by side
     std::vector<Endpoint> listener_endpoints;  // by the numbers that shards use
     const std::vector<std::unique_ptr<ShardThread>>* shards = nullptr;

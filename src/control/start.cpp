@@ -164,6 +164,7 @@ void Start::tell(Roster& roster) const {
     roster.config = &config_;
     roster.engine = engine_;
     roster.proxies = proxies_;
+    roster.draining.assign(proxies_.size(), false);
     roster.listeners = listener_watches_;
     for (const ListenerSetup& listener : listeners_) roster.listener_endpoints.push_back(listener.endpoint);
     roster.shards = &shards_;

@@ -11,6 +11,7 @@
 #include "config_values.hpp"
 #include "names.hpp"
 #include "operation.hpp"
+#include "requests.hpp"
 #include "signals.hpp"
 #include "start.hpp"
 #include "udpproxy/control/log.hpp"
@@ -53,7 +54,7 @@ void reopen_log(Log& log) {
 }
 
 /// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
-std::string run(Operation& operation, Watchman& watchman, const Signals& signals, Log& log) {
+std::string run(Operation& operation, Requests& requests, Watchman& watchman, const Signals& signals, Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
@@ -69,6 +70,7 @@ std::string run(Operation& operation, Watchman& watchman, const Signals& signals
             operation.reload(now);
             reloaded_at = monotonic_now();
         }
+        requests.serve(operation);
         operation.look(now);
         watchman.look(now);
         if (operation.has_drained(now)) return name_of_signal(SIGQUIT);
@@ -112,16 +114,18 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     Roster roster;
     roster.config_file = config_file;
     start.tell(roster);
-    const AdminScene scene{roster, log};
+    Requests requests;
+    const AdminScene scene{roster, log, requests};
     if (auto done = (*admin)->start(scene); !done) return fail(log, done.error().message);
     roster.ready = true;
     log.info("ready", {{"shards", start.shards().size()}, {"sessions", start.sessions_max()}});
 
     Operation operation(config, options.drain_timeout, start, names, roster, log);
     Watchman watchman(operation, log);
-    const std::string signal = run(operation, watchman, signals, log);
+    const std::string signal = run(operation, requests, watchman, signals, log);
     roster.ready = false;
-    admin->reset();  // before what it looks at goes
+    requests.close();  // the admin thread may wait for an answer
+    admin->reset();    // before what it looks at goes
     log.info("stopping", {{"signal", signal}});
     stop_shards(start.shards(), signals, watchman, log);
     watchman.write_counters();

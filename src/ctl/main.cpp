@@ -22,6 +22,8 @@ struct Options {
     Arguments sessions;
     std::string id;
     std::string level;
+    std::string proxy;
+    Arguments doctor;
     TopWish top;
     TraceWish trace;
 };
@@ -123,6 +125,36 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     });
 }
 
+/// 1 when there is a problem, as `udpproxy --doctor` has it.
+int show_findings(const Options& options) {
+    const Result<Json> answer = Client{options.socket}.json("POST", "/v1/doctor", options.doctor);
+    if (!answer) return fail(answer.error());
+    fmt::print("{}", options.json ? answer->dump(2) + '\n' : view_findings(*answer));
+    return answer->value("problems", 0) > 0 ? exit_failure : 0;
+}
+
+void add_operation(CLI::App& app, Options& options, Action& action) {
+    app.add_subcommand("reload", "read the configuration file again, as SIGHUP does; a wrong one changes nothing")->callback([&] {
+        action = [&] { return show(options, "POST", "/v1/reload", {}, view_reload); };
+    });
+    CLI::App* drain =
+        app.add_subcommand("drain", "take no new clients; known ones go on. All proxies: then the program ends, as with SIGQUIT");
+    drain->add_option("PROXY", options.proxy, "only this one; it goes on until `resume` or a restart");
+    drain->callback([&] { action = [&] { return show(options, "POST", "/v1/drain", {{"proxy", options.proxy}}, view_drain); }; });
+    CLI::App* resume = app.add_subcommand("resume", "take new clients again");
+    resume->add_option("PROXY", options.proxy, "the one that was drained")->required();
+    resume->callback([&] { action = [&] { return show(options, "POST", "/v1/resume", {{"proxy", options.proxy}}, view_resume); }; });
+    CLI::App* doctor =
+        app.add_subcommand("doctor", "why replies may not come, seen from the running program; exit code 1 when there is a problem");
+    CLI::Option* probe =
+        doctor->add_option("--probe", options.doctor["probe"], "send these bytes to the upstream once and tell who answers")
+            ->type_name("HEX");
+    doctor->add_option("--probe-proxy", options.doctor["proxy"], "whose upstream, where there are several")
+        ->type_name("NAME")
+        ->needs(probe);
+    doctor->callback([&] { action = [&] { return show_findings(options); }; });
+}
+
 int run(int argc, char** argv) {
     CLI::App app{"udpproxyctl looks into a running udpproxy, and changes it."};
     app.name("udpproxyctl");
@@ -139,6 +171,7 @@ int run(int argc, char** argv) {
     app.set_version_flag("--version", std::string{"udpproxyctl "} + UDPPROXY_VERSION);
     add_looks(app, options, action);
     add_live(app, options, action);
+    add_operation(app, options, action);
     add_changes(app, options, action);
     try {
         app.parse(argc, argv);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 
+#include "udpproxy/control/doctor.hpp"
+
 namespace udpproxy::ctl {
 
 namespace {
@@ -109,7 +111,7 @@ std::string view_proxies(const Json& answer) {
     std::string made;
     for (const Json& proxy : answer["proxies"]) {
         const Json& counters = proxy["counters"];
-        made += fmt::format("{}\n", text(proxy, "name"));
+        made += fmt::format("{}{}\n", text(proxy, "name"), proxy.value("draining", false) ? " (takes no new clients)" : "");
         const auto line = [&](const char* name, const std::string& value) { made += fmt::format("  {:<12} {}\n", name, value); };
         line("listen", joined(proxy["listen"]));
         const std::string endpoint = text(proxy, "upstream_endpoint");
@@ -170,6 +172,31 @@ std::string view_drops(const Json& answer) {
         rows.push_back({text(queue, "proxy"), "(receive queue)", as_count(number(queue, "datagrams")),
                         "lost by the kernel: the queue of " + text(queue, "listen") + " was full"});
     return rows.empty() ? "none\n" : in_columns({"PROXY", "REASON", ">DATAGRAMS", "MEANING"}, rows);
+}
+
+std::string view_reload(const Json& answer) {
+    std::string made;
+    for (const Json& change : answer["changes"]) made += change.get<std::string>() + '\n';
+    return made.empty() ? "reloaded; nothing has changed\n" : "reloaded:\n" + made;
+}
+
+std::string view_drain(const Json& answer) {
+    const std::string sessions = as_count(number(answer, "sessions"));
+    if (const std::string proxy = text(answer, "proxy"); !proxy.empty())
+        return fmt::format("{} takes no new clients; {} sessions go on\n", proxy, sessions);
+    return fmt::format("no new clients; {} sessions go on, then the program ends, in {} at most\n", sessions,
+                       as_time(answer.value("seconds_at_most", 0.0)));
+}
+
+std::string view_resume(const Json& answer) { return fmt::format("{} takes new clients\n", text(answer, "proxy")); }
+
+std::string view_findings(const Json& answer) {
+    std::string made;
+    for (const Json& finding : answer["findings"])
+        made += finding_line(text(finding, "severity"), text(finding, "finding"), text(finding, "where"), text(finding, "looked_at"),
+                             text(finding, "meaning"), text(finding, "mend")) +
+                '\n';
+    return made + last_line(number(answer, "problems"), number(answer, "notes")) + '\n';
 }
 
 }  // namespace udpproxy::ctl

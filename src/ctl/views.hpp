@@ -13,6 +13,10 @@ namespace udpproxy::ctl {
 [[nodiscard]] std::string view_sessions(const Json& answer);
 [[nodiscard]] std::string view_unlisted(const Json& answer);
 [[nodiscard]] std::string view_drops(const Json& answer);
+[[nodiscard]] std::string view_reload(const Json& answer);
+[[nodiscard]] std::string view_drain(const Json& answer);
+[[nodiscard]] std::string view_resume(const Json& answer);
+[[nodiscard]] std::string view_findings(const Json& answer);
 
 /// `1536` is `1.5 KiB`.
 [[nodiscard]] std::string as_bytes(double bytes);

@@ -175,10 +175,10 @@ def test_what_the_kernel_drops_before_it_is_read_is_told(engine, admin, start_pr
     proxy = start_proxy(one_proxy(engine, admin, receive_buffer="4KiB"))
     client = open_client()
     client.send(b"session", IPV4.listener())
-    proxy.signal(signal.SIGSTOP)
+    proxy.stand_still()
     for _ in range(200):
         client.send(b"x" * 500, IPV4.listener())
-    proxy.signal(signal.SIGCONT)
+    proxy.go_on()
     proxy.wait_until(lambda: admin.json("status")["queue_drops"] > 100, what="queue drops")
     status = admin.json("status")
     assert status["queue_drops"] + status["counters"]["arrivals_request"] == 201

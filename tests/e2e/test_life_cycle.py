@@ -111,11 +111,11 @@ def test_what_is_queued_when_the_signal_comes_is_still_forwarded(engine, start_p
     proxy = start_proxy(one_proxy(engine))
     client = open_client()
     assert client.ask(b"session", IPV4.listener()) is not None
-    proxy.signal(signal.SIGSTOP)
+    proxy.stand_still()
     for number in range(100):
         client.send(b"%d" % number, IPV4.listener())
     proxy.signal(signal.SIGTERM)
-    proxy.signal(signal.SIGCONT)
+    proxy.go_on()
     counters = proxy.stopped()
     assert counters["departures_request"] == 101
     assert [request.payload for request in service.requests][1:] == [b"%d" % number for number in range(100)]
@@ -125,10 +125,10 @@ def test_a_second_signal_ends_it_at_once(engine, start_proxy):
     # A listener of its own: who exits at once leaves io_uring's sockets to the kernel, which closes them a moment later.
     port = {"io_uring": 5398, "epoll": 5399}[engine]
     proxy = start_proxy(configuration(table(listen=IPV4.listener(port), upstream=_SOURCES[0]), engine=engine))
-    proxy.signal(signal.SIGSTOP)  # both signals are there when it goes on
+    proxy.stand_still()  # both signals are there when it goes on
     proxy.signal(signal.SIGTERM)
     proxy.signal(signal.SIGINT)
-    proxy.signal(signal.SIGCONT)
+    proxy.go_on()
     assert proxy.wait(5) is not None
 
 

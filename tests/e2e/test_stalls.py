@@ -5,7 +5,6 @@
               10 that go on asking
 """
 
-import signal
 import time
 
 import pytest
@@ -30,11 +29,11 @@ def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(engine, se
                         patience=seconds + 5, warm=True)
     asking.wait_event("asking")
     assert len(silent.ask_all(IPV4.listener(), lambda client: b"%d" % client)) == _SILENT
-    proxy.signal(signal.SIGSTOP)
+    proxy.stand_still()
     time.sleep(seconds)
     cost = Cost(proxy.pid)
     before = cost.ran()
-    proxy.signal(signal.SIGCONT)
+    proxy.go_on()
     time.sleep(1)
     used = cost.ran() - before
     again = silent.ask_all(IPV4.listener(), lambda client: b"again %d" % client)

@@ -5,7 +5,6 @@
     fd01::2             [fd01::1]:5353│ fd00::1             [fd00::254]:53; closed and opened again
 """
 
-import signal
 import time
 
 import pytest
@@ -40,10 +39,10 @@ def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(e
     client = open_client(family.anywhere)
     with Service(network.service, [upstream], echo()):
         assert client.ask(b"session", family.listener()) is not None
-    proxy.signal(signal.SIGSTOP)
+    proxy.stand_still()
     for number in range(20):
         client.send(b"%d" % number, family.listener())
-    proxy.signal(signal.SIGCONT)
+    proxy.go_on()
     time.sleep(0.3)
     counters = proxy.stop()
     assert counters["departures_request"] == 21

@@ -7,7 +7,6 @@
 """
 
 import resource
-import signal
 import time
 
 import pytest
@@ -136,9 +135,9 @@ def test_a_burst_larger_than_all_buffers_waits_in_the_kernel_and_loses_nothing(e
                         patience=5, warm=True)
     asking.wait_event("asking")
     watch = Watch(network)
-    proxy.signal(signal.SIGSTOP)
+    proxy.stand_still()
     time.sleep(1)
-    proxy.signal(signal.SIGCONT)
+    proxy.go_on()
     result = asking.result()
     counters = proxy.stop()
     figures.count(result)

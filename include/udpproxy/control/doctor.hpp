@@ -76,6 +76,10 @@ struct ProbeOutcome {
 /// What the answers mean: listed, the upstream's own, or unlisted with the line to add.
 [[nodiscard]] std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream, const ProbeOutcome& outcome);
 
+/// One line for a finding, and the last one, of numbers; without the line's end.
+[[nodiscard]] std::string finding_line(std::string_view severity, std::string_view kind, std::string_view where, std::string_view looked_at,
+                                       std::string_view meaning, std::string_view mend);
+[[nodiscard]] std::string last_line(std::size_t problems, std::size_t notes);
 /// One line per finding.
 [[nodiscard]] std::string findings_text(const std::vector<Finding>& findings);
 /// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "mend"}], "problems": 1, "notes": 2}`
@@ -86,9 +90,13 @@ struct ProbeOutcome {
 struct DoctorRequest {
     bool json = false;
     bool with_probe = false;
-    std::string probe_payload;  // hexadecimal
-    std::string probe_proxy;    // empty: the only one
+    std::string probe_payload;   // hexadecimal
+    std::string probe_proxy;     // empty: the only one
+    bool resolves_names = true;  // waits for the resolver, up to half a minute; false: an upstream without an address has none
 };
+/// Looks; with a probe, sends. Errors: a request that makes no sense.
+[[nodiscard]] Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& request);
+
 /// Looks, prints, and returns the exit code: 0 without problems, 1 with some, 2 for a request that makes no sense.
 [[nodiscard]] int run_doctor(const Config& config, const DoctorRequest& request);
 

@@ -130,6 +130,6 @@ struct HostFacts {
 };
 
 /// Looks at this host as the proxy of this configuration would meet it. Resolves names; may block for as long as the resolver does.
-[[nodiscard]] HostFacts collect_host_facts(const Config& config);
+[[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
 
 }  // namespace udpproxy

@@ -1,6 +1,8 @@
 """A program in a namespace: its output line by line, a bound on every wait, an end by its own pid."""
 
+import os
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -82,6 +84,22 @@ class Process:
 
     def signal(self, number):
         self._popen.send_signal(number)
+
+    def stand_still(self):
+        """SIGSTOP, and a wait until no thread runs any more: the kernel tells them one by one, and until then they go on."""
+        self.signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not all(self._stopped(thread) for thread in os.listdir(f"/proc/{self.pid}/task")):
+            assert time.monotonic() < deadline, f"{self.words[0]} goes on 10 s after SIGSTOP"
+            time.sleep(0.001)
+
+    def _stopped(self, thread):
+        with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="utf-8") as file:
+            name, rest = file.read().rsplit(")", 1)
+        return rest.split()[0] == "T" or "(iou-" in name  # proc(5); a ring's kernel workers only wait
+
+    def go_on(self):
+        self.signal(signal.SIGCONT)
 
     def kill(self):
         if self.running():
