@@ -69,8 +69,11 @@ class Contender:
     two_way: bool = True           # whether replies come back
     clients_max: int = 1 << 30     # more cannot be told apart on the way back
     sessions: bool = True          # whether it has sessions at all
+    only: tuple = ()               # names of workloads; empty: all that suit
 
     def suits(self, workload):
+        if self.only and workload.name not in self.only:
+            return False
         if workload.needs_sessions and not self.sessions:
             return False
         return not workload.setting.replies or (self.two_way and workload.clients <= self.clients_max)
@@ -117,15 +120,15 @@ def listens(pid, port):
 
 
 class Ours(Contender):
-    """udpproxy. `runtime` and `proxy` are further lines of the sections of those names."""
+    """udpproxy. `runtime`, `limits` and `proxy` are further lines of the sections of those names."""
 
-    def __init__(self, name, engine, runtime="", proxy="", **more):
+    def __init__(self, name, engine, runtime="", limits="", proxy="", **more):
         super().__init__(name, ours=True, **more)
-        self.engine, self.runtime, self.proxy = engine, runtime, proxy
+        self.engine, self.runtime, self.limits, self.proxy = engine, runtime, limits, proxy
 
     def configuration(self, link, setting):
         lines = [f'[runtime]\nengine = "{self.engine}"\nshards = {setting.shards}', self.runtime,
-                 '[log]\nlevel = "warn"\n[[proxy]]\nname = "bench"', f'listen = "{link.listen}"', f'upstream = "{link.upstream}"',
+                 f"[limits]\n{self.limits}" if self.limits else "", '[log]\nlevel = "warn"\n[[proxy]]\nname = "bench"', f'listen = "{link.listen}"', f'upstream = "{link.upstream}"',
                  'unlisted_replies = "off"']
         if not setting.bare:
             lines.append(f"reply_aliases = {json.dumps(link.aliases)}")
@@ -262,4 +265,9 @@ CONTENDERS = [
     KernelNat("kernel NAT"),
     Floor("floor", gro=False),
     Floor("floor, GRO/GSO", gro=True),
+    *[Ours(f"{engine}, {option}", engine, only=only, **{section: option}) for engine in ("io_uring", "epoll") for section, option, only in (
+        ("runtime", 'busy_poll = "50us"', ("latency",)),
+        ("runtime", 'batch_wait = "20us"', ("latency", "paced-64-1000")),
+        ("limits", "pool_min = 3000", ("churn-paced", "storm")),
+        ("proxy", 'offload = "off"', ("queued-64-1", "queued-64-1000", "queued-trains")))],
 ]

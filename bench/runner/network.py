@@ -64,6 +64,8 @@ class Link:
         proxy.ip(f"addr add 10.0.{number}.2/24 dev to-client", "link set to-client up",
                  f"addr add 10.1.{number}.1/24 dev to-service", "link set to-service up",
                  f"route add {_CLIENT_NETWORK} via 10.0.{number}.1")
+        # A network card cuts trains before they are on the wire; a veth hands them over whole, and packet sockets would see one frame.
+        proxy.shell("ethtool -K to-client tx-udp-segmentation off")
         # No ARP in the middle of a measurement.
         self.target_mac = proxy.shell("cat /sys/class/net/to-client/address").stdout.strip()
         self._neighbour(clients, self.interface, f"10.0.{number}.2", self.target_mac)

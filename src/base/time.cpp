@@ -1,5 +1,7 @@
-// The one place that reads clocks.
+// The one place that reads clocks and sleeps.
 #include "udpproxy/base/time.hpp"
+
+#include <sys/prctl.h>
 
 #include <ctime>
 
@@ -16,6 +18,14 @@ Duration read(clockid_t clock) noexcept {
 }  // namespace
 
 Instant monotonic_now() noexcept { return Instant{read(CLOCK_MONOTONIC)}; }
+
+void sleep_for(Duration duration) noexcept {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(duration);
+    const timespec time{seconds.count(), (duration - seconds).count()};
+    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+}
+
+void make_sleep_exact() noexcept { ::prctl(PR_SET_TIMERSLACK, 1UL); }
 
 Duration thread_processor_time() noexcept { return read(CLOCK_THREAD_CPUTIME_ID); }
 

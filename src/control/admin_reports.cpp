@@ -44,7 +44,7 @@ Json replies_by_source(const Roster& roster, std::size_t index) {
     const ProxyConfig& config = roster.config->proxies[index];
     add("upstream", config.upstream.text, sum_of_replies(roster, index, 0));
     for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
-        add("alias", config.reply_aliases[i].text, sum_of_replies(roster, index, 1 + i));
+        add("alias", config.reply_aliases[i].text, sum_of_replies(roster, index, roster.proxies[index].upstream->tally(i)));
     add("unlisted", "", sum_of_drops(roster, index, Drop::unlisted_source));
     return list;
 }

@@ -82,6 +82,8 @@ void read_runtime(const ConfigNode& root, Complaints& complaints, Config& config
     runtime.word("engine", config.engine);
     runtime.number_or_auto("shards", config.shards);
     runtime.boolean("cpu_pinning", config.cpu_pinning);
+    runtime.duration("busy_poll", config.busy_poll);
+    runtime.duration("batch_wait", config.batch_wait);
     runtime.finish();
 }
 
@@ -102,6 +104,7 @@ void read_limits(const ConfigNode& root, Complaints& complaints, Config& config)
     limits.number("new_sessions_per_second", config.new_sessions.per_second);
     limits.number_or_auto("new_sessions_burst", config.new_sessions.burst);
     check_burst(config.new_sessions, limits.place("new_sessions_burst"), complaints);
+    limits.number("pool_min", config.pool_min);
     limits.finish();
 }
 

@@ -160,7 +160,7 @@ void write_replies(const Roster& roster, Exposition& to) {
         to.sample({{"proxy", config.name}, {"source", "upstream"}, {"alias", ""}}, sum_of_replies(roster, proxy, 0));
         for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
             to.sample({{"proxy", config.name}, {"source", "alias"}, {"alias", config.reply_aliases[i].text}},
-                      sum_of_replies(roster, proxy, 1 + i));
+                      sum_of_replies(roster, proxy, roster.proxies[proxy].upstream->tally(i)));
         to.sample({{"proxy", config.name}, {"source", "unlisted"}, {"alias", ""}}, sum_of_drops(roster, proxy, Drop::unlisted_source));
     }
 }

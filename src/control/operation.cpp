@@ -7,6 +7,42 @@
 
 namespace udpproxy {
 
+namespace {
+
+/// The numbers of the proxy's aliases, in their order. A new alias gets one that nobody has had, or when there is none left, one whose alias has gone.
+std::vector<std::uint8_t> number_aliases(ProxyPlace& place) {
+    std::vector<AliasTally> present;
+    std::vector<bool> taken(reply_sources_max, false);
+    taken[0] = true;  // the upstream's own
+    const auto is_of = [](const Alias& alias) {
+        return [&alias](const AliasTally& tally) {
+            return tally.prefix == alias.prefix && tally.scope == alias.scope && tally.port == alias.port;
+        };
+    };
+    for (const Alias& alias : place.config.reply_aliases) {
+        const auto known = std::find_if(place.tallies.begin(), place.tallies.end(), is_of(alias));
+        present.push_back({alias.prefix, alias.scope, alias.port, known == place.tallies.end() ? std::uint8_t{0} : known->number});
+        taken[present.back().number] = true;
+    }
+    std::vector<bool> remembered = taken;
+    for (const AliasTally& tally : place.tallies) remembered[tally.number] = true;
+    std::vector<std::uint8_t> numbers;
+    for (AliasTally& tally : present) {
+        if (tally.number == 0) {
+            auto free = std::find(remembered.begin(), remembered.end(), false);
+            if (free == remembered.end()) free = remembered.begin() + (std::find(taken.begin(), taken.end(), false) - taken.begin());
+            tally.number = static_cast<std::uint8_t>(free - remembered.begin());
+            remembered[tally.number] = taken[tally.number] = true;
+            std::erase_if(place.tallies, [&](const AliasTally& each) { return each.number == tally.number; });
+            place.tallies.push_back(tally);
+        }
+        numbers.push_back(tally.number);
+    }
+    return numbers;
+}
+
+}  // namespace
+
 Operation::Operation(Config config, Duration drain_timeout, Start& start, Names& names, Roster& roster, Log& log)
     : config_(std::move(config)),
       drain_timeout_(drain_timeout),
@@ -25,6 +61,7 @@ Operation::Operation(Config config, Duration drain_timeout, Start& start, Names&
         place.settings = start.proxies()[i];
         place.upstream = start.proxies()[i].upstream;
         place.versions = 1;
+        (void)number_aliases(place);
         versions_.push_back(place.upstream);
         use.proxies_held[i] = shards;
     }
@@ -146,7 +183,7 @@ void Operation::tell_of_proxy(CommandKind kind, std::uint16_t proxy) {
 /// A new version: the place's configuration with this endpoint.
 void Operation::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older) {
     ProxyPlace& place = proxies_[proxy];
-    place.upstream = upstream_of(place.config, endpoint, ++place.versions);
+    place.upstream = upstream_of(place.config, endpoint, ++place.versions, number_aliases(place));
     versions_.push_back(place.upstream);
     Command command;
     command.kind = CommandKind::set_upstream;

@@ -25,6 +25,14 @@ enum class PlaceState : std::uint8_t {
     closing,  // shards are giving it back
 };
 
+/// The number under which an alias's replies are counted; it keeps it through reloads.
+struct AliasTally {
+    Prefix prefix;
+    std::uint32_t scope = 0;
+    std::optional<std::uint16_t> port;
+    std::uint8_t number = 0;
+};
+
 struct ProxyPlace {
     PlaceState state = PlaceState::vacant;
     bool draining = false;  // by request
@@ -33,7 +41,8 @@ struct ProxyPlace {
     std::shared_ptr<const Upstream> upstream;
     std::uint32_t versions = 0;
     std::vector<LanePlace> lanes;
-    Instant deadline{};  // when retired
+    std::vector<AliasTally> tallies;  // of all aliases that the proxy has had, as far as there are numbers
+    Instant deadline{};               // when retired
 
     [[nodiscard]] bool was_ever_taken() const noexcept { return versions > 0; }
 };

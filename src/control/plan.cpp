@@ -88,11 +88,13 @@ Plan plan_reload(const Config& present, const Config& wanted) {
     note_restart(plan, "runtime.engine", present.engine, wanted.engine);
     note_restart(plan, "runtime.shards", present.shards, wanted.shards);
     note_restart(plan, "runtime.cpu_pinning", present.cpu_pinning, wanted.cpu_pinning);
+    note_restart(plan, "runtime.busy_poll", present.busy_poll, wanted.busy_poll);
+    note_restart(plan, "runtime.batch_wait", present.batch_wait, wanted.batch_wait);
     note_restart(plan, "admin.socket", present.admin.socket, wanted.admin.socket);
     note_restart(plan, "admin.group", present.admin.group, wanted.admin.group);
     note_restart(plan, "admin.listen", present.admin.listen, wanted.admin.listen);
     plan.limits = present.sessions_max != wanted.sessions_max || !(rate_of(present.new_sessions) == rate_of(wanted.new_sessions)) ||
-                  present.log_sessions != wanted.log_sessions;
+                  present.pool_min != wanted.pool_min || present.log_sessions != wanted.log_sessions;
     plan.log = present.log_level != wanted.log_level || present.log_format != wanted.log_format || present.log_file != wanted.log_file;
     return plan;
 }

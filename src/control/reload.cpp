@@ -182,6 +182,7 @@ void Operation::bring_proxy(std::uint16_t index, const ProxyConfig& wanted, cons
     ProxyStep step;
     if (const Plan plan = plan_reload(before, after); !plan.proxies.empty()) step = plan.proxies[0];
     place.state = PlaceState::serving;
+    if (is_fresh) place.tallies.clear();
     if (is_new) start_.use()->proxies_held[index] = static_cast<std::uint32_t>(start_.shards().size());
 
     if (is_new || step.settings) {
@@ -276,6 +277,7 @@ void Operation::set_limits(const Config& wanted, const Room& room) {
     // The tables have the size that they were made with.
     command.sessions_max = std::min(room.sessions_max, start_.sessions_max());
     command.newcomers = rate_of(wanted.new_sessions);
+    command.pool_min = wanted.pool_min;
     command.report_sessions = wanted.log_sessions;
     tell_all(command);
     if (wanted.sessions_max && *wanted.sessions_max > start_.sessions_max())
@@ -288,6 +290,8 @@ void Operation::keep_what_needs_a_restart(Config& wanted) const {
     wanted.engine = config_.engine;
     wanted.shards = config_.shards;
     wanted.cpu_pinning = config_.cpu_pinning;
+    wanted.busy_poll = config_.busy_poll;
+    wanted.batch_wait = config_.batch_wait;
     wanted.admin = config_.admin;
     for (ProxyConfig& proxy : wanted.proxies) {
         const ProxyConfig* before = find_proxy(config_, proxy.name);

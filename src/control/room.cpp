@@ -43,7 +43,8 @@ std::string per_session(const ProxySetup& proxy) {
 
 Rate rate_of(const NewSessions& limit) { return Rate{limit.per_second, std::max(1U, limit.burst.value_or(limit.per_second))}; }
 
-std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint, std::uint32_t version) {
+std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint, std::uint32_t version,
+                                            std::vector<std::uint8_t> tallies) {
     std::vector<AliasRule> aliases;
     bool all_exact = true;
     for (const Alias& alias : config.reply_aliases) {
@@ -52,7 +53,8 @@ std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const End
     }
     const bool connected = config.alias_filter == AliasFilter::connected ||
                            (config.alias_filter == AliasFilter::automatic && all_exact && aliases.size() <= connected_by_default_max);
-    return std::make_shared<Upstream>(endpoint, std::move(aliases), connected ? AliasMembers::connected : AliasMembers::open, version);
+    return std::make_shared<Upstream>(endpoint, std::move(aliases), connected ? AliasMembers::connected : AliasMembers::open, version,
+                                      std::move(tallies));
 }
 
 Address routed_source_towards(const Endpoint& upstream) { return source_towards(upstream, Address::any(upstream.family())).source.address; }

@@ -118,6 +118,7 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
     setup.port_pools_max = port_pools_max();
     setup.sessions_max = room_.sessions_max;
     setup.newcomers = rate_of(config_.new_sessions);
+    setup.pool_min = config_.pool_min;
     setup.descriptors_max = room_.descriptors_max;
     setup.slots_max = slots_max();
     setup.buffers_per_leg = buffers_per_leg();
@@ -143,6 +144,8 @@ Result<void> Start::start_shards() {
         engine_setup.listeners_max = setup.listeners_max;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
+        engine_setup.busy_poll = config_.busy_poll;
+        engine_setup.batch_wait = config_.batch_wait;
         for (std::size_t i = 0; i < listeners_.size(); ++i)
             engine_setup.listeners.push_back(ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family(),
                                                             proxies_[listeners_[i].proxy].offload});

@@ -29,6 +29,7 @@ EpollBackend::~EpollBackend() = default;
 
 Result<void> EpollBackend::start() {
     State& state = *state_;
+    if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = state.watch(state.wake_descriptor, wake_event)) return system_error("epoll_ctl", error);
     for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {
         if (const int error = adopt(Slot{index}, state.listeners[index])) return system_error("epoll_ctl", error);
@@ -44,6 +45,7 @@ int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
 
 const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
     State& state = *state_;
+    state.last_arrivals = state.harvest.requests.size() + state.harvest.replies.size();
     state.harvest.clear();
     for (const Leg leg : {Leg::request, Leg::reply})
         UDPPROXY_ASSERT(state.pool_of(leg).at_home() + state.in_flight[static_cast<std::size_t>(leg)] == state.pool_of(leg).count());
@@ -57,7 +59,7 @@ const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
         const auto rounded_up = std::chrono::ceil<std::chrono::milliseconds>(left).count();
         limit_ms = static_cast<int>(std::min<std::int64_t>(rounded_up, 3'600'000));
     }
-    const int ready = ::epoll_wait(state.epoll_descriptor, state.events.data(), static_cast<int>(state.events.size()), limit_ms);
+    const int ready = state.wait_for_events(limit_ms);
     UDPPROXY_ASSERT(ready >= 0 || errno == EINTR);
     for (int i = 0; i < ready; ++i) {
         const std::uint64_t data = state.events[static_cast<std::size_t>(i)].data.u64;
@@ -133,6 +135,24 @@ void EpollBackend::wake() {
 }
 
 const EngineCounters& EpollBackend::counters() const { return state_->counters; }
+
+int EpollBackend::State::wait_for_events(int limit_ms) {
+    const Duration limit = limit_ms < 0 ? Duration::max() : std::chrono::milliseconds{limit_ms};
+    if (busy_poll > Duration::zero() && limit_ms != 0) {
+        const Instant began = monotonic_now();
+        Duration passed{};
+        do {
+            if (const int ready = look_for_events(0); ready > 0) return ready;
+            passed = monotonic_now() - began;
+        } while (passed < std::min(busy_poll, limit));
+        if (passed >= limit) return 0;
+    }
+    const int ready = look_for_events(limit_ms);
+    // Events do not tell how many datagrams wait; where the last wait brought a full batch, the next one does as well.
+    if (ready <= 0 || limit_ms == 0 || batch_wait == Duration::zero() || last_arrivals >= full_batch) return ready;
+    sleep_for(batch_wait);
+    return look_for_events(0);
+}
 
 int EpollBackend::State::watch(int descriptor, std::uint64_t data) const {
     epoll_event event{};

@@ -33,6 +33,8 @@ struct EpollBackend::State {
           requests(std::move(request_pool)),
           replies(std::move(reply_pool)),
           payload_bytes_max(setup.payload_bytes_max),
+          busy_poll(setup.busy_poll),
+          batch_wait(setup.batch_wait),
           to_close(setup.slots_max),
           starved(setup.slots_max),
           harvest(setup.buffers_per_leg, setup.slots_max),
@@ -50,6 +52,10 @@ struct EpollBackend::State {
     State& operator=(const State&) = delete;
 
     [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
+    [[nodiscard]] int wait_for_events(int limit_ms);
+    [[nodiscard]] int look_for_events(int limit_ms) {
+        return ::epoll_wait(epoll_descriptor, events.data(), static_cast<int>(events.size()), limit_ms);
+    }
     [[nodiscard]] int watch(int descriptor, std::uint64_t data) const;
     void watch_again(Slot slot, std::uint32_t events_wanted);
     void starve(Slot slot);
@@ -67,6 +73,9 @@ struct EpollBackend::State {
     BufferPool replies;
     std::array<std::size_t, 2> in_flight{};  // buffers with the shard, by leg
     std::uint32_t payload_bytes_max;
+    Duration busy_poll;
+    Duration batch_wait;
+    std::size_t last_arrivals = 0;  // of the wait before
     Batch<Slot> to_close;
     Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home
     Harvest harvest;

@@ -15,10 +15,9 @@ namespace udpproxy {
 
 namespace {
 
-__kernel_timespec until(Instant deadline) {
-    const Duration left = std::max(Duration::zero(), deadline - monotonic_now());
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
-    return {seconds.count(), (left - seconds).count()};
+__kernel_timespec timespec_of(Duration duration) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(duration);
+    return {seconds.count(), (duration - seconds).count()};
 }
 
 }  // namespace
@@ -52,18 +51,45 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
     // What is there already must be reported before anything is waited for.
     const bool must_return = !state.harvest.closed.empty() || !state.early.empty();
     state.early.clear();
-    __kernel_timespec limit{};
     if (must_return)
-        limit = {};
-    else if (deadline)
-        limit = until(*deadline);
-    io_uring_cqe* first = nullptr;
-    const int outcome = io_uring_submit_and_wait_timeout(&state.ring, &first, 1, must_return || deadline ? &limit : nullptr, nullptr);
-    // Time out, signal, or the kernel short of memory or with completions kept back: what is there is reaped, the rest comes next turn.
-    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY ||
-                    outcome == -ENOMEM);
+        state.submit_and_wait(1, Duration::zero());
+    else
+        state.sleep_until(deadline);
     state.reap();
     return state.harvest;
+}
+
+void UringBackend::State::sleep_until(std::optional<Instant> deadline) {
+    if (busy_poll > Duration::zero() && find_by_looking(deadline)) return;
+    std::optional<Duration> limit;
+    if (deadline) limit = std::max(Duration::zero(), *deadline - monotonic_now());
+    submit_and_wait(1, limit);
+    const unsigned found = io_uring_cq_ready(&ring);
+    if (batch_wait == Duration::zero() || limit == Duration::zero() || found == 0 || found >= full_batch) return;
+    submit_and_wait(full_batch, batch_wait);
+}
+
+/// With completions deferred, each look is a system call that makes them.
+bool UringBackend::State::find_by_looking(std::optional<Instant> deadline) {
+    const Instant began = monotonic_now();
+    Instant end = began + busy_poll;
+    if (deadline) end = std::min(end, *deadline);
+    if (end <= began) return false;
+    io_uring_submit_and_get_events(&ring);
+    while (io_uring_cq_ready(&ring) == 0) {
+        if (monotonic_now() >= end) return false;
+        io_uring_get_events(&ring);
+    }
+    return true;
+}
+
+/// Time out, signal, or the kernel short of memory or with completions kept back: what is there is reaped, the rest comes next turn.
+void UringBackend::State::submit_and_wait(unsigned completions, std::optional<Duration> limit) {
+    __kernel_timespec time = timespec_of(limit.value_or(Duration::zero()));
+    io_uring_cqe* first = nullptr;
+    const int outcome = io_uring_submit_and_wait_timeout(&ring, &first, completions, limit ? &time : nullptr, nullptr);
+    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY ||
+                    outcome == -ENOMEM);
 }
 
 void UringBackend::discard(Buffer buffer) { state_->bring_home(buffer); }
@@ -81,14 +107,14 @@ io_uring_sqe& UringBackend::State::next_entry() {
 void UringBackend::State::give_buffers(BufferGroup& group) {
     const int mask = io_uring_buf_ring_mask(group.pool.count());
     int given = 0;
-    while (group.pool.at_home() > 0) {
+    while (group.pool.at_home() > 0 && group.in_kernel + static_cast<std::size_t>(given) < group.lend_max) {
         const std::uint32_t index = group.pool.lend();
         io_uring_buf_ring_add(group.ring, group.pool.at(index), static_cast<unsigned>(payload_offset + payload_bytes_max),
                               static_cast<unsigned short>(index), mask, given++);
     }
     if (given > 0) io_uring_buf_ring_advance(group.ring, given);
     group.in_kernel += static_cast<std::size_t>(given);
-    UDPPROXY_ASSERT(group.in_kernel + group.in_flight == group.pool.count());
+    UDPPROXY_ASSERT(group.in_kernel + group.in_flight + group.pool.at_home() == group.pool.count());
     feed_starved(group);
 }
 
@@ -201,7 +227,9 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
     if (completion.res == -ENOBUFS) {
         ++counters.buffers_exhausted;
         entry.queued = true;
-        group_of(entry.leg).starved.push(slot);
+        BufferGroup& group = group_of(entry.leg);
+        group.lend_max = std::min<std::size_t>(group.pool.count(), 2 * group.lend_max);
+        group.starved.push(slot);
     } else {
         queue_arming(slot);
     }

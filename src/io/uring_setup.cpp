@@ -67,9 +67,13 @@ unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
 
 UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
     : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())), setup.slots_max),
-      requests{std::move(request_pool), nullptr, 0, 0, Batch<Slot>(setup.slots_max)},
-      replies{std::move(reply_pool), nullptr, 0, 0, Batch<Slot>(setup.slots_max)},
+      requests{std::move(request_pool),     nullptr, std::min<std::size_t>(setup.buffers_per_leg, buffers_lent_at_first), 0, 0,
+               Batch<Slot>(setup.slots_max)},
+      replies{std::move(reply_pool),       nullptr, std::min<std::size_t>(setup.buffers_per_leg, buffers_lent_at_first), 0, 0,
+              Batch<Slot>(setup.slots_max)},
       payload_bytes_max(setup.payload_bytes_max),
+      busy_poll(setup.busy_poll),
+      batch_wait(setup.batch_wait),
       early(2 * (std::size_t{setup.slots_max} + setup.buffers_per_leg) + submission_entries),
       to_arm(setup.slots_max),
       to_close(setup.slots_max),
@@ -135,6 +139,7 @@ UringBackend::~UringBackend() = default;
 
 Result<void> UringBackend::start() {
     State& state = *state_;
+    if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0))
         return system_error("io_uring_register(ENABLE_RINGS)", error);
     for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {

@@ -15,6 +15,9 @@ namespace udpproxy {
 inline constexpr unsigned submission_entries = 1024;
 inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
+/// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time. So it gets no more than this until a receive finds
+/// none: those that came home last stay warm, in caches and page tables.
+inline constexpr std::size_t buffers_lent_at_first = 512;
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
 enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake = 4 };
@@ -47,6 +50,7 @@ struct UringBackend::State {
     struct BufferGroup {
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
+        std::size_t lend_max = 0;   // to the kernel at a time
         std::size_t in_kernel = 0;  // lent to the kernel
         std::size_t in_flight = 0;  // with the shard, as arrivals or departures
         Batch<Slot> starved;        // receives that ended for want of a buffer
@@ -56,6 +60,9 @@ struct UringBackend::State {
     [[nodiscard]] io_uring_sqe& next_entry();
 
     // uring_receive.cpp, in the order of a wait
+    void sleep_until(std::optional<Instant> deadline);
+    [[nodiscard]] bool find_by_looking(std::optional<Instant> deadline);
+    void submit_and_wait(unsigned completions, std::optional<Duration> limit);
     void give_buffers(BufferGroup& group);
     void feed_starved(BufferGroup& group);
     void forget_starved(Slot slot);
@@ -87,6 +94,8 @@ struct UringBackend::State {
     BufferGroup replies;
     msghdr receive_template{};
     std::uint32_t payload_bytes_max;
+    Duration busy_poll;
+    Duration batch_wait;
 
     // Completions other than of sends that turned up while sends were collected; the next wait begins with them.
     Batch<Completed> early;

@@ -15,6 +15,7 @@ void GroupPool::use_lane(PoolLane lane, Duration rest, const Upstream* upstream)
     UDPPROXY_ASSERT(lane < lanes_.size() && lanes_[lane].groups == 0);
     lanes_[lane].rest = rest;
     lanes_[lane].upstream = upstream;
+    lanes_[lane].kept = 0;
     lanes_used_ = std::max(lanes_used_, std::size_t{lane} + 1);
 }
 
@@ -55,6 +56,16 @@ void GroupPool::rest(std::uint32_t index, Instant now) {
     ++resting_count_;
 }
 
+void GroupPool::rest_ready(std::uint32_t index, Instant now) {
+    ReplyGroup& group = groups_[index];
+    UDPPROXY_ASSERT(group.state == GroupState::lent);
+    group.state = GroupState::resting;
+    group.session = no_index;
+    group.rests_since = now - lanes_[group.lane].rest;
+    lanes_[group.lane].resting.push_front(index, links());
+    ++resting_count_;
+}
+
 void GroupPool::begin_close(std::uint32_t index) {
     ReplyGroup& group = groups_[index];
     UDPPROXY_ASSERT(group.state != GroupState::closing);
@@ -73,11 +84,17 @@ void GroupPool::forget(std::uint32_t index) {
     groups_.release(index);
 }
 
+std::optional<Instant> GroupPool::surplus_at(const Lane& lane, Duration surplus_after) const {
+    if (lane.resting.empty()) return std::nullopt;
+    const ReplyGroup& group = groups_[lane.resting.front()];
+    if (is_outdated(group)) return group.rests_since;
+    if (lane.resting.size() <= lane.kept) return std::nullopt;
+    return group.rests_since + lane.rest + surplus_after;
+}
+
 std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
     for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
-        if (lane.resting.empty()) continue;
-        const ReplyGroup& group = groups_[lane.resting.front()];
-        if (is_outdated(group) || now - group.rests_since >= lane.rest + surplus_after) return lane.resting.front();
+        if (const auto at = surplus_at(lane, surplus_after); at && *at <= now) return lane.resting.front();
     }
     return std::nullopt;
 }
@@ -85,10 +102,7 @@ std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_af
 std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     std::optional<Instant> next;
     for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
-        if (lane.resting.empty()) continue;
-        const ReplyGroup& group = groups_[lane.resting.front()];
-        const Instant at = is_outdated(group) ? group.rests_since : group.rests_since + lane.rest + surplus_after;
-        if (!next || at < *next) next = at;
+        if (const auto at = surplus_at(lane, surplus_after); at && (!next || *at < *next)) next = at;
     }
     return next;
 }

@@ -54,6 +54,7 @@ Judgement Admission::find_group(std::uint16_t proxy_index, std::uint32_t& group)
         if (const std::optional<std::uint32_t> lent = shard_.groups.lend(lane, no_index, now_)) {
             group = *lent;
             shard_.counters_of(proxy_index).groups_lent.add(1);
+            shard_.filling = shard_.filling || shard_.groups.lacking(lane) > 0;
         } else {
             judgement = open_group(lane, group);
         }
@@ -89,7 +90,7 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
         opening.with_open_member = false;
         taken = shard_.setup.use->descriptors.take(--members, shard_.setup.descriptors_max);
     }
-    if (!taken) return make_room_for_group(lane.proxy, members);
+    if (!taken) return makes_room_ ? make_room_for_group(lane.proxy, members) : refuse(Drop::descriptor_limit);
 
     std::array<Slot, group_members_max> slots{};
     OpeningOutcome outcome;
@@ -97,7 +98,7 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
         const std::optional<std::uint16_t> port = ports.lease(lane.port_range, now_);
         if (!port) {
             shard_.setup.use->descriptors.give(members);
-            return make_room_for_port(lane_index, group);
+            return makes_room_ ? make_room_for_port(lane_index, group) : refuse(Drop::ports_exhausted);
         }
         opening.local.port = *port;
         ++openings_;
@@ -112,6 +113,16 @@ Judgement Admission::open_group(PoolLane lane_index, std::uint32_t& group) {
     }
     shard_.setup.use->descriptors.give(members);
     return judge_failure(outcome, lane_index);
+}
+
+bool Admission::prepare_group(PoolLane lane) {
+    makes_room_ = false;
+    look_up_source(shard_, sockets_, lane, now_);
+    std::uint32_t group = no_index;
+    if (shard_.lanes[lane].error == 0) (void)open_group(lane, group);
+    if (group == no_index) return false;
+    shard_.groups.rest_ready(group, now_);
+    return true;
 }
 
 void Admission::add_group(PoolLane lane, const GroupOpening& opening, std::span<const Slot> slots, std::uint32_t& index) {
@@ -143,7 +154,7 @@ Judgement Admission::judge_failure(const OpeningOutcome& outcome, PoolLane lane_
     }
     if (outcome.step == OpeningStep::socket && (outcome.error == EMFILE || outcome.error == ENFILE)) {
         // Somebody else holds what our budget counted on.
-        return shard_.descriptors_closing > 0 ? wait_for_room : free_descriptors(lane.proxy);
+        return shard_.descriptors_closing > 0 || !makes_room_ ? wait_for_room : free_descriptors(lane.proxy);
     }
     if (outcome.step == OpeningStep::connect) return refuse(Drop::upstream_unroutable);
     return refuse(Drop::group_failed);

@@ -25,6 +25,8 @@ public:
     Admission(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
 
     [[nodiscard]] Judgement judge(const Stranger& stranger);
+    /// Opens a group that rests at once, ready for a newcomer. False: it could not be had without making room.
+    [[nodiscard]] bool prepare_group(PoolLane lane);
     /// As many groups were opened as one turn may.
     [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
 
@@ -54,6 +56,7 @@ private:
     Shard& shard_;
     Sockets& sockets_;
     Instant now_;
+    bool makes_room_ = true;
     bool evicted_for_port_ = false;         // for the stranger at hand
     std::uint32_t openings_ = 0;            // tried in this turn
     std::uint32_t fruitless_looks_ = 0;     // for somebody who could go, in this turn

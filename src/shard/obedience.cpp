@@ -118,10 +118,13 @@ void obey(Shard& shard, Sockets& sockets, Command& command, Instant now) {
         case CommandKind::drain:
         case CommandKind::resume:
             set_draining(shard, command.proxy, command.kind == CommandKind::drain);
+            shard.filling = true;
             return;
         case CommandKind::set_limits:
             shard.setup.sessions_max = command.sessions_max;
             shard.setup.newcomers = command.newcomers;
+            shard.setup.pool_min = command.pool_min;
+            shard.filling = true;
             shard.setup.report_sessions = command.report_sessions;
             return;
         case CommandKind::adopt_listener:
@@ -152,6 +155,7 @@ void obey(Shard& shard, Sockets& sockets, Command& command, Instant now) {
     }
     // From the first group on, whatever was under way.
     shard.refit_at = now;
+    shard.filling = true;
     shard.refit_next = 0;
 }
 

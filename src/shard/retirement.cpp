@@ -143,7 +143,8 @@ std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
     if (!shard.strangers.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
     if (!shard.pending.empty() || !shard.astray.empty()) return now + std::chrono::milliseconds{1};
     std::optional<Instant> next = shard.refit_at;
-    for (const std::optional<Instant>& other : {shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
+    const std::optional<Instant> fill_at = shard.filling && !shard.draining ? std::optional{shard.fill_at} : std::nullopt;
+    for (const std::optional<Instant>& other : {fill_at, shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
         if (other && (!next || *other < *next)) next = other;
     }
     return next;

@@ -23,6 +23,8 @@ struct RigSetup {
     std::uint32_t buffers_per_leg = 256;
     std::uint32_t payload_bytes_max = 65535;
     bool offload = true;
+    Duration busy_poll{};
+    Duration batch_wait{};
 };
 
 template <class T>
@@ -206,6 +208,8 @@ private:
         engine_setup.listeners_max = setup.listeners_max;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
+        engine_setup.busy_poll = setup.busy_poll;
+        engine_setup.batch_wait = setup.batch_wait;
         engine_setup.payload_bytes_max = setup.payload_bytes_max;
         for (const Address& at : setup.listen) {
             Result<ListenerSockets> opened =

@@ -63,5 +63,48 @@ TEST_CASE_TEMPLATE("wakes before a wait end that one and are used up by it", Eng
     CHECK(rig.quiet() <= 3);
 }
 
+TEST_CASE_TEMPLATE("with busy_poll an arrival is found by looking, and a quiet wait ends at its deadline all the same", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.busy_poll = std::chrono::milliseconds{1};
+    Rig<Engine> rig{setup};
+    rig.wait(monotonic_now());
+    for (int i = 0; i < 100; ++i) {
+        rig.client().send(rig.listener(), "x");
+        rig.wait(std::nullopt);
+    }
+    rig.quiet();
+    CHECK(rig.seen.size() == 100);
+    const Instant begin = monotonic_now();
+    CHECK(rig.quiet(std::chrono::milliseconds{20}) <= 2);
+    CHECK(monotonic_now() - begin >= std::chrono::milliseconds{20});
+    std::thread waker([&] { rig.engine().wake(); });
+    rig.wait(std::nullopt);
+    waker.join();
+}
+
+TEST_CASE_TEMPLATE("with batch_wait a wait that a datagram has ended brings those that follow at once as well", Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.batch_wait = std::chrono::milliseconds{200};
+    Rig<Engine> rig{setup};
+    rig.wait(monotonic_now());
+    std::thread sender([&] {
+        for (int i = 0; i < 8; ++i) {
+            rig.client().send(rig.listener(), "x");
+            std::this_thread::sleep_for(std::chrono::milliseconds{2});
+        }
+    });
+    rig.wait(std::nullopt);
+    sender.join();
+    CHECK(rig.seen.size() == 8);
+    // A wait that may not sleep does not wait for more either.
+    rig.client().send(rig.listener(), "x");
+    const Instant begin = monotonic_now();
+    rig.wait(begin);
+    CHECK(monotonic_now() - begin < setup.batch_wait);
+}
+
 }  // namespace
 }  // namespace udpproxy::contract

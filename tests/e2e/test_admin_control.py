@@ -70,6 +70,33 @@ def test_a_reload_of_a_wrong_file_names_the_place_and_changes_nothing(admin, run
     assert proxy.stop()["sessions_admitted"] == 1
 
 
+def test_an_alias_keeps_its_count_whatever_comes_goes_or_moves_before_it(admin, running, open_service, open_client):
+    aliases = [IPV4.service(253), IPV4.service(252)]
+    open_service([_UPSTREAM, *aliases], from_each(aliases))
+    proxy = running(proxy_table(reply_aliases=aliases))
+    client = open_client()
+    counts = lambda: {each["source"]: each["datagrams"] for each in admin.json("proxies")["proxies"][0]["replies"] if each["kind"] == "alias"}
+
+    def ask(times):
+        for _ in range(times):
+            client.send(b"x", IPV4.listener())
+            assert client.receive(1) is not None and client.receive(1) is not None
+
+    ask(3)
+    assert counts() == {aliases[0]: 3, aliases[1]: 3}
+    newcomer = IPV4.service(251)
+    running.write(proxy_table(reply_aliases=[newcomer, aliases[1], aliases[0]]))
+    admin.shown("reload")
+    ask(2)
+    assert counts() == {newcomer: 0, aliases[1]: 5, aliases[0]: 5}
+    running.write(proxy_table(reply_aliases=[newcomer]))
+    admin.shown("reload")
+    running.write(proxy_table(reply_aliases=[aliases[0], aliases[1]]))
+    admin.shown("reload")
+    assert counts() == {aliases[0]: 5, aliases[1]: 5}
+    proxy.stop()
+
+
 def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_client):
     open_service([_UPSTREAM], echo())
     other = IPV4.listener(5354)

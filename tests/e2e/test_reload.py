@@ -4,6 +4,7 @@
 """
 
 import os
+import random
 import signal
 import time
 
@@ -131,6 +132,34 @@ def test_a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken(engin
     running.proxy.wait_event("not_reloaded", failures="4")
     assert client.ask(b"0:2", MAIN).payload == b"0:2"
     assert running.proxy.stop()["sessions_admitted"] == 1
+
+
+@pytest.mark.parametrize("files", [50, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.bound(400)])])
+def test_damaged_files_change_nothing_for_the_clients_that_are_there(engine, files, start_proxy, open_crowd, open_service):
+    """Files that were cut, spliced or overwritten somewhere, and then made wrong for certain."""
+    echoes = Echoes(open_service)
+    running = Reloading(start_proxy, engine, main_table())
+    crowd = open_crowd(20)
+    ask_everybody(crowd, MAIN, 0)
+    whole = running.proxy.configuration_file.read_bytes()
+    before = descriptors_of(running.proxy)
+    draw = random.Random(44)
+    for round_ in range(1, files + 1):
+        damaged = bytearray(whole)
+        for _ in range(draw.randrange(4)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        cut = draw.randrange(len(damaged))
+        damaged = damaged[:cut] + damaged[draw.randrange(len(damaged)):] if draw.random() < 0.5 else damaged
+        running.proxy.configuration_file.write_bytes(bytes(damaged) + b"\n[[proxy]]\nname = 1\n")
+        running.proxy.signal(signal.SIGHUP)
+        running.failures += 1
+        ask_everybody(crowd, MAIN, round_)
+        running.settle()
+    assert descriptors_of(running.proxy) == before
+    assert running.proxy.all_events("reloaded") == []
+    assert all(len(ports) == 1 for ports in echoes.ports.values())
+    counters = running.proxy.stop()
+    assert counters["sessions_admitted"] == 20 and counters.drops() == {}
 
 
 def test_aliases_come_and_go_for_the_sessions_that_are_there(engine, start_proxy, open_crowd, open_service):

@@ -101,6 +101,39 @@ TEST_CASE("a group nobody wants becomes surplus some time after its rest") {
     CHECK(pool.surplus(Instant{170s}, idle_after) == patient);
 }
 
+TEST_CASE("a group that nobody had before is lent at once, ahead of those that rest") {
+    GroupPool pool(3, {10s});
+    const std::uint32_t used = pool.add(0, 1);
+    pool.rest(used, Instant{95s});
+    const std::uint32_t fresh = pool.add(0, no_index);
+    pool.rest_ready(fresh, Instant{100s});
+    CHECK(pool.resting(0) == 2);
+    CHECK(pool.oldest_resting() == fresh);
+    CHECK(pool.lend(0, 2, Instant{100s}) == fresh);
+    CHECK_FALSE(pool.lend(0, 3, Instant{100s}).has_value());
+    CHECK(pool.lend(0, 3, Instant{105s}) == used);
+}
+
+TEST_CASE("of those that are kept none is surplus but an outdated one, and what is lacking is told") {
+    GroupPool pool(4, {10s});
+    pool.set_kept(0, 2);
+    CHECK(pool.lacking(0) == 2);
+    const std::uint32_t first = pool.add(0, no_index);
+    pool.rest_ready(first, Instant{100s});
+    CHECK(pool.lacking(0) == 1);
+    pool.rest_ready(pool.add(0, no_index), Instant{100s});
+    CHECK(pool.lacking(0) == 0);
+    CHECK_FALSE(pool.next_surplus(idle_after).has_value());
+    CHECK_FALSE(pool.surplus(Instant{1000s}, idle_after).has_value());
+    pool.rest(pool.add(0, 1), Instant{200s});
+    CHECK(pool.lacking(0) == 0);
+    REQUIRE(pool.surplus(Instant{1000s}, idle_after).has_value());
+    close(pool, *pool.surplus(Instant{1000s}, idle_after));
+    CHECK_FALSE(pool.surplus(Instant{1000s}, idle_after).has_value());
+    pool.outdate(0);
+    CHECK(pool.surplus(Instant{1000s}, idle_after).has_value());
+}
+
 TEST_CASE("when descriptors are short the group that has rested longest goes, of whatever lane and however long its rest") {
     GroupPool pool(4, {1h, 0s, 1h});
     CHECK_FALSE(pool.oldest_resting().has_value());

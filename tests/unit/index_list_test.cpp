@@ -27,6 +27,21 @@ std::list<std::uint32_t> walk(const IndexList& list, Links&& links) {
     return found;
 }
 
+TEST_CASE("what joins at the front is the first to be found, and the rest keep their order") {
+    std::vector<ListLinks> items(4);
+    const auto links = [&](std::uint32_t index) -> ListLinks& { return items[index]; };
+    IndexList list;
+    list.push_front(2, links);
+    list.push_back(3, links);
+    list.push_front(1, links);
+    CHECK(list.size() == 3);
+    for (const std::uint32_t expected : {1U, 2U, 3U}) {
+        CHECK(list.front() == expected);
+        list.remove(list.front(), links);
+    }
+    CHECK(list.empty());
+}
+
 TEST_CASE("an index list is first in, first out") {
     std::array<ListLinks, 3> items{};
     const auto links = [&](std::uint32_t index) -> ListLinks& { return items[index]; };

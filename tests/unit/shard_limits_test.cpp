@@ -169,6 +169,52 @@ TEST_CASE("a flood of newcomers leaves ports for those who come after it") {
     CHECK(sim.asked().size() == 10);
 }
 
+TEST_CASE("groups stand ready as pool_min says, newcomers take them without a system call, and they are opened anew") {
+    ShardSetup setup = roomy_setup(100);
+    setup.pool_min = 10;
+    SimShard sim(setup);
+    const auto let_fill = [&] {
+        for (int i = 0; i < 10; ++i) {
+            sim.advance(1ms);
+            sim.turns();
+        }
+    };
+    let_fill();
+    CHECK(sim.shard().groups.resting() == 10);
+    CHECK(sim.counters().groups_opened.read() == 10);
+    ask_from(sim, "192.0.2.7", 0, 10);
+    CHECK(sim.shard().table.size() == 10);
+    CHECK(sim.counters().groups_lent.read() == 10);
+    let_fill();
+    CHECK(sim.shard().groups.resting() == 10);
+    CHECK(sim.counters().groups_opened.read() == 20);
+    // Sessions end: their groups come on top, and go again when nobody wants them.
+    sim.advance(32s);
+    sim.turns(3);
+    CHECK(sim.shard().groups.resting() == 20);
+    sim.advance(surplus_after + 10s);
+    sim.turns(3);
+    CHECK(sim.shard().groups.resting() == 10);
+    CHECK(sim.counters().groups_opened.read() == 20);
+    CHECK_FALSE(sim.shard().filling);
+}
+
+TEST_CASE("the pool takes only what is to spare, and gives it to newcomers") {
+    ShardSetup setup = small_setup();
+    setup.pool_min = 1000;
+    SimShard sim(setup);
+    for (int i = 0; i < 2000; ++i) {
+        sim.advance(1ms);
+        sim.turns();
+    }
+    const std::uint32_t ready = sim.shard().groups.resting();
+    CHECK(ready > 64);
+    CHECK(ready * 4 <= setup.descriptors_max / 4 * 3);
+    ask_from(sim, "192.0.2.7", 0, 64);
+    CHECK(sim.shard().table.size() == 64);
+    CHECK(sim.dropped(Drop::descriptor_limit) == 0);
+}
+
 TEST_CASE("a client that is not assured gets amplification_limit times what it sent, an assured one everything") {
     ShardSetup setup = small_setup();
     setup.proxies[0].amplification_limit = 3;

@@ -35,6 +35,18 @@ public:
         ++size_;
     }
 
+    /// The same at the other end.
+    template <class Links>
+    void push_front(std::uint32_t index, Links&& links) {
+        links(index) = ListLinks{no_index, front_};
+        if (front_ == no_index)
+            back_ = index;
+        else
+            links(front_).previous = index;
+        front_ = index;
+        ++size_;
+    }
+
     // Requires: the item is on this list.
     template <class Links>
     void remove(std::uint32_t index, Links&& links) {

@@ -22,6 +22,11 @@ using Instant = MonotonicClock::time_point;
 /// Reads CLOCK_MONOTONIC. Called by the engines (once per turn) and the control thread only.
 [[nodiscard]] Instant monotonic_now() noexcept;
 
+/// The calling thread sleeps; a signal may end it early.
+void sleep_for(Duration duration) noexcept;
+/// The kernel ends the calling thread's sleeps when asked to, instead of up to 50 us later (prctl(2), PR_SET_TIMERSLACK).
+void make_sleep_exact() noexcept;
+
 /// Processor time of the calling thread, the kernel's part included (CLOCK_THREAD_CPUTIME_ID).
 [[nodiscard]] Duration thread_processor_time() noexcept;
 

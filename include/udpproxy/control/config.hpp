@@ -99,6 +99,8 @@ struct Config {
     EngineChoice engine = EngineChoice::automatic;
     std::optional<std::uint32_t> shards;  // absent: one per CPU the process may use
     bool cpu_pinning = false;
+    Duration busy_poll{};   // 0: off
+    Duration batch_wait{};  // 0: off
     LogLevel log_level = LogLevel::info;
     LogFormat log_format = LogFormat::text;
     std::string log_file;  // empty: standard error
@@ -106,6 +108,7 @@ struct Config {
     std::optional<std::uint32_t> sessions_max;  // [limits]; absent: auto
     std::string sessions_max_position;          // file:line:column of limits.sessions_max when given
     NewSessions new_sessions;                   // [limits]
+    std::uint32_t pool_min = 0;                 // [limits]
     AdminConfig admin;
     std::vector<ProxyConfig> proxies;
 };

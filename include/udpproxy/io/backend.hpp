@@ -31,7 +31,12 @@ struct EngineSetup {
     std::uint32_t slots_max = 0;              // listeners and members together; at most RLIMIT_NOFILE
     std::uint32_t buffers_per_leg = 0;        // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
+    Duration busy_poll{};                     // a wait looks on for this long before it sleeps
+    Duration batch_wait{};                    // a wait that was ended by a few datagrams waits this much longer for more
 };
+
+/// As many arrivals are a full batch: nothing more is waited for.
+inline constexpr std::size_t full_batch = 32;
 
 /// What an engine counts about itself. Written by the shard's thread, read by others through the shard's counters.
 struct EngineCounters {

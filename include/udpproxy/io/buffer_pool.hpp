@@ -1,6 +1,6 @@
 // BufferPool: the receive buffers of one leg of one engine. One stretch of address space, cut into equal buffers; pages that no datagram ever
-// reached cost nothing. The pool knows where a buffer lies and whose turn it is; the io_uring engine lends them to the kernel, the epoll engine
-// takes the one that came home last.
+// reached cost nothing. The pool knows where a buffer lies and whose turn it is; the io_uring engine lends some of them to
+// the kernel, the epoll engine takes one by one; whichever came home last goes out first.
 #pragma once
 
 #include <cstddef>

@@ -3,6 +3,7 @@
 // The pool knows slots and ports as numbers; opening and closing sockets is the shard's affair.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -66,6 +67,8 @@ public:
     [[nodiscard]] std::optional<std::uint32_t> lend(PoolLane lane, std::uint32_t session, Instant now);
     /// Its session has ended. Requires: lent.
     void rest(std::uint32_t index, Instant now);
+    /// Nobody had it before: it may be lent at once. Requires: lent.
+    void rest_ready(std::uint32_t index, Instant now);
     /// Its sockets are about to close. Requires: not closing yet.
     void begin_close(std::uint32_t index);
     /// Its last socket is closed.
@@ -79,6 +82,12 @@ public:
     /// Groups are opened with this version from now on, and those of other versions are outdated. It outlives every group opened with it.
     void set_upstream(PoolLane lane, const Upstream* upstream) { lanes_[lane].upstream = upstream; }
     void set_rest(PoolLane lane, Duration rest) { lanes_[lane].rest = rest; }
+    /// So many resting groups of the lane are never surplus.
+    void set_kept(PoolLane lane, std::uint32_t kept) { lanes_[lane].kept = kept; }
+    /// Resting groups that the lane lacks of those that are kept.
+    [[nodiscard]] std::uint32_t lacking(PoolLane lane) const noexcept {
+        return lanes_[lane].kept - std::min(lanes_[lane].kept, lanes_[lane].resting.size());
+    }
     /// Of an earlier generation of its lane, or another version of its upstream.
     [[nodiscard]] bool is_outdated(std::uint32_t index) const { return is_outdated(groups_[index]); }
 
@@ -97,9 +106,12 @@ private:
         const Upstream* upstream = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t groups = 0;
+        std::uint32_t kept = 0;
         IndexList resting;
     };
 
+    /// When the lane's oldest resting group becomes surplus; nothing: there is none, or it is kept.
+    [[nodiscard]] std::optional<Instant> surplus_at(const Lane& lane, Duration surplus_after) const;
     [[nodiscard]] bool is_outdated(const ReplyGroup& group) const noexcept {
         const Lane& lane = lanes_[group.lane];
         return group.generation != lane.generation || group.upstream != lane.upstream;

@@ -36,10 +36,12 @@ enum class AliasMembers : std::uint8_t {
 
 class Upstream {
 public:
-    /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it.
+    /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it. `tallies` has, for each alias, the number under which
+    /// its replies are counted, from 1 on; empty: their places. It outlives versions, so that a counter belongs to one alias whatever stands before it.
     explicit Upstream(const Endpoint& endpoint, std::vector<AliasRule> aliases = {}, AliasMembers members = AliasMembers::connected,
-                      std::uint32_t version = 1)
-        : endpoint_(endpoint), aliases_(std::move(aliases)), version_(version), members_(members) {
+                      std::uint32_t version = 1, std::vector<std::uint8_t> tallies = {})
+        : endpoint_(endpoint), aliases_(std::move(aliases)), tallies_(std::move(tallies)), version_(version), members_(members) {
+        for (std::size_t i = tallies_.size(); i < aliases_.size(); ++i) tallies_.push_back(static_cast<std::uint8_t>(1 + i));
         if (members_ == AliasMembers::open) return;
         for (const AliasRule& alias : aliases_) connected_.push_back(Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
     }
@@ -58,19 +60,22 @@ public:
     /// Counts the upstreams that its proxy has had.
     [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
 
-    /// Which source a reply came from: 0 the endpoint, i alias i - 1 (the first that matches), or nothing when it is not listed.
+    /// Under which number a reply is counted: 0 the endpoint's, else that of the first alias that matches; nothing when the source is not listed.
     [[nodiscard]] std::optional<std::size_t> find(const Endpoint& source) const noexcept {
         if (source == endpoint_) return 0;
         for (std::size_t i = 0; i < aliases_.size(); ++i) {
-            if (aliases_[i].matches(source)) return 1 + i;
+            if (aliases_[i].matches(source)) return tallies_[i];
         }
         return std::nullopt;
     }
+    // Requires: there is an alias of that place.
+    [[nodiscard]] std::uint8_t tally(std::size_t alias) const { return tallies_[alias]; }
     [[nodiscard]] bool lists(const Endpoint& source) const noexcept { return find(source).has_value(); }
 
 private:
     Endpoint endpoint_;
     std::vector<AliasRule> aliases_;
+    std::vector<std::uint8_t> tallies_;
     std::vector<Endpoint> connected_;
     std::uint32_t version_;
     AliasMembers members_;

@@ -20,7 +20,7 @@ enum class CommandKind : std::uint8_t {
     set_upstream,     // newcomers of `proxy` go to `upstream` from now on; with `close_older` sessions of older versions end
     set_settings,     // `settings` hold for `proxy`, its sessions included
     set_lanes,        // groups of `proxy` are opened in `lanes` from now on
-    set_limits,       // `sessions_max`, `newcomers` and `report_sessions`
+    set_limits,       // `sessions_max`, `newcomers`, `pool_min` and `report_sessions`
     adopt_listener,   // `arrival` is listener number `listener`, of `proxy`
     move_listener,    // newcomers at `listener` are those of `proxy` from now on
     retire_listener,  // admit nobody at `listener`
@@ -45,6 +45,7 @@ struct Command {
     bool report_sessions = false;
     bool fresh = false;  // with set_settings: the place was another proxy's before
     std::uint32_t sessions_max = 0;
+    std::uint32_t pool_min = 0;
     Rate newcomers;
     ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;

@@ -165,7 +165,7 @@ struct DurationHistogram {
     Counter milliseconds;  // of all together
 };
 
-/// Replies of a proxy by where they came from: its upstream, or its n-th alias.
+/// Replies of a proxy by where they came from: its upstream, or one of its aliases.
 inline constexpr std::size_t reply_sources_max = 1 + 64;
 
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
@@ -177,7 +177,7 @@ struct alignas(64) ProxyCounters {
     UDPPROXY_PROXY_COUNTERS(UDPPROXY_MEMBER)
     std::array<Counter, drop_reasons.size()> drops;
     std::array<Counter, reply_sources_max>
-        replies_from;  // 0: the upstream; i: alias i - 1. What was received, whether or not it could be sent on
+        replies_from;  // by Upstream::find(): 0 is the upstream. What was received, whether or not it could be sent on
     DurationHistogram session_durations;
 
     /// For the next proxy in this place.

@@ -43,6 +43,7 @@ public:
         if (!is_catching_up()) retire_sessions(shard_, sockets_, now);
         obey_commands(now);
         refit_groups(shard_, sockets_, now);
+        fill_pools(shard_, sockets_, now);
         account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
         answer_inspection(shard_, sockets_, now);  // after the sends: it may end a session that has just sent

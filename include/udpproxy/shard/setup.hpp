@@ -106,6 +106,7 @@ struct ShardSetup {
     std::uint32_t port_pools_max = 0;
     std::uint32_t sessions_max = 0;     // [limits], all shards together; also the capacity of this shard's table
     Rate newcomers;                     // [limits], all shards together
+    std::uint32_t pool_min = 0;         // [limits]: groups of each proxy that stand ready for newcomers, all shards together
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together
     std::uint32_t slots_max = 0;        // of the engine
     std::uint32_t buffers_per_leg = 0;  // of the engine

@@ -159,6 +159,10 @@ struct Shard {
     bool refit_failed = false;     // a member could not join: another pass is needed
     std::uint32_t leaving = 0;     // listeners, lanes and proxies whose places are to be given back
 
+    // The pool of groups that stand ready; see filling.cpp.
+    bool filling = true;  // some may be lacking
+    Instant fill_at{};    // not before
+
     // The turn at hand.
     Instant turn_at{};
     Batch<Departure> departures;
@@ -214,6 +218,8 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 void obey(Shard& shard, Sockets& sockets, Command& command, Instant now);
 /// refit.cpp: brings groups and sessions that are there to what was commanded since, and gives back places that are empty.
 void refit_groups(Shard& shard, Sockets& sockets, Instant now);
+/// filling.cpp: opens some of the groups that are to stand ready for newcomers.
+void fill_pools(Shard& shard, Sockets& sockets, Instant now);
 /// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);

@@ -22,6 +22,8 @@ def path():
 def table(**keys):
     """One [[proxy]] as TOML. JSON's strings, numbers, booleans and lists are TOML as well."""
     keys.setdefault("name", "echo")
+    if (offload := os.environ.get("UDPPROXY_OFFLOAD")) is not None:
+        keys.setdefault("offload", offload)
     return "[[proxy]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
