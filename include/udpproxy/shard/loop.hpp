@@ -17,6 +17,7 @@ public:
     /// Turns until a stop command has been obeyed.
     void run() {
         Duration processor_time = thread_processor_time();
+        deadline_ = backend_.now();  // the first turn finds what is to be prepared before anybody comes
         while (!shard_.stopping) {
             turn();
             note_turn_cost(processor_time);
