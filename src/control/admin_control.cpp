@@ -95,7 +95,9 @@ AdminResponse examine_program(const AdminScene& scene, const AdminRequest& reque
         note_change(scene, request, "doctor", {{"probe_bytes", wish.probe_payload.size() / 2}, {"proxy", wish.probe_proxy}});
     const Result<std::vector<Finding>> findings = examine(config, wish);
     if (!findings) return refuse_request(400, findings.error().message);
-    return {200, "application/json", findings_json(*findings)};
+    Json json = Json::parse(findings_json(*findings));
+    json["text"] = findings_text(*findings);  // as `udpproxy --doctor` prints it
+    return as_response(json);
 }
 
 }  // namespace udpproxy

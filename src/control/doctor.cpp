@@ -112,25 +112,17 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
     return std::move(findings.list);
 }
 
-std::string finding_line(std::string_view severity, std::string_view kind, std::string_view where, std::string_view looked_at,
-                         std::string_view meaning, std::string_view mend) {
-    std::string text = fmt::format("{:7} {}: {}: {}", severity, kind, where, looked_at);
-    if (!meaning.empty()) text += fmt::format("; {}", meaning);
-    if (!mend.empty()) text += fmt::format("; to mend it: {}", mend);
-    return text;
-}
-
-std::string last_line(std::size_t problems, std::size_t notes) {
-    return fmt::format("{} problem{}, {} note{}", problems, problems == 1 ? "" : "s", notes, notes == 1 ? "" : "s");
-}
-
 std::string findings_text(const std::vector<Finding>& findings) {
     std::string text;
-    for (const Finding& finding : findings)
-        text += finding_line(name_of(finding.severity), name_of(finding.kind), finding.where, finding.looked_at, finding.meaning,
-                             finding.mend) +
-                '\n';
-    return text + last_line(count(findings, Severity::problem), count(findings, Severity::note)) + '\n';
+    for (const Finding& finding : findings) {
+        text += fmt::format("{:7} {}: {}: {}", name_of(finding.severity), name_of(finding.kind), finding.where, finding.looked_at);
+        if (!finding.meaning.empty()) text += "; " + finding.meaning;
+        if (!finding.mend.empty()) text += "; to mend it: " + finding.mend;
+        text += '\n';
+    }
+    const std::size_t problems = count(findings, Severity::problem);
+    const std::size_t notes = count(findings, Severity::note);
+    return text + fmt::format("{} problem{}, {} note{}\n", problems, problems == 1 ? "" : "s", notes, notes == 1 ? "" : "s");
 }
 
 std::string findings_json(const std::vector<Finding>& findings) {

@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <array>
 
-#include "udpproxy/control/doctor.hpp"
-
 namespace udpproxy::ctl {
 
 namespace {
@@ -190,13 +188,6 @@ std::string view_drain(const Json& answer) {
 
 std::string view_resume(const Json& answer) { return fmt::format("{} takes new clients\n", text(answer, "proxy")); }
 
-std::string view_findings(const Json& answer) {
-    std::string made;
-    for (const Json& finding : answer["findings"])
-        made += finding_line(text(finding, "severity"), text(finding, "finding"), text(finding, "where"), text(finding, "looked_at"),
-                             text(finding, "meaning"), text(finding, "mend")) +
-                '\n';
-    return made + last_line(number(answer, "problems"), number(answer, "notes")) + '\n';
-}
+std::string view_findings(const Json& answer) { return text(answer, "text"); }
 
 }  // namespace udpproxy::ctl

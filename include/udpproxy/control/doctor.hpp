@@ -76,10 +76,6 @@ struct ProbeOutcome {
 /// What the answers mean: listed, the upstream's own, or unlisted with the line to add.
 [[nodiscard]] std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream, const ProbeOutcome& outcome);
 
-/// One line for a finding, and the last one, of numbers; without the line's end.
-[[nodiscard]] std::string finding_line(std::string_view severity, std::string_view kind, std::string_view where, std::string_view looked_at,
-                                       std::string_view meaning, std::string_view mend);
-[[nodiscard]] std::string last_line(std::size_t problems, std::size_t notes);
 /// One line per finding.
 [[nodiscard]] std::string findings_text(const std::vector<Finding>& findings);
 /// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "mend"}], "problems": 1, "notes": 2}`
