@@ -52,7 +52,7 @@ const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
     state.close_queued();
     state.feed_starved();
     int limit_ms = -1;
-    if (!state.harvest.closed.empty()) {
+    if (!state.harvest.closed.empty() || !state.to_close.empty()) {
         limit_ms = 0;  // what was closed must be reported before anything is waited for
     } else if (deadline) {
         const Duration left = std::max(Duration::zero(), *deadline - now());
@@ -200,14 +200,15 @@ void EpollBackend::State::feed_starved() {
 }
 
 void EpollBackend::State::close_queued() {
-    for (const Slot slot : to_close) {
+    for (std::size_t count = 0; count < closes_per_wait && !to_close.empty(); ++count) {
+        const Slot slot = to_close[to_close.size() - 1];
+        to_close.truncate(to_close.size() - 1);
         if (slots[slot].queued)
             starved.truncate(static_cast<std::size_t>(std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
         ::close(slots[slot].descriptor);  // also leaves the epoll set: nobody else holds the file
         slots.vacate(slot);
         harvest.closed.push(slot);
     }
-    to_close.clear();
 }
 
 void EpollBackend::State::receive_from(Slot slot) {

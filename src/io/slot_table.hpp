@@ -19,6 +19,7 @@ struct SlotEntry {
     bool armed;    // io_uring: a receive is in the kernel
     bool queued;   // waits on a list: to be armed, or for a buffer
     bool closing;  // close() was called
+    bool ending;   // io_uring: closing, and the cancel of its receive is on its way
     bool offload;  // takes and sends trains
     bool limited;  // a path of it once refused a train: see SegmentLimits
 };
@@ -34,7 +35,7 @@ public:
           free_(slots_max) {
         UDPPROXY_ASSERT(listeners_max <= slots_max);
         for (std::uint32_t index = 0; index < listeners_max; ++index)
-            entries_[index] = SlotEntry{-1, 0, Family::ipv4, Leg::request, false, false, false, false, false};
+            entries_[index] = SlotEntry{-1, 0, Family::ipv4, Leg::request, false, false, false, false, false, false};
     }
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
@@ -53,7 +54,7 @@ public:
             free_.truncate(free_.size() - 1);
         }
         SlotEntry& entry = entries_[index];
-        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false, offload, false};
+        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false, false, offload, false};
         return Slot{index};
     }
 
@@ -61,7 +62,7 @@ public:
     void place_listener(Slot slot, int descriptor, Family family, bool offload) {
         SlotEntry& entry = (*this)[slot];
         UDPPROXY_ASSERT(index_of(slot) < listeners_max_ && entry.descriptor < 0);
-        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false, offload, false};
+        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false, false, offload, false};
     }
 
     /// The slot is free again, its generation over.

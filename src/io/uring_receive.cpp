@@ -29,13 +29,7 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
     state.give_buffers(state.replies);
     for (const Slot slot : state.to_arm) state.arm(slot);
     state.to_arm.clear();
-    for (const Slot slot : state.to_close) {
-        if (state.slots[slot].armed)
-            state.cancel(slot, false);
-        else
-            state.finish_close(slot);
-    }
-    state.to_close.clear();
+    state.close_queued();
     for (const Slot slot : state.to_cancel) {
         if (state.slots[slot].armed) state.cancel(slot, true);
     }
@@ -49,7 +43,7 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
 
     for (const Completed& completion : state.early) state.take(completion);
     // What is there already must be reported before anything is waited for.
-    const bool must_return = !state.harvest.closed.empty() || !state.early.empty();
+    const bool must_return = !state.harvest.closed.empty() || !state.early.empty() || !state.to_close.empty();
     state.early.clear();
     if (must_return)
         state.submit_and_wait(1, Duration::zero());
@@ -159,6 +153,19 @@ void UringBackend::State::arm(Slot slot) {
     entry.armed = true;
 }
 
+void UringBackend::State::close_queued() {
+    for (std::size_t count = 0; count < closes_per_wait && !to_close.empty(); ++count) {
+        const Slot slot = to_close[to_close.size() - 1];
+        to_close.truncate(to_close.size() - 1);
+        if (!slots[slot].armed) {
+            finish_close(slot);
+            continue;
+        }
+        slots[slot].ending = true;
+        cancel(slot, false);
+    }
+}
+
 void UringBackend::State::cancel(Slot slot, bool by_descriptor) {
     const SlotEntry& entry = slots[slot];
     io_uring_sqe& submission = next_entry();
@@ -220,7 +227,7 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
     if ((completion.flags & IORING_CQE_F_MORE) != 0) return;
     entry.armed = false;
     if (entry.closing) {
-        finish_close(slot);  // this wait or an earlier one has sent the cancel
+        if (entry.ending) finish_close(slot);  // else its turn comes in close_queued()
         return;
     }
     ++counters.receives_rearmed;

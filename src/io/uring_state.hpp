@@ -68,6 +68,7 @@ struct UringBackend::State {
     void forget_starved(Slot slot);
     void arm(Slot slot);
     void queue_arming(Slot slot);
+    void close_queued();
     void cancel(Slot slot, bool by_descriptor);
     void reap();
     void take(const Completed& completion);
@@ -100,7 +101,7 @@ struct UringBackend::State {
     // Completions other than of sends that turned up while sends were collected; the next wait begins with them.
     Batch<Completed> early;
     Batch<Slot> to_arm;
-    Batch<Slot> to_close;   // close() was called since the last wait
+    Batch<Slot> to_close;   // close() was called
     Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
     Harvest harvest;
     Sender sender;

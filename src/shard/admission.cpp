@@ -54,11 +54,11 @@ Judgement Admission::find_group(std::uint16_t proxy_index, std::uint32_t& group)
         if (const std::optional<std::uint32_t> lent = shard_.groups.lend(lane, no_index, now_)) {
             group = *lent;
             shard_.counters_of(proxy_index).groups_lent.add(1);
-            shard_.filling = shard_.filling || shard_.groups.lacking(lane) > 0;
         } else {
             judgement = open_group(lane, group);
         }
         if (group != no_index) {
+            shard_.filling = shard_.filling || shard_.groups.lacking(lane) > 0;
             proxy.next_lane = (lane - proxy.first_lane + 1) % proxy.lanes;
             return admitted;
         }

@@ -433,3 +433,25 @@ TEST_CASE("a trace tells of a datagram that a buffer cut, and does not read on b
     CHECK(record.bytes == 60'000);
     CHECK(record.kept == 0);
 }
+
+TEST_CASE("what a buffer has cut is dropped on both legs, never sent on in part") {
+    SimShard sim;
+    sim.ask(client, "question");
+    sim.turns();
+    Shard& shard = sim.shard();
+    const std::byte one_byte{};
+    Arrival cut;
+    cut.payload = &one_byte;
+    cut.bytes = 60'000;
+    cut.truncated = true;
+    cut.slot = shard.groups[0].primary();
+    cut.from = upstream;
+    forward_replies(shard, std::span{&cut, 1}, sim.world->now);
+    cut.slot = Slot{0};
+    cut.from = client;
+    cut.local = *parse_address("10.1.0.1");
+    forward_requests(shard, std::span{&cut, 1}, sim.world->now);
+    CHECK(shard.departures.empty());
+    CHECK(sim.dropped(Drop::truncated) == 2);
+    shard.dropped.clear();  // no buffer of the engine's was behind them
+}

@@ -496,6 +496,7 @@ TEST_CASE("strangers beyond a turn's bound wait, and no client's datagrams overt
     setup.proxies[0].sessions_max = 300;
     setup.proxies[0].ports = PortRange{20000, 20999};
     setup.descriptors_max = setup.slots_max = 4000;
+    setup.buffers_per_leg = 512;  // all of them may wait
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 100; ++number) sim.ask(numbered_client(number), "1");
     for (std::uint16_t number = 0; number < 20; ++number) sim.ask(numbered_client(static_cast<std::uint16_t>(99 - number)), "2");

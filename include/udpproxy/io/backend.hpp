@@ -38,6 +38,9 @@ struct EngineSetup {
 /// As many arrivals are a full batch: nothing more is waited for.
 inline constexpr std::size_t full_batch = 32;
 
+/// As many sockets are closed in one wait at most, whatever was asked for: a close costs some microseconds.
+inline constexpr std::size_t closes_per_wait = 64;
+
 /// What an engine counts about itself. Written by the shard's thread, read by others through the shard's counters.
 struct EngineCounters {
     std::uint64_t receives_rearmed = 0;   // multishot receives that ended and were armed again
