@@ -16,7 +16,7 @@ from harness.program import configuration, table
 from harness.topology import BOTH, IPV4
 
 # The short run meets the wall sooner, with a quarter of the descriptors.
-_CASES = [pytest.param(IPV4, 5000, 10, id="short")] + [
+_CASES = [pytest.param(IPV4, 5000, 7, id="short")] + [
     pytest.param(family, 20000, 120, id=f"long-{family}", marks=[pytest.mark.long, pytest.mark.bound(200)]) for family in BOTH]
 
 

@@ -14,7 +14,7 @@ import pytest
 from harness.kernel import answers_ping
 from harness.load import NEVER, lost_between
 from harness.program import configuration, table
-from harness.topology import BOTH
+from harness.topology import BOTH, IPV4, IPV6
 
 _CLIENTS = 40
 _UNDER_WAY_S = 0.1
@@ -105,7 +105,7 @@ def check(figures, what, family, times, asking, service, proxy, there):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", BOTH, ids=str)
+@pytest.mark.parametrize("family", [IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=str)
 def test_whatever_goes_and_comes_back_no_session_is_lost_and_the_next_question_is_answered(family, network, load, figures):
     asking, service, proxy = load(family)
     there = {name: flap_under_load(flap, 1, 0.3) for name, flap in flaps_of(network, family).items()}

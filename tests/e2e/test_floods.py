@@ -15,7 +15,7 @@ from harness.kernel import Cost, Watch, queue_drops
 from harness.load import NEVER, lost_between
 from harness.namespaces import Network
 from harness.program import configuration, table
-from harness.topology import BOTH, IPV4
+from harness.topology import BOTH, IPV4, IPV6
 
 _RATES = (30_000, 60_000, 90_000, 120_000, 160_000)
 _MANY = {"ipv4": "198.18.0.0/15", "ipv6": "fd05::/32"}
@@ -72,7 +72,7 @@ class Samples(threading.Thread):
 
 
 def shed_capacity(flood, family):
-    """The highest rate at which no queue overflows, and what the next one did: its rate and overflows. The last is as fast as the tool can be."""
+    """The highest rate at which no queue overflows, for ten seconds as well, and what was tried: rates and overflows."""
     reached, tries = 0, []
     for number, wanted in enumerate((*_RATES, 0)):
         # Long enough for more than the queues hold, and for sessions to make way for others, which costs most.
@@ -82,16 +82,21 @@ def shed_capacity(flood, family):
             break
         reached = max(reached, rate)
         time.sleep(0.1)
+    # A queue of 4 MiB and a table that is not full yet carry two seconds of too much.
+    while reached > 0:
+        rate, overflows, _ = flood(family, reached, 10, seed=200 + len(tries))
+        tries.append((round(rate), overflows))
+        if not overflows:
+            return rate, tries
+        reached *= 0.85
     return reached, tries
 
 
-_FLOODS = [pytest.param(IPV4, 3, id="short", marks=pytest.mark.slow)] + [
-    pytest.param(family, 30, id=f"long-{family}", marks=[pytest.mark.long, pytest.mark.bound(200)]) for family in BOTH]
-
-
-@pytest.mark.parametrize("family, seconds", _FLOODS)
+@pytest.mark.long
+@pytest.mark.bound(300)
+@pytest.mark.parametrize("family", BOTH, ids=str)
 def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_stays_flat(
-        engine, family, seconds, network, stage, flood, start_load, closing, figures):
+        engine, family, network, stage, flood, start_load, closing, figures):
     proxy, service = stage(family)
     asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=100, rate=1000, seconds=3600, warm=True)
     asking.wait_event("asking")
@@ -103,7 +108,7 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     resident_before = cost.resident()
     samples = closing(Samples(proxy.pid))
     began = time.monotonic()
-    rate, overflows, sent = flood(family, 0.8 * capacity, seconds)
+    rate, overflows, sent = flood(family, 0.8 * capacity, 30)
     ended = time.monotonic()
     probes = start_load("churn", from_=family.client_host, to=family.listener(), rate=200, seconds=2, patience=1).result()
     growth = cost.resident() - resident_before
@@ -129,7 +134,7 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", BOTH, ids=str)
+@pytest.mark.parametrize("family", [IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=str)
 def test_a_flood_from_one_site_is_held_back_and_newcomers_from_elsewhere_are_served(
         engine, family, network, stage, flood, start_load, figures):
     room = 2000

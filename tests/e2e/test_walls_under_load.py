@@ -102,14 +102,14 @@ def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reas
 @pytest.mark.slow
 def test_when_all_ports_rest_newcomers_are_refused_and_served_again_after_the_rest(
         engine, network, service, start_proxy, residents, knock, figures):
-    """400 ports; residents hold 100, the first newcomers use up the others and leave them resting for five seconds."""
-    proxy = begin(engine, start_proxy, ports="20000-20399", port_rest="5s")
-    asking = residents(11)
+    """400 ports; residents hold 100, the first newcomers use up the others and leave them resting for three seconds."""
+    proxy = begin(engine, start_proxy, ports="20000-20399", port_rest="3s")
+    asking = residents(9)
     watch = Watch(network)
     first = knock(10000, 1.4)
     time.sleep(1.2)  # unassured ones expire, their ports rest
     refused = knock(20000, 0.5)
-    time.sleep(5.5)
+    time.sleep(3.5)
     served = knock(30000, 0.5)
     result = asking.result()
     counters = proxy.stop()
