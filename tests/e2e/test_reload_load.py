@@ -18,6 +18,7 @@ from harness.topology import IPV4
 
 _SOURCES = [IPV4.service(254), IPV4.service(253), IPV4.service(252)]
 _CLIENTS = 5000
+_RELOADS = 200
 _KINDS = 6
 
 
@@ -33,23 +34,23 @@ def ask_for_one(running, round_):
     if kind == 3:
         running.ask_with_broken("[[proxy]]\nname = 7\n")
     else:
-        running.ask(*([main_table()], [main_table(2)], [main_table(2), added], [], [main_table(idle_timeout="9m"), added], [main_table()])[kind])
+        running.ask(*([main_table()], [main_table(2)], [main_table(2), added], [], [main_table(idle_timeout="11m"), added], [main_table()])[kind])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("reloads", [24, pytest.param(200, marks=[pytest.mark.long, pytest.mark.bound(300)])])
-def test_5000_sessions_at_half_of_the_capacity_lose_nothing_and_keep_their_ports(engine, reloads, network, start_proxy, start_load, figures):
+@pytest.mark.long
+@pytest.mark.bound(300)
+def test_5000_sessions_at_half_of_the_capacity_lose_nothing_and_keep_their_ports(engine, network, start_proxy, start_load, figures):
     service = start_load("serve", at=_SOURCES, answer_from="1")
     running = Reloading(start_proxy, engine, main_table(2))
     running.reload(main_table())
     everybody = {"from_": IPV4.client_host, "to": IPV4.listener(), "patience": 5}
     most = start_load("ask", clients=64, window=1, rate=0, seconds=2, warm=True, **everybody).result()
     capacity = most["answered"] / 2
-    asking = start_load("ask", clients=_CLIENTS, rate=capacity / 2, seconds=0.12 * reloads + 2, warm=True, **everybody)
+    asking = start_load("ask", clients=_CLIENTS, rate=capacity / 2, seconds=0.12 * _RELOADS + 2, warm=True, **everybody)
     asking.wait_event("asking", timeout=60)
     watch = Watch(network)
     descriptors = len(os.listdir(f"/proc/{running.proxy.pid}/fd"))
-    for round_ in range(reloads):
+    for round_ in range(_RELOADS):
         ask_for_one(running, round_)
         time.sleep(0.1)
         running.settle()
@@ -61,11 +62,12 @@ def test_5000_sessions_at_half_of_the_capacity_lose_nothing_and_keep_their_ports
     counters = running.proxy.stop(timeout=20)
     service.stop()
     figures.count(result)
-    figures.tell(f"{reloads} reloads at half of the capacity: {_CLIENTS} sessions lose nothing and keep their ports",
-                 f"{result['lost']} of {result['sent']} lost at {capacity / 2:.0f}/s of {capacity:.0f}/s, {counters['sessions_admitted'] - 64} sessions, "
+    figures.tell(f"{_RELOADS} reloads at half of the capacity: {_CLIENTS} sessions lose nothing and keep their ports",
+                 f"{result['lost']} of {result['sent']} lost at {capacity / 2:.0f}/s of {capacity:.0f}/s, {counters['sessions_admitted']} sessions, "
                  f"{counters['members_joined']} members joined")
     assert [result[name] for name in NEVER] == [0] * len(NEVER)
     assert result["lost"] == 0 and watch.losses() == {}, f"{result} {watch.losses()} {counters}"
     assert open_now <= descriptors
-    assert counters["sessions_admitted"] == _CLIENTS + 64
+    # Some of the clients have the ports of those who measured the capacity, and their sessions.
+    assert _CLIENTS <= counters["sessions_admitted"] <= _CLIENTS + 64
     assert counters["sessions_expired"] == counters["sessions_closed"] == counters["sessions_evicted"] == counters["joins_failed"] == 0
