@@ -160,7 +160,7 @@ def test_a_flood_from_one_site_is_held_back_and_newcomers_from_elsewhere_are_ser
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["limits", "proxy"])
+@pytest.mark.parametrize("place", ["limits", pytest.param("proxy", marks=pytest.mark.long)])
 def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_nothing(engine, place, stage, start_load, figures):
     keys = {"new_sessions_per_second": 50, "new_sessions_burst": 120}
     head = "[limits]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) if place == "limits" else ""
