@@ -20,10 +20,6 @@ using Json = nlohmann::ordered_json;
 /// The control thread looks ten times a second; a reload before ours may take some seconds.
 constexpr Duration patience = std::chrono::seconds{5};
 
-AdminResponse as_response(const Json& json) {
-    return {200, "application/json", json.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n'};
-}
-
 /// What `work` returns; an answer that says so when nobody did it.
 template <class Work>
 AdminResponse carry_out(const AdminScene& scene, Work&& work) {

@@ -17,10 +17,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-AdminResponse as_response(const Json& json) {
-    return {200, "application/json", json.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n'};
-}
-
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 std::optional<std::uint16_t> find_proxy(const Roster& roster, const std::string& name) {

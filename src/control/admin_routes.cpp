@@ -51,6 +51,10 @@ std::string AdminRequest::argument(std::string_view name) const {
     return found == arguments.end() ? std::string{} : found->second;
 }
 
+AdminResponse as_response(const nlohmann::ordered_json& json) {
+    return {200, "application/json", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n'};
+}
+
 AdminResponse refuse_request(unsigned status, const std::string& why) {
     AdminResponse response;
     response.status = status;

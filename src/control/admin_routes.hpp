@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -41,6 +42,9 @@ struct AdminResponse {
 };
 
 [[nodiscard]] AdminResponse answer_request(const AdminScene& scene, const AdminRequest& request);
+
+/// The answer of a verb. What is no UTF-8 in it (names of others' choosing) is replaced.
+[[nodiscard]] AdminResponse as_response(const nlohmann::ordered_json& json);
 
 /// A response that says what is wrong: {"error": "…"}.
 [[nodiscard]] AdminResponse refuse_request(unsigned status, const std::string& why);

@@ -57,6 +57,28 @@ TEST_CASE_TEMPLATE("a member that waits for a buffer can be closed", Engine, UDP
     CHECK(rig.seen[0].slot == next.slots[0]);
 }
 
+TEST_CASE_TEMPLATE("however many members are closed at once, one wait closes some of them, and those after it the others", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.slots_max = 512;
+    Rig<Engine> rig(setup);
+    const Peer upstream{address("127.0.0.2")};
+    const Peer alias{address("127.0.0.3")};
+    std::vector<OpenedGroup> groups;
+    for (int i = 0; i < 120; ++i) groups.push_back(rig.open_group(upstream.endpoint(), {alias.endpoint()}, true));
+    rig.wait(monotonic_now());
+    for (const OpenedGroup& group : groups) rig.close(group);
+    const Instant end = monotonic_now() + patience;
+    while (rig.closed.size() < 360 && monotonic_now() < end) {
+        const std::size_t before = rig.closed.size();
+        rig.wait(end);
+        // io_uring: the last completions of one wait's cancels may come with the next one's.
+        CHECK(rig.closed.size() - before <= 2 * closes_per_wait);
+    }
+    CHECK(rig.closed.size() == 360);
+}
+
 TEST_CASE_TEMPLATE("300 members close while datagrams pour in for them, and every buffer comes home", Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
