@@ -105,6 +105,16 @@ TEST_CASE("a flat map does what std::unordered_map does, over 100000 random oper
     }
 }
 
+TEST_CASE("a peek tells where a search will look first, without comparing keys") {
+    FlatMap map(16);
+    constexpr std::uint64_t hash = 0x1234567800000003;
+    CHECK_FALSE(map.peek(hash).has_value());
+    map.insert(hash, 7);
+    CHECK(map.peek(hash) == 7U);
+    CHECK_FALSE(map.peek(hash ^ (std::uint64_t{1} << 40)).has_value());  // the same cell, another tag
+    map.prefetch(hash);
+}
+
 TEST_CASE("a flat map at its full load keeps every entry of a run that wraps around the end") {
     // 32 entries in 64 cells; every home lies in the last three cells.
     compare(

@@ -35,6 +35,15 @@ public:
         }
     }
 
+    /// Begins to load the cell where a search for `hash` starts.
+    void prefetch(std::uint64_t hash) const noexcept { __builtin_prefetch(&cells_[home_of(hash)]); }
+    /// The index that find() will most likely compare first, or nothing when `hash` is likely unknown.
+    [[nodiscard]] std::optional<std::uint32_t> peek(std::uint64_t hash) const noexcept {
+        const Cell& cell = cells_[home_of(hash)];
+        if (cell.tag != tag_of(hash)) return std::nullopt;
+        return cell.index;
+    }
+
     // Requires: size() < entries_max(), and that no equal key is in the map.
     void insert(std::uint64_t hash, std::uint32_t index) {
         UDPPROXY_ASSERT(size_ < entries_max_);

@@ -59,6 +59,12 @@ public:
         return items_[index];
     }
 
+    /// Begins to load the first two cache lines of an item. Requires: index < capacity().
+    void prefetch(std::uint32_t index) const noexcept {
+        __builtin_prefetch(&items_[index]);
+        __builtin_prefetch(reinterpret_cast<const char*>(&items_[index]) + 64);
+    }
+
 private:
     struct Free {
         void operator()(void* memory) const noexcept { std::free(memory); }

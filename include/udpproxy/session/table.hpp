@@ -41,6 +41,12 @@ public:
         return map_.find(hash, [&](std::uint32_t index) { return sessions_[index].key == key; });
     }
 
+    /// The two steps of having in the cache what find() will touch, each some time before the next: where it looks, and the session there.
+    void prefetch_cell(std::uint64_t hash) const noexcept { map_.prefetch(hash); }
+    void prefetch_session(std::uint64_t hash) const noexcept {
+        if (const std::optional<std::uint32_t> index = map_.peek(hash)) sessions_.prefetch(*index);
+    }
+
     // Requires: !full(), and that the key has no session. The caller fills in group, primary and interface.
     std::uint32_t admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now);
     void retire(std::uint32_t index);
