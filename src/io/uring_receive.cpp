@@ -99,6 +99,7 @@ io_uring_sqe& UringBackend::State::next_entry() {
 }
 
 void UringBackend::State::give_buffers(BufferGroup& group) {
+    review_lending(group);
     const int mask = io_uring_buf_ring_mask(group.pool.count());
     int given = 0;
     while (group.pool.at_home() > 0 && group.in_kernel + static_cast<std::size_t>(given) < group.lend_max) {
@@ -108,8 +109,19 @@ void UringBackend::State::give_buffers(BufferGroup& group) {
     }
     if (given > 0) io_uring_buf_ring_advance(group.ring, given);
     group.in_kernel += static_cast<std::size_t>(given);
+    group.lent = group.in_kernel;
     UDPPROXY_ASSERT(group.in_kernel + group.in_flight + group.pool.at_home() == group.pool.count());
     feed_starved(group);
+}
+
+/// Lends less from now on when half would have done. What is in the ring already goes home as it is used.
+void UringBackend::State::review_lending(BufferGroup& group) {
+    group.used_most = std::max(group.used_most, group.lent - group.in_kernel);
+    if (++group.waits < waits_per_review) return;
+    const std::size_t enough = std::max(buffers_lent_min, 2 * group.used_most);
+    group.lend_max = std::min(group.lend_max, enough);
+    group.used_most = 0;
+    group.waits = 0;
 }
 
 void UringBackend::State::feed_starved(BufferGroup& group) {
@@ -232,10 +244,11 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
     }
     ++counters.receives_rearmed;
     if (completion.res == -ENOBUFS) {
-        ++counters.buffers_exhausted;
         entry.queued = true;
         BufferGroup& group = group_of(entry.leg);
-        group.lend_max = std::min<std::size_t>(group.pool.count(), 2 * group.lend_max);
+        // Either there are no more, or no more had been lent; then twice as many will be.
+        if (group.pool.at_home() == 0) ++counters.buffers_exhausted;
+        group.lend_max = std::min<std::size_t>(group.pool.count(), std::max(group.lend_max, 2 * group.lent));
         group.starved.push(slot);
     } else {
         queue_arming(slot);

@@ -67,10 +67,8 @@ unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
 
 UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
     : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())), setup.slots_max),
-      requests{std::move(request_pool),     nullptr, std::min<std::size_t>(setup.buffers_per_leg, buffers_lent_at_first), 0, 0,
-               Batch<Slot>(setup.slots_max)},
-      replies{std::move(reply_pool),       nullptr, std::min<std::size_t>(setup.buffers_per_leg, buffers_lent_at_first), 0, 0,
-              Batch<Slot>(setup.slots_max)},
+      requests(std::move(request_pool), setup.slots_max),
+      replies(std::move(reply_pool), setup.slots_max),
       payload_bytes_max(setup.payload_bytes_max),
       busy_poll(setup.busy_poll),
       batch_wait(setup.batch_wait),

@@ -5,6 +5,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "sender.hpp"
 #include "slot_table.hpp"
 #include "udpproxy/io/buffer_pool.hpp"
@@ -15,9 +17,11 @@ namespace udpproxy {
 inline constexpr unsigned submission_entries = 1024;
 inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
-/// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time. So it gets no more than this until a receive finds
-/// none: those that came home last stay warm, in caches and page tables.
-inline constexpr std::size_t buffers_lent_at_first = 512;
+/// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time, and trains of 40 kB in 512 buffers are 20 MB that no
+/// cache holds. So it gets no more than this, twice as many whenever a receive finds none, and fewer again when half would have done for a while:
+/// what came home last stays warm, in caches and page tables (docs/benchmarks.md, "Buffers").
+inline constexpr std::size_t buffers_lent_min = 64;
+inline constexpr std::uint32_t waits_per_review = 4096;
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
 enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake = 4 };
@@ -48,10 +52,16 @@ struct UringBackend::State {
 
     /// One leg's buffers and the ring through which the kernel takes them.
     struct BufferGroup {
+        BufferGroup(BufferPool buffers, std::uint32_t slots_max)
+            : pool(std::move(buffers)), lend_max(std::min<std::size_t>(pool.count(), buffers_lent_min)), starved(slots_max) {}
+
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
-        std::size_t lend_max = 0;   // to the kernel at a time
+        std::size_t lend_max;       // to the kernel at a time
         std::size_t in_kernel = 0;  // lent to the kernel
+        std::size_t lent = 0;       // in_kernel when it last got some
+        std::size_t used_most = 0;  // of those in one wait, since the last review
+        std::uint32_t waits = 0;    // since then
         std::size_t in_flight = 0;  // with the shard, as arrivals or departures
         Batch<Slot> starved;        // receives that ended for want of a buffer
     };
@@ -64,6 +74,7 @@ struct UringBackend::State {
     [[nodiscard]] bool find_by_looking(std::optional<Instant> deadline);
     void submit_and_wait(unsigned completions, std::optional<Duration> limit);
     void give_buffers(BufferGroup& group);
+    static void review_lending(BufferGroup& group);
     void feed_starved(BufferGroup& group);
     void forget_starved(Slot slot);
     void arm(Slot slot);

@@ -106,6 +106,31 @@ TEST_CASE_TEMPLATE("a departure brings its buffer home, sent or not", Engine, UD
     }
 }
 
+TEST_CASE("io_uring lends more buffers after a burst found too few, keeps to that, and lends fewer again when it was quiet") {
+    if (!runs_here<UringBackend>()) return;
+    RigSetup setup;
+    setup.listen = {loopback(Family::ipv4), address("127.0.0.2"), address("127.0.0.3"), address("127.0.0.4")};
+    setup.buffers_per_leg = 1024;
+    Rig<UringBackend> rig(setup);
+    const auto receives_ended_by_burst = [&] {
+        const std::uint64_t before = rig.engine().counters().receives_rearmed;
+        rig.seen.clear();
+        for (int i = 0; i < 50; ++i) {
+            for (std::size_t listener = 0; listener < 4; ++listener) rig.client().send(rig.listener(listener), std::to_string(i));
+        }
+        REQUIRE(rig.collect(200));
+        return rig.engine().counters().receives_rearmed - before;
+    };
+    CHECK(receives_ended_by_burst() > 0);
+    std::uint64_t ended = 1;
+    for (int burst = 0; burst < 4 && ended > 0; ++burst) ended = receives_ended_by_burst();
+    CHECK(ended == 0);
+    for (int wait = 0; wait < 3 * 4096; ++wait) rig.wait(monotonic_now());
+    (void)receives_ended_by_burst();  // uses up what had been lent before
+    CHECK(receives_ended_by_burst() > 0);
+    CHECK(rig.engine().counters().buffers_exhausted == 0);  // there were always more
+}
+
 /// Waits it takes to pass a moment while data waits for a leg that has no buffer.
 template <class Engine>
 std::size_t waits_of_a_dry_leg() {
