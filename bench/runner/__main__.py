@@ -16,7 +16,7 @@ import time
 
 from contenders import CONTENDERS, NOTHING, Setting
 from cycles import Cycles
-from measure import Cpus, measure, measure_memory
+from measure import Cpus, Disturbed, measure, measure_memory
 from network import Network
 from picture import draw
 from results import Results
@@ -137,13 +137,23 @@ def run_all(arguments, workloads, contenders, cycles):
             if workload.kind == "memory":
                 figures = measure_memory(contender, links[contender.name], workload, cpus)
             else:
-                figures = measure(contender, links[contender.name], workload, cpus, arguments.seconds * workload.seconds, cycles)
+                figures = measure_undisturbed(contender, links[contender.name], workload, cpus, arguments.seconds * workload.seconds, cycles)
             measurements.append({"round": turn, "workload": workload.name, "contender": contender.name} | figures)
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as trouble:
             complaints.append(f"{workload.name}, {contender.name}: {trouble}")
         progress.advance(length)
     progress.close()
     return measurements, complaints, links
+
+
+def measure_undisturbed(*what):
+    """measure(), again if need be."""
+    for _ in range(2):
+        try:
+            return measure(*what)
+        except Disturbed:
+            pass
+    return measure(*what)
 
 
 def _length(workload, arguments):

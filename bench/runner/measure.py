@@ -35,6 +35,10 @@ class Cpus:
         return cls(proxy=free[1], clients=free[0], service=free[2] if len(free) > 2 else free[0])
 
 
+class Disturbed(RuntimeError):
+    """The measurement says nothing, through nobody's fault; it may be tried again."""
+
+
 class Sample:
     """Everything that is read at both ends of the window."""
 
@@ -157,8 +161,10 @@ def _window(contender, link, workload, cpus, seconds, cycles, directory, running
     def sample():
         return Sample(pids, service.process.pid, clients.tally, service.tally, soaks[0].tally if soaks else None)
     time.sleep(workload.warm_seconds)
+    storm = None
     if workload.storm_rate:
-        opened.append(Program(link.clients, "clients", cpus.clients, directory, *_storm_words(link, workload, length_ms), role="-storm"))
+        storm = Program(link.clients, "clients", cpus.clients, directory, *_storm_words(link, workload, length_ms), role="-storm")
+        opened.append(storm)
     counting = cycles.start(pids, seconds)
     first = sample()
     time.sleep(seconds)
@@ -167,6 +173,8 @@ def _window(contender, link, workload, cpus, seconds, cycles, directory, running
     own = clients.result(timeout=30)
     time.sleep(0.05)
     total = sample()
+    if storm and storm.tally.read().sent < 0.5 * workload.storm_rate * seconds:
+        raise Disturbed(f"the storm sent {storm.tally.read().sent} datagrams")
     if not running.alive():
         raise RuntimeError(f"{contender.name} ended in the middle of {workload.name}")
     figures = _figures(contender, workload, first, last, total, forwarded_before) | own
