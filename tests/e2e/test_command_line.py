@@ -8,7 +8,7 @@ import pytest
 from harness.program import REPOSITORY, configuration, run_once, table
 from harness.topology import IPV4
 
-_GOOD = table(name="dns", listen="10.1.0.1:5353", upstream="10.0.0.254:53", reply_aliases=["10.0.0.253:53"])
+_GOOD = table(name="dns", listen="10.1.0.1:5353", upstream="10.0.0.254:53", reply_aliases=["10.0.0.253:53"], offload="auto")
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(arguments):
 
 
 _CONNECTED = 'alias_filter = "connected"\n'
-# name: (the file, where, a word of the complaint). _GOOD has [[proxy]], name, listen, upstream, reply_aliases in lines 1 to 5.
+# name: (the file, where, a word of the complaint). _GOOD has [[proxy]], name, listen, upstream, reply_aliases, offload in lines 1 to 6.
 _WRONG = {
     "no port": (_GOOD.replace("10.0.0.254:53", "10.0.0.254"), "4:12", "port"),
     "unknown key": (_GOOD.replace("reply_aliases", "reply_alias"), "5:1", "reply_aliases"),
-    "unknown word": (_GOOD + 'alias_filter = "conected"\n', "6:16", "connected"),
-    "number out of range": (_GOOD + "sessions_max = 0\n", "6:16", "sessions_max"),
+    "unknown word": (_GOOD + 'alias_filter = "conected"\n', "7:16", "connected"),
+    "number out of range": (_GOOD + "sessions_max = 0\n", "7:16", "sessions_max"),
     "connected prefix": (_GOOD.replace("10.0.0.253:53", "10.0.0.0/24:53") + _CONNECTED, None, "alias_filter"),
     "connected any port": (_GOOD.replace("10.0.0.253:53", "10.0.0.253:*") + _CONNECTED, None, "alias_filter"),
     "alias of the other family": (_GOOD.replace("10.0.0.253:53", "[fd00::253]:53"), "5:18", "reply_aliases"),

@@ -107,7 +107,7 @@ def test_trains_pass_both_ways_with_every_boundary_kept(family, offload, engine,
 
 @pytest.mark.parametrize("path_mtu", ["want", "omit"])
 def test_a_link_whose_mtu_drops_in_the_middle_of_a_flow_of_trains_costs_no_datagram(path_mtu, engine, network, open_pair):
-    pair = open_pair(IPV4, engine, path_mtu=path_mtu)
+    pair = open_pair(IPV4, engine, path_mtu=path_mtu, offload="auto")
     for round_ in range(20):
         payload = payload_of(20 * 1400, round_)
         if round_ == 10:
@@ -130,7 +130,7 @@ def test_a_kernel_that_refuses_a_train_gets_its_datagrams_singly(error, calls, t
     first, _, last = calls.partition("..")
     when = f"{int(first) + 1}" + (f"..{int(last) + 1}" if last else "")
     prefix = ("strace", "-D", "-f", "-q", "-o", str(tmp_path / "strace"), "-e", "trace=sendmmsg", "-e", f"inject=sendmmsg:error={error}:when={when}")
-    pair = open_pair(IPV4, "epoll", prefix=prefix)
+    pair = open_pair(IPV4, "epoll", prefix=prefix, offload="auto")
     for round_ in range(4):
         payload = payload_of(1037, round_)
         assert marks(pair.requests(payload, 100)) == marks(cut(payload, 100))
