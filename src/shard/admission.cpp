@@ -2,6 +2,7 @@
 //
 // Order within a client is kept: whoever has a session by now is forwarded in passing, whatever the bound says, so nobody's second datagram
 // overtakes the first.
+#include <algorithm>
 #include <array>
 
 #include "admission.hpp"
@@ -13,6 +14,17 @@ namespace {
 constexpr int ports_tried_per_group = 16;
 
 }  // namespace
+
+/// Who had no session when it was read has one now only if it was admitted in this turn; looking there, and not in the table, keeps a turn short that
+/// has a full queue of strangers before it.
+bool Admission::forward_if_admitted(const Stranger& stranger) {
+    const auto hashes = std::span{admitted_}.first(admitted_count_);
+    if (std::find(hashes.begin(), hashes.end(), stranger.hash) == hashes.end()) return false;
+    const std::optional<std::uint32_t> session = shard_.table.find(stranger.hash, stranger.key);
+    if (!session) return false;
+    forward_request(shard_, *session, stranger.arrival, now_);
+    return true;
+}
 
 Judgement Admission::judge(const Stranger& stranger) {
     const std::uint16_t proxy = shard_.setup.listeners[stranger.key.listener].proxy;
@@ -38,6 +50,7 @@ Judgement Admission::judge(const Stranger& stranger) {
     shard_.setup.use->listener_sessions[stranger.key.listener].used.fetch_add(1, std::memory_order_relaxed);
     shard_.counters_of(proxy).sessions_admitted.add(1);
     forward_request(shard_, index, stranger.arrival, now_);
+    admitted_[admitted_count_++] = stranger.hash;
     return admitted;
 }
 
@@ -187,19 +200,14 @@ bool waits_already(const Shard& shard, std::size_t kept, const Stranger& strange
 
 void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
     Admission admission(shard, sockets, now);
-    shard.admission_bound_met = false;
     std::uint32_t left = admissions_per_turn;
     std::size_t kept = 0;
-    for (std::size_t i = 0; i < shard.strangers.size(); ++i) {
-        Stranger& stranger = shard.strangers[i];
-        if (const std::optional<std::uint32_t> session = shard.table.find(stranger.hash, stranger.key)) {
-            forward_request(shard, *session, stranger.arrival, now);
-            continue;
-        }
+    std::size_t next = 0;
+    for (; next < shard.strangers.size() && left > 0 && !admission.is_spent(); ++next) {
+        Stranger& stranger = shard.strangers[next];
+        if (admission.forward_if_admitted(stranger)) continue;
         Judgement judgement = wait_for_room;
-        if (left == 0 || admission.is_spent()) {
-            shard.admission_bound_met = true;
-        } else if (!waits_already(shard, kept, stranger)) {
+        if (!waits_already(shard, kept, stranger)) {
             if (!shard.stopping) --left;  // refusing costs nothing
             judgement = admission.judge(stranger);
             if (judgement.verdict == Verdict::wait && ++stranger.waits > waits_max) judgement.verdict = Verdict::dropped;
@@ -214,6 +222,11 @@ void admit_strangers(Shard& shard, Sockets& sockets, Instant now) {
                 shard.strangers[kept++] = stranger;
                 break;
         }
+    }
+    shard.admission_bound_met = next < shard.strangers.size();
+    for (; next < shard.strangers.size(); ++next) {
+        const Stranger& stranger = shard.strangers[next];
+        if (!admission.forward_if_admitted(stranger)) shard.strangers[kept++] = stranger;
     }
     shard.strangers.truncate(kept);
 }

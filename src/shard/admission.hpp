@@ -2,6 +2,7 @@
 // limits, and who goes first when there is none).
 #pragma once
 
+#include <array>
 #include <optional>
 
 #include "udpproxy/shard/shard.hpp"
@@ -25,6 +26,8 @@ public:
     Admission(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
 
     [[nodiscard]] Judgement judge(const Stranger& stranger);
+    /// Forwards the datagram if its client was admitted in this turn.
+    [[nodiscard]] bool forward_if_admitted(const Stranger& stranger);
     /// Opens a group that rests at once, ready for a newcomer. False: it could not be had without making room.
     [[nodiscard]] bool prepare_group(PoolLane lane);
     /// As many groups were opened as one turn may.
@@ -57,10 +60,12 @@ private:
     Sockets& sockets_;
     Instant now_;
     bool makes_room_ = true;
-    bool evicted_for_port_ = false;         // for the stranger at hand
-    std::uint32_t openings_ = 0;            // tried in this turn
-    std::uint32_t fruitless_looks_ = 0;     // for somebody who could go, in this turn
-    std::uint32_t descriptors_wanted_ = 0;  // by the strangers of this turn that wait for them
+    bool evicted_for_port_ = false;                            // for the stranger at hand
+    std::uint32_t openings_ = 0;                               // tried in this turn
+    std::uint32_t admitted_count_ = 0;                         // of admitted_
+    std::uint32_t fruitless_looks_ = 0;                        // for somebody who could go, in this turn
+    std::uint32_t descriptors_wanted_ = 0;                     // by the strangers of this turn that wait for them
+    std::array<std::uint64_t, admissions_per_turn> admitted_;  // hashes of who was admitted in this turn
 };
 
 }  // namespace udpproxy

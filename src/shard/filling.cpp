@@ -6,7 +6,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::uint32_t fills_per_turn = 4;
+constexpr std::uint32_t fills_per_turn = 2;
 constexpr Duration fill_pause = std::chrono::milliseconds{1};
 constexpr Duration try_again_after = std::chrono::seconds{1};
 
