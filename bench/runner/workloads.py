@@ -89,5 +89,5 @@ SCALING_CLIENTS = (1, 10, 100, 1000, 10000, 19000)
 def scaling():
     """Ours alone, one socket a session: cost per datagram as sessions grow, with one and with two shards."""
     return [Workload(f"scaling-{shards}-{clients}", "queued", f"{clients} session{'s' if clients > 1 else ''}", clients=clients,
-                     setting=Setting(sessions=clients, bare=True, shards=shards), only_ours=True, warm_seconds=0.3 + clients / 8000)
+                     setting=Setting(sessions=clients, bare=True, shards=shards), only_ours=True, warm_seconds=0.3 + clients / 3000)
             for shards in (1, 2) for clients in SCALING_CLIENTS]
