@@ -54,6 +54,23 @@ std::string limits_of(const ProxyConfig& proxy) {
     return joined(limits, [](const std::string& limit) { return limit; });
 }
 
+/// How datagrams are treated, where it is not the default; empty when all of it is.
+std::string treatment_of(const ProxyConfig& proxy) {
+    std::vector<std::string> treatment;
+    if (proxy.offload != Offload::automatic) treatment.push_back(fmt::format("offload {}", word("proxy", "offload", proxy.offload)));
+    if (proxy.path_mtu != PathMtu::want) treatment.push_back(fmt::format("path_mtu {}", word("proxy", "path_mtu", proxy.path_mtu)));
+    return joined(treatment, [](const std::string& item) { return item; });
+}
+
+/// The options that trade processor time and descriptors for latency; empty when none is on.
+std::string options_of(const Config& config) {
+    std::vector<std::string> options;
+    if (config.busy_poll > Duration::zero()) options.push_back("busy_poll " + format_duration(config.busy_poll));
+    if (config.batch_wait > Duration::zero()) options.push_back("batch_wait " + format_duration(config.batch_wait));
+    if (config.pool_min > 0) options.push_back(fmt::format("pool_min {}", config.pool_min));
+    return joined(options, [](const std::string& option) { return option; });
+}
+
 std::string describe(const ProxyConfig& proxy) {
     std::string text = fmt::format("proxy \"{}\"\n", proxy.name);
     text += fmt::format("  listen    {}\n", joined(proxy.listen, [](const ListenAddress& address) { return address.text; }));
@@ -70,6 +87,7 @@ std::string describe(const ProxyConfig& proxy) {
     text += fmt::format("  sessions  {}, idle {} ({} while unassured), port rest {}\n", number(proxy.sessions_max),
                         format_duration(proxy.idle_timeout), format_duration(proxy.unassured_timeout), format_duration(proxy.port_rest));
     if (const std::string limits = limits_of(proxy); !limits.empty()) text += fmt::format("  limits    {}\n", limits);
+    if (const std::string treatment = treatment_of(proxy); !treatment.empty()) text += fmt::format("  datagrams {}\n", treatment);
     return text;
 }
 
@@ -82,6 +100,7 @@ std::string summarise(const Config& config) {
                     word("log", "level", config.log_level), word("log", "format", config.log_format),
                     config.log_file.empty() ? "standard error" : config.log_file, config.log_sessions ? " with each session's end" : "");
     if (config.new_sessions.per_second > 0) text += fmt::format("limits: {}\n", pace(config.new_sessions));
+    if (const std::string options = options_of(config); !options.empty()) text += fmt::format("options: {}\n", options);
     for (const ProxyConfig& proxy : config.proxies) text += describe(proxy);
     return text;
 }
