@@ -60,12 +60,12 @@ private:
     Sockets& sockets_;
     Instant now_;
     bool makes_room_ = true;
-    bool evicted_for_port_ = false;                            // for the stranger at hand
-    std::uint32_t openings_ = 0;                               // tried in this turn
-    std::uint32_t admitted_count_ = 0;                         // of admitted_
-    std::uint32_t fruitless_looks_ = 0;                        // for somebody who could go, in this turn
-    std::uint32_t descriptors_wanted_ = 0;                     // by the strangers of this turn that wait for them
-    std::array<std::uint64_t, admissions_per_turn> admitted_;  // hashes of who was admitted in this turn
+    bool evicted_for_port_ = false;                              // for the stranger at hand
+    std::uint32_t openings_ = 0;                                 // tried in this turn
+    std::uint32_t admitted_count_ = 0;                           // of admitted_
+    std::uint32_t fruitless_looks_ = 0;                          // for somebody who could go, in this turn
+    std::uint32_t descriptors_wanted_ = 0;                       // by the strangers of this turn that wait for them
+    std::array<std::uint64_t, admissions_per_turn> admitted_{};  // hashes of who was admitted in this turn
 };
 
 }  // namespace udpproxy

@@ -13,7 +13,7 @@ constexpr std::size_t look_ahead = 16;
 
 struct KnownBy {
     ClientKey key;
-    std::uint64_t hash;
+    std::uint64_t hash = 0;
 };
 
 KnownBy known_by(const Shard& shard, const Arrival& arrival) {
