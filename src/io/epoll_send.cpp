@@ -1,4 +1,4 @@
-// Sending with the epoll engine: everything by sendmmsg, socket by socket.
+// Sending with the epoll engine: everything by the Sender, socket by socket.
 #include "epoll_state.hpp"
 
 namespace udpproxy {

@@ -68,6 +68,8 @@ private:
     [[nodiscard]] bool take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk, Sending& sending);
     // False, of these three: the socket's send buffer is full, so that what follows on the slot has no room either, and must not overtake.
     [[nodiscard]] bool send_messages(Slot slot, std::size_t count);
+    [[nodiscard]] int send_many(Slot slot, std::size_t at, std::size_t count);
+    [[nodiscard]] int send_last(Slot slot, std::size_t at);
     [[nodiscard]] bool give_up(Slot slot, const Sending& sending, int error);
     [[nodiscard]] bool send_singly(Slot slot, const Sending& sending, int refusal);
     [[nodiscard]] int send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset, std::uint32_t bytes);

@@ -1,4 +1,4 @@
-// The two calls, in front of the C library's.
+// The three calls, in front of the C library's.
 #include "contract/send_errors.hpp"
 
 #include <netinet/in.h>
@@ -47,6 +47,14 @@ extern "C" ssize_t sendmsg(int descriptor, const msghdr* message, int flags) {
         return -1;
     }
     return ::syscall(SYS_sendmsg, descriptor, message, flags);
+}
+
+extern "C" ssize_t send(int descriptor, const void* payload, size_t bytes, int flags) {
+    if (const int error = udpproxy::contract::error_for(msghdr{})) {
+        errno = error;
+        return -1;
+    }
+    return ::syscall(SYS_sendto, descriptor, payload, bytes, flags, nullptr, 0);
 }
 
 /// Stops at the first failure as the kernel does: the error is told only when nothing went out before it.

@@ -1,5 +1,5 @@
-// SendErrors: errors for sendmsg(2) and sendmmsg(2) of this process that the real kernel cannot be brought to give on loopback. The test program's own
-// definitions of the two calls come before the C library's; unarmed they only pass on. What io_uring sends inside the kernel they do not see.
+// SendErrors: errors for send(2), sendmsg(2) and sendmmsg(2) of this process that the real kernel cannot be brought to give on loopback. The test program's own
+// definitions of the calls come before the C library's; unarmed they only pass on. What io_uring sends inside the kernel they do not see.
 #pragma once
 
 #include <cstddef>
