@@ -119,11 +119,11 @@ int Sender::send_many(Slot slot, std::size_t at, std::size_t count) {
     return ::sendmmsg(table_[slot].descriptor, &messages_[at], static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/// Of many clients each has one datagram in a turn. Without a name and control messages, send() spares the kernel three copies from user space.
+/// Of many clients each has one datagram in a turn: send() spares the kernel three copies from user space.
 int Sender::send_last(Slot slot, std::size_t at) {
-    const msghdr& header = messages_[at].msg_hdr;
-    if (header.msg_namelen != 0 || header.msg_controllen != 0 || header.msg_iovlen != 1) return send_many(slot, at, at + 1);
-    const iovec& payload = header.msg_iov[0];
+    const Sending& sending = sendings_[at];
+    if (needs_message(departures_[sending.first], sending)) return send_many(slot, at, at + 1);
+    const iovec& payload = messages_[at].msg_hdr.msg_iov[0];
     return ::send(table_[slot].descriptor, payload.iov_base, payload.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 1 : -1;
 }
 

@@ -1,4 +1,4 @@
-// Sender: sends with sendmmsg(2), the second attempt after a pending socket error, and the way out when the kernel refuses a train. The epoll engine
+// Sender: sends with sendmmsg(2) and send(2), the second attempt after a pending socket error, and the way out when the kernel refuses a train. The epoll engine
 // sends everything with it, the io_uring engine what is not a slot's only send, and whatever failed at the first attempt. How departures become sends lives in
 // departure_chains.hpp.
 #pragma once
