@@ -9,7 +9,8 @@ _SESSIONS, _NEW_PER_S, _REST_S = 1_000_000, 10_000, 10
 _MEMBERS = 3
 _PORTS = 65535 - 1024 + 1
 _LISTENER_BYTES = 2 * (4 << 20) * 2     # both buffers, doubled by the kernel
-_POOL_BYTES = 2 * 2048 * (64 << 10)     # both legs
+_BUFFERS = 1024                         # of each leg, with more than sixteen shards
+_POOL_BYTES = 2 * _BUFFERS * (64 << 10)  # both legs
 
 
 def _number(value):
@@ -42,6 +43,6 @@ def reckoning_table(results):
         ["source addresses", f"{_number(groups)} / {_number(_PORTS)} ports of 1024-65535, rounded up", _number(-(-groups // _PORTS))],
         ["ports of one address for each shard", f"{_number(_PORTS)} / {_CORES}", _number(_PORTS // _CORES)],
         ["memory of sessions", f"{_number(groups)} x ({_number(user)} + {_number(kernel)}) B", f"{groups * (user + kernel) / 1e9:.1f} GB"],
-        ["memory of receive buffers, at most", f"{_CORES} shards x 2 legs x 2048 x 64 KiB", f"{_CORES * _POOL_BYTES / 1e9:.1f} GB"],
+        ["memory of receive buffers, at most", f"{_CORES} shards x 2 legs x {_BUFFERS} x 64 KiB", f"{_CORES * _POOL_BYTES / 1e9:.1f} GB"],
         ["memory of listeners' queues, at most", f"{_CORES} shards x 2 x 8 MiB for each address", f"{_CORES * _LISTENER_BYTES / 1e9:.1f} GB"],
     ])
