@@ -4,10 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "udpproxy/control/caddyfile.hpp"
-#include "udpproxy/control/config.hpp"
-#include "udpproxy/control/doctor.hpp"
-#include "udpproxy/control/supervisor.hpp"
+#include "udpproxy/config/caddyfile.hpp"
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/daemon/daemon.hpp"
+#include "udpproxy/doctor/doctor.hpp"
 
 namespace {
 

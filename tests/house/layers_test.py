@@ -1,18 +1,19 @@
-"""Who may include whom: main -> control -> shard -> {session, io} -> net -> base. A room may include any room below it along the arrows;
+"""Who may include whom: main -> daemon -> admin -> runtime -> shard -> {session, io} -> net -> base. A room may include any room below it along the arrows;
 session and io never see each other; what lies in src/<room>/ is private to that room."""
 
 import pytest
 
 from tree import cpp, includes, report
 
+_CONTROL = ("config", "host", "doctor", "log", "runtime", "admin", "daemon")
 BELOW = {
     "base": set(),
     "net": {"base"},
     "session": {"net", "base"},
     "io": {"net", "base"},
     "shard": {"session", "io", "net", "base"},
-    "control": {"shard", "session", "io", "net", "base"},
-    "main": {"control", "shard", "session", "io", "net", "base"},
+    **{room: {*_CONTROL, "shard", "session", "io", "net", "base"} for room in _CONTROL},
+    "main": {*_CONTROL, "shard", "session", "io", "net", "base"},
     # udpproxyctl, a program of its own: it talks to the other one and shares values with it only.
     "ctl": {"net", "base"},
 }
@@ -25,7 +26,7 @@ def room_of(path):
     parts = path.split("/")
     if path.startswith("include/udpproxy/") and len(parts) == 4:
         return parts[2], True
-    if path.startswith("src/") and len(parts) == 3:
+    if path.startswith("src/") and len(parts) in (3, 4):
         return parts[1], False
     if path == "src/main.cpp":
         return "main", False

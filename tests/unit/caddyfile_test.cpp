@@ -1,5 +1,5 @@
 // Caddyfiles to TOML: what is taken over, what is complained about and where, and that no file at all brings the reader down.
-#include "udpproxy/control/caddyfile.hpp"
+#include "udpproxy/config/caddyfile.hpp"
 
 #include <doctest/doctest.h>
 

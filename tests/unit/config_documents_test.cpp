@@ -4,7 +4,7 @@
 
 #include "config_dump.hpp"
 #include "source_tree.hpp"
-#include "udpproxy/control/config.hpp"
+#include "udpproxy/config/config.hpp"
 
 namespace udpproxy {
 namespace {

@@ -4,7 +4,7 @@
 #include <sstream>
 #include <string>
 
-#include "udpproxy/control/config.hpp"
+#include "udpproxy/config/config.hpp"
 
 namespace udpproxy {
 

@@ -1,7 +1,7 @@
 // From text to a configuration: what is read into which field, which complaints are made, and that no file breaks the reader. Complaints
 // live as golden files in golden/config: NAME.toml and, in NAME.expected, the complaints word for word, or `ok` and the summary. To accept
 // a change, run with UDPPROXY_GOLDEN_UPDATE=1 and read what git shows.
-#include "udpproxy/control/config.hpp"
+#include "udpproxy/config/config.hpp"
 
 #include <algorithm>
 #include <cstdlib>

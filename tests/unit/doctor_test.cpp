@@ -1,5 +1,5 @@
 // The doctor's judgement on hosts that are made up: each fault is named, with what it means and the command that mends it, and a healthy host has none.
-#include "udpproxy/control/doctor.hpp"
+#include "udpproxy/doctor/doctor.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // What the doctor reads from /proc, from texts as kernels write them and as they might be damaged.
-#include "control/host_files.hpp"
+#include "udpproxy/host/procfs.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // Log lines: one line each, in text and in JSON, whatever the values contain; the JSON is read back by a JSON parser.
-#include "udpproxy/control/log.hpp"
+#include "udpproxy/log/log.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // Names: which of the addresses that a resolver gives is taken, and what is said of the others.
-#include "control/names.hpp"
+#include "udpproxy/runtime/resolver.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,5 @@
 // What nftables rules do to a datagram: rules as the kernel keeps them, certain answers where all is known, "perhaps" where it is not.
-#include "udpproxy/control/packet_filter.hpp"
+#include "udpproxy/host/packet_filter.hpp"
 
 #include <doctest/doctest.h>
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
 // Plan: the difference of two configurations, given as the files that people would write.
-#include "control/plan.hpp"
+#include "udpproxy/runtime/plan.hpp"
 
 #include <doctest/doctest.h>
 

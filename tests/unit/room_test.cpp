@@ -1,5 +1,5 @@
 // Room: the arithmetic of descriptors, ports and sessions, what is refused and in which words; and proxies made into setups.
-#include "control/room.hpp"
+#include "udpproxy/runtime/capacity.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,0 +1,52 @@
+// What can be asked of a running program, and by whom: the table of verbs, over HTTP on the Unix socket and on the admin address alike. Called by the
+// admin thread (admin_server.cpp); what each verb answers is made in admin_reports.cpp, admin_changes.cpp and metrics.cpp.
+#pragma once
+
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "udpproxy/admin/sockets.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/status.hpp"
+
+namespace udpproxy {
+
+class Requests;
+
+/// What verbs work on.
+struct AdminScene {
+    Roster& roster;
+    Log& log;
+    Requests& requests;  // to the control thread
+};
+
+struct AdminRequest {
+    std::string method;
+    std::string path;
+    std::map<std::string, std::string, std::less<>> arguments;  // of the query; decoded
+    std::optional<Peer> peer;                                   // absent: over TCP, where nobody has a name
+    bool may_change = false;
+
+    /// Empty when it is not given.
+    [[nodiscard]] std::string argument(std::string_view name) const;
+};
+
+struct AdminResponse {
+    unsigned status = 200;
+    std::string type = "application/json";
+    std::string body;
+    std::string policy = "default-src 'none'";  // Content-Security-Policy
+};
+
+[[nodiscard]] AdminResponse answer_request(const AdminScene& scene, const AdminRequest& request);
+
+/// The answer of a verb. What is no UTF-8 in it (names of others' choosing) is replaced.
+[[nodiscard]] AdminResponse as_response(const nlohmann::ordered_json& json);
+
+/// A response that says what is wrong: {"error": "…"}.
+[[nodiscard]] AdminResponse refuse_request(unsigned status, const std::string& why);
+
+}  // namespace udpproxy

@@ -1,0 +1,37 @@
+// The forms of single values, from text: durations, sizes, port ranges, listen addresses, upstreams, aliases. Called by config_proxy.cpp
+// and config_sections.cpp. An error says what is wrong with the text and what would be right; where it stands in the file is the caller's
+// to add. Bounds are checked by config_section_reader.cpp; a number beyond an int64 comes back as the largest.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/config/config.hpp"
+
+namespace udpproxy {
+
+/// A whole number and `us`, `ms`, `s`, `m`, `h` or `d`.
+[[nodiscard]] Result<Duration> parse_duration(std::string_view text);
+/// A whole number of bytes, or one with `KiB`, `MiB` or `GiB`.
+[[nodiscard]] Result<std::uint64_t> parse_size(std::string_view text);
+/// `20000-59999`
+[[nodiscard]] Result<PortRange> parse_port_range(std::string_view text);
+/// `address:port`, `[IPv6 address]:port`; `:port` gives both families' unspecified address.
+[[nodiscard]] Result<std::vector<ListenAddress>> parse_listen(std::string_view text);
+/// `address:port`, `[IPv6 address]:port` or `name:port`.
+[[nodiscard]] Result<UpstreamAddress> parse_upstream(std::string_view text);
+/// An exact address or a prefix with a port or `*`, or an address alone, which takes `upstream_port`.
+[[nodiscard]] Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port);
+/// A local address to send from.
+[[nodiscard]] Result<Address> parse_source(std::string_view text);
+
+/// The shortest text that parse_duration or parse_size reads back as the same value.
+[[nodiscard]] std::string format_duration(Duration duration);
+[[nodiscard]] std::string format_size(std::uint64_t bytes);
+[[nodiscard]] std::string_view family_name(Family family);
+
+}  // namespace udpproxy

@@ -1,0 +1,71 @@
+// Start: from a checked configuration to shards that serve, step by step, each of which may fail with a sentence: names, room, engine, listeners,
+// shards. What happens from then on is the operation's affair.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/daemon/signals.hpp"
+#include "udpproxy/host/limits.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/capacity.hpp"
+#include "udpproxy/runtime/resolver.hpp"
+#include "udpproxy/runtime/shard_thread.hpp"
+#include "udpproxy/runtime/status.hpp"
+
+namespace udpproxy {
+
+class Start {
+public:
+    Start(const Config& config, Log& log) : config_(config), log_(log) {}
+
+    /// Asks for the names and waits a moment for the first answers; a proxy whose name has none starts all the same. Returns the signal to stop that
+    /// came meanwhile, or 0.
+    [[nodiscard]] int prepare_proxies(Names& names, const Signals& signals);
+    /// Numbers that cannot fit; empty when all is well.
+    [[nodiscard]] std::vector<std::string> reckon();
+    [[nodiscard]] Result<void> choose_engine();
+    void tell_room();
+    [[nodiscard]] Result<void> open_all_listeners();
+    [[nodiscard]] Result<void> start_shards();
+    /// What the admin thread may see from now on.
+    void tell(Roster& roster) const;
+
+    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return shards_; }
+    [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
+    [[nodiscard]] const std::vector<ListenerSetup>& listeners() const { return listeners_; }
+    [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
+    [[nodiscard]] const Room& room() const { return room_; }
+    [[nodiscard]] std::uint32_t sessions_max() const { return room_.sessions_max; }
+    [[nodiscard]] std::uint64_t ports_start() const { return ports_start_; }
+    // Room for what reloads bring.
+    [[nodiscard]] std::uint32_t listeners_max() const;
+    [[nodiscard]] std::uint32_t lanes_max() const;
+    [[nodiscard]] std::uint32_t port_pools_max() const;
+
+private:
+    void take_upstreams(const std::vector<Names::Found>& found);
+    [[nodiscard]] std::uint32_t slots_max() const { return listeners_max() + room_.descriptors_max; }
+    /// 64 KiB of address space each; only what datagrams reach becomes memory.
+    [[nodiscard]] std::uint32_t buffers_per_leg() const { return shard_count_ <= 4 ? 4096 : shard_count_ <= 16 ? 2048 : 1024; }
+    [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
+
+    const Config& config_;
+    Log& log_;
+    Engine engine_ = Engine::epoll;
+    std::vector<int> cpus_ = usable_cpus();
+    std::uint32_t shard_count_ = 1;
+    std::vector<ProxySetup> proxies_;
+    Room room_;
+    std::uint64_t descriptors_ = 0;  // RLIMIT_NOFILE
+    std::uint64_t ports_start_ = 0;
+    std::shared_ptr<SharedUse> use_;
+    std::vector<ListenerSetup> listeners_;
+    std::vector<ListenerSockets> listener_sockets_;
+    std::vector<ListenerWatch> listener_watches_;
+    std::vector<std::unique_ptr<ShardThread>> shards_;
+};
+
+}  // namespace udpproxy

@@ -1,0 +1,53 @@
+// Watchman: turns what shards tell and count into log lines, summed and rate-limited. Called by the supervisor between signals.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/reconfigurer.hpp"
+#include "udpproxy/runtime/shard_thread.hpp"
+
+namespace udpproxy {
+
+class Watchman {
+public:
+    Watchman(Operation& operation, Log& log) : operation_(operation), log_(log), shards_(operation.shards()) {}
+
+    /// Takes the shards' events and looks at their limits; a few times a second.
+    void look(Instant now);
+    /// The final counters: one line per proxy, one for the shards together.
+    void write_counters();
+
+private:
+    struct Unlisted {
+        Instant logged_at{};
+        std::uint64_t unlogged = 0;
+    };
+    struct LimitMet {
+        std::uint64_t logged = 0;
+        Instant logged_at{};
+        bool ever_logged = false;
+    };
+
+    void take_events(Instant now);
+    void write_unlisted(const Event& event, Instant now);
+    void begin_unlisted_minute(Instant now);
+    void write_session(const Event& event);
+    void look_at_limits(Instant now);
+    void look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
+
+    Operation& operation_;
+    Log& log_;
+    std::vector<std::unique_ptr<ShardThread>>& shards_;
+    std::map<std::pair<std::uint16_t, Endpoint>, Unlisted> unlisted_;
+    std::uint32_t unlisted_lines_ = 0;  // since the minute began
+    std::uint64_t unlisted_others_ = 0;
+    Instant unlisted_minute_{};
+    std::map<std::pair<std::uint16_t, std::string_view>, LimitMet> limits_;
+    Instant limits_looked_at_{};
+};
+
+}  // namespace udpproxy

@@ -1,0 +1,149 @@
+// Operation: the running program as the control thread knows it: which proxy and which listener has which place in the shards, what is in force, and what
+// is on its way out. Turns what changes (a configuration, an address of a name, a request to drain) into commands to the shards. Called by the
+// supervisor between signals, and by the admin channel in the same thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/bootstrap.hpp"
+#include "udpproxy/runtime/plan.hpp"
+#include "udpproxy/runtime/resolver.hpp"
+#include "udpproxy/runtime/status.hpp"
+
+namespace udpproxy {
+
+/// Of a place in the shards: a proxy's or a listener's.
+enum class PlaceState : std::uint8_t {
+    vacant,
+    serving,
+    retired,  // admits nobody; sessions go on until they end or the deadline comes
+    closing,  // shards are giving it back
+};
+
+/// The number under which an alias's replies are counted; it keeps it through reloads.
+struct AliasTally {
+    Prefix prefix;
+    std::uint32_t scope = 0;
+    std::optional<std::uint16_t> port;
+    std::uint8_t number = 0;
+};
+
+struct ProxyPlace {
+    PlaceState state = PlaceState::vacant;
+    bool draining = false;  // by request
+    ProxyConfig config;     // of the last proxy that was here
+    ProxySettings settings;
+    std::shared_ptr<const Upstream> upstream;
+    std::uint32_t versions = 0;
+    std::vector<LanePlace> lanes;
+    std::vector<AliasTally> tallies;  // of all aliases that the proxy has had, as far as there are numbers
+    Instant deadline{};               // when retired
+
+    [[nodiscard]] bool was_ever_taken() const noexcept { return versions > 0; }
+};
+
+struct ListenerPlace {
+    PlaceState state = PlaceState::vacant;
+    Endpoint endpoint;
+    std::uint16_t proxy = 0;
+    bool is_late = false;  // came after the start: its descriptors are counted with those of groups
+    Instant deadline{};    // when retired
+};
+
+class Operation {
+public:
+    /// `roster` has the shards' proxies as they started and the file's name, and is told what changes. `drain_timeout`: how long what is retired or drained may go on.
+    Operation(Config config, Duration drain_timeout, Start& start, Names& names, Roster& roster, Log& log);
+
+    /// Takes the resolver's answers, closes what has drained, frees what no shard holds any more; a few times a second.
+    void look(Instant now);
+
+    /// Reads the configuration file again and brings the program to it. Returns what was done, or why nothing was: lines for a person; they are in
+    /// the log as well.
+    struct Reload {
+        bool done = false;
+        std::vector<std::string> lines;
+    };
+    Reload reload(Instant now);
+    [[nodiscard]] std::uint64_t reloads() const { return reloads_; }
+    [[nodiscard]] std::uint64_t reload_failures() const { return reload_failures_; }
+
+    /// No new sessions from now on, of the named proxy or of all. For all, has_drained() is true once the last session has ended or the time is over.
+    /// False: there is no proxy of that name.
+    bool drain(const std::optional<std::string>& proxy, Instant now);
+    /// Takes a proxy's drain back. False: there is no proxy of that name.
+    bool resume(const std::string& proxy);
+    [[nodiscard]] bool has_drained(Instant now) const;
+    /// Whether new clients are welcome: false from the first moment of a drain.
+    [[nodiscard]] bool is_ready() const { return !drain_deadline_; }
+    /// Of the named proxy, or of all (empty).
+    [[nodiscard]] std::uint64_t sessions(const std::string& proxy) const;
+    /// When the drain of all ends at the latest; absent: there is none.
+    [[nodiscard]] const std::optional<Instant>& drain_deadline() const { return drain_deadline_; }
+
+    [[nodiscard]] const Config& config() const { return config_; }
+    /// By the numbers that shards, counters and events use; places that were never taken have no name.
+    [[nodiscard]] const std::vector<ProxyPlace>& proxies() const { return proxies_; }
+    [[nodiscard]] const std::vector<ListenerPlace>& listeners() const { return listeners_; }
+    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return start_.shards(); }
+
+private:
+    struct Pool {
+        Address address;
+        std::vector<PortRange> ranges;
+    };
+    /// What a reload is about to do, with everything that can fail done.
+    struct Preparation;
+
+    // operation.cpp
+    void tell_all(const Command& command);
+    void tell_of_proxy(CommandKind kind, std::uint16_t proxy);
+    void set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older);
+    void set_lanes(std::uint16_t proxy);
+    void publish();
+    void unwatch(const Endpoint& endpoint);
+    void close_retired(Instant now);
+    void free_vacated();
+    [[nodiscard]] bool has_listeners(std::uint16_t proxy) const;
+    [[nodiscard]] std::optional<std::uint16_t> serving(const std::string& name) const;
+
+    // reload.cpp
+    [[nodiscard]] std::vector<std::string> prepare(const Config& wanted, Preparation& preparation);
+    [[nodiscard]] std::string find_places(const Config& wanted, Preparation& preparation) const;
+    [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
+    void carry_out(const Config& wanted, Preparation& preparation, Instant now);
+    void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyRoom& room, bool was_serving);
+    void bring_listeners(Preparation& preparation, Instant now);
+    void set_limits(const Config& wanted, const Room& room);
+    void ask_for_name(std::uint16_t proxy);
+    void keep_what_needs_a_restart(Config& wanted) const;
+    Reload refuse(std::vector<std::string> reasons);
+
+    // lanes.cpp
+    [[nodiscard]] std::vector<LanePlace> lanes_wanted(std::uint16_t proxy) const;
+    [[nodiscard]] std::optional<PoolLane> find_lanes(std::size_t count) const;
+    [[nodiscard]] std::string find_pools(std::vector<LanePlace>& lanes, std::vector<std::uint32_t>& changed);
+
+    Config config_;
+    Config shown_;  // the same with each proxy at its place, for the roster
+    Duration drain_timeout_;
+    Start& start_;
+    Names& names_;
+    Roster& roster_;
+    Log& log_;
+    std::vector<ProxyPlace> proxies_;
+    std::vector<ListenerPlace> listeners_;
+    std::vector<Pool> pools_;
+    std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
+    std::vector<std::shared_ptr<const void>> brought_;       // what commands carry, until every shard has taken it
+    std::optional<Instant> drain_deadline_;
+    std::uint64_t reloads_ = 0;
+    std::uint64_t reload_failures_ = 0;
+};
+
+}  // namespace udpproxy

@@ -1,0 +1,83 @@
+// Names: the host names of upstreams, resolved in a thread of their own, since a resolver may take half a minute to say nothing: neither a shard nor
+// a signal ever waits for it. A name without a usable address is asked for again, at growing intervals, for as long as its proxy stands there.
+// What an address leads to is judged here as well (choose_upstream); telling the shards is the operation's affair.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/base/time.hpp"
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/log/log.hpp"
+
+namespace udpproxy {
+
+/// Which of a name's addresses is taken, and why not the others.
+struct UpstreamChoice {
+    std::optional<Endpoint> endpoint;  // absent: none is usable
+    std::string refused;               // why the first refused one was, in a sentence; empty: none was
+};
+
+/// `preferred` if it is among `found` and usable, else the first usable one in the resolver's order. Unusable: what is no host's address, is listed in
+/// the proxy's aliases, or leads back to a listener of `config`.
+[[nodiscard]] UpstreamChoice choose_upstream(const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
+                                             const std::optional<Endpoint>& preferred = std::nullopt);
+
+/// What --check-config says about names that have no usable address now: one line for each, with the file's position.
+[[nodiscard]] std::vector<std::string> complaints_of_resolver(const Config& config);
+
+class Names {
+public:
+    explicit Names(Log& log);
+    ~Names();
+    Names(const Names&) = delete;
+    Names& operator=(const Names&) = delete;
+
+    /// Asks for the name of the proxy's upstream; takes the place of an earlier question of this proxy. `present` is kept if it is still an answer.
+    // Requires: the upstream is a name.
+    void ask(std::uint16_t proxy, const ProxyConfig& config, const std::optional<Endpoint>& present = std::nullopt);
+    void forget(std::uint16_t proxy) { questions_.erase(proxy); }
+
+    struct Found {
+        std::uint16_t proxy = 0;
+        Endpoint endpoint;
+    };
+    /// Takes the answers that are there, writes their log lines, and asks again where it is time. `config` tells what would be a loop.
+    [[nodiscard]] std::vector<Found> look(const Config& config, Instant now);
+    /// Every question has had an answer, of use or not.
+    [[nodiscard]] bool all_answered() const;
+
+private:
+    struct Question {
+        ProxyConfig config;
+        std::optional<Endpoint> present;
+        std::uint64_t ticket = 0;
+        bool asked = false;     // the thread has it
+        bool answered = false;  // at least once
+        std::uint32_t failures = 0;
+        Instant again_at{};
+        std::string logged;  // the last reason written
+        Instant logged_at{};
+    };
+    struct Answer {
+        std::uint64_t ticket = 0;
+        Result<std::vector<Endpoint>> found;
+    };
+    struct Desk;  // what this side and the thread share
+
+    static void serve(std::shared_ptr<Desk> desk);
+    void post(Question& question);
+    [[nodiscard]] std::optional<Endpoint> judge(const Config& config, Question& question, const Answer& answer, Instant now);
+    void tell_refusal(Question& question, const std::string& reason, Instant now);
+
+    Log& log_;
+    std::map<std::uint16_t, Question> questions_;
+    std::uint64_t tickets_ = 0;
+    std::shared_ptr<Desk> desk_;
+};
+
+}  // namespace udpproxy

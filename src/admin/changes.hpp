@@ -1,0 +1,16 @@
+// Verbs that change something. Each is logged with who asked for it.
+#pragma once
+
+#include "udpproxy/admin/routes.hpp"
+
+namespace udpproxy {
+
+/// Writes the line about a change: what, and who asked for it.
+void note_change(const AdminScene& scene, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields);
+
+/// Argument: id.
+[[nodiscard]] AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request);
+/// Argument: level.
+[[nodiscard]] AdminResponse set_log_level(const AdminScene& scene, const AdminRequest& request);
+
+}  // namespace udpproxy

@@ -1,0 +1,17 @@
+// Verbs that the control thread answers: it alone changes what runs, and knows what is in force.
+#pragma once
+
+#include "udpproxy/admin/routes.hpp"
+
+namespace udpproxy {
+
+/// Reads the configuration file again, as SIGHUP does.
+[[nodiscard]] AdminResponse reload_configuration(const AdminScene& scene, const AdminRequest& request);
+/// Argument: proxy; without it all drain, as SIGQUIT has it.
+[[nodiscard]] AdminResponse begin_drain(const AdminScene& scene, const AdminRequest& request);
+/// Argument: proxy.
+[[nodiscard]] AdminResponse end_drain(const AdminScene& scene, const AdminRequest& request);
+/// Looks from inside the running program. Arguments: probe (hexadecimal; sent to the upstream once), proxy (whose upstream).
+[[nodiscard]] AdminResponse examine_program(const AdminScene& scene, const AdminRequest& request);
+
+}  // namespace udpproxy

@@ -1,0 +1,82 @@
+// The table of verbs.
+#include "udpproxy/admin/routes.hpp"
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "changes.hpp"
+#include "commands.hpp"
+#include "reports.hpp"
+#include "trace.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+enum class Access : unsigned char { look, change };
+
+struct Route {
+    std::string_view method;
+    std::string_view path;
+    Access access;
+    AdminResponse (*answer)(const AdminScene&, const AdminRequest&);
+};
+
+constexpr auto routes = std::to_array<Route>({
+    {"GET", "/", Access::look, show_page},
+    {"GET", "/live", Access::look, report_live},
+    {"GET", "/ready", Access::look, report_ready},
+    {"GET", "/metrics", Access::look, report_metrics},
+    {"GET", "/v1/status", Access::look, report_status},
+    {"GET", "/v1/proxies", Access::look, report_proxies},
+    {"GET", "/v1/sessions", Access::look, report_sessions},
+    {"GET", "/v1/unlisted", Access::look, report_unlisted},
+    {"GET", "/v1/drops", Access::look, report_drops},
+    {"GET", "/v1/log", Access::look, report_log},
+    {"POST", "/v1/log", Access::change, set_log_level},
+    {"POST", "/v1/sessions/kill", Access::change, kill_session},
+    {"POST", "/v1/reload", Access::change, reload_configuration},
+    {"POST", "/v1/drain", Access::change, begin_drain},
+    {"POST", "/v1/resume", Access::change, end_drain},
+    {"POST", "/v1/doctor", Access::change, examine_program},  // it may send, and takes its time
+    {"POST", "/v1/trace", Access::change, begin_trace},
+    {"POST", "/v1/trace/take", Access::change, take_trace},
+    {"POST", "/v1/trace/end", Access::change, end_trace},
+});
+
+}  // namespace
+
+std::string AdminRequest::argument(std::string_view name) const {
+    const auto found = arguments.find(name);
+    return found == arguments.end() ? std::string{} : found->second;
+}
+
+AdminResponse as_response(const nlohmann::ordered_json& json) {
+    return {200, "application/json", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n'};
+}
+
+AdminResponse refuse_request(unsigned status, const std::string& why) {
+    AdminResponse response;
+    response.status = status;
+    // What a request says may be no UTF-8.
+    response.body = nlohmann::json{{"error", why}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+    return response;
+}
+
+AdminResponse answer_request(const AdminScene& scene, const AdminRequest& request) {
+    bool path_exists = false;
+    for (const Route& route : routes) {
+        if (route.path != request.path) continue;
+        path_exists = true;
+        if (route.method != request.method) continue;
+        if (route.access == Access::change && !request.may_change)
+            return refuse_request(403, request.peer
+                                           ? "only root, the user that the program runs as, and members of admin.group may change things"
+                                           : "nothing is changed over TCP; use the Unix socket (udpproxyctl)");
+        return route.answer(scene, request);
+    }
+    if (path_exists) return refuse_request(405, request.path + " does not take " + request.method);
+    return refuse_request(404, "there is no " + request.path);
+}
+
+}  // namespace udpproxy

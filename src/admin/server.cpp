@@ -1,0 +1,278 @@
+// The admin thread: accepts, lets libmicrohttpd speak HTTP, and bounds both. The library runs in our own poll loop, with connections that we accepted:
+// so it is we who know who came when, and who has to go.
+#include "udpproxy/admin/server.hpp"
+
+#include <fmt/format.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+namespace udpproxy {
+
+namespace {
+
+constexpr unsigned silence_max_s = 10;                      // a connection on which nothing moves
+constexpr Duration request_max = std::chrono::seconds{15};  // from a connection's opening or last request to its next complete one
+constexpr std::size_t head_bytes_max = 16 << 10;            // request line and headers, and the library's own notes
+constexpr std::size_t body_bytes_max = 4 << 10;             // verbs take arguments, no bodies
+constexpr int accepts_per_round = 64;
+constexpr Duration no_descriptor_pause = std::chrono::milliseconds{100};
+
+struct Connection {
+    Instant since;  // opened, or asked last
+    bool is_unix = false;
+    Address address;  // over TCP
+    std::size_t body_bytes = 0;
+};
+
+/// A page of another site must not reach a loopback address under a name of its own (DNS rebinding): browsers send the name they looked up.
+bool names_an_address(std::string_view host) {
+    if (host.starts_with('[')) return host.find(']') != std::string_view::npos;
+    host = host.substr(0, host.find(':'));
+    return host == "localhost" || parse_address(host).has_value();
+}
+
+}  // namespace
+
+struct AdminServer::State {
+    explicit State(Log& to) : log(to) {}
+    ~State();
+
+    void run();
+    void accept_from(int listener, bool is_unix);
+    void add(int descriptor, bool is_unix, const SocketName& name, socklen_t length);
+    void make_room(const Address* address);
+    void end_overdue();
+    [[nodiscard]] int patience_ms() const;
+    [[nodiscard]] AdminResponse answer(MHD_Connection* http, int descriptor, const Connection& connection, const char* method,
+                                       const char* path) const;
+
+    static MHD_Result on_request(void* state, MHD_Connection* http, const char* path, const char* method, const char* version,
+                                 const char* upload, std::size_t* upload_bytes, void** seen);
+    static void on_connection(void* state, MHD_Connection* http, void** context, MHD_ConnectionNotificationCode what);
+
+    Log& log;
+    const AdminScene* scene = nullptr;
+    AdminSocket unix_socket;
+    std::optional<gid_t> group;
+    Socket tcp_listener;
+    bool tcp_is_loopback = true;
+    Socket stop_signal;
+    MHD_Daemon* http = nullptr;
+    int http_events = -1;  // the library's epoll set
+    std::map<int, Connection> connections;
+    Instant accepts_again_at{};
+    std::thread thread;
+};
+
+AdminServer::State::~State() {
+    if (thread.joinable()) {
+        const std::uint64_t one = 1;
+        (void)!::write(stop_signal.descriptor(), &one, sizeof one);
+        thread.join();
+    }
+    if (http != nullptr) MHD_stop_daemon(http);
+}
+
+void AdminServer::State::run() {
+    ::pthread_setname_np(::pthread_self(), "admin");
+    for (;;) {
+        const bool accepts = monotonic_now() >= accepts_again_at;
+        const auto listening = static_cast<short>(accepts ? POLLIN : 0);
+        std::array<pollfd, 4> wait{{{stop_signal.descriptor(), POLLIN, 0},
+                                    {http_events, POLLIN, 0},
+                                    {unix_socket.descriptor(), listening, 0},
+                                    {tcp_listener.descriptor(), listening, 0}}};
+        (void)::poll(wait.data(), wait.size(), accepts ? patience_ms() : 100);
+        if (wait[0].revents != 0) return;
+        if (wait[2].revents != 0) accept_from(unix_socket.descriptor(), true);
+        if (wait[3].revents != 0) accept_from(tcp_listener.descriptor(), false);
+        MHD_run(http);
+        end_overdue();
+    }
+}
+
+int AdminServer::State::patience_ms() const {
+    MHD_UNSIGNED_LONG_LONG library_ms = 0;
+    constexpr MHD_UNSIGNED_LONG_LONG ours_ms = 1000;
+    if (MHD_get_timeout(http, &library_ms) != MHD_YES) return static_cast<int>(ours_ms);
+    return static_cast<int>(std::min(library_ms, ours_ms));
+}
+
+void AdminServer::State::accept_from(int listener, bool is_unix) {
+    for (int i = 0; i < accepts_per_round; ++i) {
+        SocketName name{};
+        socklen_t length = sizeof name;
+        const int descriptor = ::accept4(listener, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (descriptor >= 0) {
+            add(descriptor, is_unix, name, std::min<socklen_t>(length, sizeof name));
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE) accepts_again_at = monotonic_now() + no_descriptor_pause;
+        if (errno != EINTR && errno != ECONNABORTED) return;
+    }
+}
+
+void AdminServer::State::add(int descriptor, bool is_unix, const SocketName& name, socklen_t length) {
+    Connection connection{monotonic_now(), is_unix, is_unix ? Address{} : read_socket_name(name).address, 0};
+    make_room(is_unix ? nullptr : &connection.address);
+    connections[descriptor] = connection;
+    // The library closes the descriptor, also when it does not want it.
+    if (MHD_add_connection(http, descriptor, &name.any, length) != MHD_YES) connections.erase(descriptor);
+}
+
+/// Ends connections until one more may come: of this address if that has enough of them, else whichever is silent longest.
+void AdminServer::State::make_room(const Address* address) {
+    const auto end_oldest = [&](auto&& is_meant) {
+        auto oldest = connections.end();
+        for (auto it = connections.begin(); it != connections.end(); ++it) {
+            if (is_meant(it->second) && (oldest == connections.end() || it->second.since < oldest->second.since)) oldest = it;
+        }
+        if (oldest == connections.end()) return;
+        // The library sees the end of it, closes it and tells us (on_connection).
+        const int descriptor = oldest->first;
+        ::shutdown(descriptor, SHUT_RDWR);
+        MHD_run(http);
+    };
+    if (address != nullptr) {
+        const auto is_of_address = [&](const Connection& connection) { return !connection.is_unix && connection.address == *address; };
+        const auto count =
+            std::count_if(connections.begin(), connections.end(), [&](const auto& entry) { return is_of_address(entry.second); });
+        if (static_cast<std::size_t>(count) >= admin_connections_per_address_max) end_oldest(is_of_address);
+    }
+    if (connections.size() >= admin_connections_max) end_oldest([](const Connection&) { return true; });
+}
+
+/// Whoever sends a byte now and then never falls silent, but does not get a request done either.
+void AdminServer::State::end_overdue() {
+    const Instant now = monotonic_now();
+    for (const auto& [descriptor, connection] : connections) {
+        if (now - connection.since > request_max) ::shutdown(descriptor, SHUT_RDWR);
+    }
+}
+
+void AdminServer::State::on_connection(void* context, MHD_Connection* http, void**, MHD_ConnectionNotificationCode what) {
+    if (what != MHD_CONNECTION_NOTIFY_CLOSED) return;
+    auto& state = *static_cast<State*>(context);
+    state.connections.erase(MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+}
+
+AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, int descriptor, const Connection& connection,
+                                         const char* method, const char* path) const {
+    AdminRequest request;
+    request.method = std::strcmp(method, "HEAD") == 0 ? "GET" : method;  // the library leaves the body out
+    request.path = path;
+    const char* host = MHD_lookup_connection_value(connection_of_library, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+    if (!connection.is_unix && tcp_is_loopback && host != nullptr && !names_an_address(host))
+        return refuse_request(421, fmt::format("\"{}\" is not this program's address; use the one of admin.listen", host));
+    MHD_get_connection_values(
+        connection_of_library, MHD_GET_ARGUMENT_KIND,
+        [](void* to, MHD_ValueKind, const char* key, const char* value) {
+            static_cast<AdminRequest*>(to)->arguments[key] = value != nullptr ? value : "";
+            return MHD_YES;
+        },
+        &request);
+    if (connection.is_unix) {
+        request.peer = peer_of(descriptor);
+        request.may_change = request.peer && udpproxy::may_change(descriptor, *request.peer, group);
+    }
+    try {
+        return answer_request(*scene, request);
+    } catch (const std::exception& failure) {
+        return refuse_request(500, failure.what());
+    }
+}
+
+MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, const char* path, const char* method, const char*,
+                                          const char*, std::size_t* upload_bytes, void** seen) {
+    auto& state = *static_cast<State*>(context);
+    const int descriptor = MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    const auto found = state.connections.find(descriptor);
+    if (found == state.connections.end()) return MHD_NO;
+    Connection& connection = found->second;
+    if (*seen == nullptr) {  // the headers are there
+        *seen = &connection;
+        connection.body_bytes = 0;
+        return MHD_YES;
+    }
+    if (*upload_bytes > 0) {
+        connection.body_bytes += *upload_bytes;
+        *upload_bytes = 0;
+        return connection.body_bytes <= body_bytes_max ? MHD_YES : MHD_NO;
+    }
+    connection.since = monotonic_now();
+    const AdminResponse response = state.answer(http, descriptor, connection, method, path);
+    MHD_Response* made =
+        MHD_create_response_from_buffer(response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
+    if (made == nullptr) return MHD_NO;
+    MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response.type.c_str());
+    MHD_add_response_header(made, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    MHD_add_response_header(made, "Content-Security-Policy", response.policy.c_str());
+    MHD_add_response_header(made, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(made, "X-Frame-Options", "DENY");
+    MHD_add_response_header(made, "Referrer-Policy", "no-referrer");
+    const MHD_Result queued = MHD_queue_response(http, response.status, made);
+    MHD_destroy_response(made);
+    return queued;
+}
+
+AdminServer::AdminServer() = default;
+AdminServer::~AdminServer() = default;
+
+Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config, Log& log) {
+    std::unique_ptr<AdminServer> server{new AdminServer};
+    server->state_ = std::make_unique<State>(log);
+    State& state = *server->state_;
+    if (!config.group.empty()) {
+        const Result<gid_t> group = find_group(config.group);
+        if (!group) return group.error();
+        state.group = *group;
+    }
+    if (!config.socket.empty()) {
+        Result<AdminSocket> opened = AdminSocket::open(config.socket, config.group);
+        if (!opened && config.socket_given) return opened.error();
+        if (opened) {
+            state.unix_socket = std::move(*opened);
+            log.info("admin_listening", {{"socket", config.socket}});
+        } else {
+            log.warn("admin_off", {{"reason", opened.error().message},
+                                   {"effect", "udpproxyctl cannot reach this program; make the directory, or set admin.socket"}});
+        }
+    }
+    if (config.listen) {
+        Result<Socket> opened = open_admin_listener(*config.listen);
+        if (!opened) return opened.error();
+        state.tcp_listener = std::move(*opened);
+        state.tcp_is_loopback = config.listen->address.is_loopback();
+        log.info("admin_listening", {{"listen", format(*config.listen)}});
+    }
+    return server;
+}
+
+Result<void> AdminServer::start(const AdminScene& scene) {
+    State& state = *state_;
+    if (!state.unix_socket && !state.tcp_listener) return {};
+    state.scene = &scene;
+    state.stop_signal = Socket{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (!state.stop_signal) return system_error("admin: eventfd", errno);
+    state.http = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &State::on_request, &state,
+                                  MHD_OPTION_NOTIFY_CONNECTION, &State::on_connection, &state, MHD_OPTION_CONNECTION_LIMIT,
+                                  static_cast<unsigned>(admin_connections_max + 8), MHD_OPTION_CONNECTION_TIMEOUT, silence_max_s,
+                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, head_bytes_max, MHD_OPTION_END);
+    if (state.http == nullptr) return Error{"admin: libmicrohttpd could not start"};
+    const MHD_DaemonInfo* info = MHD_get_daemon_info(state.http, MHD_DAEMON_INFO_EPOLL_FD);
+    if (info == nullptr || info->epoll_fd < 0) return Error{"admin: libmicrohttpd has no epoll here"};
+    state.http_events = info->epoll_fd;
+    state.thread = std::thread([&state] { state.run(); });
+    return {};
+}
+
+}  // namespace udpproxy

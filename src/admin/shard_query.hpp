@@ -1,0 +1,43 @@
+// Inspector: asks shards and collects what they answer; for the admin thread. A shard that does not answer within a second is reported, never waited
+// for: the data path comes first.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "udpproxy/runtime/status.hpp"
+#include "udpproxy/shard/inspection.hpp"
+
+namespace udpproxy {
+
+/// Which sessions, and how many of them in which order.
+struct SessionWish {
+    enum class Order : std::uint8_t { none, bytes, age, idle };
+
+    std::optional<std::uint16_t> proxy;
+    std::optional<Prefix> client;
+    std::uint16_t client_port = 0;  // 0: any
+    Order order = Order::none;      // the largest first
+    std::size_t limit = 100;
+};
+
+struct SessionList {
+    std::vector<SessionView> sessions;
+    std::size_t found = 0;  // that fit the wish, listed or not
+};
+
+// Requires of all: the roster's mutex is held.
+// Errors: `shard 1 did not answer within 1 s`.
+
+/// Whether every shard turns.
+[[nodiscard]] Result<void> check_presence(const Roster& roster);
+[[nodiscard]] Result<SessionList> list_sessions(const Roster& roster, const SessionWish& wish);
+/// Ends the session; its client begins a new one when it writes again. What it was, or nothing when there is none of that id.
+[[nodiscard]] Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64_t id);
+/// Begins or ends a trace in every shard. False: another trace is on, and goes on.
+[[nodiscard]] Result<bool> trace_everywhere(const Roster& roster, const Question& question);
+/// Summed over the shards, most datagrams first.
+[[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const Roster& roster);
+
+}  // namespace udpproxy

@@ -1,0 +1,279 @@
+// Server blocks to [[proxy]] tables. Values are read by the same functions as those of our own configuration, and what is printed is read back
+// before anybody sees it.
+#include "udpproxy/config/caddyfile.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <set>
+
+#include "lexer.hpp"
+#include "udpproxy/config/values.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
+
+bool is_brace(const CaddyWord& word, std::string_view brace) { return !word.is_quoted && word.text == brace; }
+
+std::string lowered(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](char letter) { return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter + 32) : letter; });
+    return text;
+}
+
+struct CaddyBlock {
+    CaddyWord listen;
+    CaddyWord upstream;
+    std::vector<CaddyWord> aliases;
+};
+
+class BlockReader {
+public:
+    BlockReader(std::vector<CaddyLine> lines, Complaints& complaints) : lines_(std::move(lines)), complaints_(complaints) {}
+
+    std::vector<CaddyBlock> read() {
+        while (next_ < lines_.size()) read_block(lines_[next_++]);
+        return std::move(blocks_);
+    }
+
+private:
+    void complain(const CaddyWord& word, std::string message) { complaints_.add({word.at, quoted(word.text)}, std::move(message)); }
+
+    void read_block(CaddyLine header) {
+        const CaddyWord first = header.front();
+        const bool opened = is_brace(header.back(), "{");
+        if (opened) header.pop_back();
+        // Commas between the words of a header are allowed and mean nothing.
+        for (CaddyWord& word : header)
+            if (!word.text.empty() && word.text.back() == ',') word.text.pop_back();
+        CaddyBlock block;
+        if (read_header(header, first, block)) {
+            read_body(first, opened, block);
+            blocks_.push_back(std::move(block));
+        } else if (opened) {
+            skip_body();
+        }
+    }
+
+    bool read_header(const CaddyLine& header, const CaddyWord& first, CaddyBlock& block) {
+        if (header.empty() || is_brace(first, "}")) {
+            complain(first, "a brace without its block; write `proxy LISTEN UPSTREAM {`");
+            return false;
+        }
+        if (lowered(first.text) == "import" || first.text.substr(0, 1) == "(") {
+            complain(first, "snippets and imports are not followed; write their lines here");
+            return false;
+        }
+        if (lowered(header.front().text) != "proxy") {
+            complain(first, "not a block that can be migrated; only `proxy LISTEN UPSTREAM { … }` is");
+            return false;
+        }
+        const auto brace = std::find_if(header.begin(), header.end(),
+                                        [](const CaddyWord& word) { return word.text.find_first_of("{}") != std::string::npos; });
+        if (brace != header.end()) {
+            complain(*brace, "a brace stands alone, the opening one at the end of its line and the closing one on a line of its own");
+            return false;
+        }
+        if (header.size() != 3) {
+            complain(header.size() > 3 ? header[3] : first,
+                     fmt::format("proxy has two addresses, where to listen and where to send to; {} given", header.size() - 1));
+            return false;
+        }
+        block.listen = header[1];
+        block.upstream = header[2];
+        return true;
+    }
+
+    /// Without braces the rest of the file is the block's.
+    void read_body(const CaddyWord& header, bool braced, CaddyBlock& block) {
+        while (next_ < lines_.size()) {
+            const CaddyLine& line = lines_[next_++];
+            if (is_brace(line.front(), "}")) {
+                if (!braced) complain(line.front(), "a closing brace without an opening one");
+                if (line.size() > 1) complain(line[1], "a closing brace stands on a line of its own");
+                return;
+            }
+            if (lowered(line.front().text) == "proxy") {
+                complain(line.front(),
+                         fmt::format("a block inside the block of line {}; {}", header.at.line,
+                                     braced ? "its closing brace is missing" : "write braces around the lines of each block"));
+                --next_;
+                return;
+            }
+            read_directive(line, block);
+        }
+        if (braced) complain(header, "the closing brace of this block is missing");
+    }
+
+    /// Of a block that was complained about as a whole.
+    void skip_body() {
+        for (int depth = 1; next_ < lines_.size() && depth > 0; ++next_) {
+            if (is_brace(lines_[next_].back(), "{")) ++depth;
+            if (is_brace(lines_[next_].front(), "}")) --depth;
+        }
+    }
+
+    void read_directive(const CaddyLine& line, CaddyBlock& block) {
+        constexpr std::string_view known = "reply-addr-alias";
+        const CaddyWord& directive = line.front();
+        if (directive.text != known) {
+            const std::string_view near = nearest(directive.text, {known});
+            complain(directive, near.empty() ? "unknown directive; `proxy` blocks have `reply-addr-alias` alone"
+                                             : fmt::format("unknown directive; did you mean `{}`?", near));
+            return;
+        }
+        if (line.size() == 1) complain(directive, "no address; write the ones that replies may come from");
+        block.aliases.insert(block.aliases.end(), line.begin() + 1, line.end());
+    }
+
+    std::vector<CaddyLine> lines_;
+    std::size_t next_ = 0;
+    std::vector<CaddyBlock> blocks_;
+    Complaints& complaints_;
+};
+
+/// A TOML basic string. Bytes that are no UTF-8 are left to the reader, who refuses them.
+std::string toml_string(std::string_view text) {
+    std::string result = "\"";
+    for (const char letter : text) {
+        if (letter == '"' || letter == '\\')
+            (result += '\\') += letter;
+        else if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f)
+            result += fmt::format("\\u{:04X}", static_cast<unsigned>(letter));
+        else
+            result += letter;
+    }
+    return result + '"';
+}
+
+/// The TOML line by line, each with the place in the Caddyfile that it came from.
+class TomlWriter {
+public:
+    explicit TomlWriter(Complaints& complaints) : complaints_(complaints) {}
+
+    void write(const CaddyBlock& block) {
+        if (!lines_.empty()) line("", block.listen);
+        line(fmt::format("# Line {} of the Caddyfile.", block.listen.at.line), block.listen);
+        line("[[proxy]]", block.listen);
+        line(fmt::format("name = {}", toml_string(name_of(block))), block.listen);
+        if (const auto listen = parse_listen(block.listen.text); !listen) complain("proxy", block.listen, listen.error());
+        line(fmt::format("listen = {}", toml_string(block.listen.text)), block.listen);
+        write_upstream(block);
+        write_aliases(block);
+    }
+
+    [[nodiscard]] std::string text() const {
+        std::string text;
+        for (const Line& each : lines_) text += each.text + '\n';
+        return text;
+    }
+    /// Where TOML line `number`, counted from 1, came from.
+    [[nodiscard]] Position origin(std::size_t number) const {
+        return number >= 1 && number <= lines_.size() ? lines_[number - 1].from : Position{};
+    }
+
+private:
+    struct Line {
+        std::string text;
+        Position from;
+    };
+
+    void line(std::string text, const CaddyWord& from) { lines_.push_back({std::move(text), from.at}); }
+    void complain(std::string_view directive, const CaddyWord& word, const Error& error) {
+        complaints_.add({word.at, std::string{directive}}, error.message);
+    }
+
+    /// The listener's port says most about what a proxy is for; two on one port get numbers.
+    std::string name_of(const CaddyBlock& block) {
+        const auto listen = parse_listen(block.listen.text);
+        const std::string base = fmt::format("proxy-{}", listen ? listen->front().endpoint.port : 0);
+        std::string name = base;
+        for (int number = 2; !names_.insert(name).second; ++number) name = fmt::format("{}-{}", base, number);
+        return name;
+    }
+
+    void write_upstream(const CaddyBlock& block) {
+        std::string upstream = block.upstream.text;
+        // Go dials the loopback address when there is none.
+        if (!upstream.empty() && upstream.front() == ':') upstream = "127.0.0.1" + upstream;
+        const auto parsed = parse_upstream(upstream);
+        if (!parsed) complain("proxy", block.upstream, parsed.error());
+        upstream_ = parsed ? *parsed : UpstreamAddress{};
+        line(fmt::format("upstream = {}", toml_string(upstream)), block.upstream);
+    }
+
+    /// The origin does not mind an address that is listed twice or is the upstream's own; our configuration does, so those are left out.
+    void write_aliases(const CaddyBlock& block) {
+        std::set<Endpoint> seen;
+        if (upstream_.endpoint) seen.insert(*upstream_.endpoint);
+        std::vector<const CaddyWord*> kept;
+        for (const CaddyWord& word : block.aliases) {
+            const auto alias = parse_alias(word.text, upstream_.port == 0 ? 1 : upstream_.port);
+            if (!alias) {
+                complain("reply-addr-alias", word, alias.error());
+            } else if (alias->is_exact() && !seen.insert(Endpoint{alias->prefix.address, alias->scope, *alias->port}).second) {
+                line(fmt::format("# {} is left out: listed already.", alias->text), word);
+            } else {
+                kept.push_back(&word);
+            }
+        }
+        if (kept.empty()) return;
+        line("reply_aliases = [", *kept.front());
+        for (const CaddyWord* word : kept) line(fmt::format("    {},", toml_string(word->text)), *word);
+        line("]", *kept.back());
+    }
+
+    std::vector<Line> lines_;
+    std::set<std::string> names_;
+    UpstreamAddress upstream_;
+    Complaints& complaints_;
+};
+
+/// What our own reader finds wrong with the result (two blocks on one listener, a loop, too many aliases), at the places of the Caddyfile.
+void read_back(const TomlWriter& writer, Complaints& complaints) {
+    const auto outcome = parse_config(writer.text(), "toml");
+    const auto* found = std::get_if<ConfigComplaints>(&outcome);
+    if (found == nullptr) return;
+    for (const std::string& complaint : found->lines) {
+        // `toml:LINE:COLUMN: what: message`
+        const std::size_t text = complaint.find(": ");
+        const Position from = writer.origin(std::strtoul(complaint.c_str() + std::min(complaint.size(), std::size_t{5}), nullptr, 10));
+        complaints.add({from, "as TOML"}, complaint.substr(text == std::string::npos ? 0 : text + 2));
+    }
+}
+
+}  // namespace
+
+std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view text, const std::string& name,
+                                                              const Environment& environment) {
+    if (text.size() > file_bytes_max) return ConfigComplaints{{fmt::format("{}: cannot be read: it is larger than 1 MiB", name)}};
+    Complaints complaints{name};
+    const std::vector<CaddyBlock> blocks = BlockReader{read_caddy_lines(text, environment, complaints), complaints}.read();
+    TomlWriter writer{complaints};
+    for (const CaddyBlock& block : blocks) writer.write(block);
+    if (complaints.empty() && blocks.empty()) complaints.add({{}, "proxy"}, "there is no `proxy LISTEN UPSTREAM { … }` block");
+    if (complaints.empty()) read_back(writer, complaints);
+    if (!complaints.empty()) return ConfigComplaints{complaints.lines()};
+    return writer.text();
+}
+
+std::variant<std::string, ConfigComplaints> migrate_caddyfile(const std::string& path) {
+    const auto close = [](std::FILE* file) { std::fclose(file); };
+    const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
+    if (file == nullptr) return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
+    std::string text(file_bytes_max + 1, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+    if (std::ferror(file.get()) != 0) return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
+    return migrate_caddyfile(text, path, [](const std::string& name) -> std::optional<std::string> {
+        const char* value = std::getenv(name.c_str());
+        return value != nullptr ? std::optional<std::string>{value} : std::nullopt;
+    });
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,137 @@
+// From a file to a configuration: reads it, has it parsed and copies the result into a tree that no longer knows TOML. The only file that
+// includes toml++.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+// toml++ 3.3.0 asserts on some mistyped files instead of complaining (`[=`, `[1, }`: https://github.com/marzer/tomlplusplus/pull/301), and
+// takes what it asserts for granted under NDEBUG, as in Debian's library. So it is compiled here, with assertions that throw.
+namespace udpproxy {
+struct ParserAsserted {};
+[[noreturn]] void parser_asserted();
+}  // namespace udpproxy
+#undef NDEBUG
+#undef TOML_HEADER_ONLY
+#undef TOML_SHARED_LIB
+#define TOML_HEADER_ONLY 1
+#define TOML_ASSERT(law) ((law) ? void() : ::udpproxy::parser_asserted())
+#include <toml++/toml.h>
+
+#include "sections.hpp"
+#include "toml_guard.hpp"
+#include "tree.hpp"
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/config/config.hpp"
+
+namespace udpproxy {
+
+void parser_asserted() { throw ParserAsserted{}; }
+
+namespace {
+
+// 256 proxies with all their lists full are a third of it.
+constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
+// A list in a proxy's table; what lies deeper is nothing we know, and is not copied.
+constexpr int depth_max = 4;
+
+Position position_of(const toml::source_region& source) {
+    // A table that exists only through its members' dotted keys may have no place of its own.
+    if (source.begin.line == 0) return {};
+    return {source.begin.line, source.begin.column};
+}
+
+ConfigNode copy(const toml::node& node, int depth) {
+    using Kind = ConfigNode::Kind;
+    ConfigNode result;
+    result.at = position_of(node.source());
+    if (const auto* table = node.as_table()) {
+        result.kind = Kind::table;
+        if (depth == depth_max) return result;
+        for (const auto& [key, value] : *table)
+            result.entries.push_back({std::string{key.str()}, position_of(key.source()), copy(value, depth + 1)});
+    } else if (const auto* list = node.as_array()) {
+        result.kind = Kind::list;
+        if (depth == depth_max) return result;
+        for (const toml::node& item : *list) result.items.push_back(copy(item, depth + 1));
+    } else if (const auto* text = node.as_string()) {
+        result.kind = Kind::string;
+        result.text = text->get();
+    } else if (const auto* integer = node.as_integer()) {
+        result.kind = Kind::integer;
+        result.integer = integer->get();
+    } else if (const auto* boolean = node.as_boolean()) {
+        result.kind = Kind::boolean;
+        result.boolean = boolean->get();
+    } else {
+        result.kind = node.is_floating_point() ? Kind::floating : Kind::time;
+    }
+    return result;
+}
+
+/// The first line with which the parser fails an assertion: it reads from the top and stops at the first error, so all longer parts fail
+/// too.
+// Requires: the whole text makes it fail.
+Position line_of_failure(std::string_view text) {
+    std::vector<std::size_t> line_ends;
+    for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', end + 1)) line_ends.push_back(end + 1);
+    const auto parses = [&](std::size_t end) {
+        try {
+            const toml::table discarded = toml::parse(text.substr(0, end));
+        } catch (const toml::parse_error&) {
+            return true;
+        } catch (const ParserAsserted&) {
+            return false;
+        }
+        return true;
+    };
+    const auto line = std::partition_point(line_ends.begin(), line_ends.end(), parses);
+    return {static_cast<std::uint32_t>(line - line_ends.begin()) + 1, 1};
+}
+
+ConfigComplaints unreadable(const std::string& path, std::string_view reason) {
+    return {{fmt::format("{}: cannot be read: {}", path, reason)}};
+}
+
+}  // namespace
+
+std::variant<Config, ConfigComplaints> read_config(const std::string& path) {
+    const auto close = [](std::FILE* file) { std::fclose(file); };
+    const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
+    if (file == nullptr) return unreadable(path, error_text(errno));
+    std::string text(file_bytes_max + 1, '\0');
+    const std::size_t length = std::fread(text.data(), 1, text.size(), file.get());
+    if (std::ferror(file.get()) != 0) return unreadable(path, error_text(errno));
+    text.resize(length);
+    return parse_config(text, path);
+}
+
+std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name) {
+    if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
+    Complaints complaints{name};
+    const std::optional<TextFault> fault = find_fault(text);
+    const std::string shadow = ascii_shadow(fault ? fault->lines_before : text);
+    try {
+        const toml::table rehearsed = toml::parse(shadow, std::string_view{name});
+        if (!fault) {
+            Config config = build_config(copy(toml::parse(text, std::string_view{name}), 0), complaints);
+            if (complaints.empty()) return config;
+        } else {
+            complaints.add({fault->at, "syntax"}, fault->message);
+        }
+    } catch (const toml::parse_error& error) {
+        // A list that the fault stands in ends early where the lines before it end; that is not what is wrong.
+        const bool is_cut = fault && error.description().find("end-of-file") != std::string_view::npos;
+        const Place place{is_cut ? fault->at : position_of(error.source()), "syntax"};
+        complaints.add(place, is_cut ? fault->message : on_one_line(error.description()));
+    } catch (const ParserAsserted&) {
+        const Position line = line_of_failure(shadow);
+        complaints.add({line, "syntax"}, "the line is no section, no key with its value and no comment; look for brackets and commas");
+    }
+    return ConfigComplaints{complaints.lines()};
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,161 @@
+// From configuration to exit code, in the order in which things happen.
+#include "udpproxy/daemon/daemon.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "udpproxy/admin/server.hpp"
+#include "udpproxy/config/values.hpp"
+#include "udpproxy/daemon/signals.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/bootstrap.hpp"
+#include "udpproxy/runtime/control_queue.hpp"
+#include "udpproxy/runtime/event_log.hpp"
+#include "udpproxy/runtime/reconfigurer.hpp"
+#include "udpproxy/runtime/resolver.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr int look_every_ms = 100;
+constexpr int reload_look_ms = 10;
+constexpr Duration reload_pause = std::chrono::milliseconds{50};
+
+/// Asks every shard to stop and waits; a second signal ends the program on the spot.
+void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals, Watchman& watchman, Log& log) {
+    for (const auto& shard : shards) shard->stop();
+    const auto all_ended = [&] {
+        for (const auto& shard : shards) {
+            if (!shard->has_ended()) return false;
+        }
+        return true;
+    };
+    while (!all_ended()) {
+        if (const int signal = signals.next(5); is_stop(signal)) {
+            log.warn("stopped", {{"reason", "second signal"}});
+            ::_exit(exit_failure);
+        }
+        for (const auto& shard : shards) shard->post_waiting();
+        watchman.look(monotonic_now());
+    }
+    for (const auto& shard : shards) shard->join();
+    watchman.look(monotonic_now());
+}
+
+void reopen_log(Log& log) {
+    if (Result<void> reopened = log.reopen(); !reopened)
+        log.error("log_kept", {{"reason", reopened.error().message}});
+    else
+        log.info("log_reopened");
+}
+
+/// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
+std::string run(Operation& operation, Requests& requests, Watchman& watchman, const Signals& signals, Log& log) {
+    bool reload_wanted = false;
+    Instant reloaded_at{};
+    while (true) {
+        const int signal = signals.next(reload_wanted ? reload_look_ms : look_every_ms);
+        const Instant now = monotonic_now();
+        if (is_stop(signal)) return name_of_signal(signal);
+        if (signal == SIGQUIT) operation.drain(std::nullopt, now);
+        if (signal == SIGUSR1) reopen_log(log);
+        // However many come: one reload each reload_pause at most, and one after the last.
+        reload_wanted = reload_wanted || signal == SIGHUP;
+        if (reload_wanted && now - reloaded_at >= reload_pause) {
+            reload_wanted = false;
+            operation.reload(now);
+            reloaded_at = monotonic_now();
+        }
+        requests.serve(operation);
+        operation.look(now);
+        watchman.look(now);
+        if (operation.has_drained(now)) return name_of_signal(SIGQUIT);
+    }
+}
+
+int fail(Log& log, const std::string& reason) {
+    log.error("failed", {{"reason", reason}});
+    return exit_failure;
+}
+
+}  // namespace
+
+int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
+    Result<Log> opened = Log::open(config.log_level, config.log_format, config.log_file);
+    if (!opened) {
+        fmt::print(stderr, "udpproxy: {}\n", opened.error().message);
+        return exit_failure;
+    }
+    Log& log = *opened;
+    const Signals signals;
+    if (!signals.open()) return fail(log, "signalfd: " + error_text(errno));
+    log.info("starting", {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
+
+    Names names(log);
+    Start start(config, log);
+    if (const int signal = start.prepare_proxies(names, signals); signal != 0) {
+        log.info("stopped", {{"signal", name_of_signal(signal)}});
+        return exit_ok;
+    }
+    if (const std::vector<std::string> complaints = start.reckon(); !complaints.empty()) {
+        for (const std::string& complaint : complaints) log.error("failed", {{"reason", complaint}});
+        return exit_config;
+    }
+    if (auto done = start.choose_engine(); !done) return fail(log, done.error().message);
+    start.tell_room();
+    Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
+    if (!admin) return fail(log, admin.error().message);
+    if (auto done = start.open_all_listeners(); !done) return fail(log, done.error().message);
+    if (auto done = start.start_shards(); !done) return fail(log, done.error().message);
+    Roster roster;
+    roster.config_file = config_file;
+    start.tell(roster);
+    Requests requests;
+    const AdminScene scene{roster, log, requests};
+    if (auto done = (*admin)->start(scene); !done) return fail(log, done.error().message);
+    roster.ready = true;
+    log.info("ready", {{"shards", start.shards().size()}, {"sessions", start.sessions_max()}});
+
+    Operation operation(config, options.drain_timeout, start, names, roster, log);
+    Watchman watchman(operation, log);
+    const std::string signal = run(operation, requests, watchman, signals, log);
+    roster.ready = false;
+    requests.close();  // the admin thread may wait for an answer
+    admin->reset();    // before what it looks at goes
+    log.info("stopping", {{"signal", signal}});
+    stop_shards(start.shards(), signals, watchman, log);
+    watchman.write_counters();
+    log.info("stopped");
+    return exit_ok;
+}
+
+std::vector<std::string> complaints_of_machine(const Config& config) {
+    std::vector<ProxySetup> proxies;
+    for (const ProxyConfig& proxy : config.proxies) {
+        // The arithmetic needs the upstream's family at most; a name that is not resolved yet stands for either.
+        const Endpoint upstream = proxy.upstream.endpoint.value_or(Endpoint{Address::any(Family::ipv4), 0, proxy.upstream.port});
+        proxies.push_back(setup_of(proxy, upstream, ephemeral_ports()));
+    }
+    const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
+    return reckon_room(config, proxies, MachineRoom{descriptor_limit(), shards, ephemeral_ports()}).complaints;
+}
+
+std::vector<std::string> complaints_of_names(const Config& config) { return complaints_of_resolver(config); }
+
+Result<Duration> parse_drain_timeout(const std::string& text) {
+    Result<Duration> duration = parse_duration(text);
+    if (duration && *duration > std::chrono::days{7}) return Error{"at most 7d"};
+    return duration;
+}
+
+std::string version_text() {
+    const UringProbe probe = probe_io_uring();
+    return fmt::format("udpproxy {}\nio_uring: {}\nepoll: yes\n", UDPPROXY_VERSION,
+                       probe.usable ? "yes (" + probe.reason + ")" : "no (" + probe.reason + ")");
+}
+
+}  // namespace udpproxy

@@ -1,0 +1,45 @@
+// The doctor's rooms: each looks at one part of the facts and adds its findings. Called by diagnose() in this order; all are pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "udpproxy/doctor/doctor.hpp"
+
+namespace udpproxy {
+
+class Findings {
+public:
+    void ok(FindingKind kind, std::string where, std::string looked_at, std::string meaning = {}) {
+        add(kind, Severity::ok, std::move(where), std::move(looked_at), std::move(meaning), {});
+    }
+    void add(FindingKind kind, Severity severity, std::string where, std::string looked_at, std::string meaning, std::string mend) {
+        list.push_back({kind, severity, std::move(where), std::move(looked_at), std::move(meaning), std::move(mend)});
+    }
+    std::vector<Finding> list;
+};
+
+/// A proxy of the configuration with its facts.
+struct Patient {
+    const ProxyConfig& config;
+    const ProxyFacts& facts;
+    const HostFacts& host;
+
+    [[nodiscard]] std::string label() const { return "proxy \"" + config.name + '"'; }
+    [[nodiscard]] std::string label(std::size_t target) const {
+        return label() + (target == 0 ? ": upstream " : ": alias ") + facts.targets[target].text;
+    }
+};
+
+/// name, source, route, own_address, neighbour, reverse_path, mtu
+void look_at_paths(const Patient& patient, Findings& findings);
+/// packet_filter, translation
+void look_at_filters(const Patient& patient, Findings& findings);
+/// listen_address, listen_port, drops of the listeners, buffers
+void look_at_listeners(const Patient& patient, Findings& findings);
+/// ports, descriptors
+void look_at_room(const Config& config, const HostFacts& facts, Findings& findings);
+/// conntrack, drops, engine, unseen
+void look_at_host(const Config& config, const HostFacts& facts, Findings& findings);
+
+}  // namespace udpproxy

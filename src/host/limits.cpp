@@ -1,0 +1,99 @@
+// Asking the machine.
+#include "udpproxy/host/limits.hpp"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <memory>
+
+#include "udpproxy/net/socket.hpp"
+
+namespace udpproxy {
+
+std::uint64_t raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+    if (limit.rlim_cur < limit.rlim_max) {
+        const rlimit raised{limit.rlim_max, limit.rlim_max};
+        if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+    }
+    return limit.rlim_cur;
+}
+
+std::uint64_t descriptor_limit() {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : 1024;
+}
+
+std::vector<int> usable_cpus() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    std::vector<int> cpus;
+    if (::sched_getaffinity(0, sizeof set, &set) == 0) {
+        for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+            if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+        }
+    }
+    if (cpus.empty()) cpus.push_back(0);
+    return cpus;
+}
+
+int pin_to_cpu(int cpu) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    return ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);
+}
+
+PortRange ephemeral_ports() {
+    unsigned first = 0;
+    unsigned last = 0;
+    std::ifstream file("/proc/sys/net/ipv4/ip_local_port_range");
+    if (file >> first >> last && first >= 1 && first <= last && last <= 65535)
+        return {static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(last)};
+    return {32768, 60999};
+}
+
+Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t port, std::optional<Family> family) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_DGRAM;
+    hints.ai_family = !family ? AF_UNSPEC : *family == Family::ipv4 ? AF_INET : AF_INET6;
+    addrinfo* found = nullptr;
+    const int failure = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
+    if (failure != 0) return Error{failure == EAI_SYSTEM ? error_text(errno) : ::gai_strerror(failure)};
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
+    std::vector<Endpoint> endpoints;
+    for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+        SocketName name{};
+        std::memcpy(&name, entry->ai_addr, std::min<std::size_t>(entry->ai_addrlen, sizeof name));
+        Endpoint endpoint = read_socket_name(name);
+        endpoint.port = port;
+        if (std::find(endpoints.begin(), endpoints.end(), endpoint) == endpoints.end()) endpoints.push_back(endpoint);
+    }
+    return endpoints;
+}
+
+std::uint64_t run_queue_delay_ns(int thread_id) {
+    // A shard's thread asks too, and takes no memory at run time.
+    std::array<char, 64> path{};
+    std::array<char, 96> text{};
+    std::snprintf(path.data(), path.size(), "/proc/self/task/%d/schedstat", thread_id);
+    const Socket file{::open(path.data(), O_RDONLY | O_CLOEXEC)};
+    if (!file || ::read(file.descriptor(), text.data(), text.size() - 1) <= 0) return 0;
+    char* delay = nullptr;
+    (void)std::strtoull(text.data(), &delay, 10);  // the time it ran stands first
+    return std::strtoull(delay, nullptr, 10);
+}
+
+}  // namespace udpproxy

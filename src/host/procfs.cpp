@@ -1,0 +1,164 @@
+// proc(5), read defensively: a field that is missing or odd is "not known", never a reason to stop.
+#include "udpproxy/host/procfs.hpp"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+namespace udpproxy {
+
+namespace {
+
+template <class T>
+std::optional<T> to_number(std::string_view text, int base = 10) {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+    if (error != std::errc{} || end == text.data()) return std::nullopt;
+    return value;
+}
+
+std::vector<std::string> words_of(const std::string& line) {
+    std::vector<std::string> words;
+    std::istringstream stream{line};
+    for (std::string word; stream >> word;) words.push_back(word);
+    return words;
+}
+
+/// `0100007F:0035`, each group of 32 bits in the byte order of the machine.
+std::optional<Endpoint> parse_proc_endpoint(std::string_view text) {
+    const std::size_t colon = text.find(':');
+    if (colon != 8 && colon != 32) return std::nullopt;
+    const auto port = to_number<std::uint16_t>(text.substr(colon + 1), 16);
+    if (!port) return std::nullopt;
+    std::array<std::uint32_t, 4> groups{};
+    for (std::size_t i = 0; i < colon / 8; ++i) {
+        const auto group = to_number<std::uint32_t>(text.substr(i * 8, 8), 16);
+        if (!group) return std::nullopt;
+        groups[i] = *group;
+    }
+    if (colon == 8) return Endpoint{Address::ipv4(groups[0]), 0, *port};
+    in6_addr address{};
+    std::memcpy(&address, groups.data(), sizeof address);
+    return Endpoint{Address::ipv6(address), 0, *port};
+}
+
+using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
+
+Directory open_directory(const std::string& path) { return {::opendir(path.c_str()), ::closedir}; }
+
+}  // namespace
+
+std::optional<std::string> read_host_file(const std::string& path) {
+    std::ifstream file{path, std::ios::binary};
+    if (!file) return std::nullopt;
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+}
+
+std::optional<std::uint64_t> read_host_number(const std::string& path) {
+    const auto text = read_host_file(path);
+    return text ? to_number<std::uint64_t>(*text) : std::nullopt;
+}
+
+std::vector<PortRange> parse_port_list(std::string_view text) {
+    std::vector<PortRange> ranges;
+    std::string list{text};
+    std::replace(list.begin(), list.end(), ',', ' ');
+    for (const std::string& word : words_of(list)) {
+        const std::size_t dash = word.find('-');
+        const auto first = to_number<std::uint16_t>(std::string_view{word}.substr(0, dash));
+        const auto last = dash == std::string::npos ? first : to_number<std::uint16_t>(std::string_view{word}.substr(dash + 1));
+        if (first && last && *first <= *last) ranges.push_back({*first, *last});
+    }
+    return ranges;
+}
+
+std::optional<std::uint64_t> find_counter(std::string_view text, std::string_view group, std::string_view name) {
+    const std::string prefix = std::string{group} + ':';
+    std::istringstream stream{std::string{text}};
+    std::vector<std::string> names;
+    for (std::string line; std::getline(stream, line);) {
+        std::vector<std::string> words = words_of(line);
+        if (words.empty() || words[0] != prefix) continue;
+        if (names.empty()) {
+            names = std::move(words);
+            continue;
+        }
+        const auto place = std::find(names.begin(), names.end(), name);
+        const auto index = static_cast<std::size_t>(place - names.begin());
+        return index < words.size() ? to_number<std::uint64_t>(words[index]) : std::nullopt;
+    }
+    return std::nullopt;
+}
+
+std::optional<std::uint64_t> find_counter6(std::string_view text, std::string_view name) {
+    std::istringstream stream{std::string{text}};
+    for (std::string line; std::getline(stream, line);) {
+        const std::vector<std::string> words = words_of(line);
+        if (words.size() == 2 && words[0] == name) return to_number<std::uint64_t>(words[1]);
+    }
+    return std::nullopt;
+}
+
+std::uint64_t find_mask(std::string_view status, std::string_view key) {
+    std::istringstream stream{std::string{status}};
+    for (std::string line; std::getline(stream, line);) {
+        const std::vector<std::string> words = words_of(line);
+        if (words.size() == 2 && words[0] == key) return to_number<std::uint64_t>(words[1], 16).value_or(0);
+    }
+    return 0;
+}
+
+std::vector<SocketLine> parse_sockets(std::string_view text) {
+    // sl local remote st queues tr:when retransmits uid timeout inode references pointer drops
+    constexpr std::size_t local_field = 1;
+    constexpr std::size_t inode_field = 9;
+    constexpr std::size_t drops_field = 12;
+    std::vector<SocketLine> sockets;
+    std::istringstream stream{std::string{text}};
+    for (std::string line; std::getline(stream, line);) {
+        const std::vector<std::string> words = words_of(line);
+        if (words.size() <= drops_field) continue;
+        const auto local = parse_proc_endpoint(words[local_field]);
+        if (!local) continue;
+        sockets.push_back(
+            {*local, to_number<std::uint64_t>(words[inode_field]).value_or(0), to_number<std::uint64_t>(words[drops_field]).value_or(0)});
+    }
+    return sockets;
+}
+
+std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes) {
+    std::vector<std::string> wanted;
+    for (const std::uint64_t inode : inodes) wanted.push_back("socket:[" + std::to_string(inode) + ']');
+    std::vector<std::string> holders(inodes.size());
+    const Directory processes = open_directory("/proc");
+    if (inodes.empty() || processes == nullptr) return holders;
+    for (const dirent* process = ::readdir(processes.get()); process != nullptr; process = ::readdir(processes.get())) {
+        if (process->d_name[0] < '0' || process->d_name[0] > '9') continue;
+        const std::string base = std::string{"/proc/"} + process->d_name;
+        const Directory descriptors = open_directory(base + "/fd");
+        if (descriptors == nullptr) continue;
+        for (const dirent* entry = ::readdir(descriptors.get()); entry != nullptr; entry = ::readdir(descriptors.get())) {
+            std::array<char, 64> target{};
+            const ssize_t length = ::readlink((base + "/fd/" + entry->d_name).c_str(), target.data(), target.size());
+            if (length <= 0) continue;
+            const auto place = std::find(wanted.begin(), wanted.end(), std::string_view{target.data(), static_cast<std::size_t>(length)});
+            if (place == wanted.end()) continue;
+            std::string name = read_host_file(base + "/comm").value_or("");
+            while (!name.empty() && name.back() == '\n') name.pop_back();
+            holders[static_cast<std::size_t>(place - wanted.begin())] = name;
+        }
+    }
+    return holders;
+}
+
+}  // namespace udpproxy

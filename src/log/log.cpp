@@ -1,0 +1,147 @@
+// Log lines: how they are written, and where they go.
+#include "udpproxy/log/log.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+namespace udpproxy {
+
+namespace {
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+    switch (level) {
+        case LogLevel::error:
+            return spdlog::level::err;
+        case LogLevel::warn:
+            return spdlog::level::warn;
+        case LogLevel::info:
+            return spdlog::level::info;
+        case LogLevel::debug:
+            break;
+    }
+    return spdlog::level::debug;
+}
+
+std::string present_time() {
+    const auto now = std::chrono::system_clock::now();
+    const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1'000'000;
+    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros);
+}
+
+bool needs_quotes(std::string_view value) {
+    return value.empty() || std::any_of(value.begin(), value.end(), [](char c) {
+               return c == ' ' || c == '"' || c == '=' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+           });
+}
+
+/// As JSON; what is not UTF-8 is replaced, and DEL, which JSON leaves alone, is escaped like the other control characters.
+template <class Json>
+std::string dump(const Json& value) {
+    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    for (std::size_t at = text.find('\x7f'); at != std::string::npos; at = text.find('\x7f', at)) text.replace(at, 1, "\\u007f");
+    return text;
+}
+
+/// A value with blanks or quotes in it stays one word: quoted and escaped as a JSON string.
+std::string as_text(const LogField& field) {
+    if (field.bare) return field.value;
+    const std::string quoted = dump(nlohmann::json(field.value));
+    return needs_quotes(field.value) ? quoted : quoted.substr(1, quoted.size() - 2);
+}
+
+}  // namespace
+
+std::string_view name_of(LogLevel level) {
+    switch (level) {
+        case LogLevel::error:
+            return "error";
+        case LogLevel::warn:
+            return "warn";
+        case LogLevel::info:
+            return "info";
+        case LogLevel::debug:
+            break;
+    }
+    return "debug";
+}
+
+LogField::LogField(std::string_view name, double number) : key(name), value(fmt::format("{:.3f}", number)), bare(true) {}
+
+std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event,
+                        const std::vector<LogField>& fields) {
+    if (format == LogFormat::text) {
+        std::string line = fmt::format("time={} level={} event={}", time, name_of(level), event);
+        for (const LogField& field : fields) line += fmt::format(" {}={}", field.key, as_text(field));
+        return line;
+    }
+    nlohmann::ordered_json line{{"time", time}, {"level", name_of(level)}, {"event", event}};
+    for (const LogField& field : fields) {
+        if (field.bare)
+            line[field.key] = nlohmann::ordered_json::parse(field.value);
+        else
+            line[field.key] = field.value;
+    }
+    return dump(line);
+}
+
+Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {
+    Log log;
+    if (Result<void> opened = log.change(level, format, file); !opened) return opened.error();
+    return log;
+}
+
+Result<void> Log::change(LogLevel level, LogFormat format, const std::string& file) {
+    spdlog::sink_ptr sink;
+    try {
+        if (file.empty())
+            sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+        else
+            sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file);
+    } catch (const spdlog::spdlog_ex& failure) {
+        return Error{fmt::format("log.file \"{}\": {}", file, failure.what())};
+    }
+    auto logger = std::make_shared<spdlog::logger>("udpproxy", std::move(sink));
+    logger->set_pattern("%v");
+    logger->set_level(spdlog_level(level));
+    logger->flush_on(spdlog::level::debug);
+    // A full disk or a closed terminal costs log lines, never the service.
+    logger->set_error_handler([](const std::string&) {});
+    const std::lock_guard lock(*mutex_);
+    logger_ = std::move(logger);
+    format_ = format;
+    file_ = file;
+    return {};
+}
+
+std::shared_ptr<spdlog::logger> Log::logger() const {
+    const std::lock_guard lock(*mutex_);
+    return logger_;
+}
+
+void Log::write(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
+    std::unique_lock lock(*mutex_);
+    const std::shared_ptr<spdlog::logger> logger = logger_;
+    const LogFormat format = format_;
+    lock.unlock();
+    if (!logger->should_log(spdlog_level(level))) return;
+    logger->log(spdlog_level(level), format_line(format, present_time(), level, event, fields));
+}
+
+LogLevel Log::level() const {
+    const std::shared_ptr<spdlog::logger> present = logger();
+    for (const LogLevel level : {LogLevel::error, LogLevel::warn, LogLevel::info}) {
+        if (spdlog_level(level) == present->level()) return level;
+    }
+    return LogLevel::debug;
+}
+
+void Log::set_level(LogLevel level) { logger()->set_level(spdlog_level(level)); }
+
+}  // namespace udpproxy

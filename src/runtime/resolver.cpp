@@ -1,0 +1,213 @@
+// The resolver's thread, and what is made of its answers.
+#include "udpproxy/runtime/resolver.hpp"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "udpproxy/host/limits.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr Duration again_first = std::chrono::seconds{1};
+constexpr Duration again_at_most = std::chrono::minutes{1};
+// The same reason is written again after this long: not at each attempt, yet not once in a week either.
+constexpr Duration repeat_every = std::chrono::minutes{10};
+
+/// The family that answers must be of: what else of the proxy has one.
+std::optional<Family> family_of(const ProxyConfig& proxy) {
+    if (!proxy.source.empty()) return proxy.source.front().family();
+    if (!proxy.reply_aliases.empty()) return proxy.reply_aliases.front().prefix.address.family();
+    return std::nullopt;
+}
+
+/// What the configuration could not see in a name: it leads back to a listener, or nowhere, or to an alias. Empty when all is well.
+std::string fault_of_resolved(const Config& config, const ProxyConfig& proxy, const Endpoint& upstream) {
+    if (upstream.address.is_unspecified() || upstream.address.is_multicast() || upstream.address.is_broadcast())
+        return "not the address of a host";
+    for (const Alias& alias : proxy.reply_aliases) {
+        if (alias.is_exact() && alias.prefix.address == upstream.address && alias.port == upstream.port)
+            return "listed in reply_aliases too; take it out there";
+    }
+    const bool is_loopback = upstream.address.is_ipv4() ? upstream.address.bytes[12] == 127 : upstream.address == *parse_address("::1");
+    for (const ProxyConfig& other : config.proxies) {
+        for (const ListenAddress& listen : other.listen) {
+            const bool meets = listen.endpoint == upstream || (is_loopback && listen.endpoint.address == Address::any(upstream.family()));
+            if (meets && listen.endpoint.port == upstream.port)
+                return fmt::format("the listener of proxy \"{}\": a forwarding loop", other.name);
+        }
+    }
+    return {};
+}
+
+std::string sentence_of_failure(const ProxyConfig& proxy, const Error& error) {
+    return fmt::format("upstream \"{}\": resolve: {}", proxy.upstream.text, error.message);
+}
+
+Duration pause_after(std::uint32_t failures) { return std::min(again_at_most, again_first * (1U << std::min(failures - 1, 6U))); }
+
+}  // namespace
+
+UpstreamChoice choose_upstream(const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
+                               const std::optional<Endpoint>& preferred) {
+    UpstreamChoice choice;
+    for (const Endpoint& endpoint : found) {
+        const std::string fault = fault_of_resolved(config, proxy, endpoint);
+        if (!fault.empty()) {
+            if (choice.refused.empty())
+                choice.refused = fmt::format("upstream \"{}\" is {}: {}", proxy.upstream.text, format(endpoint), fault);
+        } else if (!choice.endpoint || endpoint == preferred) {
+            choice.endpoint = endpoint;
+        }
+    }
+    return choice;
+}
+
+std::vector<std::string> complaints_of_resolver(const Config& config) {
+    std::vector<std::string> complaints;
+    for (const ProxyConfig& proxy : config.proxies) {
+        if (proxy.upstream.endpoint) continue;
+        const auto found = resolve(proxy.upstream.host, proxy.upstream.port, family_of(proxy));
+        const UpstreamChoice choice = found ? choose_upstream(config, proxy, *found) : UpstreamChoice{};
+        if (choice.endpoint) continue;
+        complaints.push_back(fmt::format("{}: proxy \"{}\": {}", proxy.upstream.position, proxy.name,
+                                         found ? choice.refused : sentence_of_failure(proxy, found.error())));
+    }
+    return complaints;
+}
+
+struct Names::Desk {
+    struct Job {
+        std::uint64_t ticket = 0;
+        std::string host;
+        std::uint16_t port = 0;
+        std::optional<Family> family;
+    };
+    std::mutex mutex;
+    std::condition_variable news;
+    std::deque<Job> jobs;
+    std::deque<Answer> answers;
+    bool closed = false;
+};
+
+Names::Names(Log& log) : log_(log), desk_(std::make_shared<Desk>()) {}
+
+Names::~Names() {
+    const std::lock_guard lock(desk_->mutex);
+    desk_->closed = true;
+    desk_->news.notify_all();
+}
+
+void Names::serve(std::shared_ptr<Desk> desk) {
+    ::pthread_setname_np(::pthread_self(), "names");
+    std::unique_lock lock(desk->mutex);
+    while (true) {
+        desk->news.wait(lock, [&] { return desk->closed || !desk->jobs.empty(); });
+        if (desk->closed) return;
+        const Desk::Job job = std::move(desk->jobs.front());
+        desk->jobs.pop_front();
+        lock.unlock();
+        Answer answer{job.ticket, resolve(job.host, job.port, job.family)};
+        lock.lock();
+        desk->answers.push_back(std::move(answer));
+    }
+}
+
+void Names::ask(std::uint16_t proxy, const ProxyConfig& config, const std::optional<Endpoint>& present) {
+    if (tickets_ == 0) {
+        // Nobody waits for this thread: at the end it may sit in the C library for as long as the resolver's time-outs say.
+        std::thread(serve, desk_).detach();
+    }
+    Question& question = questions_[proxy];
+    const bool is_under_way = question.asked && question.config.upstream.host == config.upstream.host &&
+                              question.config.upstream.port == config.upstream.port && family_of(question.config) == family_of(config);
+    const std::uint64_t ticket = question.ticket;
+    question = Question{};
+    question.config = config;
+    question.present = present;
+    if (is_under_way) {
+        // However often a reload asks: the thread has it already.
+        question.asked = true;
+        question.ticket = ticket;
+        return;
+    }
+    post(question);
+}
+
+void Names::post(Question& question) {
+    question.ticket = ++tickets_;
+    question.asked = true;
+    const UpstreamAddress& upstream = question.config.upstream;
+    const std::lock_guard lock(desk_->mutex);
+    desk_->jobs.push_back({question.ticket, upstream.host, upstream.port, family_of(question.config)});
+    desk_->news.notify_one();
+}
+
+std::vector<Names::Found> Names::look(const Config& config, Instant now) {
+    std::deque<Answer> answers;
+    {
+        const std::lock_guard lock(desk_->mutex);
+        answers.swap(desk_->answers);
+    }
+    std::vector<Found> found;
+    for (const Answer& answer : answers) {
+        for (auto place = questions_.begin(); place != questions_.end(); ++place) {
+            Question& question = place->second;
+            if (!question.asked || question.ticket != answer.ticket) continue;
+            question.asked = false;
+            question.answered = true;
+            if (const std::optional<Endpoint> endpoint = judge(config, question, answer, now)) {
+                found.push_back({place->first, *endpoint});
+                questions_.erase(place);
+            }
+            break;
+        }
+    }
+    for (auto& [proxy, question] : questions_) {
+        if (!question.asked && now >= question.again_at) post(question);
+    }
+    return found;
+}
+
+std::optional<Endpoint> Names::judge(const Config& config, Question& question, const Answer& answer, Instant now) {
+    const ProxyConfig& proxy = question.config;
+    UpstreamChoice choice;
+    if (answer.found) choice = choose_upstream(config, proxy, *answer.found, question.present);
+    if (!choice.endpoint) {
+        question.again_at = now + pause_after(++question.failures);
+        tell_refusal(question, answer.found ? choice.refused : sentence_of_failure(proxy, answer.found.error()), now);
+        return std::nullopt;
+    }
+    std::vector<LogField> fields{{"proxy", proxy.name},
+                                 {"upstream", proxy.upstream.text},
+                                 {"endpoint", format(*choice.endpoint)},
+                                 {"addresses", answer.found->size()}};
+    if (!choice.refused.empty()) fields.emplace_back("passed_over", choice.refused);
+    log_.info("resolved", fields);
+    return choice.endpoint;
+}
+
+void Names::tell_refusal(Question& question, const std::string& reason, Instant now) {
+    if (reason == question.logged && now - question.logged_at < repeat_every) return;
+    question.logged = reason;
+    question.logged_at = now;
+    log_.warn("unresolved",
+              {{"proxy", question.config.name},
+               {"reason", reason},
+               {"attempts", question.failures},
+               {"effect", question.present ? "goes on with the address it has" : "its clients are dropped until there is an address"},
+               {"next", "asked again every second to every minute"}});
+}
+
+bool Names::all_answered() const {
+    return std::all_of(questions_.begin(), questions_.end(), [](const auto& entry) { return entry.second.answered; });
+}
+
+}  // namespace udpproxy

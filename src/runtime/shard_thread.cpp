@@ -1,0 +1,104 @@
+// Threads for shards, over both engines.
+#include "udpproxy/runtime/shard_thread.hpp"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <ctime>
+
+#include "udpproxy/io/epoll.hpp"
+#include "udpproxy/io/uring.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+template <Backend B>
+class EngineThread final : public ShardThread {
+public:
+    EngineThread(ShardSetup setup, B backend) : loop_(std::move(setup), std::move(backend)) {}
+
+    ~EngineThread() override {
+        if (!thread_.joinable()) return;
+        // Nobody posts any more: what waits for room in the mailbox goes in front of the stop.
+        stop();
+        while (!ended_.load(std::memory_order_acquire)) {
+            post_waiting();
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        }
+        thread_.join();
+    }
+
+    Result<void> start(std::optional<int> cpu) override {
+        std::promise<Result<void>> started;
+        std::future<Result<void>> outcome = started.get_future();
+        thread_ = std::thread([this, cpu, &started] {
+            ::pthread_setname_np(::pthread_self(), ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
+            if (cpu) (void)pin_to_cpu(*cpu);  // a CPU taken offline since: the thread runs where it can
+            const Result<void> result = loop_.start();
+            const bool serves = result.has_value();
+            started.set_value(result);
+            thread_id_.store(::gettid(), std::memory_order_relaxed);
+            if (serves) loop_.run();
+            final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()), std::memory_order_relaxed);
+            ended_.store(true, std::memory_order_release);
+        });
+        Result<void> result = outcome.get();
+        if (!result) thread_.join();
+        return result;
+    }
+
+    void wake() override { loop_.wake(); }
+
+    [[nodiscard]] Duration cpu_time() override {
+        clockid_t clock = 0;
+        timespec time{};
+        if (!thread_.joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 || ::clock_gettime(clock, &time) != 0)
+            return Duration{};
+        return std::chrono::seconds{time.tv_sec} + Duration{time.tv_nsec};
+    }
+
+    [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
+    [[nodiscard]] std::uint64_t run_queue_delay_ns() const override {
+        return has_ended() ? final_delay_ns_.load(std::memory_order_relaxed)
+                           : udpproxy::run_queue_delay_ns(thread_id_.load(std::memory_order_relaxed));
+    }
+    void join() override {
+        if (thread_.joinable()) thread_.join();
+    }
+    [[nodiscard]] Shard& shard() override { return loop_.shard(); }
+
+private:
+    Loop<B> loop_;
+    std::thread thread_;
+    std::atomic<bool> ended_{false};
+    std::atomic<int> thread_id_{0};
+    std::atomic<std::uint64_t> final_delay_ns_{0};
+};
+
+template <Backend B>
+Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup engine_setup) {
+    Result<B> backend = B::open(std::move(engine_setup));
+    if (!backend) return backend.error();
+    return std::unique_ptr<ShardThread>(std::make_unique<EngineThread<B>>(std::move(setup), std::move(*backend)));
+}
+
+}  // namespace
+
+void ShardThread::tell(Command command) {
+    waiting_.push_back(std::move(command));
+    post_waiting();
+}
+
+void ShardThread::post_waiting() {
+    if (waiting_.empty()) return;
+    while (!waiting_.empty() && shard().commands.post(waiting_.front())) waiting_.pop_front();
+    wake();
+}
+
+Result<std::unique_ptr<ShardThread>> ShardThread::create(Engine engine, ShardSetup setup, EngineSetup engine_setup) {
+    if (engine == Engine::io_uring) return create_over<UringBackend>(std::move(setup), std::move(engine_setup));
+    return create_over<EpollBackend>(std::move(setup), std::move(engine_setup));
+}
+
+}  // namespace udpproxy
