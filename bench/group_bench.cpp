@@ -1,4 +1,4 @@
-// What a session costs that finds no resting group: opening its sockets, on loopback. Without aliases a group has one member, with two it has three.
+// What a session costs that finds no cooling group: opening its sockets, on loopback. Without aliases a group has one member, with two it has three.
 // Beside it, the same number of sockets without anything.
 #include <benchmark/benchmark.h>
 #include <sys/socket.h>

@@ -64,8 +64,8 @@ void expire(benchmark::State& state) {
         state.PauseTiming();
         SessionTable table = filled_table(10000);
         state.ResumeTiming();
-        std::uint32_t looks = 20000;
-        while (const auto session = table.next_expired(Instant{60s}, looks)) table.retire(*session);
+        std::uint32_t scan_budget = 20000;
+        while (const auto session = table.next_expired(Instant{60s}, scan_budget)) table.retire(*session);
     }
     state.SetItemsProcessed(state.iterations() * 10000);
 }
@@ -78,12 +78,12 @@ void lease_and_release(benchmark::State& state) {
 }
 BENCHMARK(lease_and_release);
 
-void lend_and_rest(benchmark::State& state) {
+void acquire_and_release(benchmark::State& state) {
     GroupPool pool(1000, {0s});
-    for (int i = 0; i < 1000; ++i) pool.rest(pool.add(0, no_index), Instant{1s});
-    for (auto _ : state) pool.rest(pool.lend(0, no_index, Instant{2s}).value(), Instant{2s});
+    for (int i = 0; i < 1000; ++i) pool.cooldown(pool.add(0, no_index), Instant{1s});
+    for (auto _ : state) pool.cooldown(pool.acquire(0, no_index, Instant{2s}).value(), Instant{2s});
 }
-BENCHMARK(lend_and_rest);
+BENCHMARK(acquire_and_release);
 
 }  // namespace
 

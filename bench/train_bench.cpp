@@ -1,4 +1,4 @@
-// Micro benchmarks of trains: what splitting and coupling cost a datagram, and what looking for something to couple costs where there is nothing.
+// Micro benchmarks of trains: what splitting and coalescing cost a datagram, and what looking for something to coalesce costs where there is nothing.
 #include <benchmark/benchmark.h>
 
 #include <vector>
@@ -39,26 +39,26 @@ void run(benchmark::State& state, const std::vector<Departure>& departures, std:
     state.counters["datagrams_per_send"] = static_cast<double>(state.iterations() * datagrams) / static_cast<double>(sends);
 }
 
-void couple_one_client(benchmark::State& state) { run(state, departures_of(512, 1, 64, 0), 1); }
-BENCHMARK(couple_one_client);
+void coalesce_one_client(benchmark::State& state) { run(state, departures_of(512, 1, 64, 0), 1); }
+BENCHMARK(coalesce_one_client);
 
-void couple_nothing(benchmark::State& state) {
+void coalesce_nothing(benchmark::State& state) {
     const auto clients = static_cast<std::uint32_t>(state.range(0));
     run(state, departures_of(clients, clients, 64, 0), clients);
 }
-BENCHMARK(couple_nothing)->Arg(64)->Arg(2048);
+BENCHMARK(coalesce_nothing)->Arg(64)->Arg(2048);
 
 /// One client whose datagrams grow: every neighbour is looked at in vain.
-void couple_unequal(benchmark::State& state) {
+void coalesce_unequal(benchmark::State& state) {
     std::vector<Departure> departures = departures_of(512, 1, 64, 0);
     for (std::uint32_t i = 0; i < departures.size(); ++i) departures[i].bytes += i;
     run(state, departures, 1);
 }
-BENCHMARK(couple_unequal);
+BENCHMARK(coalesce_unequal);
 
 /// Two datagrams of each client, others' between them.
-void couple_interleaved(benchmark::State& state) { run(state, departures_of(512, 256, 64, 0), 256); }
-BENCHMARK(couple_interleaved);
+void coalesce_interleaved(benchmark::State& state) { run(state, departures_of(512, 256, 64, 0), 256); }
+BENCHMARK(coalesce_interleaved);
 
 void pass_trains(benchmark::State& state) { run(state, departures_of(64, 4, 32 * 1200, 1200), 4); }
 BENCHMARK(pass_trains);

@@ -133,7 +133,7 @@ class Ours(Contender):
         if not setting.bare:
             lines.append(f"reply_aliases = {json.dumps(link.aliases)}")
         if setting.one_shot:
-            lines.append('unassured_timeout = "100ms"\nport_rest = "100ms"')
+            lines.append('unassured_timeout = "100ms"\nport_cooldown = "100ms"')
         return "\n".join(filter(None, [*lines, self.proxy])) + "\n"
 
     def start(self, link, setting, directory, cpus):

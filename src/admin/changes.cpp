@@ -11,42 +11,42 @@
 
 namespace udpproxy {
 
-void note_change(const AdminScene& scene, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields) {
+void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields) {
     fields.insert(fields.begin(), LogField{"verb", verb});
     if (request.peer) {
         fields.emplace_back("uid", request.peer->user);
         fields.emplace_back("pid", request.peer->process);
     }
-    scene.log.info("admin", fields);
+    context.log.info("admin", fields);
 }
 
-AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request) {
+AdminResponse kill_session(const AdminContext& context, const AdminRequest& request) {
     const std::string text = request.argument("id");
     std::uint64_t id = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
     if (text.empty() || error != std::errc{} || end != text.data() + text.size())
-        return refuse_request(400, fmt::format("id: \"{}\" is no session's number", text));
-    const std::lock_guard lock(scene.roster.mutex);
-    const Result<std::optional<SessionView>> ended = end_session(scene.roster, id);
-    if (!ended) return refuse_request(503, ended.error().message);
-    if (!*ended) return refuse_request(404, fmt::format("there is no session {}", id));
+        return error_response(400, fmt::format("id: \"{}\" is no session's number", text));
+    const std::lock_guard lock(context.roster.mutex);
+    const Result<std::optional<SessionView>> ended = end_session(context.roster, id);
+    if (!ended) return error_response(503, ended.error().message);
+    if (!*ended) return error_response(404, fmt::format("there is no session {}", id));
     const std::string client = format((*ended)->client);
-    const std::string& proxy = scene.roster.proxies[(*ended)->proxy].name;
-    note_change(scene, request, "session kill", {{"id", id}, {"proxy", proxy}, {"client", client}});
+    const std::string& proxy = context.roster.proxies[(*ended)->proxy].name;
+    note_change(context, request, "session kill", {{"id", id}, {"proxy", proxy}, {"client", client}});
     return {200, "application/json", nlohmann::json{{"killed", id}, {"proxy", proxy}, {"client", client}}.dump() + '\n'};
 }
 
-AdminResponse set_log_level(const AdminScene& scene, const AdminRequest& request) {
+AdminResponse set_log_level(const AdminContext& context, const AdminRequest& request) {
     const std::string level = request.argument("level");
     for (const LogLevel candidate : {LogLevel::error, LogLevel::warn, LogLevel::info, LogLevel::debug}) {
         if (name_of(candidate) != level) continue;
         // The line about it is written under whichever level shows more.
-        if (candidate > scene.log.level()) scene.log.set_level(candidate);
-        note_change(scene, request, "log level", {{"level", level}});
-        scene.log.set_level(candidate);
+        if (candidate > context.log.level()) context.log.set_level(candidate);
+        note_change(context, request, "log level", {{"level", level}});
+        context.log.set_level(candidate);
         return {200, "application/json", nlohmann::json{{"level", level}}.dump() + '\n'};
     }
-    return refuse_request(400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));
+    return error_response(400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));
 }
 
 }  // namespace udpproxy

@@ -6,11 +6,11 @@
 namespace udpproxy {
 
 /// Writes the line about a change: what, and who asked for it.
-void note_change(const AdminScene& scene, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields);
+void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields);
 
 /// Argument: id.
-[[nodiscard]] AdminResponse kill_session(const AdminScene& scene, const AdminRequest& request);
+[[nodiscard]] AdminResponse kill_session(const AdminContext& context, const AdminRequest& request);
 /// Argument: level.
-[[nodiscard]] AdminResponse set_log_level(const AdminScene& scene, const AdminRequest& request);
+[[nodiscard]] AdminResponse set_log_level(const AdminContext& context, const AdminRequest& request);
 
 }  // namespace udpproxy

@@ -160,7 +160,7 @@ void write_replies(const Roster& roster, Exposition& to) {
         to.sample({{"proxy", config.name}, {"source", "upstream"}, {"alias", ""}}, sum_of_replies(roster, proxy, 0));
         for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
             to.sample({{"proxy", config.name}, {"source", "alias"}, {"alias", config.reply_aliases[i].text}},
-                      sum_of_replies(roster, proxy, roster.proxies[proxy].upstream->tally(i)));
+                      sum_of_replies(roster, proxy, roster.proxies[proxy].upstream->counter_index(i)));
         to.sample({{"proxy", config.name}, {"source", "unlisted"}, {"alias", ""}}, sum_of_drops(roster, proxy, Drop::unlisted_source));
     }
 }
@@ -190,11 +190,11 @@ void write_room(const Roster& roster, Exposition& to) {
         to.sample({{"proxy", roster.proxies[proxy].name}}, roster.use->proxies[proxy].sessions.read());
     to.family("udpproxy_sessions_max", "gauge", "Sessions that the proxy may have.");
     for (const ProxySetup& proxy : roster.proxies) to.sample({{"proxy", proxy.name}}, proxy.sessions_max);
-    to.family("udpproxy_room_sessions_max", "gauge", "Sessions that all proxies together may have.");
+    to.family("udpproxy_capacity_sessions_max", "gauge", "Sessions that all proxies together may have.");
     to.sample({}, roster.sessions_max);
-    to.family("udpproxy_room_descriptors", "gauge", "Descriptors that reply groups hold.");
+    to.family("udpproxy_capacity_descriptors", "gauge", "Descriptors that reply groups hold.");
     to.sample({}, roster.use->descriptors.read());
-    to.family("udpproxy_room_descriptors_max", "gauge", "Descriptors that reply groups may hold.");
+    to.family("udpproxy_capacity_descriptors_max", "gauge", "Descriptors that reply groups may hold.");
     to.sample({}, roster.descriptors_max);
     to.family("udpproxy_ports", "gauge", "Local ports towards the upstream that the proxy may use, at all of its source addresses.");
     for (const ProxySetup& proxy : roster.proxies) to.sample({{"proxy", proxy.name}}, proxy.ports.ports() * proxy.sources.size());

@@ -40,7 +40,7 @@ Json replies_by_source(const Roster& roster, std::size_t index) {
     const ProxyConfig& config = roster.config->proxies[index];
     add("upstream", config.upstream.text, sum_of_replies(roster, index, 0));
     for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
-        add("alias", config.reply_aliases[i].text, sum_of_replies(roster, index, roster.proxies[index].upstream->tally(i)));
+        add("alias", config.reply_aliases[i].text, sum_of_replies(roster, index, roster.proxies[index].upstream->counter_index(i)));
     add("unlisted", "", sum_of_drops(roster, index, Drop::unlisted_source));
     return list;
 }
@@ -82,7 +82,7 @@ Json describe_session(const Roster& roster, const SessionView& view) {
             {"proxy", roster.proxies[view.proxy].name},
             {"client", format(view.client)},
             {"local", format(local)},
-            {"upstream_side", format(view.upstream_side)},
+            {"local_endpoint", format(view.local_endpoint)},
             {"requests", view.requests.datagrams},
             {"request_bytes", view.requests.bytes},
             {"replies", view.replies.datagrams},
@@ -94,14 +94,14 @@ Json describe_session(const Roster& roster, const SessionView& view) {
 }
 
 /// `10.1.0.2`, `10.1.0.2:5000`, `[fd00::1]:5000`, `10.1.0.0/24`
-bool read_client(const std::string& text, SessionWish& wish) {
+bool read_client(const std::string& text, SessionQuery& query) {
     if (const Result<Address> address = parse_address(text)) {
-        wish.client = Prefix{*address, static_cast<std::uint8_t>(address->is_ipv4() ? 32 : 128)};
+        query.client = Prefix{*address, static_cast<std::uint8_t>(address->is_ipv4() ? 32 : 128)};
     } else if (const Result<Endpoint> endpoint = parse_endpoint(text)) {
-        wish.client = Prefix{endpoint->address, static_cast<std::uint8_t>(endpoint->address.is_ipv4() ? 32 : 128)};
-        wish.client_port = endpoint->port;
+        query.client = Prefix{endpoint->address, static_cast<std::uint8_t>(endpoint->address.is_ipv4() ? 32 : 128)};
+        query.client_port = endpoint->port;
     } else if (const Result<Prefix> prefix = parse_prefix(text)) {
-        wish.client = *prefix;
+        query.client = *prefix;
     } else {
         return false;
     }
@@ -109,38 +109,38 @@ bool read_client(const std::string& text, SessionWish& wish) {
 }
 
 /// Why the request cannot be met, or nothing.
-std::optional<AdminResponse> read_wish(const Roster& roster, const AdminRequest& request, SessionWish& wish) {
-    if (const std::string client = request.argument("client"); !client.empty() && !read_client(client, wish))
-        return refuse_request(400, fmt::format("client: \"{}\" is no address, address:port or prefix", client));
+std::optional<AdminResponse> read_query(const Roster& roster, const AdminRequest& request, SessionQuery& query) {
+    if (const std::string client = request.argument("client"); !client.empty() && !read_client(client, query))
+        return error_response(400, fmt::format("client: \"{}\" is no address, address:port or prefix", client));
     if (const std::string proxy = request.argument("proxy"); !proxy.empty()) {
-        wish.proxy = find_proxy(roster, proxy);
-        if (!wish.proxy) return refuse_request(404, fmt::format("there is no proxy \"{}\"", proxy));
+        query.proxy = find_proxy(roster, proxy);
+        if (!query.proxy) return error_response(404, fmt::format("there is no proxy \"{}\"", proxy));
     }
     const std::string order = request.argument("sort");
     if (order == "bytes")
-        wish.order = SessionWish::Order::bytes;
+        query.order = SessionQuery::Order::bytes;
     else if (order == "age")
-        wish.order = SessionWish::Order::age;
+        query.order = SessionQuery::Order::age;
     else if (order == "idle")
-        wish.order = SessionWish::Order::idle;
+        query.order = SessionQuery::Order::idle;
     else if (!order.empty())
-        return refuse_request(400, fmt::format("sort: \"{}\" is no order; write bytes, age or idle", order));
+        return error_response(400, fmt::format("sort: \"{}\" is no order; write bytes, age or idle", order));
     if (const std::string limit = request.argument("limit"); !limit.empty()) {
-        const auto [end, error] = std::from_chars(limit.data(), limit.data() + limit.size(), wish.limit);
-        if (error != std::errc{} || end != limit.data() + limit.size() || wish.limit < 1 || wish.limit > 100000)
-            return refuse_request(400, fmt::format("limit: \"{}\" is no number from 1 to 100000", limit));
+        const auto [end, error] = std::from_chars(limit.data(), limit.data() + limit.size(), query.limit);
+        if (error != std::errc{} || end != limit.data() + limit.size() || query.limit < 1 || query.limit > 100000)
+            return error_response(400, fmt::format("limit: \"{}\" is no number from 1 to 100000", limit));
     }
     return std::nullopt;
 }
 
 }  // namespace
 
-AdminResponse show_page(const AdminScene&, const AdminRequest&) {
+AdminResponse show_page(const AdminContext&, const AdminRequest&) {
     return {200, "text/html; charset=utf-8", std::string{admin_page_text}, std::string{admin_page_policy}};
 }
 
-AdminResponse report_status(const AdminScene& scene, const AdminRequest&) {
-    Roster& roster = scene.roster;
+AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
+    Roster& roster = context.roster;
     const std::lock_guard lock(roster.mutex);
     Json json{{"version", UDPPROXY_VERSION},
               {"pid", ::getpid()},
@@ -149,7 +149,7 @@ AdminResponse report_status(const AdminScene& scene, const AdminRequest&) {
               {"config", roster.config_file},
               {"uptime_seconds", std::chrono::duration<double>(std::chrono::system_clock::now() - roster.started_at).count()},
               {"ready", roster.ready.load(std::memory_order_relaxed)},
-              {"log_level", name_of(scene.log.level())},
+              {"log_level", name_of(context.log.level())},
               {"proxies", roster.proxies.size()},
               {"sessions", roster.use->sessions.read()},
               {"sessions_max", roster.sessions_max},
@@ -173,31 +173,31 @@ AdminResponse report_status(const AdminScene& scene, const AdminRequest&) {
     return as_response(json);
 }
 
-AdminResponse report_proxies(const AdminScene& scene, const AdminRequest&) {
-    const std::lock_guard lock(scene.roster.mutex);
+AdminResponse report_proxies(const AdminContext& context, const AdminRequest&) {
+    const std::lock_guard lock(context.roster.mutex);
     Json list = Json::array();
-    for (std::size_t index = 0; index < scene.roster.proxies.size(); ++index) list.push_back(describe_proxy(scene.roster, index));
+    for (std::size_t index = 0; index < context.roster.proxies.size(); ++index) list.push_back(describe_proxy(context.roster, index));
     return as_response({{"proxies", list}});
 }
 
-AdminResponse report_sessions(const AdminScene& scene, const AdminRequest& request) {
-    const std::lock_guard lock(scene.roster.mutex);
-    SessionWish wish;
-    if (std::optional<AdminResponse> refusal = read_wish(scene.roster, request, wish)) return *refusal;
-    const Result<SessionList> found = list_sessions(scene.roster, wish);
-    if (!found) return refuse_request(503, found.error().message);
+AdminResponse report_sessions(const AdminContext& context, const AdminRequest& request) {
+    const std::lock_guard lock(context.roster.mutex);
+    SessionQuery query;
+    if (std::optional<AdminResponse> refusal = read_query(context.roster, request, query)) return *refusal;
+    const Result<SessionList> found = list_sessions(context.roster, query);
+    if (!found) return error_response(503, found.error().message);
     Json list = Json::array();
-    for (const SessionView& view : found->sessions) list.push_back(describe_session(scene.roster, view));
+    for (const SessionView& view : found->sessions) list.push_back(describe_session(context.roster, view));
     return as_response({{"found", found->found}, {"sessions", std::move(list)}});
 }
 
-AdminResponse report_unlisted(const AdminScene& scene, const AdminRequest&) {
-    const std::lock_guard lock(scene.roster.mutex);
-    const Result<std::vector<UnlistedView>> found = list_unlisted(scene.roster);
-    if (!found) return refuse_request(503, found.error().message);
+AdminResponse report_unlisted(const AdminContext& context, const AdminRequest&) {
+    const std::lock_guard lock(context.roster.mutex);
+    const Result<std::vector<UnlistedView>> found = list_unlisted(context.roster);
+    if (!found) return error_response(503, found.error().message);
     Json list = Json::array();
     for (const UnlistedView& view : *found) {
-        const ProxyConfig& proxy = scene.roster.config->proxies[view.proxy];
+        const ProxyConfig& proxy = context.roster.config->proxies[view.proxy];
         list.push_back({{"proxy", proxy.name},
                         {"source", format(view.source)},
                         {"datagrams", view.datagrams},
@@ -207,45 +207,47 @@ AdminResponse report_unlisted(const AdminScene& scene, const AdminRequest&) {
     return as_response({{"unlisted", list}});
 }
 
-AdminResponse report_drops(const AdminScene& scene, const AdminRequest&) {
-    const std::lock_guard lock(scene.roster.mutex);
+AdminResponse report_drops(const AdminContext& context, const AdminRequest&) {
+    const std::lock_guard lock(context.roster.mutex);
     Json list = Json::array();
-    for (std::size_t index = 0; index < scene.roster.proxies.size(); ++index) {
+    for (std::size_t index = 0; index < context.roster.proxies.size(); ++index) {
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
-            const std::uint64_t count = sum_of_drops(scene.roster, index, static_cast<Drop>(reason));
+            const std::uint64_t count = sum_of_drops(context.roster, index, static_cast<Drop>(reason));
             if (count == 0) continue;
-            list.push_back({{"proxy", scene.roster.proxies[index].name},
+            list.push_back({{"proxy", context.roster.proxies[index].name},
                             {"reason", drop_reasons[reason].name},
                             {"datagrams", count},
                             {"meaning", drop_reasons[reason].help}});
         }
     }
     Json queues = Json::array();
-    for (const ListenerWatch& listener : scene.roster.listeners) {
+    for (const ListenerWatch& listener : context.roster.listeners) {
         const QueueState state = queue_state(listener);
         if (state.drops > 0)
             queues.push_back(
-                {{"proxy", scene.roster.proxies[listener.proxy].name}, {"listen", listener.listen}, {"datagrams", state.drops}});
+                {{"proxy", context.roster.proxies[listener.proxy].name}, {"listen", listener.listen}, {"datagrams", state.drops}});
     }
     return as_response({{"drops", list}, {"queue_drops", queues}});
 }
 
-AdminResponse report_log(const AdminScene& scene, const AdminRequest&) { return as_response({{"level", name_of(scene.log.level())}}); }
-
-AdminResponse report_metrics(const AdminScene& scene, const AdminRequest&) {
-    const std::lock_guard lock(scene.roster.mutex);
-    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(scene.roster)};
+AdminResponse report_log(const AdminContext& context, const AdminRequest&) {
+    return as_response({{"level", name_of(context.log.level())}});
 }
 
-AdminResponse report_live(const AdminScene& scene, const AdminRequest&) {
-    const std::lock_guard lock(scene.roster.mutex);
-    const Result<void> present = check_presence(scene.roster);
-    if (!present) return refuse_request(503, present.error().message);
+AdminResponse report_metrics(const AdminContext& context, const AdminRequest&) {
+    const std::lock_guard lock(context.roster.mutex);
+    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(context.roster)};
+}
+
+AdminResponse report_live(const AdminContext& context, const AdminRequest&) {
+    const std::lock_guard lock(context.roster.mutex);
+    const Result<void> present = check_liveness(context.roster);
+    if (!present) return error_response(503, present.error().message);
     return {200, "text/plain; charset=utf-8", "live\n"};
 }
 
-AdminResponse report_ready(const AdminScene& scene, const AdminRequest&) {
-    if (!scene.roster.ready.load(std::memory_order_relaxed)) return refuse_request(503, "no new clients are taken");
+AdminResponse report_ready(const AdminContext& context, const AdminRequest&) {
+    if (!context.roster.ready.load(std::memory_order_relaxed)) return error_response(503, "no new clients are taken");
     return {200, "text/plain; charset=utf-8", "ready\n"};
 }
 

@@ -19,7 +19,7 @@ struct Route {
     std::string_view method;
     std::string_view path;
     Access access;
-    AdminResponse (*answer)(const AdminScene&, const AdminRequest&);
+    AdminResponse (*answer)(const AdminContext&, const AdminRequest&);
 };
 
 constexpr auto routes = std::to_array<Route>({
@@ -55,7 +55,7 @@ AdminResponse as_response(const nlohmann::ordered_json& json) {
     return {200, "application/json", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n'};
 }
 
-AdminResponse refuse_request(unsigned status, const std::string& why) {
+AdminResponse error_response(unsigned status, const std::string& why) {
     AdminResponse response;
     response.status = status;
     // What a request says may be no UTF-8.
@@ -63,20 +63,20 @@ AdminResponse refuse_request(unsigned status, const std::string& why) {
     return response;
 }
 
-AdminResponse answer_request(const AdminScene& scene, const AdminRequest& request) {
+AdminResponse answer_request(const AdminContext& context, const AdminRequest& request) {
     bool path_exists = false;
     for (const Route& route : routes) {
         if (route.path != request.path) continue;
         path_exists = true;
         if (route.method != request.method) continue;
         if (route.access == Access::change && !request.may_change)
-            return refuse_request(403, request.peer
+            return error_response(403, request.peer
                                            ? "only root, the user that the program runs as, and members of admin.group may change things"
                                            : "nothing is changed over TCP; use the Unix socket (udpproxyctl)");
-        return route.answer(scene, request);
+        return route.answer(context, request);
     }
-    if (path_exists) return refuse_request(405, request.path + " does not take " + request.method);
-    return refuse_request(404, "there is no " + request.path);
+    if (path_exists) return error_response(405, request.path + " does not take " + request.method);
+    return error_response(404, "there is no " + request.path);
 }
 
 }  // namespace udpproxy

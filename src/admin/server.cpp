@@ -60,7 +60,7 @@ struct AdminServer::State {
     static void on_connection(void* state, MHD_Connection* http, void** context, MHD_ConnectionNotificationCode what);
 
     Log& log;
-    const AdminScene* scene = nullptr;
+    const AdminContext* context = nullptr;
     AdminSocket unix_socket;
     std::optional<gid_t> group;
     Socket tcp_listener;
@@ -172,7 +172,7 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
     request.path = path;
     const char* host = MHD_lookup_connection_value(connection_of_library, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
     if (!connection.is_unix && tcp_is_loopback && host != nullptr && !names_an_address(host))
-        return refuse_request(421, fmt::format("\"{}\" is not this program's address; use the one of admin.listen", host));
+        return error_response(421, fmt::format("\"{}\" is not this program's address; use the one of admin.listen", host));
     MHD_get_connection_values(
         connection_of_library, MHD_GET_ARGUMENT_KIND,
         [](void* to, MHD_ValueKind, const char* key, const char* value) {
@@ -185,9 +185,9 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
         request.may_change = request.peer && udpproxy::may_change(descriptor, *request.peer, group);
     }
     try {
-        return answer_request(*scene, request);
+        return answer_request(*context, request);
     } catch (const std::exception& failure) {
-        return refuse_request(500, failure.what());
+        return error_response(500, failure.what());
     }
 }
 
@@ -257,10 +257,10 @@ Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config
     return server;
 }
 
-Result<void> AdminServer::start(const AdminScene& scene) {
+Result<void> AdminServer::start(const AdminContext& context) {
     State& state = *state_;
     if (!state.unix_socket && !state.tcp_listener) return {};
-    state.scene = &scene;
+    state.context = &context;
     state.stop_signal = Socket{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!state.stop_signal) return system_error("admin: eventfd", errno);
     state.http = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &State::on_request, &state,

@@ -34,15 +34,15 @@ Result<const Answer*> ask(ShardThread& shard, std::size_t number, const Question
     }
 }
 
-bool comes_first(const SessionView& left, const SessionView& right, SessionWish::Order order) {
+bool comes_first(const SessionView& left, const SessionView& right, SessionQuery::Order order) {
     switch (order) {
-        case SessionWish::Order::none:
+        case SessionQuery::Order::none:
             return left.id < right.id;
-        case SessionWish::Order::bytes:
+        case SessionQuery::Order::bytes:
             return left.requests.bytes + left.replies.bytes > right.requests.bytes + right.replies.bytes;
-        case SessionWish::Order::age:
+        case SessionQuery::Order::age:
             return left.age > right.age;
-        case SessionWish::Order::idle:
+        case SessionQuery::Order::idle:
             return left.idle > right.idle;
     }
     return false;
@@ -67,30 +67,30 @@ Result<void> for_each_session(const Roster& roster, Question question, Use&& use
 
 }  // namespace
 
-Result<void> check_presence(const Roster& roster) {
+Result<void> check_liveness(const Roster& roster) {
     for (std::size_t number = 0; number < roster.shards->size(); ++number) {
         if (const auto answer = ask(*(*roster.shards)[number], number, Question{}); !answer) return answer.error();
     }
     return {};
 }
 
-Result<SessionList> list_sessions(const Roster& roster, const SessionWish& wish) {
+Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& query) {
     Question question;
-    question.proxy = wish.proxy;
-    question.client = wish.client;
-    question.client_port = wish.client_port;
+    question.proxy = query.proxy;
+    question.client = query.client;
+    question.client_port = query.client_port;
     SessionList list;
-    const auto first = [&](const SessionView& left, const SessionView& right) { return comes_first(left, right, wish.order); };
+    const auto first = [&](const SessionView& left, const SessionView& right) { return comes_first(left, right, query.order); };
     const Result<void> done = for_each_session(roster, question, [&](std::size_t, const SessionView& view) {
         ++list.found;
-        if (wish.order == SessionWish::Order::none) {
-            if (list.sessions.size() < wish.limit) list.sessions.push_back(view);
+        if (query.order == SessionQuery::Order::none) {
+            if (list.sessions.size() < query.limit) list.sessions.push_back(view);
             return true;
         }
         // A heap whose front is the last of those kept: memory and time follow the limit, not the number of sessions.
         list.sessions.push_back(view);
         std::push_heap(list.sessions.begin(), list.sessions.end(), first);
-        if (list.sessions.size() > wish.limit) {
+        if (list.sessions.size() > query.limit) {
             std::pop_heap(list.sessions.begin(), list.sessions.end(), first);
             list.sessions.pop_back();
         }

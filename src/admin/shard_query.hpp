@@ -12,7 +12,7 @@
 namespace udpproxy {
 
 /// Which sessions, and how many of them in which order.
-struct SessionWish {
+struct SessionQuery {
     enum class Order : std::uint8_t { none, bytes, age, idle };
 
     std::optional<std::uint16_t> proxy;
@@ -31,8 +31,8 @@ struct SessionList {
 // Errors: `shard 1 did not answer within 1 s`.
 
 /// Whether every shard turns.
-[[nodiscard]] Result<void> check_presence(const Roster& roster);
-[[nodiscard]] Result<SessionList> list_sessions(const Roster& roster, const SessionWish& wish);
+[[nodiscard]] Result<void> check_liveness(const Roster& roster);
+[[nodiscard]] Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& query);
 /// Ends the session; its client begins a new one when it writes again. What it was, or nothing when there is none of that id.
 [[nodiscard]] Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64_t id);
 /// Begins or ends a trace in every shard. False: another trace is on, and goes on.

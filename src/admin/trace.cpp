@@ -46,7 +46,7 @@ Json describe(const Roster& roster, const TraceRecord& record, std::chrono::nano
               {"proxy", roster.proxies[record.proxy].name},
               {"client", format(record.client)},
               {"local", format(local)},
-              {"upstream_side", record.upstream_side.port != 0 ? format(record.upstream_side) : ""},
+              {"local_endpoint", record.local_endpoint.port != 0 ? format(record.local_endpoint) : ""},
               {"service", record.service.port != 0 ? format(record.service) : ""},
               {"tos", record.tos},
               {"bytes", record.bytes},
@@ -57,59 +57,59 @@ Json describe(const Roster& roster, const TraceRecord& record, std::chrono::nano
 
 }  // namespace
 
-AdminResponse begin_trace(const AdminScene& scene, const AdminRequest& request) {
+AdminResponse begin_trace(const AdminContext& context, const AdminRequest& request) {
     Question question;
     question.kind = QuestionKind::begin_trace;
     Endpoint client;
     if (const std::string text = request.argument("client"); !read_client(text, client))
-        return refuse_request(400, fmt::format("client: \"{}\" is no address and no address:port", text));
+        return error_response(400, fmt::format("client: \"{}\" is no address and no address:port", text));
     std::uint32_t seconds = 60;
     if (const std::string text = request.argument("seconds"); !text.empty()) {
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
         if (error != std::errc{} || end != text.data() + text.size() || seconds < 1 || seconds > seconds_max)
-            return refuse_request(400, fmt::format("seconds: \"{}\" is no number from 1 to {}", text, seconds_max));
+            return error_response(400, fmt::format("seconds: \"{}\" is no number from 1 to {}", text, seconds_max));
     }
     question.client = Prefix{client.address, static_cast<std::uint8_t>(client.address.is_ipv4() ? 32 : 128)};
     question.client_port = client.port;
     question.until = monotonic_now() + std::chrono::seconds{seconds};
-    const std::lock_guard lock(scene.roster.mutex);
-    for (const auto& shard : *scene.roster.shards) {
+    const std::lock_guard lock(context.roster.mutex);
+    for (const auto& shard : *context.roster.shards) {
         TraceRecord stale;
         while (shard->shard().trace.take(stale)) {
         }
         (void)shard->shard().trace.take_missed();
     }
-    const Result<bool> begun = trace_everywhere(scene.roster, question);
-    if (!begun) return refuse_request(503, begun.error().message);
-    if (!*begun) return refuse_request(409, "another trace is on; one at a time");
-    note_change(scene, request, "trace", {{"client", request.argument("client")}, {"seconds", seconds}});
+    const Result<bool> begun = trace_everywhere(context.roster, question);
+    if (!begun) return error_response(503, begun.error().message);
+    if (!*begun) return error_response(409, "another trace is on; one at a time");
+    note_change(context, request, "trace", {{"client", request.argument("client")}, {"seconds", seconds}});
     return {200, "application/json", Json{{"seconds", seconds}}.dump() + '\n'};
 }
 
-AdminResponse take_trace(const AdminScene& scene, const AdminRequest&) {
-    const std::lock_guard lock(scene.roster.mutex);
+AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
+    const std::lock_guard lock(context.roster.mutex);
     // Between the wall clock now and the monotonic one now; it may step between two calls, as capture files' times do.
     const auto wall_offset = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()) -
                              monotonic_now().time_since_epoch();
     std::vector<TraceRecord> records;
     std::uint64_t missed = 0;
     TraceRecord record;
-    for (const auto& shard : *scene.roster.shards) {
+    for (const auto& shard : *context.roster.shards) {
         while (shard->shard().trace.take(record)) records.push_back(record);
         missed += shard->shard().trace.take_missed();
     }
     std::stable_sort(records.begin(), records.end(), [](const TraceRecord& left, const TraceRecord& right) { return left.at < right.at; });
     Json list = Json::array();
-    for (const TraceRecord& each : records) list.push_back(describe(scene.roster, each, wall_offset));
+    for (const TraceRecord& each : records) list.push_back(describe(context.roster, each, wall_offset));
     return {200, "application/json", Json{{"missed", missed}, {"records", std::move(list)}}.dump() + '\n'};
 }
 
-AdminResponse end_trace(const AdminScene& scene, const AdminRequest&) {
+AdminResponse end_trace(const AdminContext& context, const AdminRequest&) {
     Question question;
     question.kind = QuestionKind::end_trace;
-    const std::lock_guard lock(scene.roster.mutex);
-    const Result<bool> ended = trace_everywhere(scene.roster, question);
-    if (!ended) return refuse_request(503, ended.error().message);
+    const std::lock_guard lock(context.roster.mutex);
+    const Result<bool> ended = trace_everywhere(context.roster, question);
+    if (!ended) return error_response(503, ended.error().message);
     return {200, "application/json", "{}\n"};
 }
 

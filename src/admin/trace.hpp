@@ -7,9 +7,9 @@
 namespace udpproxy {
 
 /// Arguments: client (address or address:port), seconds (1 to 600, default 60).
-[[nodiscard]] AdminResponse begin_trace(const AdminScene& scene, const AdminRequest& request);
+[[nodiscard]] AdminResponse begin_trace(const AdminContext& context, const AdminRequest& request);
 /// What was kept since the last call.
-[[nodiscard]] AdminResponse take_trace(const AdminScene& scene, const AdminRequest& request);
-[[nodiscard]] AdminResponse end_trace(const AdminScene& scene, const AdminRequest& request);
+[[nodiscard]] AdminResponse take_trace(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse end_trace(const AdminContext& context, const AdminRequest& request);
 
 }  // namespace udpproxy

@@ -1,5 +1,5 @@
 // What keys must agree on: within a proxy (families, duplicates, what a connected socket can express, time-outs) and among proxies (names,
-// listeners, forwarding loops). Only what the file alone can tell; what needs the machine (descriptors, CPUs, routes) is the supervisor's.
+// listeners, forwarding loops). Only what the file alone can tell; what needs the machine (descriptors, CPUs, routes) is the daemon's.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -45,7 +45,7 @@ void check_aliases(const ProxyDraft& draft, Complaints& complaints) {
     std::map<Key, std::size_t> seen;
     for (std::size_t i = 0; i < config.reply_aliases.size(); ++i) {
         const Alias& alias = config.reply_aliases[i];
-        const Place& place = draft.reply_aliases[i];
+        const Location& place = draft.reply_aliases[i];
         const Family family = alias.prefix.address.family();
         if (family != replies->family) {
             complaints.add(place, fmt::format("{} is {}, but {}; write an address of that family", quoted(alias.text), family_name(family),
@@ -96,7 +96,7 @@ void check_source(const ProxyDraft& draft, Complaints& complaints) {
     std::set<Address> seen;
     for (std::size_t i = 0; i < config.source.size(); ++i) {
         const Address& source = config.source[i];
-        const Place& place = draft.source[i];
+        const Location& place = draft.source[i];
         const std::string text = format(source);
         if (replies && source.family() != replies->family)
             complaints.add(place, fmt::format("{} is {}, but {}; write an address of that family", text, family_name(source.family()),
@@ -201,10 +201,10 @@ std::string whose(const ProxyDraft& other, const ProxyDraft& self) { return &oth
 Listeners check_listeners(const std::vector<ProxyDraft>& drafts, Complaints& complaints) {
     Listeners listeners;
     for (const ProxyDraft& draft : drafts) {
-        const Place* complained = nullptr;
+        const Location* complained = nullptr;
         for (std::size_t i = 0; i < draft.config.listen.size(); ++i) {
             const ListenAddress& address = draft.config.listen[i];
-            const Place& place = draft.listen[i];
+            const Location& place = draft.listen[i];
             const Listeners::Listener* other = listeners.conflict(address);
             // Both families of ":53" stand at one place: one complaint is enough.
             const bool is_repeated = complained != nullptr && complained->what == place.what;
@@ -222,7 +222,7 @@ Listeners check_listeners(const std::vector<ProxyDraft>& drafts, Complaints& com
 }
 
 void check_loops(const ProxyDraft& draft, const Listeners& listeners, Complaints& complaints) {
-    const auto check = [&](const Place& place, const std::string& text, const Endpoint& endpoint) {
+    const auto check = [&](const Location& place, const std::string& text, const Endpoint& endpoint) {
         if (const Listeners::Listener* own = listeners.receiver(endpoint))
             complaints.add(place, fmt::format("{} is the listener {} {}, which would be a loop; write the address of the service",
                                               quoted(text), quoted(own->address->text), whose(*own->proxy, draft)));
@@ -242,7 +242,7 @@ void check_pace(const ProxyDraft& draft, Complaints& complaints) {
 
 }  // namespace
 
-void check_burst(const NewSessions& limit, const Place& burst, Complaints& complaints) {
+void check_burst(const NewSessions& limit, const Location& burst, Complaints& complaints) {
     if (limit.burst && limit.per_second == 0)
         complaints.add(burst, "has no effect without new_sessions_per_second; write that too, or leave this out");
 }

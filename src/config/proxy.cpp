@@ -113,7 +113,7 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     reader.word("unlisted_replies", config.unlisted_replies);
     read_source(reader, draft);
     read_ports(reader, draft);
-    reader.duration("port_rest", config.port_rest);
+    reader.duration("port_cooldown", config.port_cooldown);
     const bool idle_valid = reader.duration("idle_timeout", config.idle_timeout);
     const bool unassured_valid = reader.duration("unassured_timeout", config.unassured_timeout);
     draft.timeouts_valid = idle_valid && unassured_valid;

@@ -70,16 +70,16 @@ std::string_view kind_name(Kind kind) {
 
 SectionReader::SectionReader(const ConfigNode& table, std::string_view section, std::string prefix, Complaints& complaints)
     : table_(table), section_(section), prefix_(std::move(prefix)), complaints_(complaints) {
-    refuse_unknown_keys();
+    reject_unknown_keys();
 }
 
-void SectionReader::refuse_unknown_keys() const {
+void SectionReader::reject_unknown_keys() const {
     std::vector<std::string_view> names;
     for (const ConfigKey& key : config_keys())
         if (key.section == section_) names.push_back(key.name);
     for (const ConfigEntry& entry : table_.entries) {
         if (std::find(names.begin(), names.end(), entry.name) != names.end()) continue;
-        const Place place{entry.name_at, prefix_ + key_text(entry.name)};
+        const Location place{entry.name_at, prefix_ + key_text(entry.name)};
         const auto& keys = config_keys();
         const auto elsewhere = std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& key) { return key.name == entry.name; });
         if (const std::string_view name = nearest(entry.name, names); !name.empty())
@@ -105,7 +105,7 @@ const ConfigNode* SectionReader::find(std::string_view key) {
     return nullptr;
 }
 
-Place SectionReader::place(std::string_view key) {
+Location SectionReader::place(std::string_view key) {
     const ConfigNode* node = find(key);
     return {node != nullptr ? node->at : table_.at, fmt::format("{}{}", prefix_, key)};
 }
@@ -258,7 +258,7 @@ std::vector<SectionReader::Item> SectionReader::items(std::string_view key) {
     }
     for (std::size_t i = 0; i < node->items.size(); ++i) {
         const ConfigNode& entry = node->items[i];
-        const Place at{entry.at, fmt::format("{}{}[{}]", prefix_, key, i)};
+        const Location at{entry.at, fmt::format("{}{}[{}]", prefix_, key, i)};
         if (entry.kind == Kind::string)
             items.push_back({at, entry.text});
         else

@@ -19,8 +19,8 @@ std::vector<std::string_view> section_names() {
     return names;
 }
 
-void refuse_unknown_section(const ConfigEntry& entry, Complaints& complaints) {
-    const Place place{entry.name_at, key_text(entry.name)};
+void reject_unknown_section(const ConfigEntry& entry, Complaints& complaints) {
+    const Location place{entry.name_at, key_text(entry.name)};
     for (const ConfigKey& key : config_keys())
         if (key.name == entry.name)
             return complaints.add(place, fmt::format("stands outside its section; write it under {}", section_heading(key.section)));
@@ -54,7 +54,7 @@ std::vector<const ConfigNode*> proxy_tables(const ConfigNode& root, Complaints& 
                        "there is none; write at least one [[proxy]] with name, listen and upstream");
         return tables;
     }
-    const Place place{proxies->name_at, std::string{proxy_section}};
+    const Location place{proxies->name_at, std::string{proxy_section}};
     if (proxies->value.kind == ConfigNode::Kind::table) {
         complaints.add(place, "is a single section; write [[proxy]], in double brackets");
         return tables;
@@ -149,7 +149,7 @@ Config build_config(const ConfigNode& root, Complaints& complaints) {
     for (const ConfigEntry& entry : root.entries) {
         bool is_known = false;
         for (const std::string_view name : names) is_known = is_known || name == entry.name;
-        if (!is_known) refuse_unknown_section(entry, complaints);
+        if (!is_known) reject_unknown_section(entry, complaints);
     }
     read_runtime(root, complaints, config);
     read_log(root, complaints, config);

@@ -36,7 +36,7 @@ public:
     bool size(std::string_view key, std::uint64_t& value);
     /// The strings of a string-or-list, as many as the key may have.
     struct Item {
-        Place place;
+        Location place;
         std::string_view text;
     };
     [[nodiscard]] std::vector<Item> items(std::string_view key);
@@ -45,10 +45,10 @@ public:
 
     [[nodiscard]] bool has(std::string_view key) { return find(key) != nullptr; }
     /// Where the key's value stands; for an absent key, the table.
-    [[nodiscard]] Place place(std::string_view key);
+    [[nodiscard]] Location place(std::string_view key);
     /// Complains when the key is absent. `why` says what to write.
     void require(std::string_view key, std::string_view why);
-    void complain(const Place& place, std::string message) { complaints_.add(place, std::move(message)); }
+    void complain(const Location& place, std::string message) { complaints_.add(place, std::move(message)); }
     /// To be called when all keys were read: asserts that none of the section's was forgotten.
     void finish() const;
 
@@ -56,7 +56,7 @@ private:
     [[nodiscard]] const ConfigNode* find(std::string_view key);
     [[nodiscard]] const ConfigKey& known(std::string_view key) const;
     [[nodiscard]] std::optional<std::size_t> word_index(std::string_view key);
-    void refuse_unknown_keys() const;
+    void reject_unknown_keys() const;
     bool wrong_kind(std::string_view key, const ConfigNode& node, std::string_view right);
     bool number(std::string_view key, const ConfigNode& node, std::string_view or_else, std::uint32_t& value);
 

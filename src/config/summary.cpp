@@ -84,8 +84,9 @@ std::string describe(const ProxyConfig& proxy) {
             fmt::format("  source    {}{}\n",
                         proxy.source.empty() ? "as routed" : joined(proxy.source, [](const Address& address) { return format(address); }),
                         proxy.ports ? fmt::format(", ports {}-{}", proxy.ports->first, proxy.ports->last) : "");
-    text += fmt::format("  sessions  {}, idle {} ({} while unassured), port rest {}\n", number(proxy.sessions_max),
-                        format_duration(proxy.idle_timeout), format_duration(proxy.unassured_timeout), format_duration(proxy.port_rest));
+    text +=
+        fmt::format("  sessions  {}, idle {} ({} while unassured), port rest {}\n", number(proxy.sessions_max),
+                    format_duration(proxy.idle_timeout), format_duration(proxy.unassured_timeout), format_duration(proxy.port_cooldown));
     if (const std::string limits = limits_of(proxy); !limits.empty()) text += fmt::format("  limits    {}\n", limits);
     if (const std::string treatment = treatment_of(proxy); !treatment.empty()) text += fmt::format("  datagrams {}\n", treatment);
     return text;

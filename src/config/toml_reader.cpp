@@ -125,7 +125,7 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const
     } catch (const toml::parse_error& error) {
         // A list that the fault stands in ends early where the lines before it end; that is not what is wrong.
         const bool is_cut = fault && error.description().find("end-of-file") != std::string_view::npos;
-        const Place place{is_cut ? fault->at : position_of(error.source()), "syntax"};
+        const Location place{is_cut ? fault->at : position_of(error.source()), "syntax"};
         complaints.add(place, is_cut ? fault->message : on_one_line(error.description()));
     } catch (const ParserAsserted&) {
         const Position line = line_of_failure(shadow);

@@ -38,7 +38,7 @@ struct ConfigEntry {
 };
 
 /// A value's position and what a complaint calls it: `proxy "dns": reply_aliases[1]`.
-struct Place {
+struct Location {
     Position at;
     std::string what;
 };
@@ -47,7 +47,7 @@ class Complaints {
 public:
     explicit Complaints(std::string file) : file_(std::move(file)) {}
 
-    void add(const Place& place, std::string message) { complaints_.push_back({place.at, place.what + ": " + std::move(message)}); }
+    void add(const Location& place, std::string message) { complaints_.push_back({place.at, place.what + ": " + std::move(message)}); }
     [[nodiscard]] bool empty() const noexcept { return complaints_.empty(); }
     /// `file:line:column`
     [[nodiscard]] std::string position(Position at) const;

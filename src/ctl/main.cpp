@@ -24,8 +24,8 @@ struct Options {
     std::string level;
     std::string proxy;
     Arguments doctor;
-    TopWish top;
-    TraceWish trace;
+    TopOptions top;
+    TraceOptions trace;
 };
 
 int fail(const Error& error) {

@@ -111,7 +111,7 @@ std::string view_busiest(const Look& before, const Look& now, double seconds, st
     for (std::size_t i = 0; i < shown; ++i) {
         const Json& session = *busy[i].session;
         rows.push_back({std::to_string(number(session, "id")), session["client"].get<std::string>(), session["proxy"].get<std::string>(),
-                        session["upstream_side"].get<std::string>(), as_rate(busy[i].datagrams), as_bytes(busy[i].bytes) + "/s",
+                        session["local_endpoint"].get<std::string>(), as_rate(busy[i].datagrams), as_bytes(busy[i].bytes) + "/s",
                         as_time(session.value("age_seconds", 0.0)), as_time(session.value("idle_seconds", 0.0))});
     }
     return in_columns({">ID", "CLIENT", "PROXY", "UPSTREAM SIDE", ">DATAGRAMS", ">BYTES", ">AGE", ">IDLE"}, rows);
@@ -148,23 +148,23 @@ std::string view_frame(const Look& before, const Look& now, double seconds, std:
     return cut(frame, rows, width);
 }
 
-Result<void> run_top(const Client& client, const TopWish& wish) {
-    const bool is_terminal = ::isatty(STDOUT_FILENO) == 1 && !wish.json;
+Result<void> run_top(const Client& client, const TopOptions& options) {
+    const bool is_terminal = ::isatty(STDOUT_FILENO) == 1 && !options.json;
     std::signal(SIGINT, [](int) { interrupted = 1; });
     std::signal(SIGTERM, [](int) { interrupted = 1; });
     const Keyboard keyboard;
     Result<Look> before = look_at(client);
     if (!before) return before.error();
     auto looked_at = std::chrono::steady_clock::now();
-    for (std::uint32_t frame = 0; wish.frames == 0 || frame < wish.frames; ++frame) {
-        if (keyboard.quits_within(wish.interval_s) || interrupted != 0) break;
+    for (std::uint32_t frame = 0; options.frames == 0 || frame < options.frames; ++frame) {
+        if (keyboard.quits_within(options.interval_s) || interrupted != 0) break;
         Result<Look> now = look_at(client);
         if (!now) return now.error();
         const auto at = std::chrono::steady_clock::now();
         const double seconds = std::chrono::duration<double>(at - looked_at).count();
         winsize size{};
         if (!is_terminal || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 5) size = {30, 200, 0, 0};
-        if (wish.json)
+        if (options.json)
             fmt::print("{}\n", Json{{"seconds", seconds}, {"status", now->status}, {"proxies", now->proxies["proxies"]}}.dump());
         else
             fmt::print("{}{}{}", is_terminal ? "\x1b[H\x1b[2J" : "", view_frame(*before, *now, seconds, size.ws_row - 1U, size.ws_col),

@@ -7,14 +7,14 @@
 
 namespace udpproxy::ctl {
 
-struct TopWish {
+struct TopOptions {
     double interval_s = 1;
     std::uint32_t frames = 0;  // 0: until `q` or SIGINT
     bool json = false;         // one line of JSON a frame
 };
 
 /// Errors: the program's.
-[[nodiscard]] Result<void> run_top(const Client& client, const TopWish& wish);
+[[nodiscard]] Result<void> run_top(const Client& client, const TopOptions& options);
 
 /// One frame out of two looks at the program, `seconds` apart; lines as they fit `width`. For tests as well.
 struct Look {

@@ -37,7 +37,7 @@ std::string as_line(const Json& record) {
     const std::string near = is_request ? fmt::format("{} > {}", text(record, "client"), text(record, "local"))
                                         : fmt::format("{} < {}", text(record, "client"), text(record, "local"));
     std::string far;
-    if (const std::string side = text(record, "upstream_side"); !side.empty())
+    if (const std::string side = text(record, "local_endpoint"); !side.empty())
         far = fmt::format("  {} {} {}", side, is_request ? ">" : "<", text(record, "service"));
     return fmt::format("{:%H:%M:%S}.{:06}  {:<7}  {}{}  {} bytes{}\n", fmt::localtime(static_cast<std::time_t>(at / 1'000'000'000)),
                        at % 1'000'000'000 / 1000, text(record, "leg"), near, far, record["bytes"].get<std::uint32_t>(),
@@ -65,27 +65,27 @@ void write_sides(PcapngFile& file, const Json& record) {
     };
     if (is_request) {
         write(Side::client, "client", "local");
-        if (reason.empty()) write(Side::upstream, "upstream_side", "service");
+        if (reason.empty()) write(Side::upstream, "local_endpoint", "service");
     } else {
-        write(Side::upstream, "service", "upstream_side");
+        write(Side::upstream, "service", "local_endpoint");
         if (reason.empty()) write(Side::client, "local", "client");
     }
 }
 
 }  // namespace
 
-Result<void> run_trace(const Client& client, const TraceWish& wish) {
+Result<void> run_trace(const Client& client, const TraceOptions& options) {
     std::optional<PcapngFile> file;
-    if (!wish.file.empty()) {
-        Result<PcapngFile> created = PcapngFile::create(wish.file);
+    if (!options.file.empty()) {
+        Result<PcapngFile> created = PcapngFile::create(options.file);
         if (!created) return created.error();
         file = std::move(*created);
     }
     std::signal(SIGINT, [](int) { interrupted = 1; });
     std::signal(SIGTERM, [](int) { interrupted = 1; });
-    const auto begun = client.json("POST", "/v1/trace", {{"client", wish.client}, {"seconds", std::to_string(wish.seconds)}});
+    const auto begun = client.json("POST", "/v1/trace", {{"client", options.client}, {"seconds", std::to_string(options.seconds)}});
     if (!begun) return begun.error();
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{wish.seconds};
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{options.seconds};
     std::uint32_t seen = 0;
     std::uint64_t missed = 0;
     Result<void> outcome;
@@ -96,21 +96,21 @@ Result<void> run_trace(const Client& client, const TraceWish& wish) {
         if (!taken) return taken.error();
         missed += taken->value("missed", std::uint64_t{0});
         for (const Json& record : (*taken)["records"]) {
-            if (seen == wish.datagrams) break;
+            if (seen == options.datagrams) break;
             ++seen;
             if (file)
                 write_sides(*file, record);
             else
-                fmt::print("{}", wish.json ? record.dump() + '\n' : as_line(record));
+                fmt::print("{}", options.json ? record.dump() + '\n' : as_line(record));
         }
         std::fflush(stdout);
-        if (seen == wish.datagrams) last = true;
+        if (seen == options.datagrams) last = true;
     }
     if (const auto ended = client.json("POST", "/v1/trace/end"); !ended) outcome = ended.error();
     if (file) {
         if (const Result<void> closed = file->close(); !closed) outcome = closed.error();
     }
-    fmt::print(stderr, "{} datagrams{}{}\n", seen, file ? " in " + wish.file : "",
+    fmt::print(stderr, "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
                missed > 0 ? fmt::format("; {} more came faster than they could be taken", missed) : "");
     return outcome;
 }

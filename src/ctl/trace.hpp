@@ -8,7 +8,7 @@
 
 namespace udpproxy::ctl {
 
-struct TraceWish {
+struct TraceOptions {
     std::string client;
     std::uint32_t seconds = 10;
     std::uint32_t datagrams = 1000;
@@ -17,6 +17,6 @@ struct TraceWish {
 };
 
 /// Until the time is over, enough datagrams were seen, or SIGINT. Errors: the program's, or the file's.
-[[nodiscard]] Result<void> run_trace(const Client& client, const TraceWish& wish);
+[[nodiscard]] Result<void> run_trace(const Client& client, const TraceOptions& options);
 
 }  // namespace udpproxy::ctl

@@ -138,7 +138,7 @@ std::string view_sessions(const Json& answer) {
     std::vector<std::vector<std::string>> rows;
     for (const Json& session : answer["sessions"]) {
         rows.push_back({std::to_string(number(session, "id")), text(session, "proxy"), text(session, "client"), text(session, "local"),
-                        text(session, "upstream_side"), as_count(number(session, "requests")), as_count(number(session, "replies")),
+                        text(session, "local_endpoint"), as_count(number(session, "requests")), as_count(number(session, "replies")),
                         as_bytes(static_cast<double>(number(session, "request_bytes") + number(session, "reply_bytes"))),
                         as_time(session.value("age_seconds", 0.0)), as_time(session.value("idle_seconds", 0.0)),
                         session.value("assured", false)   ? "assured"

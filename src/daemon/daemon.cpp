@@ -26,7 +26,7 @@ constexpr int reload_look_ms = 10;
 constexpr Duration reload_pause = std::chrono::milliseconds{50};
 
 /// Asks every shard to stop and waits; a second signal ends the program on the spot.
-void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals, Watchman& watchman, Log& log) {
+void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals, EventLog& event_log, Log& log) {
     for (const auto& shard : shards) shard->stop();
     const auto all_ended = [&] {
         for (const auto& shard : shards) {
@@ -40,10 +40,10 @@ void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signal
             ::_exit(exit_failure);
         }
         for (const auto& shard : shards) shard->post_waiting();
-        watchman.look(monotonic_now());
+        event_log.look(monotonic_now());
     }
     for (const auto& shard : shards) shard->join();
-    watchman.look(monotonic_now());
+    event_log.look(monotonic_now());
 }
 
 void reopen_log(Log& log) {
@@ -54,26 +54,26 @@ void reopen_log(Log& log) {
 }
 
 /// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
-std::string run(Operation& operation, Requests& requests, Watchman& watchman, const Signals& signals, Log& log) {
+std::string run(Reconfigurer& reconfigurer, ControlQueue& requests, EventLog& event_log, const Signals& signals, Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
         const int signal = signals.next(reload_wanted ? reload_look_ms : look_every_ms);
         const Instant now = monotonic_now();
         if (is_stop(signal)) return name_of_signal(signal);
-        if (signal == SIGQUIT) operation.drain(std::nullopt, now);
+        if (signal == SIGQUIT) reconfigurer.drain(std::nullopt, now);
         if (signal == SIGUSR1) reopen_log(log);
         // However many come: one reload each reload_pause at most, and one after the last.
         reload_wanted = reload_wanted || signal == SIGHUP;
         if (reload_wanted && now - reloaded_at >= reload_pause) {
             reload_wanted = false;
-            operation.reload(now);
+            reconfigurer.reload(now);
             reloaded_at = monotonic_now();
         }
-        requests.serve(operation);
-        operation.look(now);
-        watchman.look(now);
-        if (operation.has_drained(now)) return name_of_signal(SIGQUIT);
+        requests.serve(reconfigurer);
+        reconfigurer.look(now);
+        event_log.look(now);
+        if (reconfigurer.has_drained(now)) return name_of_signal(SIGQUIT);
     }
 }
 
@@ -96,39 +96,39 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     log.info("starting", {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
 
     Names names(log);
-    Start start(config, log);
-    if (const int signal = start.prepare_proxies(names, signals); signal != 0) {
+    Bootstrap bootstrap(config, log);
+    if (const int signal = bootstrap.prepare_proxies(names, signals); signal != 0) {
         log.info("stopped", {{"signal", name_of_signal(signal)}});
         return exit_ok;
     }
-    if (const std::vector<std::string> complaints = start.reckon(); !complaints.empty()) {
+    if (const std::vector<std::string> complaints = bootstrap.reckon(); !complaints.empty()) {
         for (const std::string& complaint : complaints) log.error("failed", {{"reason", complaint}});
         return exit_config;
     }
-    if (auto done = start.choose_engine(); !done) return fail(log, done.error().message);
-    start.tell_room();
+    if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
+    bootstrap.log_capacity();
     Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
     if (!admin) return fail(log, admin.error().message);
-    if (auto done = start.open_all_listeners(); !done) return fail(log, done.error().message);
-    if (auto done = start.start_shards(); !done) return fail(log, done.error().message);
+    if (auto done = bootstrap.open_all_listeners(); !done) return fail(log, done.error().message);
+    if (auto done = bootstrap.start_shards(); !done) return fail(log, done.error().message);
     Roster roster;
     roster.config_file = config_file;
-    start.tell(roster);
-    Requests requests;
-    const AdminScene scene{roster, log, requests};
-    if (auto done = (*admin)->start(scene); !done) return fail(log, done.error().message);
+    bootstrap.fill(roster);
+    ControlQueue requests;
+    const AdminContext context{roster, log, requests};
+    if (auto done = (*admin)->start(context); !done) return fail(log, done.error().message);
     roster.ready = true;
-    log.info("ready", {{"shards", start.shards().size()}, {"sessions", start.sessions_max()}});
+    log.info("ready", {{"shards", bootstrap.shards().size()}, {"sessions", bootstrap.sessions_max()}});
 
-    Operation operation(config, options.drain_timeout, start, names, roster, log);
-    Watchman watchman(operation, log);
-    const std::string signal = run(operation, requests, watchman, signals, log);
+    Reconfigurer reconfigurer(config, options.drain_timeout, bootstrap, names, roster, log);
+    EventLog event_log(reconfigurer, log);
+    const std::string signal = run(reconfigurer, requests, event_log, signals, log);
     roster.ready = false;
     requests.close();  // the admin thread may wait for an answer
     admin->reset();    // before what it looks at goes
     log.info("stopping", {{"signal", signal}});
-    stop_shards(start.shards(), signals, watchman, log);
-    watchman.write_counters();
+    stop_shards(bootstrap.shards(), signals, event_log, log);
+    event_log.write_counters();
     log.info("stopped");
     return exit_ok;
 }

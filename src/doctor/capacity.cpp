@@ -33,8 +33,8 @@ std::string wider_ports(const ProxyConfig& config) {
 }
 
 /// Whether there are enough ports for what is configured; tells it when not.
-bool look_at_number_of_ports(const ProxyConfig& config, const ProxySetup& setup, const ProxyRoom& room, const std::string& where,
-                             std::uint32_t shards, Findings& findings) {
+bool check_number_of_ports(const ProxyConfig& config, const ProxySetup& setup, const ProxyRoom& room, const std::string& where,
+                           std::uint32_t shards, Findings& findings) {
     const std::uint64_t ports = std::uint64_t{setup.ports.ports()} * setup.sources.size();
     const std::string looked_at = fmt::format("{} ports ({}) of {} address{}", ports, text_of(setup.ports), setup.sources.size(),
                                               setup.sources.size() == 1 ? "" : "es");
@@ -56,8 +56,8 @@ bool look_at_number_of_ports(const ProxyConfig& config, const ProxySetup& setup,
     return true;
 }
 
-void look_at_other_users(const ProxyConfig& config, const ProxySetup& setup, const HostFacts& facts, const std::string& where,
-                         Findings& findings) {
+void check_other_users(const ProxyConfig& config, const ProxySetup& setup, const HostFacts& facts, const std::string& where,
+                       Findings& findings) {
     if (config.ports && overlap(*config.ports, facts.ephemeral)) {
         const PortRange common{std::max(config.ports->first, facts.ephemeral.first), std::min(config.ports->last, facts.ephemeral.last)};
         if (!covers(facts.reserved_ports, common))
@@ -75,7 +75,7 @@ void look_at_other_users(const ProxyConfig& config, const ProxySetup& setup, con
     }
 }
 
-void look_at_system_files(const HostFacts& facts, const Room& room, Findings& findings) {
+void check_system_files(const HostFacts& facts, const Room& room, Findings& findings) {
     if (!facts.file_max || !facts.files_open) return;
     const std::uint64_t free = *facts.file_max - std::min(*facts.file_max, *facts.files_open);
     if (room.descriptors_max > free)
@@ -87,7 +87,7 @@ void look_at_system_files(const HostFacts& facts, const Room& room, Findings& fi
 
 }  // namespace
 
-void look_at_room(const Config& config, const HostFacts& facts, Findings& findings) {
+void check_capacity(const Config& config, const HostFacts& facts, Findings& findings) {
     std::vector<ProxySetup> setups;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const Endpoint unknown{Address::any(Family::ipv4), 0, config.proxies[i].upstream.port};
@@ -98,8 +98,8 @@ void look_at_room(const Config& config, const HostFacts& facts, Findings& findin
     bool has_ports = true;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const std::string where = "proxy \"" + config.proxies[i].name + '"';
-        has_ports = look_at_number_of_ports(config.proxies[i], setups[i], room.proxies[i], where, facts.shards, findings) && has_ports;
-        look_at_other_users(config.proxies[i], setups[i], facts, where, findings);
+        has_ports = check_number_of_ports(config.proxies[i], setups[i], room.proxies[i], where, facts.shards, findings) && has_ports;
+        check_other_users(config.proxies[i], setups[i], facts, where, findings);
     }
     const std::string limits = fmt::format("{} open files (soft {}, raised at start{})", facts.descriptors_hard, facts.descriptors_soft,
                                            facts.nr_open ? fmt::format("; fs.nr_open {}", *facts.nr_open) : "");
@@ -118,7 +118,7 @@ void look_at_room(const Config& config, const HostFacts& facts, Findings& findin
         else
             findings.ok(FindingKind::descriptors, "host", limits, fmt::format("room for {} sessions", room.sessions_max));
     }
-    look_at_system_files(facts, room, findings);
+    check_system_files(facts, room, findings);
 }
 
 }  // namespace udpproxy

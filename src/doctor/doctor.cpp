@@ -102,13 +102,13 @@ const std::vector<FindingName>& finding_names() {
 std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
     Findings findings;
     for (std::size_t i = 0; i < config.proxies.size() && i < facts.proxies.size(); ++i) {
-        const Patient patient{config.proxies[i], facts.proxies[i], facts};
-        look_at_paths(patient, findings);
-        look_at_filters(patient, findings);
-        look_at_listeners(patient, findings);
+        const ExaminedProxy examined{config.proxies[i], facts.proxies[i], facts};
+        check_paths(examined, findings);
+        check_filters(examined, findings);
+        check_listeners(examined, findings);
     }
-    look_at_room(config, facts, findings);
-    look_at_host(config, facts, findings);
+    check_capacity(config, facts, findings);
+    check_host(config, facts, findings);
     return std::move(findings.list);
 }
 
@@ -117,7 +117,7 @@ std::string findings_text(const std::vector<Finding>& findings) {
     for (const Finding& finding : findings) {
         text += fmt::format("{:7} {}: {}: {}", name_of(finding.severity), name_of(finding.kind), finding.where, finding.looked_at);
         if (!finding.meaning.empty()) text += "; " + finding.meaning;
-        if (!finding.mend.empty()) text += "; to mend it: " + finding.mend;
+        if (!finding.fix.empty()) text += "; fix: " + finding.fix;
         text += '\n';
     }
     const std::size_t problems = count(findings, Severity::problem);
@@ -133,7 +133,7 @@ std::string findings_json(const std::vector<Finding>& findings) {
                         {"where", finding.where},
                         {"looked_at", finding.looked_at},
                         {"meaning", finding.meaning},
-                        {"mend", finding.mend}});
+                        {"fix", finding.fix}});
     }
     const nlohmann::ordered_json whole{
         {"findings", list}, {"problems", count(findings, Severity::problem)}, {"notes", count(findings, Severity::note)}};

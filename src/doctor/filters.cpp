@@ -24,9 +24,9 @@ std::string match_of(const Endpoint& endpoint, const std::string& network, const
 }
 
 /// A session's end towards the upstream. One of its ports stands for all of them.
-Endpoint session_end(const Patient& patient) {
-    const PortRange ports = patient.config.ports.value_or(patient.host.ephemeral);
-    return Endpoint{patient.facts.targets.front().route.source, 0, static_cast<std::uint16_t>(ports.first + ports.ports() / 2)};
+Endpoint session_end(const ExaminedProxy& examined) {
+    const PortRange ports = examined.config.ports.value_or(examined.host.ephemeral);
+    return Endpoint{examined.facts.targets.front().route.source, 0, static_cast<std::uint16_t>(ports.first + ports.ports() / 2)};
 }
 
 /// Adds what is not plain passing; false then.
@@ -41,62 +41,62 @@ bool tell(const FilterOutcome& outcome, const std::string& where, std::string_vi
     return false;
 }
 
-bool look_at_clients(const Patient& patient, Findings& findings) {
+bool check_clients(const ExaminedProxy& examined, Findings& findings) {
     bool is_well = true;
-    for (std::size_t i = 0; i < patient.facts.listen.size(); ++i) {
-        const Endpoint& listen = patient.config.listen[i].endpoint;
+    for (std::size_t i = 0; i < examined.facts.listen.size(); ++i) {
+        const Endpoint& listen = examined.config.listen[i].endpoint;
         const std::string network = listen.address.is_unspecified() ? "" : format(listen.address);
         FilteredDatagram datagram;
         datagram.from = Endpoint{Address::any(listen.family()), 0, client_port};
         datagram.to = listen;
-        if (const std::uint32_t index = patient.facts.listen[i].interface_index; index != 0) {
+        if (const std::uint32_t index = examined.facts.listen[i].interface_index; index != 0) {
             datagram.interface_index = index;
-            datagram.interface_name = patient.host.interface_name(index);
+            datagram.interface_name = examined.host.interface_name(index);
         }
-        const std::string where = fmt::format("{}: listen {}", patient.label(), format(listen));
-        is_well = tell(judge(patient.host.filter, way_in, datagram), where, "clients' datagrams", "no client is heard",
+        const std::string where = fmt::format("{}: listen {}", examined.label(), format(listen));
+        is_well = tell(judge(examined.host.filter, way_in, datagram), where, "clients' datagrams", "no client is heard",
                        match_of(listen, network, "daddr", "dport"), findings) &&
                   is_well;
         std::swap(datagram.from, datagram.to);
         datagram.is_of_known_flow = true;
-        is_well = tell(judge(patient.host.filter, way_out, datagram), where, "datagrams to clients", "no reply reaches a client",
+        is_well = tell(judge(examined.host.filter, way_out, datagram), where, "datagrams to clients", "no reply reaches a client",
                        match_of(listen, network, "saddr", "sport"), findings) &&
                   is_well;
     }
     return is_well;
 }
 
-bool look_at_requests(const Patient& patient, Findings& findings) {
-    const TargetFacts& upstream = patient.facts.targets.front();
+bool check_requests(const ExaminedProxy& examined, Findings& findings) {
+    const TargetFacts& upstream = examined.facts.targets.front();
     FilteredDatagram datagram;
-    datagram.from = session_end(patient);
+    datagram.from = session_end(examined);
     datagram.to = upstream.endpoint;
     datagram.interface_index = upstream.route.interface_index;
-    datagram.interface_name = patient.host.interface_name(upstream.route.interface_index);
-    const FilterOutcome outcome = judge(patient.host.filter, way_out, datagram);
-    if (outcome.may_be_translated && patient.facts.targets.size() > 1)
-        findings.add(FindingKind::translation, Severity::note, patient.label(0),
+    datagram.interface_name = examined.host.interface_name(upstream.route.interface_index);
+    const FilterOutcome outcome = judge(examined.host.filter, way_out, datagram);
+    if (outcome.may_be_translated && examined.facts.targets.size() > 1)
+        findings.add(FindingKind::translation, Severity::note, examined.label(0),
                      "the source of requests may be translated by nftables, " + outcome.translated_by,
                      "a reply from an alias finds no flow to be translated back by",
                      fmt::format("exclude what this host sends itself: nft insert rule {} {} accept",
                                  outcome.translated_by.substr(0, outcome.translated_by.find(": ")),
                                  match_of(upstream.endpoint, upstream.network, "daddr", "dport")));
-    return tell(outcome, patient.label(0), "requests", "they never leave this host",
+    return tell(outcome, examined.label(0), "requests", "they never leave this host",
                 match_of(upstream.endpoint, upstream.network, "daddr", "dport"), findings);
 }
 
-bool look_at_replies(const Patient& patient, Findings& findings) {
+bool check_replies(const ExaminedProxy& examined, Findings& findings) {
     bool is_well = true;
-    for (std::size_t i = 0; i < patient.facts.targets.size(); ++i) {
-        const TargetFacts& target = patient.facts.targets[i];
+    for (std::size_t i = 0; i < examined.facts.targets.size(); ++i) {
+        const TargetFacts& target = examined.facts.targets[i];
         if (target.route.error != 0) continue;
         FilteredDatagram datagram;
         datagram.from = target.endpoint;
-        datagram.to = session_end(patient);
+        datagram.to = session_end(examined);
         datagram.interface_index = target.route.interface_index;
-        datagram.interface_name = patient.host.interface_name(target.route.interface_index);
+        datagram.interface_name = examined.host.interface_name(target.route.interface_index);
         datagram.is_of_known_flow = i == 0;
-        is_well = tell(judge(patient.host.filter, way_in, datagram), patient.label(i), "its replies",
+        is_well = tell(judge(examined.host.filter, way_in, datagram), examined.label(i), "its replies",
                        i == 0 ? "no reply is heard" : "to a stateful filter they are new, since the request went to another address",
                        match_of(target.endpoint, target.network, "saddr", "sport"), findings) &&
                   is_well;
@@ -106,16 +106,16 @@ bool look_at_replies(const Patient& patient, Findings& findings) {
 
 }  // namespace
 
-void look_at_filters(const Patient& patient, Findings& findings) {
-    if (patient.host.filter.chains.empty()) return;
-    bool is_well = look_at_clients(patient, findings);
-    if (!patient.facts.targets.empty() && patient.facts.targets.front().route.error == 0) {
-        is_well = look_at_requests(patient, findings) && is_well;
-        is_well = look_at_replies(patient, findings) && is_well;
+void check_filters(const ExaminedProxy& examined, Findings& findings) {
+    if (examined.host.filter.chains.empty()) return;
+    bool is_well = check_clients(examined, findings);
+    if (!examined.facts.targets.empty() && examined.facts.targets.front().route.error == 0) {
+        is_well = check_requests(examined, findings) && is_well;
+        is_well = check_replies(examined, findings) && is_well;
     }
     if (is_well)
-        findings.ok(FindingKind::packet_filter, patient.label(),
-                    fmt::format("{} chains of nftables let clients, requests and replies pass", patient.host.filter.chains.size()));
+        findings.ok(FindingKind::packet_filter, examined.label(),
+                    fmt::format("{} chains of nftables let clients, requests and replies pass", examined.host.filter.chains.size()));
 }
 
 }  // namespace udpproxy

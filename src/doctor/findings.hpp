@@ -13,14 +13,14 @@ public:
     void ok(FindingKind kind, std::string where, std::string looked_at, std::string meaning = {}) {
         add(kind, Severity::ok, std::move(where), std::move(looked_at), std::move(meaning), {});
     }
-    void add(FindingKind kind, Severity severity, std::string where, std::string looked_at, std::string meaning, std::string mend) {
-        list.push_back({kind, severity, std::move(where), std::move(looked_at), std::move(meaning), std::move(mend)});
+    void add(FindingKind kind, Severity severity, std::string where, std::string looked_at, std::string meaning, std::string fix) {
+        list.push_back({kind, severity, std::move(where), std::move(looked_at), std::move(meaning), std::move(fix)});
     }
     std::vector<Finding> list;
 };
 
 /// A proxy of the configuration with its facts.
-struct Patient {
+struct ExaminedProxy {
     const ProxyConfig& config;
     const ProxyFacts& facts;
     const HostFacts& host;
@@ -32,14 +32,14 @@ struct Patient {
 };
 
 /// name, source, route, own_address, neighbour, reverse_path, mtu
-void look_at_paths(const Patient& patient, Findings& findings);
+void check_paths(const ExaminedProxy& examined, Findings& findings);
 /// packet_filter, translation
-void look_at_filters(const Patient& patient, Findings& findings);
+void check_filters(const ExaminedProxy& examined, Findings& findings);
 /// listen_address, listen_port, drops of the listeners, buffers
-void look_at_listeners(const Patient& patient, Findings& findings);
+void check_listeners(const ExaminedProxy& examined, Findings& findings);
 /// ports, descriptors
-void look_at_room(const Config& config, const HostFacts& facts, Findings& findings);
+void check_capacity(const Config& config, const HostFacts& facts, Findings& findings);
 /// conntrack, drops, engine, unseen
-void look_at_host(const Config& config, const HostFacts& facts, Findings& findings);
+void check_host(const Config& config, const HostFacts& facts, Findings& findings);
 
 }  // namespace udpproxy

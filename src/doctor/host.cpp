@@ -11,20 +11,20 @@ namespace udpproxy {
 
 namespace {
 
-void look_at_conntrack(const Config& config, const HostFacts& facts, Findings& findings) {
+void check_conntrack(const Config& config, const HostFacts& facts, Findings& findings) {
     const ConntrackFacts& conntrack = facts.conntrack;
     if (!conntrack.is_loaded) return findings.ok(FindingKind::conntrack, "host", "nf_conntrack is not loaded");
     const std::uint64_t entries = conntrack.entries.value_or(0);
     const std::uint64_t most = conntrack.entries_max.value_or(0);
     const std::string looked_at = fmt::format("{} of {} flows", entries, most);
-    const std::string mend = fmt::format("sysctl -w net.netfilter.nf_conntrack_max={}, or exclude the proxy's datagrams with notrack",
-                                         std::max<std::uint64_t>(2 * most, 262144));
+    const std::string fix = fmt::format("sysctl -w net.netfilter.nf_conntrack_max={}, or exclude the proxy's datagrams with notrack",
+                                        std::max<std::uint64_t>(2 * most, 262144));
     if (most > 0 && entries >= most - most / 100)
         findings.add(FindingKind::conntrack, Severity::problem, "host", looked_at,
-                     "the table is full: datagrams of new clients and sessions are dropped", mend);
+                     "the table is full: datagrams of new clients and sessions are dropped", fix);
     else if (most > 0 && entries >= most - most / 5)
         findings.add(FindingKind::conntrack, Severity::note, "host", looked_at,
-                     "once it is full, datagrams of new clients and sessions are dropped", mend);
+                     "once it is full, datagrams of new clients and sessions are dropped", fix);
     else
         findings.ok(FindingKind::conntrack, "host", looked_at, entries == 0 ? "nothing is tracked here" : "");
     if (entries == 0 || !conntrack.udp_stream_timeout_s) return;
@@ -39,7 +39,7 @@ void look_at_conntrack(const Config& config, const HostFacts& facts, Findings& f
                      fmt::format("sysctl -w net.netfilter.nf_conntrack_udp_timeout_stream={}", longest_s));
 }
 
-void look_at_legacy_tables(const HostFacts& facts, Findings& findings) {
+void check_legacy_tables(const HostFacts& facts, Findings& findings) {
     for (const std::string& table : facts.legacy_tables)
         findings.add(
             FindingKind::packet_filter, Severity::note, "host", table + " has rules that cannot be judged from here",
@@ -47,12 +47,12 @@ void look_at_legacy_tables(const HostFacts& facts, Findings& findings) {
             fmt::format("{} -t {} -vnL shows what they dropped", table.substr(0, table.find(' ')), table.substr(table.find(' ') + 1)));
 }
 
-void look_at_drops(const HostFacts& facts, Findings& findings) {
+void check_drops(const HostFacts& facts, Findings& findings) {
     struct Drop {
         std::optional<std::uint64_t> count;
         const char* what = nullptr;
         const char* meaning = nullptr;
-        const char* mend = nullptr;
+        const char* fix = nullptr;
     };
     const Drop drops[] = {
         {facts.drops.reverse_path, "refused for rp_filter (IPReversePathFilter)",
@@ -72,7 +72,7 @@ void look_at_drops(const HostFacts& facts, Findings& findings) {
         if (drop.count.value_or(0) == 0) continue;
         is_well = false;
         findings.add(FindingKind::drops, Severity::note, "host",
-                     fmt::format("{} UDP datagrams of all programs {} so far", *drop.count, drop.what), drop.meaning, drop.mend);
+                     fmt::format("{} UDP datagrams of all programs {} so far", *drop.count, drop.what), drop.meaning, drop.fix);
     }
     if (is_known && is_well) findings.ok(FindingKind::drops, "host", "no datagram was dropped for a full queue, a checksum or rp_filter");
 }
@@ -92,7 +92,7 @@ std::string allowed_by(const HostFacts& facts) {
     return "runtime.engine = \"epoll\"";
 }
 
-void look_at_engine(const Config& config, const HostFacts& facts, Findings& findings) {
+void check_engine(const Config& config, const HostFacts& facts, Findings& findings) {
     if (config.engine == EngineChoice::epoll)
         return findings.ok(FindingKind::engine, "host", "runtime.engine is \"epoll\", which every kernel has");
     if (facts.io_uring.usable) return findings.ok(FindingKind::engine, "host", "io_uring may be used: " + facts.io_uring.reason);
@@ -108,14 +108,14 @@ void look_at_engine(const Config& config, const HostFacts& facts, Findings& find
 
 }  // namespace
 
-void look_at_host(const Config& config, const HostFacts& facts, Findings& findings) {
-    look_at_legacy_tables(facts, findings);
-    look_at_conntrack(config, facts, findings);
-    look_at_drops(facts, findings);
-    look_at_engine(config, facts, findings);
+void check_host(const Config& config, const HostFacts& facts, Findings& findings) {
+    check_legacy_tables(facts, findings);
+    check_conntrack(config, facts, findings);
+    check_drops(facts, findings);
+    check_engine(config, facts, findings);
     for (const Unseen& unseen : facts.unseen)
         findings.add(FindingKind::unseen, Severity::note, "host", fmt::format("{} could not be looked at: {}", unseen.what, unseen.why),
-                     "the cause may be there", unseen.mend);
+                     "the cause may be there", unseen.fix);
 }
 
 }  // namespace udpproxy

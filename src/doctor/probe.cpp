@@ -125,8 +125,8 @@ Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream, 
 std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream, const ProbeOutcome& outcome) {
     const std::string where = "proxy \"" + config.name + '"';
     std::vector<Finding> findings;
-    const auto add = [&](Severity severity, std::string looked_at, std::string meaning, std::string mend) {
-        findings.push_back({FindingKind::probe, severity, where, std::move(looked_at), std::move(meaning), std::move(mend)});
+    const auto add = [&](Severity severity, std::string looked_at, std::string meaning, std::string fix) {
+        findings.push_back({FindingKind::probe, severity, where, std::move(looked_at), std::move(meaning), std::move(fix)});
     };
     if (outcome.send_error != 0) {
         add(Severity::problem, fmt::format("sending to {}: {}", format(upstream), error_text(outcome.send_error)),

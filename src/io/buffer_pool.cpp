@@ -18,8 +18,8 @@ Result<BufferPool> BufferPool::create(std::uint32_t count, std::size_t buffer_by
 }
 
 BufferPool::BufferPool(std::byte* memory, std::uint32_t count, std::size_t stride_bytes)
-    : memory_(memory), count_(count), stride_bytes_(stride_bytes), home_(count), is_out_(count) {
-    for (std::uint32_t index = count; index > 0; --index) home_.push(index - 1);
+    : memory_(memory), count_(count), stride_bytes_(stride_bytes), available_(count), is_out_(count) {
+    for (std::uint32_t index = count; index > 0; --index) available_.push(index - 1);
     for (std::uint32_t index = 0; index < count; ++index) is_out_.push(false);
 }
 
@@ -27,25 +27,25 @@ BufferPool::BufferPool(BufferPool&& other) noexcept
     : memory_(std::exchange(other.memory_, nullptr)),
       count_(other.count_),
       stride_bytes_(other.stride_bytes_),
-      home_(std::move(other.home_)),
+      available_(std::move(other.available_)),
       is_out_(std::move(other.is_out_)) {}
 
 BufferPool::~BufferPool() {
     if (memory_ != nullptr) ::munmap(memory_, count_ * stride_bytes_);
 }
 
-std::uint32_t BufferPool::lend() {
-    UDPPROXY_ASSERT(!home_.empty());
-    const std::uint32_t index = home_[home_.size() - 1];
-    home_.truncate(home_.size() - 1);
+std::uint32_t BufferPool::acquire() {
+    UDPPROXY_ASSERT(!available_.empty());
+    const std::uint32_t index = available_[available_.size() - 1];
+    available_.truncate(available_.size() - 1);
     is_out_[index] = true;
     return index;
 }
 
-void BufferPool::take_back(std::uint32_t index) {
+void BufferPool::release(std::uint32_t index) {
     UDPPROXY_ASSERT(index < count_ && is_out_[index]);
     is_out_[index] = false;
-    home_.push(index);
+    available_.push(index);
 }
 
 }  // namespace udpproxy

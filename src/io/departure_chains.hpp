@@ -1,4 +1,4 @@
-// DepartureChains: the departures of a batch, chained by slot in their order, and cut into sends: long trains split, neighbours coupled. Shared by both
+// DepartureChains: the departures of a batch, chained by slot in their order, and cut into sends: long trains split, neighbours coalesced. Shared by both
 // engines; what fits together is decided in net/train.hpp, the system calls are made in sender.cpp and uring_send.cpp.
 #pragma once
 
@@ -55,7 +55,7 @@ public:
     [[nodiscard]] std::uint32_t next(std::uint32_t departure) const noexcept { return next_[departure]; }
 
     /// Cuts the next send off the chain. `limits_towards` says what a departure's path takes (TrainLimits); it is asked only when there is something to
-    /// couple or to split. Requires: !walk.is_over().
+    /// coalesce or to split. Requires: !walk.is_over().
     template <class LimitsTowards>
     [[nodiscard]] Sending cut(std::span<const Departure> departures, ChainWalk& walk, LimitsTowards&& limits_towards) const {
         const Departure& first = departures[walk.at];
@@ -77,15 +77,15 @@ public:
             if (!sending.is_train()) sending.segment_bytes = 0;
             return sending;
         }
-        Coupling coupling(sending.bytes, first.segment_bytes, limits);
+        Coalescing coalescing(sending.bytes, first.segment_bytes, limits);
         walk = ChainWalk{following, 0};
-        while (coupling.is_open() && walk.at != no_departure && leave_together(first, departures[walk.at]) &&
-               coupling.take(departures[walk.at].bytes, departures[walk.at].segment_bytes)) {
+        while (coalescing.is_open() && walk.at != no_departure && leave_together(first, departures[walk.at]) &&
+               coalescing.take(departures[walk.at].bytes, departures[walk.at].segment_bytes)) {
             ++sending.departures;
             walk.at = next_[walk.at];
         }
-        sending.bytes = coupling.bytes();
-        sending.segment_bytes = coupling.segment_bytes();
+        sending.bytes = coalescing.bytes();
+        sending.segment_bytes = coalescing.segment_bytes();
         return sending;
     }
 
@@ -95,7 +95,7 @@ private:
         std::uint32_t last = no_departure;
     };
 
-    /// To one place, from one place, in one class of service. (On one slot already; lengths are the coupling's business.)
+    /// To one place, from one place, in one class of service. (On one slot already; lengths are the coalescing's business.)
     [[nodiscard]] static bool leave_together(const Departure& one, const Departure& other) noexcept {
         return one.tos == other.tos && one.to.port == other.to.port && one.interface_index == other.interface_index &&
                one.to.address == other.to.address && one.to.scope == other.to.scope && one.from == other.from;

@@ -39,20 +39,20 @@ Result<void> EpollBackend::start() {
 
 int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
     if (const int error = state_->watch(listener.socket.descriptor(), index_of(slot))) return error;
-    state_->slots.place_listener(slot, listener.socket.release(), listener.family, listener.offload);
+    state_->slots.assign_listener(slot, listener.socket.release(), listener.family, listener.offload);
     return 0;
 }
 
-const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
+const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
     State& state = *state_;
-    state.last_arrivals = state.harvest.requests.size() + state.harvest.replies.size();
-    state.harvest.clear();
+    state.last_arrivals = state.completions.requests.size() + state.completions.replies.size();
+    state.completions.clear();
     for (const Leg leg : {Leg::request, Leg::reply})
-        UDPPROXY_ASSERT(state.pool_of(leg).at_home() + state.in_flight[static_cast<std::size_t>(leg)] == state.pool_of(leg).count());
+        UDPPROXY_ASSERT(state.pool_of(leg).available() + state.in_flight[static_cast<std::size_t>(leg)] == state.pool_of(leg).count());
     state.close_queued();
     state.feed_starved();
     int limit_ms = -1;
-    if (!state.harvest.closed.empty() || !state.to_close.empty()) {
+    if (!state.completions.closed.empty() || !state.to_close.empty()) {
         limit_ms = 0;  // what was closed must be reported before anything is waited for
     } else if (deadline) {
         const Duration left = std::max(Duration::zero(), *deadline - now());
@@ -71,12 +71,12 @@ const Harvest& EpollBackend::wait(std::optional<Instant> deadline) {
         // Closing takes a descriptor out of the set at once, and happens between waits: no event is ever stale.
         state.receive_from(Slot{static_cast<std::uint32_t>(data)});
     }
-    return state.harvest;
+    return state.completions;
 }
 
 void EpollBackend::discard(Buffer buffer) {
     --state_->in_flight[static_cast<std::size_t>(leg_of(buffer))];
-    state_->pool_of(leg_of(buffer)).take_back(index_of(buffer));
+    state_->pool_of(leg_of(buffer)).release(index_of(buffer));
 }
 
 OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
@@ -88,7 +88,7 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
     OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] = state.slots.place(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
+        slots[i] = state.slots.assign(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
         const int error = state.watch(descriptors[i], index_of(slots[i]));
         if (error == 0) continue;
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
@@ -107,7 +107,7 @@ OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const Mem
     int descriptor = -1;
     const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply, joining.offload);
+    joined = state.slots.assign(descriptor, joining.local.family(), Leg::reply, joining.offload);
     if (const int error = state.watch(descriptor, index_of(joined))) {
         state.slots.vacate(joined);
         ::close(descriptor);
@@ -177,7 +177,7 @@ void EpollBackend::State::starve(Slot slot) {
         int error = 0;
         socklen_t length = sizeof error;
         const bool failed = ::getsockopt(entry.descriptor, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0;
-        if (failed && !harvest.faults.full()) harvest.faults.push(Fault{FaultKind::receive, error, slot, 0});
+        if (failed && !completions.faults.full()) completions.faults.push(Fault{FaultKind::receive, error, slot, 0});
         return;
     }
     ++counters.buffers_exhausted;
@@ -189,7 +189,7 @@ void EpollBackend::State::starve(Slot slot) {
 void EpollBackend::State::feed_starved() {
     std::size_t kept = 0;
     for (const Slot slot : starved) {
-        if (pool_of(slots[slot].leg).at_home() == 0) {
+        if (pool_of(slots[slot].leg).available() == 0) {
             starved[kept++] = slot;
             continue;
         }
@@ -207,7 +207,7 @@ void EpollBackend::State::close_queued() {
             starved.truncate(static_cast<std::size_t>(std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
         ::close(slots[slot].descriptor);  // also leaves the epoll set: nobody else holds the file
         slots.vacate(slot);
-        harvest.closed.push(slot);
+        completions.closed.push(slot);
     }
 }
 
@@ -216,14 +216,14 @@ void EpollBackend::State::receive_from(Slot slot) {
     // A pending error comes before data already queued: read it, count it, and look once more.
     for (int attempt = 0; attempt < 2 && left > 0; ++attempt) {
         const BufferPool& pool = pool_of(slots[slot].leg);
-        if (pool.at_home() == 0) {
+        if (pool.available() == 0) {
             starve(slot);
             return;
         }
-        const int received = receive_batch(slot, std::min(left, pool.at_home()));
+        const int received = receive_batch(slot, std::min(left, pool.available()));
         if (received >= 0) return;
         if (errno == EAGAIN || errno == EINTR) return;
-        if (!harvest.faults.full()) harvest.faults.push(Fault{FaultKind::receive, errno, slot, 0});
+        if (!completions.faults.full()) completions.faults.push(Fault{FaultKind::receive, errno, slot, 0});
     }
 }
 
@@ -231,17 +231,17 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
     const SlotEntry& entry = slots[slot];
     BufferPool& pool = pool_of(entry.leg);
     for (std::size_t i = 0; i < wanted; ++i) {
-        Incoming& place = incoming[i];
-        place.buffer = pool.lend();
-        place.payload = iovec{pool.at(place.buffer), payload_bytes_max};
+        Incoming& assign = incoming[i];
+        assign.buffer = pool.acquire();
+        assign.payload = iovec{pool.at(assign.buffer), payload_bytes_max};
         msghdr& header = receive_messages[i].msg_hdr;
         header = msghdr{};
-        header.msg_name = &place.name;
-        header.msg_namelen = sizeof place.name;
-        header.msg_iov = &place.payload;
+        header.msg_name = &assign.name;
+        header.msg_namelen = sizeof assign.name;
+        header.msg_iov = &assign.payload;
         header.msg_iovlen = 1;
-        header.msg_control = place.control;
-        header.msg_controllen = sizeof place.control;
+        header.msg_control = assign.control;
+        header.msg_controllen = sizeof assign.control;
     }
     // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
     const int received =
@@ -249,21 +249,21 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
     const int error = errno;
     const std::size_t taken = received > 0 ? static_cast<std::size_t>(received) : 0;
     for (std::size_t i = 0; i < taken; ++i) take_arrival(slot, entry, receive_messages[i], incoming[i]);
-    for (std::size_t i = wanted; i > taken; --i) pool.take_back(incoming[i - 1].buffer);
+    for (std::size_t i = wanted; i > taken; --i) pool.release(incoming[i - 1].buffer);
     errno = error;
     return received;
 }
 
-void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place) {
-    const ControlIn control = read_control(place.control, message.msg_hdr.msg_controllen);
+void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& assign) {
+    const ControlIn control = read_control(assign.control, message.msg_hdr.msg_controllen);
     ++in_flight[static_cast<std::size_t>(entry.leg)];
-    Arrival& arrival = (entry.leg == Leg::request ? harvest.requests : harvest.replies).append();
+    Arrival& arrival = (entry.leg == Leg::request ? completions.requests : completions.replies).append();
     arrival.slot = slot;
-    arrival.buffer = buffer_of(entry.leg, place.buffer);
-    arrival.payload = static_cast<const std::byte*>(place.payload.iov_base);
+    arrival.buffer = buffer_of(entry.leg, assign.buffer);
+    arrival.payload = static_cast<const std::byte*>(assign.payload.iov_base);
     arrival.bytes = message.msg_len;
     arrival.segment_bytes = control.segment_bytes;
-    arrival.from = read_socket_name(place.name);
+    arrival.from = read_socket_name(assign.name);
     arrival.local = control.local;
     arrival.interface_index = control.interface_index;
     arrival.tos = control.tos;

@@ -37,12 +37,12 @@ struct EpollBackend::State {
           batch_wait(setup.batch_wait),
           to_close(setup.slots_max),
           starved(setup.slots_max),
-          harvest(setup.buffers_per_leg, setup.slots_max),
+          completions(setup.buffers_per_leg, setup.slots_max),
           sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
           listeners(std::move(setup.listeners)) {}
 
     ~State() {
-        for (std::uint32_t index = 0; index < slots.touched(); ++index) {
+        for (std::uint32_t index = 0; index < slots.high_water(); ++index) {
             if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
         }
         if (wake_descriptor >= 0) ::close(wake_descriptor);
@@ -62,7 +62,7 @@ struct EpollBackend::State {
     void feed_starved();
     void receive_from(Slot slot);
     [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
-    void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& place);
+    void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& assign);
     void close_queued();
 
     int epoll_descriptor = -1;
@@ -78,7 +78,7 @@ struct EpollBackend::State {
     std::size_t last_arrivals = 0;  // of the wait before
     Batch<Slot> to_close;
     Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home
-    Harvest harvest;
+    Completions completions;
 
     std::array<epoll_event, events_per_wait> events{};
     std::array<mmsghdr, receives_per_socket> receive_messages{};

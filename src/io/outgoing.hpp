@@ -30,7 +30,7 @@ void write_outgoing(const Departure& departure, const Sending& sending, std::spa
 [[nodiscard]] bool may_be_pending_error(int error) noexcept;
 
 /// Whether the kernel had no room for a datagram at this moment: it may be sent again soon, and its buffer stays with the shard.
-[[nodiscard]] constexpr bool means_no_room(int error) noexcept { return error == EAGAIN || error == ENOBUFS; }
+[[nodiscard]] constexpr bool means_no_space(int error) noexcept { return error == EAGAIN || error == ENOBUFS; }
 
 /// Whether the kernel may have refused to cut a train that it would send singly (__ip_append_data and udp_send_skb in net/ipv4): EMSGSIZE, a segment is
 /// longer than the path's MTU; EINVAL, the same on older kernels, more segments than it takes, or no checksums; EIO, a device that cannot compute

@@ -21,9 +21,9 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     if (!engine) return {false, engine.error().message, engine.error().code};
     if (Result<void> started = engine->start(); !started) return {false, started.error().message, started.error().code};
     // A kernel that does not know multishot recvmsg ends it at once, with EINVAL.
-    const Harvest& harvest = engine->wait(engine->now());
-    if (!harvest.faults.empty()) {
-        const int error = harvest.faults[0].error;
+    const Completions& completions = engine->wait(engine->now());
+    if (!completions.faults.empty()) {
+        const int error = completions.faults[0].error;
         return {false, "recvmsg multishot: " + error_text(error), error};
     }
 

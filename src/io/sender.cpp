@@ -17,14 +17,14 @@ Sender::Sender(SlotTable& slots, EngineCounters& counters, std::size_t departure
       counters_(counters),
       chains_(departures_max, slots.slots_max()),
       faults_((errors_per_departure + 2) * departures_max),
-      without_room_(departures_max),
+      without_space_(departures_max),
       outgoing_{} {}
 
 void Sender::begin(std::span<const Departure> departures, Instant now) {
     departures_ = departures;
     now_ = now;
     faults_.clear();
-    without_room_.clear();
+    without_space_.clear();
     chains_.chain(departures);
 }
 
@@ -53,7 +53,7 @@ std::size_t Sender::write_parts(const Sending& sending, iovec* parts) const noex
 
 void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& walk) {
     const Family family = table_[slot].family;
-    for (bool has_room = true; has_room;) {
+    for (bool has_capacity = true; has_capacity;) {
         std::size_t count = 0;
         std::size_t parts = 0;
         while (count < sends_per_call && parts_.size() - parts >= train_segments_max && take_next(slot, head, walk, sendings_[count])) {
@@ -65,7 +65,7 @@ void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& wal
             ++count;
         }
         if (count == 0) return;
-        has_room = send_messages(slot, count);
+        has_capacity = send_messages(slot, count);
     }
     for (Sending left; take_next(slot, head, walk, left);) keep(slot, left, EAGAIN);
 }
@@ -102,10 +102,10 @@ bool Sender::send_messages(Slot slot, std::size_t count) {
         } else if (!second_attempt && is_connected && may_be_pending_error(errno)) {
             second_attempt = true;
         } else {
-            const bool has_room = give_up(slot, sending, errno);
+            const bool has_capacity = give_up(slot, sending, errno);
             ++at;
             second_attempt = false;
-            if (has_room) continue;
+            if (has_capacity) continue;
             for (; at < count; ++at) {
                 if (!keeps(sendings_[at].first)) keep(slot, sendings_[at], EAGAIN);
             }
@@ -140,7 +140,7 @@ void Sender::settle(Slot slot, const Sending& sending, int error) {
 
 /// It does not leave like this.
 bool Sender::give_up(Slot slot, const Sending& sending, int error) {
-    if (means_no_room(error)) {
+    if (means_no_space(error)) {
         keep(slot, sending, error);
         return error != EAGAIN;
     }
@@ -152,21 +152,21 @@ bool Sender::give_up(Slot slot, const Sending& sending, int error) {
 bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
     ++counters_.gso_fallbacks;
     bool singles_left = false;
-    bool has_room = true;
+    bool has_capacity = true;
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure)) {
         const std::uint32_t end = sending.departures == 1 ? sending.offset + sending.bytes : departures_[departure].bytes;
         for (std::uint32_t offset = sending.offset; offset < end; offset += sending.segment_bytes) {
-            const int error = has_room ? send_segment(slot, departure, offset, std::min(sending.segment_bytes, end - offset)) : EAGAIN;
+            const int error = has_capacity ? send_segment(slot, departure, offset, std::min(sending.segment_bytes, end - offset)) : EAGAIN;
             singles_left |= error == 0;
-            if (!means_no_room(error)) continue;
+            if (!means_no_space(error)) continue;
             keep_from(slot, departure, offset, error);
-            has_room = has_room && error != EAGAIN;
+            has_capacity = has_capacity && error != EAGAIN;
             break;
         }
     }
     remember(slot, sending, refusal, singles_left);
-    return has_room;
+    return has_capacity;
 }
 
 /// Sends it, a second time if need be. Returns 0 or errno; unless that means no room, the fault is noted.
@@ -177,7 +177,7 @@ int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offse
         error = attempt(slot, single);
         if (error == 0) note(FaultKind::send_retry, 0, slot, departure, 1, bytes);
     }
-    if (error != 0 && !means_no_room(error)) note(FaultKind::send, error, slot, departure, 1, bytes);
+    if (error != 0 && !means_no_space(error)) note(FaultKind::send, error, slot, departure, 1, bytes);
     return error;
 }
 
@@ -190,9 +190,9 @@ void Sender::keep(Slot slot, const Sending& sending, int error) {
 /// The departure from `offset` to its end.
 void Sender::keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset, int error) {
     const std::uint32_t bytes = departures_[departure].bytes - offset;
-    without_room_.insert(departure);
+    without_space_.insert(departure);
     faults_.push(
-        Fault{FaultKind::send_no_room, error, slot, departure, segments_of(bytes, departures_[departure].segment_bytes), bytes, offset});
+        Fault{FaultKind::send_no_space, error, slot, departure, segments_of(bytes, departures_[departure].segment_bytes), bytes, offset});
 }
 
 int Sender::attempt(Slot slot, const Sending& sending) {

@@ -52,7 +52,7 @@ public:
         return sending.departures == 1 && sending.bytes < departures_[sending.first].bytes;
     }
     /// Whether the departure, or its end, had no room: its buffer stays with the shard.
-    [[nodiscard]] bool keeps(std::size_t departure) const noexcept { return without_room_.contains(departure); }
+    [[nodiscard]] bool keeps(std::size_t departure) const noexcept { return without_space_.contains(departure); }
 
     /// Points `parts` at the payload of a send; returns how many it took, at most train_segments_max.
     std::size_t write_parts(const Sending& sending, iovec* parts) const noexcept;
@@ -87,7 +87,7 @@ private:
     DepartureChains chains_;
     SegmentLimits limits_;
     Batch<Fault> faults_;
-    IndexMarks without_room_;
+    IndexMarks without_space_;
 
     std::array<mmsghdr, sends_per_call> messages_{};
     std::array<Outgoing, sends_per_call> outgoing_;

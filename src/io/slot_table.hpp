@@ -26,12 +26,12 @@ struct SlotEntry {
 
 class SlotTable {
 public:
-    /// Slots below `listeners_max` are given out by place_listener() alone.
+    /// Slots below `listeners_max` are given out by assign_listener() alone.
     SlotTable(std::uint32_t listeners_max, std::uint32_t slots_max)
         : entries_(std::make_unique_for_overwrite<SlotEntry[]>(slots_max)),
           listeners_max_(listeners_max),
           slots_max_(slots_max),
-          touched_(listeners_max),
+          high_water_(listeners_max),
           free_(slots_max) {
         UDPPROXY_ASSERT(listeners_max <= slots_max);
         for (std::uint32_t index = 0; index < listeners_max; ++index)
@@ -41,14 +41,14 @@ public:
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
     [[nodiscard]] std::uint32_t listeners_max() const noexcept { return listeners_max_; }
     /// For members.
-    [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - touched_ + static_cast<std::uint32_t>(free_.size()); }
+    [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - high_water_ + static_cast<std::uint32_t>(free_.size()); }
 
     // Requires: slots_free() > 0.
-    Slot place(int descriptor, Family family, Leg leg, bool offload) {
+    Slot assign(int descriptor, Family family, Leg leg, bool offload) {
         UDPPROXY_ASSERT(slots_free() > 0);
-        std::uint32_t index = touched_;
+        std::uint32_t index = high_water_;
         if (free_.empty()) {
-            entries_[touched_++].generation = 0;
+            entries_[high_water_++].generation = 0;
         } else {
             index = free_[free_.size() - 1];
             free_.truncate(free_.size() - 1);
@@ -59,7 +59,7 @@ public:
     }
 
     // Requires: a slot below listeners_max that nobody has.
-    void place_listener(Slot slot, int descriptor, Family family, bool offload) {
+    void assign_listener(Slot slot, int descriptor, Family family, bool offload) {
         SlotEntry& entry = (*this)[slot];
         UDPPROXY_ASSERT(index_of(slot) < listeners_max_ && entry.descriptor < 0);
         entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false, false, offload, false};
@@ -75,18 +75,18 @@ public:
     }
 
     SlotEntry& operator[](Slot slot) {
-        UDPPROXY_ASSERT(index_of(slot) < touched_);
+        UDPPROXY_ASSERT(index_of(slot) < high_water_);
         return entries_[index_of(slot)];
     }
 
     /// Slots ever used: everything at or above is untouched.
-    [[nodiscard]] std::uint32_t touched() const noexcept { return touched_; }
+    [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
 
 private:
     std::unique_ptr<SlotEntry[]> entries_;
     std::uint32_t listeners_max_;
     std::uint32_t slots_max_;
-    std::uint32_t touched_;  // slots below it have an entry
+    std::uint32_t high_water_;  // slots below it have an entry
     Batch<std::uint32_t> free_;
 };
 

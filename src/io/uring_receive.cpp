@@ -22,11 +22,11 @@ __kernel_timespec timespec_of(Duration duration) {
 
 }  // namespace
 
-const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
+const Completions& UringBackend::wait(std::optional<Instant> deadline) {
     State& state = *state_;
-    state.harvest.clear();
-    state.give_buffers(state.requests);
-    state.give_buffers(state.replies);
+    state.completions.clear();
+    state.provide_buffers(state.requests);
+    state.provide_buffers(state.replies);
     for (const Slot slot : state.to_arm) state.arm(slot);
     state.to_arm.clear();
     state.close_queued();
@@ -43,14 +43,14 @@ const Harvest& UringBackend::wait(std::optional<Instant> deadline) {
 
     for (const Completed& completion : state.early) state.take(completion);
     // What is there already must be reported before anything is waited for.
-    const bool must_return = !state.harvest.closed.empty() || !state.early.empty() || !state.to_close.empty();
+    const bool must_return = !state.completions.closed.empty() || !state.early.empty() || !state.to_close.empty();
     state.early.clear();
     if (must_return)
         state.submit_and_wait(1, Duration::zero());
     else
         state.sleep_until(deadline);
     state.reap();
-    return state.harvest;
+    return state.completions;
 }
 
 void UringBackend::State::sleep_until(std::optional<Instant> deadline) {
@@ -78,7 +78,7 @@ bool UringBackend::State::find_by_looking(std::optional<Instant> deadline) {
 }
 
 /// Time out, signal, or the kernel short of memory or with completions kept back: what is there is reaped, the rest comes next turn.
-void UringBackend::State::submit_and_wait(unsigned completions, std::optional<Duration> limit) {
+void UringBackend::State::submit_and_wait(unsigned wanted, std::optional<Duration> limit) {
     int outcome = 0;
     if (limit == Duration::zero()) {
         // Not a wait with a time limit of nothing: for that the kernel sets a timer and goes to sleep until it rings, 15 us on a virtual machine.
@@ -86,13 +86,13 @@ void UringBackend::State::submit_and_wait(unsigned completions, std::optional<Du
     } else {
         __kernel_timespec time = timespec_of(limit.value_or(Duration::zero()));
         io_uring_cqe* first = nullptr;
-        outcome = io_uring_submit_and_wait_timeout(&ring, &first, completions, limit ? &time : nullptr, nullptr);
+        outcome = io_uring_submit_and_wait_timeout(&ring, &first, wanted, limit ? &time : nullptr, nullptr);
     }
     UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY ||
                     outcome == -ENOMEM);
 }
 
-void UringBackend::discard(Buffer buffer) { state_->bring_home(buffer); }
+void UringBackend::discard(Buffer buffer) { state_->release_buffer(buffer); }
 
 io_uring_sqe& UringBackend::State::next_entry() {
     io_uring_sqe* entry = io_uring_get_sqe(&ring);
@@ -104,28 +104,28 @@ io_uring_sqe& UringBackend::State::next_entry() {
     return *entry;
 }
 
-void UringBackend::State::give_buffers(BufferGroup& group) {
-    review_lending(group);
+void UringBackend::State::provide_buffers(BufferGroup& group) {
+    review_provided(group);
     const int mask = io_uring_buf_ring_mask(group.pool.count());
     int given = 0;
-    while (group.pool.at_home() > 0 && group.in_kernel + static_cast<std::size_t>(given) < group.lend_max) {
-        const std::uint32_t index = group.pool.lend();
+    while (group.pool.available() > 0 && group.in_kernel + static_cast<std::size_t>(given) < group.provided_max) {
+        const std::uint32_t index = group.pool.acquire();
         io_uring_buf_ring_add(group.ring, group.pool.at(index), static_cast<unsigned>(payload_offset + payload_bytes_max),
                               static_cast<unsigned short>(index), mask, given++);
     }
     if (given > 0) io_uring_buf_ring_advance(group.ring, given);
     group.in_kernel += static_cast<std::size_t>(given);
-    group.lent = group.in_kernel;
-    UDPPROXY_ASSERT(group.in_kernel + group.in_flight + group.pool.at_home() == group.pool.count());
+    group.provided = group.in_kernel;
+    UDPPROXY_ASSERT(group.in_kernel + group.in_flight + group.pool.available() == group.pool.count());
     feed_starved(group);
 }
 
 /// Lends less from now on when half would have done. What is in the ring already goes home as it is used.
-void UringBackend::State::review_lending(BufferGroup& group) {
-    group.used_most = std::max(group.used_most, group.lent - group.in_kernel);
+void UringBackend::State::review_provided(BufferGroup& group) {
+    group.used_most = std::max(group.used_most, group.provided - group.in_kernel);
     if (++group.waits < waits_per_review) return;
-    const std::size_t enough = std::max(buffers_lent_min, 2 * group.used_most);
-    group.lend_max = std::min(group.lend_max, enough);
+    const std::size_t enough = std::max(buffers_provided_min, 2 * group.used_most);
+    group.provided_max = std::min(group.provided_max, enough);
     group.used_most = 0;
     group.waits = 0;
 }
@@ -234,14 +234,14 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
         if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
             BufferGroup& group = group_of(index_of(slot) < slots.listeners_max() ? Leg::request : Leg::reply);
             --group.in_kernel;
-            group.pool.take_back(completion.flags >> IORING_CQE_BUFFER_SHIFT);
+            group.pool.release(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         }
         return;
     }
     UDPPROXY_ASSERT(entry.armed);
     if ((completion.flags & IORING_CQE_F_BUFFER) != 0) take_arrival(completion, entry, slot);
     const bool failed_receive = completion.res < 0 && completion.res != -ENOBUFS && completion.res != -ECANCELED;
-    if (failed_receive && !harvest.faults.full()) harvest.faults.push(Fault{FaultKind::receive, -completion.res, slot, 0});
+    if (failed_receive && !completions.faults.full()) completions.faults.push(Fault{FaultKind::receive, -completion.res, slot, 0});
     if ((completion.flags & IORING_CQE_F_MORE) != 0) return;
     entry.armed = false;
     if (entry.closing) {
@@ -252,9 +252,9 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
     if (completion.res == -ENOBUFS) {
         entry.queued = true;
         BufferGroup& group = group_of(entry.leg);
-        // Either there are no more, or no more had been lent; then twice as many will be.
-        if (group.pool.at_home() == 0) ++counters.buffers_exhausted;
-        group.lend_max = std::min<std::size_t>(group.pool.count(), std::max(group.lend_max, 2 * group.lent));
+        // Either there are no more, or no more had been in use; then twice as many will be.
+        if (group.pool.available() == 0) ++counters.buffers_exhausted;
+        group.provided_max = std::min<std::size_t>(group.pool.count(), std::max(group.provided_max, 2 * group.provided));
         group.starved.push(slot);
     } else {
         queue_arming(slot);
@@ -266,14 +266,14 @@ void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& e
     BufferGroup& group = group_of(entry.leg);
     --group.in_kernel;
     if (completion.res < 0) {
-        group.pool.take_back(index);
+        group.pool.release(index);
         return;
     }
     ++group.in_flight;
     const std::byte* memory = group.pool.at(index);
     const auto* header = reinterpret_cast<const io_uring_recvmsg_out*>(memory);
     const ControlIn control = read_control(memory + control_offset, header->controllen);
-    Arrival& arrival = (entry.leg == Leg::request ? harvest.requests : harvest.replies).append();
+    Arrival& arrival = (entry.leg == Leg::request ? completions.requests : completions.replies).append();
     arrival.slot = slot;
     arrival.buffer = buffer_of(entry.leg, index);
     arrival.payload = memory + payload_offset;
@@ -302,13 +302,13 @@ void UringBackend::State::finish_close(Slot slot) {
     io_uring_register_files_update(&ring, index_of(slot), &none, 1);
     ::close(entry.descriptor);
     slots.vacate(slot);
-    harvest.closed.push(slot);
+    completions.closed.push(slot);
 }
 
-void UringBackend::State::bring_home(Buffer buffer) {
+void UringBackend::State::release_buffer(Buffer buffer) {
     BufferGroup& group = group_of(leg_of(buffer));
     --group.in_flight;
-    group.pool.take_back(index_of(buffer));
+    group.pool.release(index_of(buffer));
 }
 
 }  // namespace udpproxy

@@ -24,7 +24,7 @@ std::span<const Fault> UringBackend::send(std::span<const Departure> departures)
     }
     state.submit_sends(departures);
     for (std::size_t i = 0; i < departures.size(); ++i) {
-        if (!sender.keeps(i)) state.bring_home(departures[i].buffer);
+        if (!sender.keeps(i)) state.release_buffer(departures[i].buffer);
     }
     return sender.faults();
 }

@@ -16,8 +16,8 @@ namespace udpproxy {
 namespace {
 
 /// liburing 2.3 declares io_uring_register_restrictions and io_uring_enable_rings, but its shared library does not export them.
-int register_with_ring(const io_uring& ring, unsigned operation, void* argument, unsigned count) {
-    return ::syscall(SYS_io_uring_register, ring.ring_fd, operation, argument, count) < 0 ? errno : 0;
+int register_with_ring(const io_uring& ring, unsigned reconfigurer, void* argument, unsigned count) {
+    return ::syscall(SYS_io_uring_register, ring.ring_fd, reconfigurer, argument, count) < 0 ? errno : 0;
 }
 
 constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 : 1; }
@@ -27,15 +27,15 @@ constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 :
 int restrict_ring(const io_uring& ring) {
     std::array<io_uring_restriction, 8> rules{};
     std::size_t count = 0;
-    for (const std::uint8_t operation : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_READ}) {
+    for (const std::uint8_t reconfigurer : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_ASYNC_CANCEL, IORING_OP_READ}) {
         rules[count].opcode = IORING_RESTRICTION_SQE_OP;
-        rules[count++].sqe_op = operation;
+        rules[count++].sqe_op = reconfigurer;
     }
     rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
     rules[count++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
-    for (const std::uint8_t operation : {IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_ENABLE_RINGS}) {
+    for (const std::uint8_t reconfigurer : {IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_ENABLE_RINGS}) {
         rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
-        rules[count++].register_op = operation;
+        rules[count++].register_op = reconfigurer;
     }
     return register_with_ring(ring, IORING_REGISTER_RESTRICTIONS, rules.data(), static_cast<unsigned>(count));
 }
@@ -76,7 +76,7 @@ UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPoo
       to_arm(setup.slots_max),
       to_close(setup.slots_max),
       to_cancel(setup.slots_max),
-      harvest(setup.buffers_per_leg, setup.slots_max),
+      completions(setup.buffers_per_leg, setup.slots_max),
       sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
       queued(sends_per_submission),
       outgoing(sends_per_submission),
@@ -94,7 +94,7 @@ UringBackend::State::~State() {
     for (BufferGroup* group : {&requests, &replies}) {
         if (group->ring != nullptr) ::munmap(group->ring, group->pool.count() * sizeof(io_uring_buf));
     }
-    for (std::uint32_t index = 0; index < slots.touched(); ++index) {
+    for (std::uint32_t index = 0; index < slots.high_water(); ++index) {
         if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
     }
     if (wake_descriptor >= 0) ::close(wake_descriptor);
@@ -151,7 +151,7 @@ int UringBackend::adopt(Slot slot, ListenerSocket& listener) {
     int descriptor = listener.socket.descriptor();
     const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
     if (updated < 0) return -updated;
-    state.slots.place_listener(slot, listener.socket.release(), listener.family, listener.offload);
+    state.slots.assign_listener(slot, listener.socket.release(), listener.family, listener.offload);
     state.queue_arming(slot);
     return 0;
 }
@@ -167,7 +167,7 @@ OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<S
     std::size_t registered = 0;
     int error = 0;
     for (; registered < slots.size() && error == 0; ++registered) {
-        slots[registered] = state.slots.place(descriptors[registered], opening.local.family(), Leg::reply, opening.offload);
+        slots[registered] = state.slots.assign(descriptors[registered], opening.local.family(), Leg::reply, opening.offload);
         const int updated = io_uring_register_files_update(&state.ring, index_of(slots[registered]), &descriptors[registered], 1);
         error = updated < 0 ? -updated : 0;
     }
@@ -193,7 +193,7 @@ OpeningOutcome UringBackend::join_group(std::span<const Slot> members, const Mem
     int descriptor = -1;
     const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    joined = state.slots.place(descriptor, joining.local.family(), Leg::reply, joining.offload);
+    joined = state.slots.assign(descriptor, joining.local.family(), Leg::reply, joining.offload);
     const int updated = io_uring_register_files_update(&state.ring, index_of(joined), &descriptor, 1);
     if (updated < 0) {
         state.slots.vacate(joined);

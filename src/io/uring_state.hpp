@@ -20,7 +20,7 @@ inline constexpr std::size_t sends_per_submission = 512;
 /// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time, and trains of 40 kB in 512 buffers are 20 MB that no
 /// cache holds. So it gets no more than this, twice as many whenever a receive finds none, and fewer again when half would have done for a while:
 /// what came home last stays warm, in caches and page tables (docs/benchmarks.md, "Buffers").
-inline constexpr std::size_t buffers_lent_min = 64;
+inline constexpr std::size_t buffers_provided_min = 64;
 inline constexpr std::uint32_t waits_per_review = 4096;
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
@@ -53,13 +53,13 @@ struct UringBackend::State {
     /// One leg's buffers and the ring through which the kernel takes them.
     struct BufferGroup {
         BufferGroup(BufferPool buffers, std::uint32_t slots_max)
-            : pool(std::move(buffers)), lend_max(std::min<std::size_t>(pool.count(), buffers_lent_min)), starved(slots_max) {}
+            : pool(std::move(buffers)), provided_max(std::min<std::size_t>(pool.count(), buffers_provided_min)), starved(slots_max) {}
 
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
-        std::size_t lend_max;       // to the kernel at a time
-        std::size_t in_kernel = 0;  // lent to the kernel
-        std::size_t lent = 0;       // in_kernel when it last got some
+        std::size_t provided_max;   // to the kernel at a time
+        std::size_t in_kernel = 0;  // in use to the kernel
+        std::size_t provided = 0;   // in_kernel when it last got some
         std::size_t used_most = 0;  // of those in one wait, since the last review
         std::uint32_t waits = 0;    // since then
         std::size_t in_flight = 0;  // with the shard, as arrivals or departures
@@ -72,9 +72,9 @@ struct UringBackend::State {
     // uring_receive.cpp, in the order of a wait
     void sleep_until(std::optional<Instant> deadline);
     [[nodiscard]] bool find_by_looking(std::optional<Instant> deadline);
-    void submit_and_wait(unsigned completions, std::optional<Duration> limit);
-    void give_buffers(BufferGroup& group);
-    static void review_lending(BufferGroup& group);
+    void submit_and_wait(unsigned wanted, std::optional<Duration> limit);
+    void provide_buffers(BufferGroup& group);
+    static void review_provided(BufferGroup& group);
     void feed_starved(BufferGroup& group);
     void forget_starved(Slot slot);
     void arm(Slot slot);
@@ -87,7 +87,7 @@ struct UringBackend::State {
     void take_arrival(const Completed& completion, SlotEntry& entry, Slot slot);
     void take_cancel(const Completed& completion, std::uint32_t generation, Slot slot);
     void finish_close(Slot slot);
-    void bring_home(Buffer buffer);
+    void release_buffer(Buffer buffer);
 
     // uring_send.cpp
     void queue_send(std::span<const Departure> departures, const Sending& sending);
@@ -114,7 +114,7 @@ struct UringBackend::State {
     Batch<Slot> to_arm;
     Batch<Slot> to_close;   // close() was called
     Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
-    Harvest harvest;
+    Completions completions;
     Sender sender;
     Instant turn_at{};         // the last reading of the clock
     Batch<Sending> queued;     // for this submission

@@ -151,7 +151,7 @@ OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descript
     if (const int error = connect_to(descriptors[0], opening.upstream)) return {OpeningStep::connect, error};
     for (std::size_t i = 0; i < opening.aliases.size(); ++i) {
         const int error = connect_to(descriptors[1 + i], opening.aliases[i]);
-        // An alias without a route now must not refuse newcomers that the upstream could serve: its member stays unconnected, hears the alias all
+        // An alias without a route now must not refuse new clients that the upstream could serve: its member stays unconnected, hears the alias all
         // the same once there is a way, and whatever else it hears the proxy's own check drops.
         if (error != 0 && error != ENETUNREACH && error != EHOSTUNREACH) return {OpeningStep::connect, error};
     }

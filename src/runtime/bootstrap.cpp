@@ -18,12 +18,12 @@ constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr int answer_look_ms = 5;
 // What reloads may bring beyond what the start has, as far as the table of files allows.
 constexpr std::uint32_t spare_listeners = 512;
-constexpr std::uint32_t spare_lanes = 512;
+constexpr std::uint32_t spare_bindings = 512;
 constexpr std::uint32_t spare_port_pools = 64;
 
 }  // namespace
 
-Result<void> Start::choose_engine() {
+Result<void> Bootstrap::choose_engine() {
     if (config_.engine == EngineChoice::epoll) {
         log_.info("engine", {{"engine", "epoll"}, {"reason", "runtime.engine = \"epoll\""}});
         return {};
@@ -38,7 +38,7 @@ Result<void> Start::choose_engine() {
     return {};
 }
 
-int Start::prepare_proxies(Names& names, const Signals& signals) {
+int Bootstrap::prepare_proxies(Names& names, const Signals& signals) {
     const PortRange ephemeral = ephemeral_ports();
     if (!trains_supported()) log_.info("offload", {{"offload", "off"}, {"reason", "this kernel has no UDP_GRO (Linux 5.0)"}});
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
@@ -57,14 +57,14 @@ int Start::prepare_proxies(Names& names, const Signals& signals) {
     return 0;
 }
 
-void Start::take_upstreams(const std::vector<Names::Found>& found) {
+void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {
     for (const Names::Found& answer : found) {
         proxies_[answer.proxy].upstream = upstream_of(config_.proxies[answer.proxy], answer.endpoint, 1);
         proxies_[answer.proxy].routed_source = routed_source_towards(answer.endpoint);
     }
 }
 
-std::vector<std::string> Start::reckon() {
+std::vector<std::string> Bootstrap::reckon() {
     shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     descriptors_ = raise_descriptor_limit();
     room_ = reckon_room(config_, proxies_, MachineRoom{descriptors_, shard_count_, ephemeral_ports()});
@@ -72,20 +72,20 @@ std::vector<std::string> Start::reckon() {
     return room_.complaints;
 }
 
-void Start::tell_room() {
+void Bootstrap::log_capacity() {
     for (std::size_t i = 0; i < proxies_.size(); ++i) {
-        log_.info("room",
-                  {{"proxy", proxies_[i].name}, {"sessions", proxies_[i].sessions_max}, {"arithmetic", room_.proxies[i].arithmetic}});
+        log_.info("capacity",
+                  {{"proxy", proxies_[i].name}, {"sessions", proxies_[i].sessions_max}, {"limit", room_.proxies[i].arithmetic}});
     }
 }
 
-Result<void> Start::open_all_listeners() {
+Result<void> Bootstrap::open_all_listeners() {
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
             Result<ListenerSockets> opened = open_listener(proxy, listen.endpoint, shard_count_, bind_attempts_at_start);
             if (!opened) return opened.error();
-            tell_of_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy), *opened);
+            log_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy), *opened);
             listeners_.push_back(ListenerSetup{index, listen.endpoint});
             listener_sockets_.push_back(std::move(*opened));
         }
@@ -94,7 +94,7 @@ Result<void> Start::open_all_listeners() {
 }
 
 /// A ring's table of files may have no more entries than the process may have descriptors.
-std::uint32_t Start::listeners_max() const {
+std::uint32_t Bootstrap::listeners_max() const {
     std::size_t listeners = 0;
     for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
     const std::uint64_t table = std::min<std::uint64_t>(descriptors_, 1U << 20);
@@ -102,11 +102,13 @@ std::uint32_t Start::listeners_max() const {
     return static_cast<std::uint32_t>(std::max<std::uint64_t>(listeners, std::min<std::uint64_t>(room, listeners + spare_listeners)));
 }
 
-std::uint32_t Start::lanes_max() const { return static_cast<std::uint32_t>(places_of_lanes(proxies_).size()) + spare_lanes; }
+std::uint32_t Bootstrap::bindings_max() const { return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_bindings; }
 
-std::uint32_t Start::port_pools_max() const { return static_cast<std::uint32_t>(places_of_lanes(proxies_).size()) + spare_port_pools; }
+std::uint32_t Bootstrap::port_pools_max() const {
+    return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_port_pools;
+}
 
-ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
+ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
     ShardSetup setup;
     setup.shard = shard;
     setup.shards = shard_count_;
@@ -114,10 +116,10 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
     setup.listeners = listeners_;
     setup.proxies_max = config_proxies_max;
     setup.listeners_max = listeners_max();
-    setup.lanes_max = lanes_max();
+    setup.bindings_max = bindings_max();
     setup.port_pools_max = port_pools_max();
     setup.sessions_max = room_.sessions_max;
-    setup.newcomers = rate_of(config_.new_sessions);
+    setup.new_sessions = rate_of(config_.new_sessions);
     setup.pool_min = config_.pool_min;
     setup.descriptors_max = room_.descriptors_max;
     setup.slots_max = slots_max();
@@ -129,11 +131,11 @@ ShardSetup Start::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
     return setup;
 }
 
-Result<void> Start::start_shards() {
+Result<void> Bootstrap::start_shards() {
     SipKey key;
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
     if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_) return system_error("getrandom", errno);
-    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), room_.sessions_max, key, listeners_max(), lanes_max());
+    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), room_.sessions_max, key, listeners_max(), bindings_max());
     for (std::size_t i = 0; i < listeners_.size(); ++i) {
         for (const Socket& socket : listener_sockets_[i].sockets)
             listener_watches_.push_back({listeners_[i].proxy, format(listeners_[i].endpoint), socket.descriptor()});
@@ -162,7 +164,7 @@ Result<void> Start::start_shards() {
     return {};
 }
 
-void Start::tell(Roster& roster) const {
+void Bootstrap::fill(Roster& roster) const {
     const std::lock_guard lock(roster.mutex);
     roster.config = &config_;
     roster.engine = engine_;

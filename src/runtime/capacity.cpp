@@ -25,7 +25,7 @@ std::uint64_t sessions_by_descriptors(const ProxySetup& proxy, std::uint64_t des
             return descriptors / plain;
         case Watch::all:
             return descriptors / watched;
-        case Watch::spare_room:
+        case Watch::spare_capacity:
             break;
     }
     // Half of the descriptors go to groups that all watch, the rest to groups of which one in 16 does.
@@ -34,7 +34,7 @@ std::uint64_t sessions_by_descriptors(const ProxySetup& proxy, std::uint64_t des
 }
 
 std::string per_session(const ProxySetup& proxy) {
-    if (proxy.watch != Watch::spare_room || proxy.upstream->members(false) == proxy.upstream->members(true))
+    if (proxy.watch != Watch::spare_capacity || proxy.upstream->members(false) == proxy.upstream->members(true))
         return fmt::format("{}", proxy.upstream->members(proxy.watch == Watch::all));
     return fmt::format("{} (watching for unlisted sources) or {}", proxy.upstream->members(true), proxy.upstream->members(false));
 }
@@ -44,7 +44,7 @@ std::string per_session(const ProxySetup& proxy) {
 Rate rate_of(const NewSessions& limit) { return Rate{limit.per_second, std::max(1U, limit.burst.value_or(limit.per_second))}; }
 
 std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint, std::uint32_t version,
-                                            std::vector<std::uint8_t> tallies) {
+                                            std::vector<std::uint8_t> counter_indices) {
     std::vector<AliasRule> aliases;
     bool all_exact = true;
     for (const Alias& alias : config.reply_aliases) {
@@ -54,7 +54,7 @@ std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const End
     const bool connected = config.alias_filter == AliasFilter::connected ||
                            (config.alias_filter == AliasFilter::automatic && all_exact && aliases.size() <= connected_by_default_max);
     return std::make_shared<Upstream>(endpoint, std::move(aliases), connected ? AliasMembers::connected : AliasMembers::open, version,
-                                      std::move(tallies));
+                                      std::move(counter_indices));
 }
 
 Address routed_source_towards(const Endpoint& upstream) { return source_towards(upstream, Address::any(upstream.family())).source.address; }
@@ -67,12 +67,12 @@ ProxySettings settings_of(const ProxyConfig& config) {
     ProxySettings settings;
     settings.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
                      : config.unlisted_replies == UnlistedReplies::off ? Watch::none
-                                                                       : Watch::spare_room;
-    settings.port_rest = config.port_rest;
+                                                                       : Watch::spare_capacity;
+    settings.port_cooldown = config.port_cooldown;
     settings.idle_timeout = config.idle_timeout;
     settings.unassured_timeout = config.unassured_timeout;
     settings.sessions_per_client_max = config.sessions_per_client_max;
-    settings.newcomers = rate_of(config.new_sessions);
+    settings.new_sessions = rate_of(config.new_sessions);
     settings.amplification_limit = config.amplification_limit;
     settings.replies_max = config.replies_max;
     settings.copy_dscp = config.dscp == DscpPolicy::copy;

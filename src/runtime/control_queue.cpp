@@ -5,7 +5,7 @@
 
 namespace udpproxy {
 
-bool Requests::ask(const Work& work, Duration patience) {
+bool ControlQueue::ask(const Work& work, Duration patience) {
     std::unique_lock lock(mutex_);
     UDPPROXY_ASSERT(state_ == State::none);
     if (closed_) return false;
@@ -18,18 +18,18 @@ bool Requests::ask(const Work& work, Duration patience) {
     return done;
 }
 
-void Requests::serve(Operation& operation) {
+void ControlQueue::serve(Reconfigurer& reconfigurer) {
     std::unique_lock lock(mutex_);
     if (state_ != State::waiting || closed_) return;
     state_ = State::begun;
     lock.unlock();
-    (*work_)(operation);  // who asked waits: it stays valid
+    (*work_)(reconfigurer);  // who asked waits: it stays valid
     lock.lock();
     state_ = State::done;
     changed_.notify_all();
 }
 
-void Requests::close() {
+void ControlQueue::close() {
     const std::lock_guard lock(mutex_);
     closed_ = true;
     changed_.notify_all();

@@ -29,14 +29,14 @@ const char* name_of(SessionEnd end) {
 
 }  // namespace
 
-void Watchman::look(Instant now) {
+void EventLog::look(Instant now) {
     take_events(now);
     if (now - limits_looked_at_ < limits_every) return;
     limits_looked_at_ = now;
-    look_at_limits(now);
+    check_limits(now);
 }
 
-void Watchman::take_events(Instant now) {
+void EventLog::take_events(Instant now) {
     for (const auto& shard : shards_) {
         Event event;
         while (shard->shard().events.take(event)) {
@@ -48,7 +48,7 @@ void Watchman::take_events(Instant now) {
                     write_session(event);
                     break;
                 case EventKind::listener_refused:
-                    log_.error("listener_refused", {{"listen", format(operation_.listeners()[event.listener].endpoint)},
+                    log_.error("listener_refused", {{"listen", format(reconfigurer_.listeners()[event.listener].endpoint)},
                                                     {"reason", error_text(event.error)},
                                                     {"effect", "a shard does not listen there until a restart"}});
                     break;
@@ -57,19 +57,19 @@ void Watchman::take_events(Instant now) {
     }
 }
 
-void Watchman::write_unlisted(const Event& event, Instant now) {
+void EventLog::write_unlisted(const Event& event, Instant now) {
     if (now - unlisted_minute_ >= repeat_every) begin_unlisted_minute(now);
     if (unlisted_lines_ >= unlisted_lines_max && !unlisted_.contains({event.proxy, event.source})) {
         unlisted_others_ += event.datagrams;
         return;
     }
-    const auto [place, is_new] = unlisted_.try_emplace({event.proxy, event.source});
-    Unlisted& known = place->second;
+    const auto [entry, is_new] = unlisted_.try_emplace({event.proxy, event.source});
+    Unlisted& known = entry->second;
     known.unlogged += event.datagrams;
     if (!is_new && now - known.logged_at < repeat_every) return;
     known.logged_at = now;
     ++unlisted_lines_;
-    const ProxyConfig& proxy = operation_.proxies()[event.proxy].config;
+    const ProxyConfig& proxy = reconfigurer_.proxies()[event.proxy].config;
     log_.warn("unlisted_reply", {{"proxy", proxy.name},
                                  {"source", format(event.source)},
                                  {"datagrams", known.unlogged},
@@ -78,7 +78,7 @@ void Watchman::write_unlisted(const Event& event, Instant now) {
 }
 
 /// Tells the sum of those that had no line of their own, and forgets who has been silent: the table stays as small as a minute's lines.
-void Watchman::begin_unlisted_minute(Instant now) {
+void EventLog::begin_unlisted_minute(Instant now) {
     if (unlisted_others_ > 0)
         log_.warn("unlisted_others", {{"datagrams", unlisted_others_}, {"note", "more sources than have a line of their own"}});
     std::erase_if(unlisted_, [&](const auto& entry) { return now - entry.second.logged_at >= repeat_every && entry.second.unlogged == 0; });
@@ -87,14 +87,14 @@ void Watchman::begin_unlisted_minute(Instant now) {
     unlisted_minute_ = now;
 }
 
-void Watchman::write_session(const Event& event) {
-    const ListenerPlace& listener = operation_.listeners()[event.listener];
+void EventLog::write_session(const Event& event) {
+    const ListenerSlot& listener = reconfigurer_.listeners()[event.listener];
     const std::string local =
         event.local.is_unspecified() ? format(listener.endpoint) : format(Endpoint{event.local, 0, listener.endpoint.port});
-    log_.info("session_ended", {{"proxy", operation_.proxies()[event.proxy].config.name},
+    log_.info("session_ended", {{"proxy", reconfigurer_.proxies()[event.proxy].config.name},
                                 {"client", format(event.client)},
                                 {"local", local},
-                                {"upstream_side", format(event.upstream_side)},
+                                {"local_endpoint", format(event.local_endpoint)},
                                 {"reason", name_of(event.end)},
                                 {"seconds", std::chrono::duration<double>(event.lasted).count()},
                                 {"assured", event.assured},
@@ -104,40 +104,41 @@ void Watchman::write_session(const Event& event) {
                                 {"reply_bytes", event.replies.bytes}});
 }
 
-void Watchman::look_at_limits(Instant now) {
-    for (std::uint16_t proxy = 0; proxy < operation_.proxies().size(); ++proxy) {
-        if (!operation_.proxies()[proxy].was_ever_taken()) continue;
+void EventLog::check_limits(Instant now) {
+    for (std::uint16_t proxy = 0; proxy < reconfigurer_.proxies().size(); ++proxy) {
+        if (!reconfigurer_.proxies()[proxy].was_ever_used()) continue;
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
             if (!is_limit(static_cast<Drop>(reason))) continue;
             std::uint64_t count = 0;
             for (const auto& shard : shards_) count += shard->shard().counters.proxies[proxy].drops[reason].read();
-            look_at_limit(proxy, drop_reasons[reason].name, count, now);
+            check_limit(proxy, drop_reasons[reason].name, count, now);
         }
         std::uint64_t evicted = 0;
         for (const auto& shard : shards_) evicted += shard->shard().counters.proxies[proxy].sessions_evicted.read();
-        look_at_limit(proxy, "sessions_evicted", evicted, now);
+        check_limit(proxy, "sessions_evicted", evicted, now);
     }
 }
 
-void Watchman::look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now) {
+void EventLog::check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now) {
     LimitMet& limit = limits_[{proxy, reason}];
     if (count < limit.logged) limit = LimitMet{};  // the place is another proxy's now
     if (count == limit.logged || (limit.ever_logged && now - limit.logged_at < repeat_every)) return;
-    log_.warn("limit_met",
-              {{"proxy", operation_.proxies()[proxy].config.name}, {"reason", reason}, {"count", count - limit.logged}, {"total", count}});
+    log_.warn(
+        "limit_met",
+        {{"proxy", reconfigurer_.proxies()[proxy].config.name}, {"reason", reason}, {"count", count - limit.logged}, {"total", count}});
     limit = {count, now, true};
 }
 
-void Watchman::write_counters() {
-    for (std::size_t proxy = 0; proxy < operation_.proxies().size(); ++proxy) {
-        if (!operation_.proxies()[proxy].was_ever_taken()) continue;
-        std::vector<LogField> fields{{"proxy", operation_.proxies()[proxy].config.name}};
+void EventLog::write_counters() {
+    for (std::size_t proxy = 0; proxy < reconfigurer_.proxies().size(); ++proxy) {
+        if (!reconfigurer_.proxies()[proxy].was_ever_used()) continue;
+        std::vector<LogField> fields{{"proxy", reconfigurer_.proxies()[proxy].config.name}};
         std::map<std::string, std::uint64_t> sums;
         std::vector<std::string> order;
         const auto sum = [&](std::string_view name, std::uint64_t value) {
-            const auto [place, is_new] = sums.try_emplace(std::string{name}, 0);
+            const auto [entry, is_new] = sums.try_emplace(std::string{name}, 0);
             if (is_new) order.emplace_back(name);
-            place->second += value;
+            entry->second += value;
         };
         for (const auto& shard : shards_) {
             const ProxyCounters& counters = shard->shard().counters.proxies[proxy];

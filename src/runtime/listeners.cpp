@@ -40,8 +40,8 @@ Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& 
     return opened;
 }
 
-void tell_of_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const std::string& upstream,
-                      const ListenerSockets& opened) {
+void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const std::string& upstream,
+                  const ListenerSockets& opened) {
     log.info("listening", {{"proxy", proxy.name},
                            {"listen", format(endpoint)},
                            {"upstream", upstream},

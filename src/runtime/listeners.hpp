@@ -16,7 +16,6 @@ inline constexpr int bind_attempts_at_reload = 3;
 [[nodiscard]] Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint, std::uint32_t shards, int attempts);
 
 /// What was opened, and what is not as it was asked for.
-void tell_of_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const std::string& upstream,
-                      const ListenerSockets& opened);
+void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const std::string& upstream, const ListenerSockets& opened);
 
 }  // namespace udpproxy

@@ -158,14 +158,14 @@ std::vector<Names::Found> Names::look(const Config& config, Instant now) {
     }
     std::vector<Found> found;
     for (const Answer& answer : answers) {
-        for (auto place = questions_.begin(); place != questions_.end(); ++place) {
-            Question& question = place->second;
+        for (auto entry = questions_.begin(); entry != questions_.end(); ++entry) {
+            Question& question = entry->second;
             if (!question.asked || question.ticket != answer.ticket) continue;
             question.asked = false;
             question.answered = true;
-            if (const std::optional<Endpoint> endpoint = judge(config, question, answer, now)) {
-                found.push_back({place->first, *endpoint});
-                questions_.erase(place);
+            if (const std::optional<Endpoint> endpoint = decide(config, question, answer, now)) {
+                found.push_back({entry->first, *endpoint});
+                questions_.erase(entry);
             }
             break;
         }
@@ -176,13 +176,13 @@ std::vector<Names::Found> Names::look(const Config& config, Instant now) {
     return found;
 }
 
-std::optional<Endpoint> Names::judge(const Config& config, Question& question, const Answer& answer, Instant now) {
+std::optional<Endpoint> Names::decide(const Config& config, Question& question, const Answer& answer, Instant now) {
     const ProxyConfig& proxy = question.config;
     UpstreamChoice choice;
     if (answer.found) choice = choose_upstream(config, proxy, *answer.found, question.present);
     if (!choice.endpoint) {
         question.again_at = now + pause_after(++question.failures);
-        tell_refusal(question, answer.found ? choice.refused : sentence_of_failure(proxy, answer.found.error()), now);
+        log_refusal(question, answer.found ? choice.refused : sentence_of_failure(proxy, answer.found.error()), now);
         return std::nullopt;
     }
     std::vector<LogField> fields{{"proxy", proxy.name},
@@ -194,7 +194,7 @@ std::optional<Endpoint> Names::judge(const Config& config, Question& question, c
     return choice.endpoint;
 }
 
-void Names::tell_refusal(Question& question, const std::string& reason, Instant now) {
+void Names::log_refusal(Question& question, const std::string& reason, Instant now) {
     if (reason == question.logged && now - question.logged_at < repeat_every) return;
     question.logged = reason;
     question.logged_at = now;

@@ -85,7 +85,7 @@ Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup e
 
 }  // namespace
 
-void ShardThread::tell(Command command) {
+void ShardThread::send(Command command) {
     waiting_.push_back(std::move(command));
     post_waiting();
 }

@@ -1,4 +1,4 @@
-// Lending and resting of reply groups.
+// Lending and cooling of reply groups.
 #include "udpproxy/session/group_pool.hpp"
 
 #include <algorithm>
@@ -6,72 +6,72 @@
 
 namespace udpproxy {
 
-GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> rests, std::size_t lanes_max)
-    : groups_(groups_max), lanes_(std::max(lanes_max, rests.size())), lanes_used_(rests.size()) {
-    for (std::size_t lane = 0; lane < rests.size(); ++lane) lanes_[lane].rest = rests[lane];
+GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> cooldowns, std::size_t bindings_max)
+    : groups_(groups_max), bindings_(std::max(bindings_max, cooldowns.size())), bindings_used_(cooldowns.size()) {
+    for (std::size_t binding = 0; binding < cooldowns.size(); ++binding) bindings_[binding].cooldown = cooldowns[binding];
 }
 
-void GroupPool::use_lane(PoolLane lane, Duration rest, const Upstream* upstream) {
-    UDPPROXY_ASSERT(lane < lanes_.size() && lanes_[lane].groups == 0);
-    lanes_[lane].rest = rest;
-    lanes_[lane].upstream = upstream;
-    lanes_[lane].kept = 0;
-    lanes_used_ = std::max(lanes_used_, std::size_t{lane} + 1);
+void GroupPool::use_binding(BindingIndex binding, Duration cooldown, const Upstream* upstream) {
+    UDPPROXY_ASSERT(binding < bindings_.size() && bindings_[binding].groups == 0);
+    bindings_[binding].cooldown = cooldown;
+    bindings_[binding].upstream = upstream;
+    bindings_[binding].kept = 0;
+    bindings_used_ = std::max(bindings_used_, std::size_t{binding} + 1);
 }
 
-std::uint32_t GroupPool::add(PoolLane lane, std::uint32_t session) {
-    const std::optional<std::uint32_t> place = groups_.acquire();
-    UDPPROXY_ASSERT(place.has_value());
-    ReplyGroup& group = groups_[*place];
-    group.lane = lane;
-    group.generation = lanes_[lane].generation;
-    group.upstream = lanes_[lane].upstream;
+std::uint32_t GroupPool::add(BindingIndex binding, std::uint32_t session) {
+    const std::optional<std::uint32_t> index = groups_.acquire();
+    UDPPROXY_ASSERT(index.has_value());
+    ReplyGroup& group = groups_[*index];
+    group.binding = binding;
+    group.generation = bindings_[binding].generation;
+    group.upstream = bindings_[binding].upstream;
     group.session = session;
-    group.rests_since = Instant::max();
-    ++lanes_[lane].groups;
-    return *place;
+    group.cooling_since = Instant::max();
+    ++bindings_[binding].groups;
+    return *index;
 }
 
-std::optional<std::uint32_t> GroupPool::lend(PoolLane lane, std::uint32_t session, Instant now) {
-    Lane& from = lanes_[lane];
-    if (from.resting.empty()) return std::nullopt;
-    const std::uint32_t index = from.resting.front();
+std::optional<std::uint32_t> GroupPool::acquire(BindingIndex binding, std::uint32_t session, Instant now) {
+    Binding& from = bindings_[binding];
+    if (from.cooling.empty()) return std::nullopt;
+    const std::uint32_t index = from.cooling.front();
     ReplyGroup& group = groups_[index];
-    if (is_outdated(group) || now - group.rests_since < from.rest) return std::nullopt;
-    from.resting.remove(index, links());
-    --resting_count_;
-    group.state = GroupState::lent;
+    if (is_outdated(group) || now - group.cooling_since < from.cooldown) return std::nullopt;
+    from.cooling.remove(index, links());
+    --cooling_count_;
+    group.state = GroupState::in_use;
     group.session = session;
-    group.rests_since = Instant::max();
+    group.cooling_since = Instant::max();
     return index;
 }
 
-void GroupPool::rest(std::uint32_t index, Instant now) {
+void GroupPool::cooldown(std::uint32_t index, Instant now) {
     ReplyGroup& group = groups_[index];
-    UDPPROXY_ASSERT(group.state == GroupState::lent);
-    group.state = GroupState::resting;
+    UDPPROXY_ASSERT(group.state == GroupState::in_use);
+    group.state = GroupState::cooling;
     group.session = no_index;
-    group.rests_since = now;
-    lanes_[group.lane].resting.push_back(index, links());
-    ++resting_count_;
+    group.cooling_since = now;
+    bindings_[group.binding].cooling.push_back(index, links());
+    ++cooling_count_;
 }
 
-void GroupPool::rest_ready(std::uint32_t index, Instant now) {
+void GroupPool::add_ready(std::uint32_t index, Instant now) {
     ReplyGroup& group = groups_[index];
-    UDPPROXY_ASSERT(group.state == GroupState::lent);
-    group.state = GroupState::resting;
+    UDPPROXY_ASSERT(group.state == GroupState::in_use);
+    group.state = GroupState::cooling;
     group.session = no_index;
-    group.rests_since = now - lanes_[group.lane].rest;
-    lanes_[group.lane].resting.push_front(index, links());
-    ++resting_count_;
+    group.cooling_since = now - bindings_[group.binding].cooldown;
+    bindings_[group.binding].cooling.push_front(index, links());
+    ++cooling_count_;
 }
 
 void GroupPool::begin_close(std::uint32_t index) {
     ReplyGroup& group = groups_[index];
     UDPPROXY_ASSERT(group.state != GroupState::closing);
-    if (group.state == GroupState::resting) {
-        lanes_[group.lane].resting.remove(index, links());
-        --resting_count_;
+    if (group.state == GroupState::cooling) {
+        bindings_[group.binding].cooling.remove(index, links());
+        --cooling_count_;
     }
     group.state = GroupState::closing;
     group.session = no_index;
@@ -80,45 +80,45 @@ void GroupPool::begin_close(std::uint32_t index) {
 
 void GroupPool::forget(std::uint32_t index) {
     UDPPROXY_ASSERT(groups_[index].state == GroupState::closing && groups_[index].members_open == 0);
-    --lanes_[groups_[index].lane].groups;
+    --bindings_[groups_[index].binding].groups;
     groups_.release(index);
 }
 
-std::optional<Instant> GroupPool::surplus_at(const Lane& lane, Duration surplus_after) const {
-    if (lane.resting.empty()) return std::nullopt;
-    const ReplyGroup& group = groups_[lane.resting.front()];
-    if (is_outdated(group)) return group.rests_since;
-    if (lane.resting.size() <= lane.kept) return std::nullopt;
-    return group.rests_since + lane.rest + surplus_after;
+std::optional<Instant> GroupPool::surplus_at(const Binding& binding, Duration surplus_after) const {
+    if (binding.cooling.empty()) return std::nullopt;
+    const ReplyGroup& group = groups_[binding.cooling.front()];
+    if (is_outdated(group)) return group.cooling_since;
+    if (binding.cooling.size() <= binding.kept) return std::nullopt;
+    return group.cooling_since + binding.cooldown + surplus_after;
 }
 
 std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
-    for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
-        if (const auto at = surplus_at(lane, surplus_after); at && *at <= now) return lane.resting.front();
+    for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
+        if (const auto at = surplus_at(binding, surplus_after); at && *at <= now) return binding.cooling.front();
     }
     return std::nullopt;
 }
 
 std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     std::optional<Instant> next;
-    for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
-        if (const auto at = surplus_at(lane, surplus_after); at && (!next || *at < *next)) next = at;
+    for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
+        if (const auto at = surplus_at(binding, surplus_after); at && (!next || *at < *next)) next = at;
     }
     return next;
 }
 
-std::optional<std::uint32_t> GroupPool::rested(PoolLane lane, Instant now) const {
-    const Lane& from = lanes_[lane];
-    if (from.resting.empty() || now - groups_[from.resting.front()].rests_since < from.rest) return std::nullopt;
-    return from.resting.front();
+std::optional<std::uint32_t> GroupPool::cooled_down(BindingIndex binding, Instant now) const {
+    const Binding& from = bindings_[binding];
+    if (from.cooling.empty() || now - groups_[from.cooling.front()].cooling_since < from.cooldown) return std::nullopt;
+    return from.cooling.front();
 }
 
-std::optional<std::uint32_t> GroupPool::oldest_resting() const {
+std::optional<std::uint32_t> GroupPool::oldest_cooling() const {
     std::optional<std::uint32_t> oldest;
-    for (const Lane& lane : std::span{lanes_}.first(lanes_used_)) {
-        if (lane.resting.empty()) continue;
-        const std::uint32_t index = lane.resting.front();
-        if (!oldest || groups_[index].rests_since < groups_[*oldest].rests_since) oldest = index;
+    for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
+        if (binding.cooling.empty()) continue;
+        const std::uint32_t index = binding.cooling.front();
+        if (!oldest || groups_[index].cooling_since < groups_[*oldest].cooling_since) oldest = index;
     }
     return oldest;
 }

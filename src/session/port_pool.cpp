@@ -1,4 +1,4 @@
-// Cutting ranges into stretches, and the queues of resting ports.
+// Cutting ranges into stretches, and the queues of cooling ports.
 #include "udpproxy/session/port_pool.hpp"
 
 #include <algorithm>
@@ -17,27 +17,28 @@ PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::
     std::sort(cuts.begin(), cuts.end());
     cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
     for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
-        Stretch stretch;
-        stretch.first = static_cast<std::uint16_t>(cuts[i]);
-        stretch.last = static_cast<std::uint16_t>(cuts[i + 1] - 1);
-        const bool wanted = std::any_of(ranges_.begin(), ranges_.end(),
-                                        [&](const PortRange& range) { return range.first <= stretch.first && stretch.last <= range.last; });
+        PortInterval interval;
+        interval.first = static_cast<std::uint16_t>(cuts[i]);
+        interval.last = static_cast<std::uint16_t>(cuts[i + 1] - 1);
+        const bool wanted = std::any_of(ranges_.begin(), ranges_.end(), [&](const PortRange& range) {
+            return range.first <= interval.first && interval.last <= range.last;
+        });
         if (!wanted) continue;
-        for (std::uint32_t port = stretch.first; port <= stretch.last; ++port) {
-            if (port % shards == shard) stretch.queue.push_back(Resting{static_cast<std::uint16_t>(port), Instant::min()});
+        for (std::uint32_t port = interval.first; port <= interval.last; ++port) {
+            if (port % shards == shard) interval.queue.push_back(Cooling{static_cast<std::uint16_t>(port), Instant::min()});
         }
-        stretch.count = stretch.queue.size();
-        stretch.head = stretch.count == 0 ? 0 : start % stretch.count;
-        stretches_.push_back(std::move(stretch));
+        interval.count = interval.queue.size();
+        interval.head = interval.count == 0 ? 0 : start % interval.count;
+        intervals_.push_back(std::move(interval));
     }
 }
 
 std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
     const PortRange& wanted = ranges_[range];
-    Stretch* best = nullptr;
-    for (Stretch& stretch : stretches_) {
-        if (stretch.first < wanted.first || stretch.last > wanted.last || stretch.count == 0) continue;
-        if (best == nullptr || stretch.queue[stretch.head].until < best->queue[best->head].until) best = &stretch;
+    PortInterval* best = nullptr;
+    for (PortInterval& interval : intervals_) {
+        if (interval.first < wanted.first || interval.last > wanted.last || interval.count == 0) continue;
+        if (best == nullptr || interval.queue[interval.head].until < best->queue[best->head].until) best = &interval;
     }
     if (best == nullptr || best->queue[best->head].until > now) return std::nullopt;
     const std::uint16_t port = best->queue[best->head].port;
@@ -50,17 +51,17 @@ std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
 std::size_t PortPool::ports(std::size_t range) const noexcept {
     const PortRange& wanted = ranges_[range];
     std::size_t count = 0;
-    for (const Stretch& stretch : stretches_) {
-        if (stretch.first >= wanted.first && stretch.last <= wanted.last) count += stretch.queue.size();
+    for (const PortInterval& interval : intervals_) {
+        if (interval.first >= wanted.first && interval.last <= wanted.last) count += interval.queue.size();
     }
     return count;
 }
 
 void PortPool::release(std::uint16_t port, Instant until) {
-    Stretch* stretch = stretch_of(port);
-    UDPPROXY_ASSERT(stretch != nullptr && stretch->count < stretch->queue.size());
-    stretch->queue[(stretch->head + stretch->count) % stretch->queue.size()] = Resting{port, until};
-    ++stretch->count;
+    PortInterval* interval = interval_of(port);
+    UDPPROXY_ASSERT(interval != nullptr && interval->count < interval->queue.size());
+    interval->queue[(interval->head + interval->count) % interval->queue.size()] = Cooling{port, until};
+    ++interval->count;
     --leased_;
 }
 
@@ -69,24 +70,24 @@ void PortPool::take_over(const PortPool& old) {
         return std::any_of(old.ranges_.begin(), old.ranges_.end(),
                            [&](const PortRange& range) { return range.first <= port && port <= range.last; });
     };
-    for (Stretch& stretch : stretches_) {
+    for (PortInterval& interval : intervals_) {
         // Everything is free in a fresh pool. The cuts contain those of `old`, so a stretch lies in one range of it as a whole, or in none.
-        if (!was_there(stretch.first)) continue;
-        leased_ += static_cast<std::uint32_t>(stretch.count);
-        stretch.count = stretch.head = 0;
+        if (!was_there(interval.first)) continue;
+        leased_ += static_cast<std::uint32_t>(interval.count);
+        interval.count = interval.head = 0;
     }
-    for (const Stretch& from : old.stretches_) {
+    for (const PortInterval& from : old.intervals_) {
         for (std::size_t i = 0; i < from.count; ++i) {
-            const Resting& resting = from.queue[(from.head + i) % from.queue.size()];
-            release(resting.port, resting.until);
+            const Cooling& cooling = from.queue[(from.head + i) % from.queue.size()];
+            release(cooling.port, cooling.until);
         }
     }
 }
 
-PortPool::Stretch* PortPool::stretch_of(std::uint16_t port) {
-    const auto stretch = std::find_if(stretches_.begin(), stretches_.end(),
-                                      [&](const Stretch& candidate) { return candidate.first <= port && port <= candidate.last; });
-    return stretch == stretches_.end() ? nullptr : &*stretch;
+PortPool::PortInterval* PortPool::interval_of(std::uint16_t port) {
+    const auto interval = std::find_if(intervals_.begin(), intervals_.end(),
+                                       [&](const PortInterval& candidate) { return candidate.first <= port && port <= candidate.last; });
+    return interval == intervals_.end() ? nullptr : &*interval;
 }
 
 }  // namespace udpproxy

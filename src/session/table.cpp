@@ -8,7 +8,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::uint32_t eviction_looks = 16;
+constexpr std::uint32_t eviction_scan_max = 16;
 
 }  // namespace
 
@@ -23,17 +23,17 @@ SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeou
       id_step_(shards) {}
 
 std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now) {
-    const std::optional<std::uint32_t> place = sessions_.acquire();
-    UDPPROXY_ASSERT(place.has_value());
-    Session& session = sessions_[*place];
+    const std::optional<std::uint32_t> index = sessions_.acquire();
+    UDPPROXY_ASSERT(index.has_value());
+    Session& session = sessions_[*index];
     session.key = key;
     session.proxy = proxy;
     session.id = std::exchange(next_id_, next_id_ + id_step_);
     session.last_active_at = session.admitted_at = session.listed_at = now;
-    map_.insert(hash, *place);
-    session.bucket = wheel_.file(*place, due_at(session), wheel_links());
-    unassured_[proxy].push_back(*place, unassured_links());
-    return *place;
+    map_.insert(hash, *index);
+    session.bucket = wheel_.file(*index, due_at(session), wheel_links());
+    unassured_[proxy].push_back(*index, unassured_links());
+    return *index;
 }
 
 void SessionTable::retire(std::uint32_t index) {
@@ -51,11 +51,11 @@ void SessionTable::assure(std::uint32_t index) {
     unassured_[session.proxy].remove(index, unassured_links());
 }
 
-std::optional<std::uint32_t> SessionTable::next_expired(Instant now, std::uint32_t& looks) {
-    while (looks > 0) {
+std::optional<std::uint32_t> SessionTable::next_expired(Instant now, std::uint32_t& scan_budget) {
+    while (scan_budget > 0) {
         const std::optional<std::uint32_t> index = wheel_.take_due(now, wheel_links());
         if (!index) return std::nullopt;
-        --looks;
+        --scan_budget;
         Session& session = sessions_[*index];
         if (due_at(session) <= now) {
             session.bucket = no_index;
@@ -72,12 +72,12 @@ void SessionTable::refile(std::uint32_t index) {
     session.bucket = wheel_.file(index, due_at(session), wheel_links());
 }
 
-std::optional<std::uint32_t> SessionTable::first_to_go(std::uint16_t proxy, Instant now, Duration idle) {
+std::optional<std::uint32_t> SessionTable::eviction_candidate(std::uint16_t proxy, Instant now, Duration idle) {
     IndexList& order = unassured_[proxy];
-    const std::uint32_t looks = std::min(eviction_looks, order.size());
+    const std::uint32_t scan_budget = std::min(eviction_scan_max, order.size());
     std::optional<std::uint32_t> chosen;
     std::uint32_t next = order.front();
-    for (std::uint32_t look = 0; look < looks; ++look) {
+    for (std::uint32_t look = 0; look < scan_budget; ++look) {
         const std::uint32_t index = next;
         Session& session = sessions_[index];
         next = session.unassured.next;

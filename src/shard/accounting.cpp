@@ -5,10 +5,10 @@ namespace udpproxy {
 
 namespace {
 
-/// Of strangers and of departures that found no room: they stay for another turn.
+/// Of new clients and of departures that found no room: they stay for another turn.
 std::uint64_t datagrams_kept(const Shard& shard) {
     std::uint64_t kept = 0;
-    for (const Stranger& stranger : shard.strangers) kept += stranger.arrival.datagrams();
+    for (const NewClient& new_client : shard.new_clients) kept += new_client.arrival.datagrams();
     for (const PendingDeparture& pending : shard.pending) kept += pending.departure.datagrams();
     return kept;
 }
@@ -32,11 +32,11 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
             counters.send_retries.add(fault.datagrams);
             continue;
         }
-        if (fault.kind == FaultKind::send_no_room) {
-            Departure rest = departure;
-            rest.payload += fault.offset;
-            rest.bytes = fault.bytes;
-            keep_pending(shard, rest, fault.departure, fault.error, now);
+        if (fault.kind == FaultKind::send_no_space) {
+            Departure cooldown = departure;
+            cooldown.payload += fault.offset;
+            cooldown.bytes = fault.bytes;
+            keep_pending(shard, cooldown, fault.departure, fault.error, now);
         } else {
             note_lost_source(shard, departure, fault.error);
             counters.drop(drop_of_send_error(fault.error), fault.datagrams);

@@ -1,4 +1,4 @@
-// Admission: the judge of the strangers of one turn. Private to admission.cpp (the way of a stranger to its group) and making_room.cpp (places under the
+// Admission: the judge of the new clients of one turn. Private to admission.cpp (the way of a new client to its group) and eviction.cpp (places under the
 // limits, and who goes first when there is none).
 #pragma once
 
@@ -11,60 +11,60 @@ namespace udpproxy {
 
 enum class Verdict : std::uint8_t { admitted, dropped, wait };
 
-struct Judgement {
+struct AdmissionDecision {
     Verdict verdict = Verdict::admitted;
     Drop reason = Drop::group_failed;  // with Verdict::dropped, and when waiting has been too long
 };
 
-inline constexpr Judgement admitted{};
-inline constexpr Judgement wait_for_room{Verdict::wait, Drop::descriptor_limit};
-inline constexpr Judgement wait_for_port{Verdict::wait, Drop::ports_exhausted};
-[[nodiscard]] inline Judgement refuse(Drop reason) { return {Verdict::dropped, reason}; }
+inline constexpr AdmissionDecision admitted{};
+inline constexpr AdmissionDecision wait_for_descriptors{Verdict::wait, Drop::descriptor_limit};
+inline constexpr AdmissionDecision wait_for_port{Verdict::wait, Drop::ports_exhausted};
+[[nodiscard]] inline AdmissionDecision reject(Drop reason) { return {Verdict::dropped, reason}; }
 
 class Admission {
 public:
     Admission(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
 
-    [[nodiscard]] Judgement judge(const Stranger& stranger);
+    [[nodiscard]] AdmissionDecision decide(const NewClient& new_client);
     /// Forwards the datagram if its client was admitted in this turn.
-    [[nodiscard]] bool forward_if_admitted(const Stranger& stranger);
-    /// Opens a group that rests at once, ready for a newcomer. False: it could not be had without making room.
-    [[nodiscard]] bool prepare_group(PoolLane lane);
+    [[nodiscard]] bool forward_if_admitted(const NewClient& new_client);
+    /// Opens a group that cools down at once, ready for a new client. False: it could not be had without making room.
+    [[nodiscard]] bool prepare_group(BindingIndex binding);
     /// As many groups were opened as one turn may.
     [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
 
 private:
-    // making_room.cpp: a place, and who goes when there is none
-    [[nodiscard]] std::optional<Drop> take_place(std::uint16_t proxy, const Stranger& stranger);
+    // eviction.cpp: a place, and who goes when there is none
+    [[nodiscard]] std::optional<Drop> take_place(std::uint16_t proxy, const NewClient& new_client);
     void give_place(std::uint16_t proxy, const Address& client);
-    [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy, const Stranger& stranger);
-    [[nodiscard]] std::optional<Drop> take_room(std::uint16_t proxy, const Stranger& stranger);
-    [[nodiscard]] bool has_room(std::uint16_t proxy);
+    [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy, const NewClient& new_client);
+    [[nodiscard]] std::optional<Drop> take_room(std::uint16_t proxy, const NewClient& new_client);
+    [[nodiscard]] bool has_capacity(std::uint16_t proxy);
     [[nodiscard]] Rate eviction_rate(std::uint16_t proxy) const;
     [[nodiscard]] bool may_evict(std::uint16_t proxy) const;
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
-    [[nodiscard]] std::optional<std::uint32_t> first_to_make_room(std::uint16_t proxy);
-    [[nodiscard]] std::optional<std::uint32_t> victim(std::uint16_t proxy);
-    [[nodiscard]] Judgement make_room_for_port(PoolLane lane, std::uint32_t& group);
-    [[nodiscard]] Judgement make_room_for_group(std::uint16_t proxy, std::uint32_t members);
-    [[nodiscard]] Judgement free_descriptors(std::uint16_t proxy);
+    [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);
+    [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy);
+    [[nodiscard]] AdmissionDecision evict_for_port(BindingIndex binding, std::uint32_t& group);
+    [[nodiscard]] AdmissionDecision evict_for_group(std::uint16_t proxy, std::uint32_t members);
+    [[nodiscard]] AdmissionDecision free_descriptors(std::uint16_t proxy);
 
-    // admission.cpp: a group for the newcomer
-    [[nodiscard]] Judgement find_group(std::uint16_t proxy, std::uint32_t& group);
-    [[nodiscard]] Judgement open_group(PoolLane lane, std::uint32_t& group);
-    [[nodiscard]] Judgement judge_failure(const OpeningOutcome& outcome, PoolLane lane);
-    void add_group(PoolLane lane, const GroupOpening& opening, std::span<const Slot> slots, std::uint32_t& group);
+    // admission.cpp: a group for the new client
+    [[nodiscard]] AdmissionDecision find_group(std::uint16_t proxy, std::uint32_t& group);
+    [[nodiscard]] AdmissionDecision open_group(BindingIndex binding, std::uint32_t& group);
+    [[nodiscard]] AdmissionDecision decide_on_failure(const OpeningOutcome& outcome, BindingIndex binding);
+    void add_group(BindingIndex binding, const GroupOpening& opening, std::span<const Slot> slots, std::uint32_t& group);
     [[nodiscard]] bool shall_watch(Proxy& proxy) const;
 
     Shard& shard_;
     Sockets& sockets_;
     Instant now_;
-    bool makes_room_ = true;
-    bool evicted_for_port_ = false;                              // for the stranger at hand
+    bool evicts_ = true;
+    bool evicted_for_port_ = false;                              // for the new client at hand
     std::uint32_t openings_ = 0;                                 // tried in this turn
     std::uint32_t admitted_count_ = 0;                           // of admitted_
-    std::uint32_t fruitless_looks_ = 0;                          // for somebody who could go, in this turn
-    std::uint32_t descriptors_wanted_ = 0;                       // by the strangers of this turn that wait for them
+    std::uint32_t fruitless_scans_ = 0;                          // for somebody who could go, in this turn
+    std::uint32_t descriptors_wanted_ = 0;                       // by the new clients of this turn that wait for them
     std::array<std::uint64_t, admissions_per_turn> admitted_{};  // hashes of who was admitted in this turn
 };
 

@@ -22,7 +22,7 @@ SessionView view_of(Shard& shard, std::uint32_t index, Instant now) {
     view.listener = session.key.listener;
     view.client = session.key.client_endpoint();
     view.local = session.key.local;
-    view.upstream_side = shard.groups[session.group].local;
+    view.local_endpoint = shard.groups[session.group].local;
     view.requests = session.requests;
     view.replies = session.replies;
     view.age = now - session.admitted_at;
@@ -34,9 +34,9 @@ SessionView view_of(Shard& shard, std::uint32_t index, Instant now) {
 
 void list_sessions(Shard& shard, const Question& question, Answer& answer, Instant now) {
     answer.sessions.clear();
-    const std::uint32_t end = shard.table.touched();
+    const std::uint32_t end = shard.table.high_water();
     std::uint32_t index = question.from;
-    for (std::uint32_t looks = 0; index < end && looks < looks_per_answer; ++index, ++looks) {
+    for (std::uint32_t scan_budget = 0; index < end && scan_budget < scanned_per_answer; ++index, ++scan_budget) {
         if (shard.table.is_live(index) && fits(question, shard.table[index])) answer.sessions.push(view_of(shard, index, now));
     }
     answer.next = index < end ? index : no_index;
@@ -56,7 +56,7 @@ void answer_inspection(Shard& shard, Sockets& sockets, Instant now) {
     if (question == nullptr) return;
     Answer& answer = shard.inspections.draft();
     switch (question->kind) {
-        case QuestionKind::presence:
+        case QuestionKind::liveness:
             break;
         case QuestionKind::sessions:
             list_sessions(shard, *question, answer, now);

@@ -18,27 +18,27 @@ void report_unlisted(Shard& shard, const ReplyGroup& group, const Arrival& arriv
 }
 
 /// How many of an arrival's datagrams, from the first on, may reach the client, and why not more.
-struct Earned {
+struct ReplyAllowance {
     std::uint32_t datagrams = 0;
     Drop otherwise = Drop::reply_limit;
 };
 
 /// Replies that a client has not earned: with a forged source it would be somebody's flood. Payload bytes are compared, as in RFC 9000 section 8.
-Earned earned_of(const ProxySetup& proxy, const Session& session, const Arrival& arrival, std::uint32_t datagrams) {
-    Earned earned{datagrams, Drop::reply_limit};
+ReplyAllowance allowance_of(const ProxySetup& proxy, const Session& session, const Arrival& arrival, std::uint32_t datagrams) {
+    ReplyAllowance allowance{datagrams, Drop::reply_limit};
     const auto left = [](std::uint64_t limit, std::uint64_t used) { return limit > used ? limit - used : 0; };
     if (proxy.replies_max != 0) {
         const std::uint64_t replies_left = left(proxy.replies_max * session.requests.datagrams, session.replies.datagrams);
-        if (replies_left < datagrams) earned.datagrams = static_cast<std::uint32_t>(replies_left);
+        if (replies_left < datagrams) allowance.datagrams = static_cast<std::uint32_t>(replies_left);
     }
     if (proxy.amplification_limit != 0 && !session.assured) {
         const std::uint64_t bytes_left = left(proxy.amplification_limit * session.requests.bytes, session.replies.bytes);
         if (bytes_left < arrival.bytes) {
             const auto whole = static_cast<std::uint32_t>(datagrams > 1 ? bytes_left / arrival.segment_bytes : 0);
-            if (whole < earned.datagrams) earned = Earned{whole, Drop::amplification};
+            if (whole < allowance.datagrams) allowance = ReplyAllowance{whole, Drop::amplification};
         }
     }
-    return earned;
+    return allowance;
 }
 
 }  // namespace
@@ -58,7 +58,7 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             continue;
         }
         shard.counters_of(group.proxy).replies_from[*source].add(datagrams);
-        if (group.state != GroupState::lent) {
+        if (group.state != GroupState::in_use) {
             shard.drop(arrival, group.proxy, Drop::late_reply);
             continue;
         }
@@ -67,16 +67,16 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             continue;
         }
         Session& session = shard.table[group.session];
-        const Earned earned = earned_of(shard.proxies[group.proxy].setup, session, arrival, datagrams);
-        if (earned.datagrams == 0) {
-            shard.drop(arrival, group.proxy, earned.otherwise);
+        const ReplyAllowance allowance = allowance_of(shard.proxies[group.proxy].setup, session, arrival, datagrams);
+        if (allowance.datagrams == 0) {
+            shard.drop(arrival, group.proxy, allowance.otherwise);
             continue;
         }
         Departure& departure = shard.depart(arrival, Leg::reply, group.proxy);
-        if (earned.datagrams < datagrams) shard.cut(departure, earned.datagrams, earned.otherwise);
+        if (allowance.datagrams < datagrams) shard.cut(departure, allowance.datagrams, allowance.otherwise);
         session.last_active_at = now;
         session.replied = true;
-        session.replies.datagrams += earned.datagrams;
+        session.replies.datagrams += allowance.datagrams;
         session.replies.bytes += departure.bytes;
         departure.slot = Slot{session.key.listener};
         departure.to = session.key.client_endpoint();

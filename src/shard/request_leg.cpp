@@ -11,18 +11,18 @@ namespace {
 /// Datagrams whose sessions are loaded at the same time.
 constexpr std::size_t look_ahead = 16;
 
-struct KnownBy {
+struct LookupKey {
     ClientKey key;
     std::uint64_t hash = 0;
 };
 
-KnownBy known_by(const Shard& shard, const Arrival& arrival) {
+LookupKey lookup_key_of(const Shard& shard, const Arrival& arrival) {
     const auto listener = static_cast<std::uint16_t>(index_of(arrival.slot));
     const ClientKey key{arrival.from.address, arrival.local, arrival.from.scope, arrival.from.port, listener};
     return {key, shard.table.hash(key)};
 }
 
-void route_request(Shard& shard, const Arrival& arrival, const KnownBy& client, Instant now) {
+void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client, Instant now) {
     const std::uint16_t proxy = shard.setup.listeners[client.key.listener].proxy;
     const std::uint32_t datagrams = arrival.datagrams();
     shard.arrivals_total += datagrams;
@@ -31,8 +31,8 @@ void route_request(Shard& shard, const Arrival& arrival, const KnownBy& client, 
         shard.drop(arrival, proxy, Drop::truncated);
     else if (const std::optional<std::uint32_t> session = shard.table.find(client.hash, client.key))
         forward_request(shard, *session, arrival, now);
-    else if (!shard.strangers.full())
-        shard.strangers.push(Stranger{arrival, client.key, client.hash, 0});
+    else if (!shard.new_clients.full())
+        shard.new_clients.push(NewClient{arrival, client.key, client.hash, 0});
     else
         shard.drop(arrival, proxy, Drop::admission_queue_full);
 }
@@ -42,11 +42,11 @@ void route_request(Shard& shard, const Arrival& arrival, const KnownBy& client, 
 void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now) {
     // With many clients neither the cell nor the session is in the cache any more. Both are asked for some datagrams ahead, in two steps; waiting for
     // them one by one was most of our own time.
-    std::array<KnownBy, look_ahead> chunk;
+    std::array<LookupKey, look_ahead> chunk;
     while (!arrivals.empty()) {
         const std::size_t count = std::min(arrivals.size(), look_ahead);
         for (std::size_t i = 0; i < count; ++i) {
-            chunk[i] = known_by(shard, arrivals[i]);
+            chunk[i] = lookup_key_of(shard, arrivals[i]);
             shard.table.prefetch_cell(chunk[i].hash);
         }
         for (std::size_t i = 0; i < count; ++i) shard.table.prefetch_session(chunk[i].hash);
@@ -62,8 +62,8 @@ void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, 
     session.requests.bytes += arrival.bytes;
     if (session.replied && !session.assured) {
         shard.table.assure(index);
-        shard.setup.use->unassured.give(1);
-        shard.setup.use->proxies[session.proxy].unassured.give(1);
+        shard.setup.use->unassured.release(1);
+        shard.setup.use->proxies[session.proxy].unassured.release(1);
         shard.counters_of(session.proxy).sessions_assured.add(1);
     }
     Departure& departure = shard.depart(arrival, Leg::request, session.proxy);

@@ -35,8 +35,8 @@ void note_listener_closed(Shard& shard, std::uint32_t index) {
 }  // namespace
 
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now) {
-    std::uint32_t looks = retirements_per_turn;
-    while (const std::optional<std::uint32_t> session = shard.table.next_expired(now, looks))
+    std::uint32_t scan_budget = retirements_per_turn;
+    while (const std::optional<std::uint32_t> session = shard.table.next_expired(now, scan_budget))
         end_session(shard, sockets, *session, SessionEnd::idle, now);
     for (std::uint32_t i = 0; i < surplus_closes_per_turn; ++i) {
         const std::optional<std::uint32_t> group = shard.groups.surplus(now, surplus_after);
@@ -60,7 +60,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
         event.listener = session.key.listener;
         event.client = session.key.client_endpoint();
         event.local = session.key.local;
-        event.upstream_side = group.local;
+        event.local_endpoint = group.local;
         event.requests = session.requests;
         event.replies = session.replies;
         event.lasted = now - session.admitted_at;
@@ -69,18 +69,18 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
     }
     SharedUse& use = *shard.setup.use;
     SharedUse::ProxyUse& proxy_use = use.proxies[session.proxy];
-    use.sessions.give(1);
-    proxy_use.sessions.give(1);
+    use.sessions.release(1);
+    proxy_use.sessions.release(1);
     if (!session.assured) {
-        use.unassured.give(1);
-        proxy_use.unassured.give(1);
+        use.unassured.release(1);
+        proxy_use.unassured.release(1);
     }
-    use.census.give(session.proxy, session.key.client);
-    use.listener_sessions[session.key.listener].give(1);
+    use.client_counts.release(session.proxy, session.key.client);
+    use.listener_sessions[session.key.listener].release(1);
     --shard.listeners[session.key.listener].sessions;
     shard.table.retire(index);
     if (keep_group && !shard.groups.is_outdated(group_index))
-        shard.groups.rest(group_index, now);
+        shard.groups.cooldown(group_index, now);
     else
         close_group(shard, sockets, group_index);
 }
@@ -102,7 +102,7 @@ void close_all_listeners(Shard& shard, Sockets& sockets) {
 }
 
 void close_all_groups(Shard& shard, Sockets& sockets) {
-    for (std::uint32_t index = 0; index < shard.groups.touched(); ++index) {
+    for (std::uint32_t index = 0; index < shard.groups.high_water(); ++index) {
         if (shard.groups.is_live(index) && shard.groups[index].state != GroupState::closing) close_group(shard, sockets, index);
     }
 }
@@ -120,31 +120,31 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
             // A member of an alias that is none any more.
             --group.members_leaving;
             --shard.descriptors_closing;
-            shard.setup.use->descriptors.give(1);
+            shard.setup.use->descriptors.release(1);
             continue;
         }
         if (--group.members_open > 0) continue;
-        const SourceLane& lane = shard.lanes[group.lane];
-        // What it has rested counts.
-        const Instant rests_since = std::min(group.rests_since, now);
-        shard.ports[lane.port_pool].release(group.local.port, rests_since + shard.proxies[group.proxy].setup.port_rest);
+        const SourceBinding& binding = shard.bindings[group.binding];
+        // What it has cooled down counts.
+        const Instant cooling_since = std::min(group.cooling_since, now);
+        shard.ports[binding.port_pool].release(group.local.port, cooling_since + shard.proxies[group.proxy].setup.port_cooldown);
         const auto members = static_cast<std::uint32_t>(group.members + group.members_leaving);
         UDPPROXY_ASSERT(shard.descriptors_closing >= members);
         shard.descriptors_closing -= members;
-        shard.setup.use->descriptors.give(members);
-        shard.setup.use->own_ports[lane.port_pool].erase(group.local.port);
+        shard.setup.use->descriptors.release(members);
+        shard.setup.use->own_ports[binding.port_pool].erase(group.local.port);
         let_go_of_upstream(shard, group.upstream);
         shard.groups.forget(index);
     }
 }
 
 std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
-    // Strangers beyond the bound are next; those who wait for descriptors are looked at when one is closed, and every millisecond.
-    if (!shard.strangers.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
-    if (!shard.pending.empty() || !shard.astray.empty()) return now + std::chrono::milliseconds{1};
-    std::optional<Instant> next = shard.refit_at;
-    const std::optional<Instant> fill_at = shard.filling && !shard.draining ? std::optional{shard.fill_at} : std::nullopt;
-    for (const std::optional<Instant>& other : {fill_at, shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
+    // New clients beyond the bound are next; those who wait for descriptors are looked at when one is closed, and every millisecond.
+    if (!shard.new_clients.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
+    if (!shard.pending.empty() || !shard.suspect_groups.empty()) return now + std::chrono::milliseconds{1};
+    std::optional<Instant> next = shard.reconcile_at;
+    const std::optional<Instant> prewarm_at = shard.prewarming && !shard.draining ? std::optional{shard.prewarm_at} : std::nullopt;
+    for (const std::optional<Instant>& other : {prewarm_at, shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
         if (other && (!next || *other < *next)) next = other;
     }
     return next;

@@ -1,4 +1,4 @@
-// Putting a shard together: lanes from sources, port pools from lanes, and the batches of a turn.
+// Putting a shard together: source bindings from sources, port pools from source bindings, and the batches of a turn.
 #include "udpproxy/shard/shard.hpp"
 
 #include <algorithm>
@@ -14,20 +14,20 @@ std::vector<SessionTimeouts> timeouts_of(const ShardSetup& setup) {
     return timeouts;
 }
 
-std::vector<Duration> rests_of(const ShardSetup& setup) {
-    std::vector<Duration> rests;
-    for (const ProxySetup& proxy : setup.proxies) rests.insert(rests.end(), proxy.sources.size(), proxy.port_rest);
-    return rests;
+std::vector<Duration> cooldowns_of(const ShardSetup& setup) {
+    std::vector<Duration> cooldowns;
+    for (const ProxySetup& proxy : setup.proxies) cooldowns.insert(cooldowns.end(), proxy.sources.size(), proxy.port_cooldown);
+    return cooldowns;
 }
 
 std::vector<Proxy> proxies_of(const ShardSetup& setup, const std::shared_ptr<const Upstream>& no_upstream) {
     std::vector<Proxy> proxies;
-    PoolLane next_lane = 0;
+    BindingIndex next_binding = 0;
     for (const ProxySetup& from : setup.proxies) {
         Proxy& proxy = proxies.emplace_back(from);
-        proxy.first_lane = next_lane;
-        proxy.lanes = static_cast<PoolLane>(from.sources.size());
-        next_lane += proxy.lanes;
+        proxy.first_binding = next_binding;
+        proxy.bindings = static_cast<BindingIndex>(from.sources.size());
+        next_binding += proxy.bindings;
     }
     ProxySetup vacant;
     vacant.upstream = no_upstream;
@@ -35,33 +35,33 @@ std::vector<Proxy> proxies_of(const ShardSetup& setup, const std::shared_ptr<con
     return proxies;
 }
 
-std::vector<SourceLane> lanes_of(const std::vector<LanePlace>& places, std::uint32_t lanes_max) {
-    std::vector<SourceLane> lanes;
-    lanes.reserve(lanes_max);
-    for (const LanePlace& place : places) {
-        SourceLane& lane = lanes.emplace_back();
-        lane.proxy = place.proxy;
-        lane.wanted = place.source;
-        lane.port_pool = place.port_pool;
-        lane.port_range = place.port_range;
+std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locations, std::uint32_t bindings_max) {
+    std::vector<SourceBinding> bindings;
+    bindings.reserve(bindings_max);
+    for (const BindingLocation& location : locations) {
+        SourceBinding& binding = bindings.emplace_back();
+        binding.proxy = location.proxy;
+        binding.wanted = location.source;
+        binding.port_pool = location.port_pool;
+        binding.port_range = location.port_range;
     }
-    return lanes;
+    return bindings;
 }
 
-/// What is known at start; look-ups keep it up to date, and lanes that come later fill in the rest.
+/// What is known at start; look-ups keep it up to date, and source bindings that come later fill in the rest.
 std::vector<Address> pool_sources_of(const ShardSetup& setup) {
-    const std::vector<LanePlace> places = places_of_lanes(setup.proxies);
-    std::vector<Address> sources(std::max<std::size_t>(places.size(), setup.port_pools_max));
-    for (const LanePlace& place : places)
-        sources[place.port_pool] = place.source.is_unspecified() ? setup.proxies[place.proxy].routed_source : place.source;
+    const std::vector<BindingLocation> locations = binding_locations(setup.proxies);
+    std::vector<Address> sources(std::max<std::size_t>(locations.size(), setup.port_pools_max));
+    for (const BindingLocation& location : locations)
+        sources[location.port_pool] = location.source.is_unspecified() ? setup.proxies[location.proxy].routed_source : location.source;
     return sources;
 }
 
 std::vector<PortPool> port_pools_of(const ShardSetup& setup) {
     std::vector<std::vector<PortRange>> ranges;
-    for (const LanePlace& place : places_of_lanes(setup.proxies)) {
-        if (place.port_pool >= ranges.size()) ranges.resize(place.port_pool + 1);
-        ranges[place.port_pool].push_back(place.ports);
+    for (const BindingLocation& location : binding_locations(setup.proxies)) {
+        if (location.port_pool >= ranges.size()) ranges.resize(location.port_pool + 1);
+        ranges[location.port_pool].push_back(location.ports);
     }
     std::vector<PortPool> pools;
     pools.reserve(setup.port_pools_max);
@@ -71,8 +71,8 @@ std::vector<PortPool> port_pools_of(const ShardSetup& setup) {
 
 }  // namespace
 
-std::vector<LanePlace> places_of_lanes(const std::vector<ProxySetup>& proxies) {
-    std::vector<LanePlace> places;
+std::vector<BindingLocation> binding_locations(const std::vector<ProxySetup>& proxies) {
+    std::vector<BindingLocation> locations;
     std::vector<Address> pools;
     std::vector<std::uint32_t> ranges_in_pool;
     for (std::uint16_t proxy = 0; proxy < proxies.size(); ++proxy) {
@@ -86,10 +86,10 @@ std::vector<LanePlace> places_of_lanes(const std::vector<ProxySetup>& proxies) {
                 pools.push_back(address);
                 ranges_in_pool.push_back(0);
             }
-            places.push_back(LanePlace{proxy, source, address, pool, ranges_in_pool[pool]++, proxies[proxy].ports});
+            locations.push_back(BindingLocation{proxy, source, address, pool, ranges_in_pool[pool]++, proxies[proxy].ports});
         }
     }
-    return places;
+    return locations;
 }
 
 Shard::Shard(ShardSetup from)
@@ -98,8 +98,8 @@ Shard::Shard(ShardSetup from)
       listeners(std::max<std::size_t>(setup.listeners.size(), setup.listeners_max)),
       listeners_open(static_cast<std::uint32_t>(setup.listeners.size())),
       table(setup.sessions_max, timeouts_of(setup), setup.key, setup.shard, setup.shards),
-      lanes(lanes_of(places_of_lanes(setup.proxies), setup.lanes_max)),
-      groups(setup.slots_max, rests_of(setup), setup.lanes_max),
+      bindings(bindings_of(binding_locations(setup.proxies), setup.bindings_max)),
+      groups(setup.slots_max, cooldowns_of(setup), setup.bindings_max),
       ports(port_pools_of(setup)),
       pool_sources(pool_sources_of(setup)),
       upstreams(upstream_versions_max),
@@ -107,14 +107,15 @@ Shard::Shard(ShardSetup from)
       counters(proxies.size()),
       departures(2 * std::size_t{setup.buffers_per_leg}),
       dropped(2 * std::size_t{setup.buffers_per_leg}),
-      strangers(std::max<std::size_t>(1, setup.buffers_per_leg / 4 * 3)),
+      new_clients(std::max<std::size_t>(1, setup.buffers_per_leg / 4 * 3)),
       pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
       resumed(pending.capacity()),
-      astray(astray_max) {
+      suspect_groups(suspect_groups_max) {
     for (std::size_t listener = 0; listener < setup.listeners.size(); ++listener) listeners[listener].open = true;
     setup.listeners.resize(listeners.size());
     setup.proxies.clear();  // they live in `proxies` from now on
-    for (PoolLane lane = 0; lane < lanes.size(); ++lane) groups.set_upstream(lane, proxies[lanes[lane].proxy].setup.upstream.get());
+    for (BindingIndex binding = 0; binding < bindings.size(); ++binding)
+        groups.set_upstream(binding, proxies[bindings[binding].proxy].setup.upstream.get());
 }
 
 Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
@@ -148,7 +149,7 @@ void Shard::cut(Departure& departure, std::uint32_t datagrams, Drop reason) {
 void Shard::note_gauges() {
     gauges.sessions.set(table.size());
     gauges.groups.set(groups.size());
-    gauges.groups_resting.set(groups.resting());
+    gauges.groups_cooling.set(groups.cooling());
     std::uint64_t leased = 0;
     for (const PortPool& pool : ports) leased += pool.leased();
     gauges.ports_leased.set(leased);

@@ -1,4 +1,4 @@
-// Source addresses: where the groups of a lane are bound, and what follows when that address changes, goes or comes back.
+// Source addresses: where the groups of a source binding are bound, and what follows when that address changes, goes or comes back.
 //
 // A socket stays bound to its address for life. While the address is away its sends fail, and when it is back the same socket works, so a session
 // outlives a flap. Only when routing has settled on another address is the session of no more use: it ends, and the client's next datagram begins
@@ -23,38 +23,38 @@ bool may_mean_a_lost_source(int error) {
 
 }  // namespace
 
-void look_up_source(Shard& shard, Sockets& sockets, PoolLane index, Instant now) {
-    SourceLane& lane = shard.lanes[index];
-    if (lane.checked && now - lane.checked_at < source_check_every) return;
-    lane.checked = true;
-    lane.checked_at = now;
-    const SourceAnswer answer = sockets.source_towards(shard.proxies[lane.proxy].setup.upstream->endpoint(), lane.wanted);
-    if (lane.error == 0 && lane.looked_up && says_nothing_of_the_source(answer.error)) return;
-    lane.looked_up = true;
-    lane.error = answer.error;
-    if (answer.error == 0 && answer.source == lane.source) return;
+void look_up_source(Shard& shard, Sockets& sockets, BindingIndex index, Instant now) {
+    SourceBinding& binding = shard.bindings[index];
+    if (binding.checked && now - binding.checked_at < source_check_every) return;
+    binding.checked = true;
+    binding.checked_at = now;
+    const SourceAnswer answer = sockets.source_towards(shard.proxies[binding.proxy].setup.upstream->endpoint(), binding.wanted);
+    if (binding.error == 0 && binding.looked_up && says_nothing_of_the_source(answer.error)) return;
+    binding.looked_up = true;
+    binding.error = answer.error;
+    if (answer.error == 0 && answer.source == binding.source) return;
     shard.groups.outdate(index);
     if (answer.error != 0) return;
-    lane.source = answer.source;
-    shard.pool_sources[lane.port_pool] = answer.source.address;
+    binding.source = answer.source;
+    shard.pool_sources[binding.port_pool] = answer.source.address;
 }
 
 void note_lost_source(Shard& shard, const Departure& departure, int error) {
-    if (departure.leg != Leg::request || !may_mean_a_lost_source(error) || shard.astray.full()) return;
+    if (departure.leg != Leg::request || !may_mean_a_lost_source(error) || shard.suspect_groups.full()) return;
     const std::uint32_t group = shard.group_of_slot[index_of(departure.slot)];
-    if (group != no_index) shard.astray.push(group);
+    if (group != no_index) shard.suspect_groups.push(group);
 }
 
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
-    for (const std::uint32_t index : shard.astray) {
-        if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::lent) continue;
+    for (const std::uint32_t index : shard.suspect_groups) {
+        if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::in_use) continue;
         const ReplyGroup& group = shard.groups[index];
-        look_up_source(shard, sockets, group.lane, now);
-        const SourceLane& lane = shard.lanes[group.lane];
-        if (lane.error == 0 && lane.source.address != group.local.address)
+        look_up_source(shard, sockets, group.binding, now);
+        const SourceBinding& binding = shard.bindings[group.binding];
+        if (binding.error == 0 && binding.source.address != group.local.address)
             end_session(shard, sockets, group.session, SessionEnd::source_changed, now);
     }
-    shard.astray.clear();
+    shard.suspect_groups.clear();
 }
 
 bool is_own_port(const Shard& shard, const Endpoint& source) {

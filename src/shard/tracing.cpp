@@ -34,15 +34,15 @@ TraceRecord record_of(Shard& shard, const Session& session, Leg leg) {
     record.client = session.key.client_endpoint();
     record.local = session.key.local;
     const ReplyGroup& group = shard.groups[session.group];
-    record.upstream_side = group.local;
+    record.local_endpoint = group.local;
     record.service = group.upstream->endpoint();
     return record;
 }
 
-/// The session that a member's slot serves at the moment; null when its group is lent to nobody.
+/// The session that a member's slot serves at the moment; null when its group is in use to nobody.
 const Session* session_of(Shard& shard, Slot slot) {
     const std::uint32_t index = shard.group_of_slot[index_of(slot)];
-    if (index == no_index || shard.groups[index].state != GroupState::lent) return nullptr;
+    if (index == no_index || shard.groups[index].state != GroupState::in_use) return nullptr;
     return &shard.table[shard.groups[index].session];
 }
 

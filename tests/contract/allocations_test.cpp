@@ -62,15 +62,15 @@ TEST_CASE_TEMPLATE("a turn allocates nothing, whether it forwards, admits, lends
     }
     LoopRigSetup setup;
     setup.unassured_timeout = setup.idle_timeout = std::chrono::milliseconds{2};
-    SUBCASE("with a rest that is soon over: groups are lent again") { setup.port_rest = std::chrono::milliseconds{1}; }
-    SUBCASE("with a long rest: a group is opened for every session") { setup.port_rest = std::chrono::seconds{10}; }
+    SUBCASE("with a rest that is soon over: groups are lent again") { setup.port_cooldown = std::chrono::milliseconds{1}; }
+    SUBCASE("with a long rest: a group is opened for every session") { setup.port_cooldown = std::chrono::seconds{10}; }
     LoopRig<Engine> rig(setup);
     CHECK(allocations_of_turns(rig) == 0);
     CHECK(rig.counters().sessions_admitted.read() >= 60);
     CHECK(rig.counters().sessions_expired.read() >= 60);
     CHECK(rig.counters().departures_reply.read() > 500);
     CHECK(rig.counters().dropped(Drop::unlisted_source) > 0);
-    if (setup.port_rest < std::chrono::seconds{1}) CHECK(rig.counters().groups_lent.read() > 0);
+    if (setup.port_cooldown < std::chrono::seconds{1}) CHECK(rig.counters().groups_reused.read() > 0);
 }
 
 }  // namespace

@@ -126,7 +126,7 @@ TEST_CASE("io_uring lends more buffers after a burst found too few, keeps to tha
     for (int burst = 0; burst < 4 && ended > 0; ++burst) ended = receives_ended_by_burst();
     CHECK(ended == 0);
     for (int wait = 0; wait < 3 * 4096; ++wait) rig.wait(monotonic_now());
-    (void)receives_ended_by_burst();  // uses up what had been lent before
+    (void)receives_ended_by_burst();  // uses up what had been in use before
     CHECK(receives_ended_by_burst() > 0);
     CHECK(rig.engine().counters().buffers_exhausted == 0);  // there were always more
 }

@@ -42,13 +42,13 @@ std::multiset<std::string> remotes_of(const Endpoint& local) {
 
 struct Service {
     explicit Service(Family family)
-        : upstream(loopback(family)), first_alias(loopback(family)), second_alias(loopback(family)), stranger(loopback(family)) {}
+        : upstream(loopback(family)), first_alias(loopback(family)), second_alias(loopback(family)), new_client(loopback(family)) {}
     [[nodiscard]] std::vector<Endpoint> aliases() const { return {first_alias.endpoint(), second_alias.endpoint()}; }
 
     Peer upstream;
     Peer first_alias;
     Peer second_alias;
-    Peer stranger;  // listed nowhere
+    Peer new_client;  // listed nowhere
 };
 
 TEST_CASE_TEMPLATE("all members of a group are bound to one address and port and connected to whom they serve", Engine, UDPPROXY_ENGINES) {
@@ -78,9 +78,9 @@ TEST_CASE_TEMPLATE("replies of upstream and aliases arrive on their slots, other
             std::map<Endpoint, Slot> slot_of{{service.upstream.endpoint(), group.slots[0]},
                                              {service.first_alias.endpoint(), group.slots[1]},
                                              {service.second_alias.endpoint(), group.slots[2]}};
-            if (with_open_member) slot_of[service.stranger.endpoint()] = group.slots[3];
+            if (with_open_member) slot_of[service.new_client.endpoint()] = group.slots[3];
             for (int i = 0; i < 10; ++i) {
-                for (const Peer* peer : {&service.upstream, &service.first_alias, &service.second_alias, &service.stranger})
+                for (const Peer* peer : {&service.upstream, &service.first_alias, &service.second_alias, &service.new_client})
                     peer->send(group.local, format(peer->endpoint()), 0x2e << 2);
             }
             REQUIRE(rig.collect(slot_of.size() * 10));
@@ -184,8 +184,8 @@ TEST_CASE_TEMPLATE("a group for which descriptors or slots do not suffice is EMF
     rlimit room{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &room) == 0);
     const Socket highest{::dup(rig.client().descriptor())};
-    const rlimit short_room{static_cast<rlim_t>(highest.descriptor()) + 3, room.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &short_room) == 0);
+    const rlimit short_capacity{static_cast<rlim_t>(highest.descriptor()) + 3, room.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &short_capacity) == 0);
     std::array<Slot, 4> slots{};
     const std::array<Endpoint, 2> aliases{upstream, upstream};
     const OpeningOutcome short_of_descriptors = rig.engine().open_group(GroupOpening{local, upstream, aliases, true}, slots);

@@ -50,14 +50,14 @@ TEST_CASE_TEMPLATE("an open member joins and takes what no connected one does", 
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{loopback(Family::ipv4)};
-    const Peer stranger{loopback(Family::ipv4)};
+    const Peer new_client{loopback(Family::ipv4)};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
     Slot joined = no_slot;
     REQUIRE(rig.engine().join_group(group.slots, joining(group, std::nullopt), joined).opened());
-    stranger.send(group.local, "from a stranger");
+    new_client.send(group.local, "from a new client");
     upstream.send(group.local, "from the upstream");
     REQUIRE(rig.collect(2));
-    for (const Seen& seen : rig.seen) CHECK((seen.slot == joined) == (seen.from == stranger.endpoint()));
+    for (const Seen& seen : rig.seen) CHECK((seen.slot == joined) == (seen.from == new_client.endpoint()));
 }
 
 TEST_CASE_TEMPLATE("a join that fails leaves the group as it was and no descriptor behind", Engine, UDPPROXY_ENGINES) {

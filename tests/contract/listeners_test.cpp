@@ -86,8 +86,8 @@ TEST_CASE_TEMPLATE("200 clients are shared among the sockets of an address, and 
         std::size_t arrivals = 0;
         const Instant deadline = monotonic_now() + patience;
         while (arrivals < 400 && monotonic_now() < deadline) {
-            const Harvest& harvest = engine->wait(deadline);
-            for (const Arrival& arrival : harvest.requests) {
+            const Completions& completions = engine->wait(deadline);
+            for (const Arrival& arrival : completions.requests) {
                 ++arrivals;
                 if (slots_of[arrival.from].insert(arrival.slot).second) ++clients_of[arrival.slot];
                 engine->discard(arrival.buffer);

@@ -13,7 +13,7 @@ struct LoopRigSetup {
     Address listen = loopback(Family::ipv4);
     Duration unassured_timeout = std::chrono::seconds{10};
     Duration idle_timeout = std::chrono::seconds{10};
-    Duration port_rest = std::chrono::seconds{10};
+    Duration port_cooldown = std::chrono::seconds{10};
     Watch watch = Watch::all;
     bool offload = true;
 };
@@ -89,7 +89,7 @@ private:
         proxy.watch = from.watch;
         proxy.sources = {group_address(from.listen.family())};
         proxy.ports = next_ports();
-        proxy.port_rest = from.port_rest;
+        proxy.port_cooldown = from.port_cooldown;
         proxy.idle_timeout = from.idle_timeout;
         proxy.unassured_timeout = from.unassured_timeout;
         proxy.sessions_max = 512;

@@ -52,7 +52,7 @@ TEST_CASE_TEMPLATE("a whole batch behind a pending error is delivered, each data
     std::vector<Departure> departures;
     for (std::size_t i = 1; i < arrivals.size(); ++i) departures.push_back(towards(arrivals[i], (i % 2 == 1 ? group : other).slots[0]));
     const std::vector<Fault> faults = rig.send(departures);
-    // The first send, which is the five of one digit coupled, met the error.
+    // The first send, which is the five of one digit coalesced, met the error.
     REQUIRE(faults.size() == 5);
     for (std::size_t i = 0; i < 5; ++i) {
         CHECK(faults[i].kind == FaultKind::send_retry);

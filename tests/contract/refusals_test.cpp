@@ -254,7 +254,7 @@ TEST_CASE_TEMPLATE("where there is no room for the rest of a train that is sent 
             errors.of_trains = EINVAL;
             errors.of_singles = {0, error};
             for (const Fault& fault : rig.send(departures)) {
-                CHECK(fault.kind == FaultKind::send_no_room);
+                CHECK(fault.kind == FaultKind::send_no_space);
                 CHECK(fault.error == (again.empty() ? error : EAGAIN));
                 CHECK(fault.offset == (again.empty() ? segment_bytes : 0));
                 CHECK(fault.bytes == 3 * segment_bytes - fault.offset);

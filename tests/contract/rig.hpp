@@ -129,11 +129,11 @@ public:
     }
     void wait(std::optional<Instant> deadline) {
         ++waits;
-        const Harvest& harvest = engine_.wait(deadline);
-        for (const Arrival& arrival : harvest.replies) take(arrival, Leg::reply);
-        for (const Arrival& arrival : harvest.requests) take(arrival, Leg::request);
-        faults.insert(faults.end(), harvest.faults.begin(), harvest.faults.end());
-        closed.insert(closed.end(), harvest.closed.begin(), harvest.closed.end());
+        const Completions& completions = engine_.wait(deadline);
+        for (const Arrival& arrival : completions.replies) take(arrival, Leg::reply);
+        for (const Arrival& arrival : completions.requests) take(arrival, Leg::request);
+        faults.insert(faults.end(), completions.faults.begin(), completions.faults.end());
+        closed.insert(closed.end(), completions.closed.begin(), completions.closed.end());
     }
 
     /// Has the rig's client send these to the first listener, and returns the arrivals, held.

@@ -1,4 +1,4 @@
-// Trains on both legs: they arrive whole, leave with every boundary kept, and what came singly couples, but only with its like.
+// Trains on both legs: they arrive whole, leave with every boundary kept, and what came singly coalesces, but only with its like.
 #include <functional>
 #include <numeric>
 
@@ -302,11 +302,11 @@ TEST_CASE_TEMPLATE("trains pass through the whole loop both ways, and every coun
             CHECK(rig.shard().drops_total == 0);
             CHECK(rig.shard().counters.trains_received.read() == (offload ? 2 * shapes.size() : 0));
             // Of a foreign source: dropped, datagram by datagram.
-            const Peer stranger{loopback(family)};
+            const Peer new_client{loopback(family)};
             client.send(rig.listener(), "who");
             const std::optional<Letter> letter = rig.next_letter(rig.upstream);
             REQUIRE(letter.has_value());
-            stranger.send_train(letter->from, pattern(1037), 100);
+            new_client.send_train(letter->from, pattern(1037), 100);
             CHECK(rig.turns_until([&] { return rig.counters().dropped(Drop::unlisted_source) == 11; }));
         }
     }

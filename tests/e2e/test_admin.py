@@ -112,7 +112,7 @@ def test_a_killed_session_is_gone_and_its_client_begins_a_new_one(engine, admin,
         assert client.ask(b"before", IPV4.listener()) is not None
     victim, *others = clients
     (session,) = admin.json("sessions", "--client", victim.endpoint)["sessions"]
-    assert session["upstream_side"] in {request.sender for request in service.requests}
+    assert session["local_endpoint"] in {request.sender for request in service.requests}
     assert admin.shown("session", "kill", session["id"]) == f"ended session {session['id']} of {victim.endpoint} on echo\n"
     assert admin.json("sessions")["found"] == 7
     again = admin.ctl("session", "kill", session["id"])
@@ -121,7 +121,7 @@ def test_a_killed_session_is_gone_and_its_client_begins_a_new_one(engine, admin,
     for client in others:
         assert client.ask(b"other", IPV4.listener()) is not None
     (new,) = admin.json("sessions", "--client", victim.endpoint)["sessions"]
-    assert new["id"] != session["id"] and new["upstream_side"] != session["upstream_side"]  # the killed one's group rests
+    assert new["id"] != session["id"] and new["local_endpoint"] != session["local_endpoint"]  # the killed one's group rests
     event = proxy.wait_event("admin", verb="session kill")
     assert event["client"] == victim.endpoint and event["uid"] == "0"
     counters = proxy.stop()
@@ -162,7 +162,7 @@ def test_metrics_are_what_promtool_accepts_and_say_what_happened(engine, admin, 
     assert value("udpproxy_session_duration_seconds_count", proxy="echo") == 1
     assert 0.2 <= value("udpproxy_session_duration_seconds_sum", proxy="echo") < 1
     assert sum(value("udpproxy_shard_sessions", shard=shard) for shard in "01") == 10
-    assert sum(value("udpproxy_shard_groups_resting", shard=shard) for shard in "01") == 1
+    assert sum(value("udpproxy_shard_groups_cooling", shard=shard) for shard in "01") == 1
     assert any(name == "udpproxy_build_info" and ("engine", engine) in labels for name, labels in values)
     clients = [opened.getsockname()[1] for opened in crowd.sockets]
     assert "10.1.0.2" not in text and not any(f":{port}" in text for port in clients), "a client's address is no label"

@@ -58,7 +58,7 @@ def examine(network, tmp_path):
     return Examination()
 
 
-def mend(network, command):
+def fix(network, command):
     """The doctor's command as it is printed; the first one where it offers several."""
     subprocess.run(network.proxy.command("sh", "-c", command.split(", or ")[0]), check=True, timeout=10)
 
@@ -74,8 +74,8 @@ def test_no_route_to_an_alias_is_named_and_mended(network, examine):
     alias = "10.9.0.1:53"
     finding = examine(reply_aliases=[alias]).only("route")
     assert alias in finding["where"] and "Network is unreachable" in finding["looked_at"]
-    assert finding["mend"] == "ip route add 10.9.0.1 dev to-service"
-    mend(network, finding["mend"])
+    assert finding["fix"] == "ip route add 10.9.0.1 dev to-service"
+    fix(network, finding["fix"])
     assert examine(reply_aliases=[alias]).findings == []
 
 
@@ -94,7 +94,7 @@ def test_a_strict_reverse_path_is_named_proved_and_mended(network, examine):
         assert listener.receive() is not None
         sender.send(b"reply", "10.0.0.1:40000")
         assert listener.receive(0.3) is None
-        mend(network, finding["mend"])
+        fix(network, finding["fix"])
         sender.send(b"reply", "10.0.0.1:40000")
         assert listener.receive().payload == b"reply"
     after = examine(reply_aliases=[alias])
@@ -104,7 +104,7 @@ def test_a_strict_reverse_path_is_named_proved_and_mended(network, examine):
 def test_an_alias_that_is_this_hosts_own_address_is_named(network, examine):
     network.proxy.ip("addr add 10.0.0.253/32 dev to-service")
     finding = examine().only("own_address")
-    assert _ALIAS in finding["where"] and "reply_aliases" in finding["mend"]
+    assert _ALIAS in finding["where"] and "reply_aliases" in finding["fix"]
 
 
 @pytest.mark.parametrize("alias", ["10.0.0.0/24:*", "10.0.0.0/30:53", "10.0.0.0/31:53"])
@@ -115,7 +115,7 @@ def test_a_prefix_that_holds_this_hosts_own_address_too_is_no_fault(examine, ali
 
 def test_a_listen_address_that_is_not_here_is_named_and_mended(network, examine):
     finding = examine(listen="10.1.0.77:5353").only("listen_address")
-    mend(network, finding["mend"].replace("INTERFACE", "to-client"))
+    fix(network, finding["fix"].replace("INTERFACE", "to-client"))
     assert examine(listen="10.1.0.77:5353").findings == []
 
 
@@ -124,7 +124,7 @@ def test_a_listen_port_that_somebody_else_holds_is_named_with_the_holder(network
     holder = start_process(["/usr/bin/python3", "-c", program], network.proxy)
     holder.wait_until(lambda: "bound" in holder.lines, what="bound")
     finding = examine().only("listen_port")
-    assert "is held by python3 (10.1.0.1:5353)" in finding["looked_at"] and finding["mend"].startswith("stop python3")
+    assert "is held by python3 (10.1.0.1:5353)" in finding["looked_at"] and finding["fix"].startswith("stop python3")
 
 
 def test_the_running_proxy_is_no_foreign_holder(engine, examine, start_proxy):
@@ -136,7 +136,7 @@ def test_buffers_beyond_what_the_system_grants_are_named(examine):
     examined = examine(receive_buffer="1GiB", prefix=_LIMITED)
     assert examined.code == 1 and [finding["finding"] for finding in examined.findings] == ["buffers", "unseen"], examined.findings
     finding = examined.findings[0]
-    assert "receive_buffer" in finding["where"] and finding["mend"] == "sysctl -w net.core.rmem_max=1073741824"
+    assert "receive_buffer" in finding["where"] and finding["fix"] == "sysctl -w net.core.rmem_max=1073741824"
     assert examine(receive_buffer="1GiB").only("buffers", "note")["meaning"].startswith("granted to who has CAP_NET_ADMIN")
 
 
@@ -144,14 +144,14 @@ def test_a_port_range_that_is_too_small_is_named_and_mended(network, examine):
     network.proxy.sysctl("net.ipv4.ip_local_port_range", "40000 40015")
     finding = examine(sessions_max=100).only("ports")
     assert "16 ports (40000-40015) of 1 address for sessions_max = 100" in finding["looked_at"]
-    mend(network, finding["mend"].split(", a range")[0])
+    fix(network, finding["fix"].split(", a range")[0])
     assert examine(sessions_max=100).findings == []
 
 
 def test_descriptors_that_are_too_few_are_named(examine):
     finding = examine(sessions_max=5000, prefix=("prlimit", "--nofile=512:1024")).only("descriptors")
     assert finding["looked_at"].startswith("1024 open files (soft 512") and "5000 do not fit" in finding["meaning"]
-    assert "LimitNOFILE" in finding["mend"]
+    assert "LimitNOFILE" in finding["fix"]
 
 
 def test_io_uring_refused_is_a_note_and_a_problem_where_it_is_demanded(tmp_path, examine):
@@ -167,7 +167,7 @@ def test_different_mtus_are_named_and_mended(network, examine):
     finding = examine().only("mtu", "note")
     assert "MTU 1400 towards the upstream (to-service), 1500 on to-client" in finding["looked_at"]
     assert "requests of more than 1372 bytes" in finding["meaning"]
-    mend(network, finding["mend"].split(", if")[0])
+    fix(network, finding["fix"].split(", if")[0])
     assert examine().findings == []
 
 
@@ -196,7 +196,7 @@ def test_a_filter_that_drops_requests_is_named_proved_and_mended(network, examin
     assert kinds == ["packet_filter", "probe"], examined.text
     assert "requests are dropped by nftables, inet f out: rule" in examined.findings[0]["looked_at"]
     assert "Operation not permitted" in examined.findings[1]["looked_at"]
-    mend(network, examined.findings[0]["mend"])
+    fix(network, examined.findings[0]["fix"])
     assert examine().findings == []
 
 
@@ -209,7 +209,7 @@ def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_me
     assert _ALIAS in finding["where"] and "its replies are dropped by nftables, inet f in: policy drop" in finding["looked_at"]
     with Service(network.service, [_UPSTREAM, _ALIAS], from_each([_ALIAS])):
         assert "nobody answered" in examine("--probe", "00").findings[-1]["looked_at"]
-        mend(network, finding["mend"])
+        fix(network, finding["fix"])
         probed = examine("--probe", "00")
     # The probe itself was tracked: the kernel would have forgotten it long before the session's five minutes.
     assert "forgotten after" in probed.only("conntrack", "note")["looked_at"]
@@ -228,8 +228,8 @@ def test_a_probe_names_who_answers_and_the_line_to_add_makes_it_right(network, e
         finding = examine("--probe", "68656c6c6f").only("probe")
         assert [request.payload for request in service.requests] == [b"hello"]
         assert f"came from {stranger}" in finding["looked_at"]
-        assert finding["mend"] == f'reply_aliases = ["{_ALIAS}", "{stranger}"]'
-        probed = examine("--probe", "68656c6c6f", reply_aliases=json.loads(finding["mend"].split(" = ")[1]))
+        assert finding["fix"] == f'reply_aliases = ["{_ALIAS}", "{stranger}"]'
+        probed = examine("--probe", "68656c6c6f", reply_aliases=json.loads(finding["fix"].split(" = ")[1]))
     assert probed.findings == [], probed.text
     assert "the upstream itself" in probed.text
 

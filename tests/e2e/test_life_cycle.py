@@ -23,9 +23,9 @@ def test_the_log_tells_the_start_in_order(engine, start_proxy):
     proxy = start_proxy(one_proxy(engine))
     names = [event["event"] for event in proxy.events]
     assert names[:2] == ["starting", "engine"] and names[-1] == "ready"
-    assert set(names[2:-1]) == {"room", "admin_off", "listening"}
-    room = proxy.wait_event("room", proxy="echo")
-    assert int(room["sessions"]) > 1000 and room["arithmetic"]
+    assert set(names[2:-1]) == {"capacity", "admin_off", "listening"}
+    capacity = proxy.wait_event("capacity", proxy="echo")
+    assert int(capacity["sessions"]) > 1000 and capacity["limit"]
     assert proxy.wait_event("ready")["shards"] == "2"
     proxy.stop()
     names = [event["event"] for event in proxy.events]
@@ -38,7 +38,7 @@ def test_the_log_in_json_says_the_same(engine, start_proxy):
     proxy.stop()
     assert all(line.startswith("{") for line in proxy.lines)
     names = {event["event"] for event in proxy.events}
-    assert {"starting", "engine", "listening", "room", "ready", "stopping", "counters", "stopped"} <= names
+    assert {"starting", "engine", "listening", "capacity", "ready", "stopping", "counters", "stopped"} <= names
 
 
 def test_the_log_goes_to_a_file_and_sessions_are_summed_up_in_it(engine, tmp_path, start_proxy, open_service, open_client):

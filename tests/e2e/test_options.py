@@ -37,10 +37,10 @@ def test_newcomers_take_the_groups_that_stand_ready(engine, admin, start_proxy, 
     open_service([_UPSTREAM], echo())
     head = admin.section() + "[limits]\npool_min = 200\n"
     proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=_UPSTREAM), engine=engine, head=head))
-    ready = lambda: sum(value for (name, _), value in parse_metrics(admin.shown("metrics")).items() if name == "udpproxy_shard_groups_resting")
+    ready = lambda: sum(value for (name, _), value in parse_metrics(admin.shown("metrics")).items() if name == "udpproxy_shard_groups_cooling")
     proxy.wait_until(lambda: ready() == 200, what="200 groups")
     crowd = open_crowd(60)
     assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client)) == 60
     proxy.wait_until(lambda: ready() == 200, what="200 groups again")
     counters = proxy.stop()
-    assert counters["groups_lent"] == 60 and counters["sessions_admitted"] == 60
+    assert counters["groups_reused"] == 60 and counters["sessions_admitted"] == 60

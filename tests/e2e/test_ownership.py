@@ -75,7 +75,7 @@ def test_late_replies_never_reach_the_next_client_of_a_reused_port(engine, alias
     service = open_service(sources, answer)
     proxy = start_proxy(configuration(
         table(listen=IPV4.listener(), upstream=sources[0], reply_aliases=sources[1:], alias_filter=alias_filter,
-              ports=f"20000-{20000 + ports - 1}", unassured_timeout="1s", port_rest="2s"), engine=engine))
+              ports=f"20000-{20000 + ports - 1}", unassured_timeout="1s", port_cooldown="2s"), engine=engine))
     crowd = open_crowd(_CLIENTS)
     got = []
     start = time.monotonic()
@@ -97,11 +97,11 @@ def test_late_replies_never_reach_the_next_client_of_a_reused_port(engine, alias
     assert counters["drop_late_reply"] >= ports, "late replies met resting groups"
 
 
-def test_a_port_rests_before_another_client_gets_it_and_is_the_one_that_rested_longest(engine, start_proxy, open_service, open_client):
+def test_a_port_cooldowns_before_another_client_gets_it_and_is_the_one_that_rested_longest(engine, start_proxy, open_service, open_client):
     """Four ports on one shard: they come in the order in which they were released (first in, first out)."""
     service = open_service([IPV4.service(254)], in_turn([IPV4.service(254)]))
     start_proxy(configuration(
-        table(listen=IPV4.listener(), upstream=IPV4.service(254), ports="20000-20003", unassured_timeout="200ms", port_rest="700ms"),
+        table(listen=IPV4.listener(), upstream=IPV4.service(254), ports="20000-20003", unassured_timeout="200ms", port_cooldown="700ms"),
         engine=engine, shards=1))
     deadline = time.monotonic() + 30
     while len(service.requests) < 12:

@@ -74,7 +74,7 @@ def test_while_a_source_is_gone_newcomers_are_counted_and_later_ones_served(engi
 def test_when_routing_says_another_source_resting_groups_close_and_give_their_ports_back(
         engine, second_address, network, service, start_proxy, open_client):
     """A socket with an armed receive of io_uring is not closed by close() alone: its port would stay bound (K20)."""
-    start_proxy(one_proxy(engine, unassured_timeout="200ms", port_rest="60s"))
+    start_proxy(one_proxy(engine, unassured_timeout="200ms", port_cooldown="60s"))
     assert open_client().ask(b"before", IPV4.listener()) is not None
     time.sleep(1.1)  # the session has ended, its group rests
     resting = address.split(service.sender_of(b"before"))

@@ -80,11 +80,11 @@ def test_forged_icmp_of_every_type_and_code_costs_no_data(engine, family, messag
     asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=_CLIENTS, rate=2000, seconds=seconds + 1, bytes=200, warm=True)
     asking.wait_event("asking")
     watch = Watch(network)
-    upstream_side = start_load("icmp", namespace=network.service, about_from=family.session_port(_FIRST_PORT), from_ports=_PORTS,
+    local_endpoint = start_load("icmp", namespace=network.service, about_from=family.session_port(_FIRST_PORT), from_ports=_PORTS,
                                about_to=family.service(254), rate=2000, seconds=600, count=messages // 2)
     client_side = start_load("icmp", about_from=family.listener(), about_to=family.client_port(1024), to_ports=60000, rate=2000, seconds=600,
                              count=messages // 2)
-    sent = upstream_side.result(200)["sent"] + client_side.result(200)["sent"]
+    sent = local_endpoint.result(200)["sent"] + client_side.result(200)["sent"]
     result = asking.result(60)
     losses = watch.losses()
     share = idle_share(proxy.pid)

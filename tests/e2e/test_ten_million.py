@@ -23,7 +23,7 @@ def test_each_of_many_replies_reaches_its_own_client(engine, family, network, st
     service = start_load("serve", at=sources, answer_from="random")
     # 2000 ports for 300 that stay and 200 a second that come: ports are used again all the time.
     proxy = start_proxy(configuration(table(listen=family.listener(), upstream=sources[0], reply_aliases=sources[1:], ports="20000-21999",
-                                            port_rest="2s", unassured_timeout="2s"), engine=engine))
+                                            port_cooldown="2s", unassured_timeout="2s"), engine=engine))
     watch = Watch(network)
     asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=300, rate=0, window=4, count=_DELIVERIES[family.name],
                         seconds=550, bytes=[48, 64, 200, 1200], warm=True)

@@ -59,7 +59,7 @@ def test_a_trace_has_both_legs_of_its_client_alone_and_says_what_was_dropped(eng
     replies = {record["service"]: record for record in records if record["leg"] == "reply"}
     assert {source: reply["dropped"] for source, reply in replies.items()} == {
         family.service(254): None, family.service(253): None, family.service(252): "unlisted_source"}
-    assert all(record["upstream_side"] == request["upstream_side"] for record in records)
+    assert all(record["local_endpoint"] == request["local_endpoint"] for record in records)
     assert all(abs(record["at_ns"] / 1e9 - time.time()) < 20 for record in records)
 
 

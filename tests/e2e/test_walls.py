@@ -27,7 +27,7 @@ def service(open_service):
 
 
 def small(engine, **keys):
-    return configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), **{"port_rest": "0s", **keys}), engine=engine, shards=1)
+    return configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), **{"port_cooldown": "0s", **keys}), engine=engine, shards=1)
 
 
 def ask(client, payload, timeout=5):
@@ -128,7 +128,7 @@ def test_sessions_that_cannot_fit_the_descriptors_are_refused_with_the_arithmeti
 def test_a_low_descriptor_limit_makes_the_room_small_not_the_program_fail(engine, service, start_proxy, open_crowd):
     proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
                         prefix=("prlimit", "--nofile=128:128"))
-    room = int(proxy.wait_event("room")["sessions"])
+    capacity = int(proxy.wait_event("capacity")["sessions"])
     assert 0 < room < 128
     crowd = open_crowd(200)
     got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=200, patience=1.0)
@@ -139,7 +139,7 @@ def test_a_low_descriptor_limit_makes_the_room_small_not_the_program_fail(engine
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(engine, start_proxy):
     proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
                         prefix=("prlimit", "--nofile=64:8192"))
-    assert int(proxy.wait_event("room")["sessions"]) > 1000
+    assert int(proxy.wait_event("capacity")["sessions"]) > 1000
     with open(f"/proc/{proxy.pid}/limits", encoding="ascii") as limits:
         assert re.search(r"Max open files\s+8192\s+8192", limits.read())
 

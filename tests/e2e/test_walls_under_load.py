@@ -103,7 +103,7 @@ def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reas
 def test_when_all_ports_rest_newcomers_are_refused_and_served_again_after_the_rest(
         engine, network, service, start_proxy, residents, knock, figures):
     """400 ports; residents hold 100, the first newcomers use up the others and leave them resting for three seconds."""
-    proxy = begin(engine, start_proxy, ports="20000-20399", port_rest="3s")
+    proxy = begin(engine, start_proxy, ports="20000-20399", port_cooldown="3s")
     asking = residents(9)
     watch = Watch(network)
     first = knock(10000, 1.4)

@@ -26,7 +26,7 @@ inline ShardSetup small_setup() {
     proxy.watch = Watch::all;
     proxy.sources = {Address::any(Family::ipv4)};
     proxy.ports = PortRange{20000, 20099};
-    proxy.port_rest = std::chrono::seconds{10};
+    proxy.port_cooldown = std::chrono::seconds{10};
     proxy.idle_timeout = std::chrono::minutes{5};
     proxy.unassured_timeout = std::chrono::seconds{30};
     proxy.sessions_max = 64;
@@ -59,7 +59,7 @@ public:
         loop = std::make_unique<Loop<SimBackend>>(std::move(setup), SimBackend(world, slots_max, buffers));
     }
 
-    /// Turns; time stands still meanwhile. Whoever has advanced it far, or sends many newcomers, sees what follows once the shard has caught up.
+    /// Turns; time stands still meanwhile. Whoever has advanced it far, or sends many new clients, sees what follows once the shard has caught up.
     void turns(int count = 1) {
         for (int i = 0; i < count; ++i) {
             loop->turn();

@@ -33,7 +33,7 @@ bool SimWorld::service_sends(const Endpoint& source, const Endpoint& group, std:
     return true;
 }
 
-void SimWorld::refuse(const Endpoint& group, const Endpoint& peer, int error) {
+void SimWorld::reject(const Endpoint& group, const Endpoint& peer, int error) {
     for (auto& [slot, member] : members) {
         if (member.local == group && member.peer == peer) member.pending_error = error;
     }
@@ -43,7 +43,7 @@ SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
     : world_(std::move(world)),
       buffers_per_leg_(buffers_per_leg),
       payloads_(2 * std::size_t{buffers_per_leg}),
-      harvest_(std::make_unique<Harvest>(buffers_per_leg, slots_max)) {
+      completions_(std::make_unique<Completions>(buffers_per_leg, slots_max)) {
     for (std::uint32_t slot = slots_max; slot > world_->listeners.size(); --slot) free_slots_.push_back(slot - 1);
     for (std::uint32_t buffer = 0; buffer < buffers_per_leg; ++buffer) {
         free_[0].push_back(buffer);
@@ -53,22 +53,22 @@ SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
 
 Result<void> SimBackend::start() { return {}; }
 
-const Harvest& SimBackend::wait(std::optional<Instant> deadline) {
-    harvest_->clear();
-    for (const Slot slot : std::exchange(closed_listeners_, {})) harvest_->closed.push(slot);
+const Completions& SimBackend::wait(std::optional<Instant> deadline) {
+    completions_->clear();
+    for (const Slot slot : std::exchange(closed_listeners_, {})) completions_->closed.push(slot);
     finish_closes();
     for (std::uint32_t i = 0; i < world_->listeners.size(); ++i)
         take_arrivals(Slot{i}, world_->listeners[i].queue, Leg::request, &world_->listeners[i].endpoint);
     for (auto& [slot, member] : world_->members) {
         if (member.pending_error != 0 && world_->chance(0.3)) {
-            harvest_->faults.push(Fault{FaultKind::receive, std::exchange(member.pending_error, 0), Slot{slot}, 0});
+            completions_->faults.push(Fault{FaultKind::receive, std::exchange(member.pending_error, 0), Slot{slot}, 0});
         }
         take_arrivals(Slot{slot}, member.queue, Leg::reply, nullptr);
     }
     const bool brought_nothing =
-        harvest_->requests.empty() && harvest_->replies.empty() && harvest_->closed.empty() && harvest_->faults.empty();
+        completions_->requests.empty() && completions_->replies.empty() && completions_->closed.empty() && completions_->faults.empty();
     if (brought_nothing && (!deadline || *deadline > world_->now)) ++world_->blocked_waits;
-    return *harvest_;
+    return *completions_;
 }
 
 void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener) {
@@ -77,7 +77,7 @@ void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, co
         const Packet& packet = queue.front();
         const std::uint32_t buffer = free.back();
         free.pop_back();
-        Arrival& arrival = (leg == Leg::request ? harvest_->requests : harvest_->replies).append();
+        Arrival& arrival = (leg == Leg::request ? completions_->requests : completions_->replies).append();
         arrival = Arrival{};
         arrival.slot = slot;
         arrival.buffer = Buffer{buffer};
@@ -109,15 +109,15 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
     faults_.clear();
     for (std::uint32_t i = 0; i < departures.size(); ++i) {
         const Departure& departure = departures[i];
-        bool has_room = true;
+        bool has_capacity = true;
         if (departure.datagrams() > 1 && world_->chance(world_->refusal_chance)) {
             ++counters_.gso_fallbacks;
-            for (std::uint32_t at = 0; at < departure.bytes && has_room; at += departure.segment_bytes)
-                has_room = send_part(departure, i, at, std::min(departure.segment_bytes, departure.bytes - at), 0);
+            for (std::uint32_t at = 0; at < departure.bytes && has_capacity; at += departure.segment_bytes)
+                has_capacity = send_part(departure, i, at, std::min(departure.segment_bytes, departure.bytes - at), 0);
         } else {
-            has_room = send_part(departure, i, 0, departure.bytes, departure.segment_bytes);
+            has_capacity = send_part(departure, i, 0, departure.bytes, departure.segment_bytes);
         }
-        if (has_room) discard(departure.buffer);
+        if (has_capacity) discard(departure.buffer);
     }
     return faults_;
 }
@@ -131,9 +131,9 @@ bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std:
         if (error == 0) faults_.push_back(Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, 0});
     }
     if (error == EAGAIN || error == ENOBUFS) {
-        const std::uint32_t rest = departure.bytes - offset;
-        faults_.push_back(
-            Fault{FaultKind::send_no_room, error, departure.slot, index, segments_of(rest, departure.segment_bytes), rest, offset});
+        const std::uint32_t cooldown = departure.bytes - offset;
+        faults_.push_back(Fault{FaultKind::send_no_space, error, departure.slot, index, segments_of(cooldown, departure.segment_bytes),
+                                cooldown, offset});
         return false;
     }
     if (error != 0) faults_.push_back(Fault{FaultKind::send, error, departure.slot, index, datagrams, bytes, 0});
@@ -235,7 +235,7 @@ void SimBackend::finish_closes() {
             ++place;
             continue;
         }
-        harvest_->closed.push(member.slot);
+        completions_->closed.push(member.slot);
         free_slots_.push_back(index_of(member.slot));
         place = world_->members.erase(place);
     }

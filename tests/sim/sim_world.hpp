@@ -48,7 +48,7 @@ public:
     /// A datagram from the service's side to a group's address; returns false when no socket takes it (the kernel would answer with ICMP).
     bool service_sends(const Endpoint& source, const Endpoint& group, std::string payload, std::uint8_t tos = 0);
     /// ICMP port unreachable for something sent from `group` to `peer`.
-    void refuse(const Endpoint& group, const Endpoint& peer, int error);
+    void reject(const Endpoint& group, const Endpoint& peer, int error);
     [[nodiscard]] std::size_t open_members() const { return members.size(); }
     [[nodiscard]] bool chance(double probability) { return std::uniform_real_distribution<>(0, 1)(random) < probability; }
     [[nodiscard]] std::size_t pick(std::size_t count) { return std::uniform_int_distribution<std::size_t>(0, count - 1)(random); }
@@ -80,7 +80,7 @@ public:
     SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max, std::uint32_t buffers_per_leg);
 
     [[nodiscard]] Result<void> start();
-    const Harvest& wait(std::optional<Instant> deadline);
+    const Completions& wait(std::optional<Instant> deadline);
     [[nodiscard]] Instant now() { return world_->now; }
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);
@@ -107,7 +107,7 @@ private:
     std::vector<std::uint32_t> free_slots_;
     std::vector<std::string> payloads_;               // by buffer, requests first
     std::array<std::vector<std::uint32_t>, 2> free_;  // buffers at home, by leg
-    std::unique_ptr<Harvest> harvest_;
+    std::unique_ptr<Completions> completions_;
     std::vector<Fault> faults_;
     std::vector<Slot> closed_listeners_;
     EngineCounters counters_;

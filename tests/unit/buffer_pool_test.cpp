@@ -20,13 +20,13 @@ TEST_CASE("a buffer pool lends each buffer to one holder at a time, the one that
     BufferPool pool = *std::move(created);
     CHECK(pool.count() == 4);
     std::set<std::uint32_t> out;
-    while (pool.at_home() > 0) CHECK(out.insert(pool.lend()).second);
+    while (pool.available() > 0) CHECK(out.insert(pool.acquire()).second);
     CHECK(out == std::set<std::uint32_t>{0, 1, 2, 3});
-    pool.take_back(2);
-    pool.take_back(0);
-    CHECK(pool.at_home() == 2);
-    CHECK(pool.lend() == 0);
-    CHECK(pool.lend() == 2);
+    pool.release(2);
+    pool.release(0);
+    CHECK(pool.available() == 2);
+    CHECK(pool.acquire() == 0);
+    CHECK(pool.acquire() == 2);
 }
 
 TEST_CASE("buffers are as long as asked, lie an odd number of cache lines apart and do not overlap") {
@@ -50,31 +50,31 @@ TEST_CASE("over 10000 random loans every buffer is at home or with one holder") 
     BufferPool pool = *BufferPool::create(32, 64);
     std::vector<std::uint32_t> held;
     std::mt19937_64 random(19);
-    for (int operation = 0; operation < 10'000; ++operation) {
-        if (random() % 2 == 0 && pool.at_home() > 0) {
-            const std::uint32_t index = pool.lend();
+    for (int reconfigurer = 0; reconfigurer < 10'000; ++reconfigurer) {
+        if (random() % 2 == 0 && pool.available() > 0) {
+            const std::uint32_t index = pool.acquire();
             REQUIRE(std::find(held.begin(), held.end(), index) == held.end());
             held.push_back(index);
         } else if (!held.empty()) {
             const std::size_t at = random() % held.size();
-            pool.take_back(held[at]);
+            pool.release(held[at]);
             held.erase(held.begin() + static_cast<std::ptrdiff_t>(at));
         }
-        REQUIRE(pool.at_home() + held.size() == pool.count());
+        REQUIRE(pool.available() + held.size() == pool.count());
     }
 }
 
 TEST_CASE("a buffer pool asserts that a buffer comes home once, and that none is lent when all are out") {
     BufferPool pool = *BufferPool::create(2, 64);
-    const std::uint32_t index = pool.lend();
+    const std::uint32_t index = pool.acquire();
     CHECK(breaks_a_law([&] {
-        pool.take_back(index);
-        pool.take_back(index);
+        pool.release(index);
+        pool.release(index);
     }));
-    CHECK(breaks_a_law([&] { pool.take_back(1 - index); }));
-    CHECK(breaks_a_law([&] { pool.take_back(2); }));
-    (void)pool.lend();
-    CHECK(breaks_a_law([&] { (void)pool.lend(); }));
+    CHECK(breaks_a_law([&] { pool.release(1 - index); }));
+    CHECK(breaks_a_law([&] { pool.release(2); }));
+    (void)pool.acquire();
+    CHECK(breaks_a_law([&] { (void)pool.acquire(); }));
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ std::size_t members_towards(SimShard& sim, const Endpoint& local, const std::opt
 
 }  // namespace
 
-TEST_CASE("newcomers go to the new version of an upstream, and a session stays with the one it began with") {
+TEST_CASE("new clients go to the new version of an upstream, and a session stays with the one it began with") {
     SimShard sim;
     sim.ask(client, "before");
     sim.turns();
@@ -92,7 +92,7 @@ TEST_CASE("a group of an older version is not lent again, and with the last one 
     const Endpoint old_group = sim.asked()[0].from;
     set_upstream(sim, second);
     sim.advance(31s);
-    sim.turns(6);  // the session ends; its group closes instead of resting
+    sim.turns(6);  // the session ends; its group closes instead of cooling
     CHECK(sim.world->open_members() == 0);
     sim.advance(11s);
     sim.ask(client, "second");
@@ -112,17 +112,17 @@ TEST_CASE("groups that rest when the version changes are closed, not lent") {
     sim.turns();
     sim.advance(31s);
     sim.turns(2);
-    CHECK(sim.shard().groups.resting() == 1);
+    CHECK(sim.shard().groups.cooling() == 1);
     set_upstream(sim, version("10.0.0.9:53", 2));
     sim.advance(11s);
     sim.ask(other_client, "second");
     sim.turns(5);
     REQUIRE(sim.asked().back().to == at("10.0.0.9:53"));
-    CHECK(sim.counters().groups_lent.read() == 0);
+    CHECK(sim.counters().groups_reused.read() == 0);
     CHECK(sim.shard().groups.size() == 1);
 }
 
-TEST_CASE("while a name has no address its newcomers are dropped under one reason, and the first datagram after the command is served") {
+TEST_CASE("while a name has no address its new clients are dropped under one reason, and the first datagram after the command is served") {
     ShardSetup setup = small_setup();
     setup.proxies[0].upstream = std::make_shared<Upstream>(Endpoint{});
     SimShard sim(setup);
@@ -221,7 +221,7 @@ TEST_CASE("where no descriptor is left a resting group makes way for a new alias
     sim.ask(client, "again");
     sim.turns();
     const Endpoint group = sim.asked().back().from;
-    CHECK(sim.shard().groups.resting() == 1);
+    CHECK(sim.shard().groups.cooling() == 1);
     set_upstream(sim, version("10.0.0.254:53", 2, {"10.0.0.253", "10.0.0.252", "10.0.0.251"}));
     for (int second = 0; second < 3; ++second) {
         sim.turns(5);
@@ -269,12 +269,12 @@ TEST_CASE("while draining nobody is admitted, known clients go on, and a resumed
         sim.asked();
         tell(sim, CommandKind::drain, proxy);
         sim.ask(client, "goes on");
-        sim.ask(other_client, "stranger");
+        sim.ask(other_client, "new client");
         sim.turns();
         CHECK(sim.asked().size() == 1);
         CHECK(sim.dropped(Drop::draining) == 1);
         tell(sim, CommandKind::resume, proxy);
-        sim.ask(other_client, "stranger");
+        sim.ask(other_client, "new client");
         sim.turns();
         CHECK(sim.asked().size() == 1);
     }
@@ -289,7 +289,7 @@ TEST_CASE("a retired listener serves those it knows; closed, it ends them, close
     CHECK(use.listener_sessions[0].read() == 1);
     const Endpoint group = sim.asked()[0].from;
     tell(sim, CommandKind::retire_listener);
-    sim.ask(other_client, "stranger");
+    sim.ask(other_client, "new client");
     REQUIRE(sim.world->service_sends(at("10.0.0.254:53"), group, "reply"));
     sim.turns();
     CHECK(sim.dropped(Drop::draining) == 1);
@@ -307,7 +307,7 @@ TEST_CASE("a retired listener serves those it knows; closed, it ends them, close
 TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing behind") {
     ShardSetup setup = small_setup();
     setup.proxies_max = 2;
-    setup.lanes_max = 4;
+    setup.bindings_max = 4;
     setup.port_pools_max = 2;
     setup.listeners.push_back(ListenerSetup{0, at("10.1.0.1:54")});
     SimShard sim(setup);
@@ -315,7 +315,7 @@ TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing be
     tell(sim, CommandKind::close_listener, 0, 1);
     sim.turns(3);
 
-    use.proxies_held[1] = use.listeners_held[1] = use.lanes_held[1] = 1;
+    use.proxies_held[1] = use.listeners_held[1] = use.bindings_held[1] = 1;
     Command command;
     command.proxy = 1;
     command.kind = CommandKind::set_settings;
@@ -331,12 +331,12 @@ TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing be
     sim.asked();
     const PortRange first{20000, 20099};
     const PortRange second{20100, 20109};
-    const auto lanes = std::make_shared<LaneChange>();
-    lanes->first = 1;
-    lanes->lanes = {{Address::any(Family::ipv4), 0, 1}};
-    lanes->pools.push_back({0, PortPool(std::vector{first, second}, 0, 1)});
-    command.kind = CommandKind::set_lanes;
-    command.lanes = lanes;
+    const auto bindings = std::make_shared<SourceBindingChange>();
+    bindings->first = 1;
+    bindings->bindings = {{Address::any(Family::ipv4), 0, 1}};
+    bindings->pools.push_back({0, PortPool(std::vector{first, second}, 0, 1)});
+    command.kind = CommandKind::set_source_bindings;
+    command.bindings = bindings;
     tell(sim, command);
     CHECK(sim.shard().ports[0].leased() == 1);
     command = Command{};
@@ -359,7 +359,7 @@ TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing be
     sim.turns(8);
     CHECK(use.proxies_held[1] == 0);
     CHECK(use.listeners_held[1] == 0);
-    CHECK(use.lanes_held[1] == 0);
+    CHECK(use.bindings_held[1] == 0);
     CHECK(sim.shard().leaving == 0);
     CHECK(sim.shard().table.size() == 1);
     CHECK(sim.world->open_members() == 4);  // the first proxy's
@@ -391,7 +391,7 @@ public:
         CHECK(sim_.world->open_members() == 0);
         CHECK(sim_.shard().setup.use->descriptors.used == 0);
         CHECK(sim_.shard().descriptors_closing == 0);
-        CHECK_FALSE(sim_.shard().refit_at.has_value());
+        CHECK_FALSE(sim_.shard().reconcile_at.has_value());
         for (const HeldUpstream& held : sim_.shard().upstreams) CHECK(held.upstream == nullptr);
         for (std::size_t i = 0; i + 1 < versions_.size(); ++i) CHECK(versions_[i].use_count() == 1);
     }
@@ -400,8 +400,8 @@ private:
     static ShardSetup setup() {
         ShardSetup setup = small_setup();
         setup.descriptors_max = 60;
-        setup.proxies[0].watch = Watch::spare_room;
-        setup.proxies[0].port_rest = 2s;
+        setup.proxies[0].watch = Watch::spare_capacity;
+        setup.proxies[0].port_cooldown = 2s;
         setup.proxies[0].unassured_timeout = 5s;
         return setup;
     }

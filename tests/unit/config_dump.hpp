@@ -21,7 +21,7 @@ inline std::string dump(const ProxyConfig& proxy) {
          << "\nunlisted_replies " << static_cast<int>(proxy.unlisted_replies) << "\nsource";
     for (const Address& address : proxy.source) text << ' ' << format(address);
     text << "\nports " << (proxy.ports ? proxy.ports->first : 0) << '-' << (proxy.ports ? proxy.ports->last : 0);
-    text << "\nport_rest " << proxy.port_rest.count() << "\nidle_timeout " << proxy.idle_timeout.count() << "\nunassured_timeout "
+    text << "\nport_cooldown " << proxy.port_cooldown.count() << "\nidle_timeout " << proxy.idle_timeout.count() << "\nunassured_timeout "
          << proxy.unassured_timeout.count();
     text << "\nsessions_max " << proxy.sessions_max.value_or(0) << "\ndscp " << static_cast<int>(proxy.dscp) << "\nsessions_per_client_max "
          << proxy.sessions_per_client_max << "\nnew_sessions " << proxy.new_sessions.per_second << " burst "

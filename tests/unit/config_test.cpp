@@ -105,7 +105,7 @@ TEST_CASE("each key is read into its field") {
           "reply_aliases 10.0.0.253/32%0:53(10.0.0.253:53) 10.0.0.252/32%0:53(10.0.0.252) 10.0.0.0/24%0:53(10.0.0.0/24:53) "
           "10.0.0.251/32%0:-1(10.0.0.251:*) 10.0.0.0/24%0:-1(10.0.0.0/24:*)\n"
           "on_change 1\nalias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
-          "port_rest 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
+          "port_cooldown 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
           "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit 3\nreplies_max 2\npath_mtu 2\noffload 1\n"
           "receive_buffer 65536\nsend_buffer 1073741824\n"
           "name by-name\n"
@@ -114,7 +114,7 @@ TEST_CASE("each key is read into its field") {
           "reply_aliases 2001:db8::1/128%0:5353(2001:db8::1) 2001:db8::2/128%0:53([2001:db8::2]:53) 2001:db8::3/128%0:-1([2001:db8::3]:*) "
           "2001:db8:1::/48%0:53([2001:db8:1::/48]:53) 2001:db8:2::/48%0:-1([2001:db8:2::/48]:*)\n"
           "on_change 0\nalias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
-          "port_rest 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
+          "port_cooldown 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
           "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\noffload 0\n"
           "receive_buffer 4194304\nsend_buffer 4194304\n");
 }
@@ -165,8 +165,8 @@ TEST_CASE("each word is read as the value of its name") {
 
 TEST_CASE("bounds are inside") {
     const auto proxy = [](const std::string& line) { return accepted(minimal + line + "\n").proxies.at(0); };
-    CHECK(proxy("port_rest = \"1h\"").port_rest == std::chrono::hours{1});
-    CHECK(proxy("port_rest = \"1us\"").port_rest == std::chrono::microseconds{1});
+    CHECK(proxy("port_cooldown = \"1h\"").port_cooldown == std::chrono::hours{1});
+    CHECK(proxy("port_cooldown = \"1us\"").port_cooldown == std::chrono::microseconds{1});
     CHECK(proxy("idle_timeout = \"7d\"").idle_timeout == std::chrono::hours{7 * 24});
     CHECK(proxy("unassured_timeout = \"100ms\"").unassured_timeout == std::chrono::milliseconds{100});
     CHECK(proxy("receive_buffer = \"4KiB\"").receive_buffer_bytes == 4096);

@@ -73,17 +73,17 @@ std::vector<std::string> bad(const std::vector<Finding>& findings) {
     for (const Finding& finding : findings)
         if (finding.severity != Severity::ok)
             lines.push_back(std::string{finding.severity == Severity::note ? "note " : "problem "} + std::string{name_of(finding)} + ": " +
-                            finding.where + ": " + finding.looked_at + " | " + finding.mend);
+                            finding.where + ": " + finding.looked_at + " | " + finding.fix);
     return lines;
 }
 
 std::vector<std::string> bad(const HostFacts& facts, const Config& config = config_of(usual)) { return bad(diagnose(config, facts)); }
 
-void check_only(const std::vector<std::string>& lines, const std::string& start, const std::string& mend) {
+void check_only(const std::vector<std::string>& lines, const std::string& start, const std::string& fix) {
     CAPTURE(lines.size());
     REQUIRE_MESSAGE(lines.size() == 1, (lines.empty() ? std::string{"nothing"} : lines.back()));
     CHECK_MESSAGE(lines[0].substr(0, start.size()) == start, lines[0]);
-    CHECK_MESSAGE(lines[0].find(mend) != std::string::npos, lines[0]);
+    CHECK_MESSAGE(lines[0].find(fix) != std::string::npos, lines[0]);
 }
 
 TEST_CASE("a healthy host has no problem and no note, and says so for each thing it looked at") {
@@ -349,8 +349,8 @@ TEST_CASE("a probe's answers are the upstream's, listed, or unlisted with the wh
     findings = findings_of(config.proxies[0], upstream, heard({"10.0.0.252:53", "10.0.0.254:99"}));
     REQUIRE(findings.size() == 2);
     CHECK(findings[0].severity == Severity::problem);
-    CHECK(findings[0].mend == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\"]");
-    CHECK(findings[1].mend == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\", \"10.0.0.254:99\"]");
+    CHECK(findings[0].fix == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\"]");
+    CHECK(findings[1].fix == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\", \"10.0.0.254:99\"]");
     CHECK(has_problem(findings_of(config.proxies[0], upstream, heard({"10.0.0.253:99"}))));  // a listed address, another port
 }
 
@@ -373,7 +373,7 @@ TEST_CASE("findings are written one to a line, and as JSON with the same words")
     const std::vector<Finding> findings{{FindingKind::route, Severity::problem, "proxy \"a\"", "seen", "meant", "do"},
                                         {FindingKind::engine, Severity::ok, "host", "all\xff", "", ""}};
     CHECK(findings_text(findings) ==
-          "problem route: proxy \"a\": seen; meant; to mend it: do\nok      engine: host: all\xff\n1 problem, 0 notes\n");
+          "problem route: proxy \"a\": seen; meant; fix: do\nok      engine: host: all\xff\n1 problem, 0 notes\n");
     const std::string json = findings_json(findings);
     CHECK(json.find("\"finding\": \"route\"") != std::string::npos);
     CHECK(json.find("\"where\": \"proxy \\\"a\\\"\"") != std::string::npos);

@@ -27,7 +27,7 @@ public:
 
     [[nodiscard]] const std::map<std::uint32_t, Instant>& filed() const { return due_; }
     [[nodiscard]] const ExpiryWheel& wheel() const { return wheel_; }
-    [[nodiscard]] std::uint64_t looks() const { return looks_; }
+    [[nodiscard]] std::uint64_t scan_budget() const { return scan_budget_; }
 
     void file(std::uint32_t index, Instant due) {
         buckets_[index] = wheel_.file(index, due, links());
@@ -43,7 +43,7 @@ public:
         for (int look = 0; look < bound; ++look) {
             const auto index = wheel_.take_due(now, links());
             if (!index) break;
-            ++looks_;
+            ++scan_budget_;
             if (due_.at(*index) <= now) {
                 over.push_back(*index);
                 due_.erase(*index);
@@ -64,7 +64,7 @@ private:
     std::vector<ListLinks> links_;
     std::vector<std::uint32_t> buckets_;
     std::map<std::uint32_t, Instant> due_;
-    std::uint64_t looks_ = 0;
+    std::uint64_t scan_budget_ = 0;
 };
 
 constexpr int unbounded = 1 << 30;
@@ -92,7 +92,7 @@ TEST_CASE("an item within reach is looked at no earlier than its time and at mos
             CHECK(look >= due);
             CHECK(look <= due + tick);
             CHECK(model.turn(look - 1ns, unbounded).empty());
-            CHECK(model.looks() == 0);
+            CHECK(model.scan_budget() == 0);
             CHECK(model.turn(look, unbounded) == std::vector<std::uint32_t>{0});
             CHECK(model.wheel().size() == 0);
         }
@@ -123,7 +123,7 @@ TEST_CASE("an item beyond the wheel's reach is looked at early, once per round, 
     }
     CHECK(now >= due);
     CHECK(now <= due + tick);
-    CHECK(model.looks() <= static_cast<std::uint64_t>(7 * 24h / reach) + 2);
+    CHECK(model.scan_budget() <= static_cast<std::uint64_t>(7 * 24h / reach) + 2);
 }
 
 TEST_CASE("items that are removed are not looked at") {
@@ -163,7 +163,7 @@ TEST_CASE("after a stall of any length every overdue item comes out, each looked
         const Instant now = start + stall;
         for (const std::uint32_t index : model.turn(now, unbounded)) REQUIRE(start + Duration{1s} * index <= now);
         for (const auto& [index, due] : model.filed()) REQUIRE(due + tick > now);
-        CHECK(model.looks() <= 2 * items);
+        CHECK(model.scan_budget() <= 2 * items);
         if (model.wheel().size() > 0) CHECK(*model.wheel().next_due() > now);
     }
 }
@@ -209,7 +209,7 @@ TEST_CASE("over 100000 random filings, removals and leaps of time nobody is due 
         std::mt19937_64 random(seed);
         Model model(items);
         Instant now{Duration{static_cast<std::int64_t>(random() % (1ULL << 53))}};
-        for (int operation = 0; operation < 35'000; ++operation) {
+        for (int reconfigurer = 0; reconfigurer < 35'000; ++reconfigurer) {
             const auto index = static_cast<std::uint32_t>(random() % items);
             if (model.filed().contains(index)) {
                 if (random() % 4 == 0) model.remove(index);
@@ -223,9 +223,9 @@ TEST_CASE("over 100000 random filings, removals and leaps of time nobody is due 
 
             now += random_step(random);
             const int bound = random() % 2 == 0 ? static_cast<int>(random() % 8) : unbounded;
-            const std::uint64_t looks_before = model.looks();
+            const std::uint64_t looks_before = model.scan_budget();
             for (const std::uint32_t over : model.turn(now, bound)) REQUIRE_FALSE(model.filed().contains(over));
-            REQUIRE(model.looks() - looks_before <= 3 * items);
+            REQUIRE(model.scan_budget() - looks_before <= 3 * items);
             const auto next = model.wheel().next_due();
             REQUIRE(next.has_value() == !model.filed().empty());
             if (!next) continue;

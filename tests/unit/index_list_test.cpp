@@ -70,7 +70,7 @@ TEST_CASE("index lists do what std::list does, over 100000 random joins and leav
     std::array<std::list<std::uint32_t>, lists> expected;
     std::vector<std::size_t> whereabouts(items_max, nowhere);
     std::mt19937_64 random(13);
-    for (int operation = 0; operation < 100'000; ++operation) {
+    for (int reconfigurer = 0; reconfigurer < 100'000; ++reconfigurer) {
         const auto index = static_cast<std::uint32_t>(random() % items_max);
         std::size_t& place = whereabouts[index];
         if (place == nowhere) {

@@ -51,7 +51,7 @@ TEST_CASE("a desk takes one question at a time, and the next only when that is a
 
 TEST_CASE("a shard that turns answers") {
     SimShard sim;
-    (void)answer_of(sim, about(QuestionKind::presence));
+    (void)answer_of(sim, about(QuestionKind::liveness));
 }
 
 TEST_CASE("sessions are told as they are") {
@@ -66,7 +66,7 @@ TEST_CASE("sessions are told as they are") {
     const SessionView& view = answer.sessions[0];
     CHECK(view.id != 0);
     CHECK(view.client == client(1));
-    CHECK(view.upstream_side.port >= 20000);
+    CHECK(view.local_endpoint.port >= 20000);
     CHECK(view.requests.datagrams == 1);
     CHECK(view.requests.bytes == 4);
     CHECK(view.replies.datagrams == 0);
@@ -77,7 +77,7 @@ TEST_CASE("sessions are told as they are") {
 
 TEST_CASE("an answer looks at a bounded number of sessions and says where to ask on") {
     ShardSetup setup = sim::small_setup();
-    constexpr std::uint32_t count = looks_per_answer + 50;
+    constexpr std::uint32_t count = scanned_per_answer + 50;
     setup.sessions_max = setup.proxies[0].sessions_max = count;
     setup.proxies[0].ports = PortRange{20000, 20999};
     setup.descriptors_max = 4 * count;
@@ -90,8 +90,8 @@ TEST_CASE("an answer looks at a bounded number of sessions and says where to ask
     std::set<std::uint64_t> ids;
     Question question = about(QuestionKind::sessions);
     const Answer& first = answer_of(sim, question);
-    CHECK(first.sessions.size() == looks_per_answer);
-    CHECK(first.next == looks_per_answer);
+    CHECK(first.sessions.size() == scanned_per_answer);
+    CHECK(first.next == scanned_per_answer);
     for (const SessionView& view : first.sessions) ids.insert(view.id);
     question.from = first.next;
     const Answer& second = answer_of(sim, question);
@@ -132,7 +132,7 @@ TEST_CASE("a session ends when it is the one that was meant, and its group rests
     question.id = view.id;
     CHECK(answer_of(sim, question).ended);
     CHECK(sim.shard().table.size() == 0);
-    CHECK(sim.shard().groups.resting() == 1);
+    CHECK(sim.shard().groups.cooling() == 1);
     CHECK(sim.counters().sessions_killed.read() == 1);
     CHECK(sim.shard().setup.use->sessions.read() == 0);
     CHECK_FALSE(answer_of(sim, question).ended);
@@ -207,11 +207,11 @@ TEST_CASE("gauges say at the end of each turn what is the case") {
     CHECK(sim.shard().gauges.sessions.read() == 3);
     CHECK(sim.shard().gauges.groups.read() == 3);
     CHECK(sim.shard().gauges.ports_leased.read() == 3);
-    CHECK(sim.shard().gauges.groups_resting.read() == 0);
+    CHECK(sim.shard().gauges.groups_cooling.read() == 0);
     sim.advance(std::chrono::seconds{31});
     sim.turns();
     CHECK(sim.shard().gauges.sessions.read() == 0);
-    CHECK(sim.shard().gauges.groups_resting.read() == 3);
+    CHECK(sim.shard().gauges.groups_cooling.read() == 3);
     CHECK(sim.shard().gauges.ports_leased.read() == 3);
 }
 

@@ -40,7 +40,7 @@ TEST_CASE("each key of a proxy changes what it concerns, and nothing else") {
     const std::vector<Case> cases{
         {"idle_timeout = \"7m\"", changed("a", true, false, false, false)},
         {"unassured_timeout = \"7s\"", changed("a", true, false, false, false)},
-        {"port_rest = \"7s\"", changed("a", true, false, false, false)},
+        {"port_cooldown = \"7s\"", changed("a", true, false, false, false)},
         {"sessions_max = 7", changed("a", true, false, false, false)},
         {"sessions_per_client_max = 7", changed("a", true, false, false, false)},
         {"new_sessions_per_second = 7", changed("a", true, false, false, false)},

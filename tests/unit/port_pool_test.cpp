@@ -108,45 +108,45 @@ TEST_CASE("overlapping ranges never lease one port twice, whoever asks and howev
     }
 }
 
-/// Leases and releases at random. With `rests` alike the pool must give the port whose rest is over first; with different ones it must only be safe.
-void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint32_t shards, const std::vector<Duration>& rests) {
+/// Leases and releases at random. With `cools down` alike the pool must give the port whose rest is over first; with different ones it must only be safe.
+void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint32_t shards, const std::vector<Duration>& cooldowns) {
     std::mt19937_64 random(seed);
     const auto shard = static_cast<std::uint32_t>(random() % shards);
     PortPool pool(ranges, shard, shards);
-    std::map<std::uint16_t, Instant> resting;
+    std::map<std::uint16_t, Instant> cooling;
     for (const PortRange& range : ranges) {
         for (std::uint32_t port = range.first; port <= range.last; ++port) {
-            if (port % shards == shard) resting[static_cast<std::uint16_t>(port)] = Instant::min();
+            if (port % shards == shard) cooling[static_cast<std::uint16_t>(port)] = Instant::min();
         }
     }
     std::vector<std::uint16_t> leased;
     Instant now{1000s};
-    for (int operation = 0; operation < 20'000; ++operation) {
+    for (int reconfigurer = 0; reconfigurer < 20'000; ++reconfigurer) {
         now += 1ms * (random() % 20);
         if (random() % 100 == 0) now += 1s;
-        const bool growing = (operation / 400) % 2 == 0;
+        const bool growing = (reconfigurer / 400) % 2 == 0;
         if (random() % 4 < (growing ? 3U : 1U)) {
             const std::size_t range = random() % ranges.size();
             Instant first_over = Instant::max();
-            for (auto at = resting.lower_bound(ranges[range].first); at != resting.end() && at->first <= ranges[range].last; ++at)
+            for (auto at = cooling.lower_bound(ranges[range].first); at != cooling.end() && at->first <= ranges[range].last; ++at)
                 first_over = std::min(first_over, at->second);
             const auto port = pool.lease(range, now);
             if (port) {
                 REQUIRE(ranges[range].first <= *port);
                 REQUIRE(*port <= ranges[range].last);
-                REQUIRE(resting.contains(*port));
-                REQUIRE(resting[*port] <= now);
-                if (rests.size() == 1) REQUIRE(resting[*port] == first_over);
-                resting.erase(*port);
+                REQUIRE(cooling.contains(*port));
+                REQUIRE(cooling[*port] <= now);
+                if (cooldowns.size() == 1) REQUIRE(cooling[*port] == first_over);
+                cooling.erase(*port);
                 leased.push_back(*port);
-            } else if (rests.size() == 1) {
+            } else if (cooldowns.size() == 1) {
                 REQUIRE(first_over > now);
             }
         } else if (!leased.empty()) {
             std::swap(leased[random() % leased.size()], leased.back());
-            const Instant until = now + rests[random() % rests.size()];
+            const Instant until = now + cooldowns[random() % cooldowns.size()];
             pool.release(leased.back(), until);
-            resting[leased.back()] = until;
+            cooling[leased.back()] = until;
             leased.pop_back();
         }
         REQUIRE(pool.leased() == leased.size());
@@ -191,8 +191,8 @@ TEST_CASE("a pool that takes another's place goes on with its leases and rests, 
     const Instant now{std::chrono::seconds{100}};
     std::set<std::uint16_t> leased;
     for (int i = 0; i < 6; ++i) leased.insert(old.lease(0, now).value());
-    const std::vector<std::uint16_t> resting{*leased.begin(), *std::next(leased.begin())};
-    for (const std::uint16_t port : resting) {
+    const std::vector<std::uint16_t> cooling{*leased.begin(), *std::next(leased.begin())};
+    for (const std::uint16_t port : cooling) {
         leased.erase(port);
         old.release(port, now + std::chrono::seconds{10});
     }
@@ -204,15 +204,15 @@ TEST_CASE("a pool that takes another's place goes on with its leases and rests, 
         CHECK(first.first <= *port);
         CHECK(*port <= first.last);
         CHECK_FALSE(leased.contains(*port));
-        CHECK(std::find(resting.begin(), resting.end(), *port) == resting.end());
+        CHECK(std::find(cooling.begin(), cooling.end(), *port) == cooling.end());
         got.insert(*port);
     }
     CHECK(got.size() == 4);
     while (const auto port = pool.lease(1, now)) got.insert(*port);
     CHECK(got.size() == 9);  // 1010 to 1014 as well
     const Instant later = now + std::chrono::seconds{10};
-    CHECK(pool.lease(0, later) == resting[0]);
-    CHECK(pool.lease(0, later) == resting[1]);
+    CHECK(pool.lease(0, later) == cooling[0]);
+    CHECK(pool.lease(0, later) == cooling[1]);
     CHECK_FALSE(pool.lease(0, later).has_value());
     for (const std::uint16_t port : leased) pool.release(port, later);
     CHECK(pool.leased() == 11);

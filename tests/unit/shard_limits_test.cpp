@@ -20,7 +20,7 @@ Endpoint numbered(const char* address, std::uint32_t number) {
 }
 
 /// A room of `sessions`, with ports and descriptors for all of them.
-ShardSetup roomy_setup(std::uint32_t sessions) {
+ShardSetup ample_setup(std::uint32_t sessions) {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, static_cast<std::uint16_t>(20000 + 2 * sessions)};
     setup.proxies[0].sessions_max = sessions;
@@ -63,7 +63,7 @@ TEST_CASE("a client has as many sessions as sessions_per_client_max says, and an
     CHECK(sim.dropped(Drop::client_limit) == 4);
 }
 
-TEST_CASE("nobody is ended to make room for a client that may have no more") {
+TEST_CASE("nobody is ended in favour of a client that may have no more") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sessions_per_client_max = 64;
     SimShard sim(setup);
@@ -81,7 +81,7 @@ TEST_CASE("new sessions begin at the pace that is set, of the proxy and of all, 
     for (const bool of_all : {false, true}) {
         CAPTURE(of_all);
         ShardSetup setup = small_setup();
-        (of_all ? setup.newcomers : setup.proxies[0].newcomers) = Rate{10, 20};
+        (of_all ? setup.new_sessions : setup.proxies[0].new_sessions) = Rate{10, 20};
         SimShard sim(setup);
         ask_from(sim, "192.0.2.7", 0, 30);
         CHECK(sim.shard().table.size() == 20);
@@ -94,10 +94,10 @@ TEST_CASE("new sessions begin at the pace that is set, of the proxy and of all, 
     }
 }
 
-TEST_CASE("a newcomer that is refused for another reason takes no token") {
+TEST_CASE("a new client that is refused for another reason takes no token") {
     ShardSetup setup = small_setup();
-    setup.proxies[0].newcomers = Rate{1, 2};
-    setup.newcomers = Rate{1, 2};
+    setup.proxies[0].new_sessions = Rate{1, 2};
+    setup.new_sessions = Rate{1, 2};
     SimShard sim(setup);
     sim.world->source_error = ENETUNREACH;
     ask_from(sim, "192.0.2.7", 0, 10);
@@ -109,14 +109,14 @@ TEST_CASE("a newcomer that is refused for another reason takes no token") {
 }
 
 TEST_CASE("half of the room is for whoever comes first, from one address too") {
-    SimShard sim(roomy_setup(5000));
+    SimShard sim(ample_setup(5000));
     ask_from(sim, "192.0.2.7", 0, 2500);
     CHECK(sim.shard().table.size() == 2500);
     CHECK(sim.dropped(Drop::source_rate) == 0);
 }
 
 TEST_CASE("while room is short one source gets its share, one site its own, and others come in beside them") {
-    SimShard sim(roomy_setup(8000));
+    SimShard sim(ample_setup(8000));
     for (std::uint32_t host = 0; host < 40; ++host) {
         const std::string address = "198.51." + std::to_string(host) + ".1";
         ask_from(sim, address.c_str(), 0, 101);
@@ -135,7 +135,7 @@ TEST_CASE("while room is short one source gets its share, one site its own, and 
 }
 
 TEST_CASE("sessions that are assured do not count as crowd") {
-    SimShard sim(roomy_setup(1000));
+    SimShard sim(ample_setup(1000));
     for (std::uint32_t i = 0; i < 600; ++i) {
         const Endpoint who = numbered("192.0.2.7", i);
         REQUIRE(sim.world->service_sends(upstream, group_of(sim, who), "reply"));
@@ -149,8 +149,8 @@ TEST_CASE("sessions that are assured do not count as crowd") {
     CHECK(sim.shard().setup.use->unassured.read() == 399);
 }
 
-TEST_CASE("a flood of newcomers leaves ports for those who come after it") {
-    ShardSetup setup = roomy_setup(200);
+TEST_CASE("a flood of new clients leaves ports for those who come after it") {
+    ShardSetup setup = ample_setup(200);
     setup.descriptors_max = 850;  // no room for groups that rest: they close, and their ports rest
     SimShard sim(setup);
     std::uint32_t number = 0;
@@ -161,7 +161,7 @@ TEST_CASE("a flood of newcomers leaves ports for those who come after it") {
     }
     CHECK(sim.counters().sessions_evicted.read() > 400);
     CHECK(sim.dropped(Drop::ports_exhausted) == 0);
-    sim.advance(3s);  // ten may be ended for ten newcomers by then
+    sim.advance(3s);  // ten may be ended for ten new clients by then
     sim.turns(2);
     sim.asked();
     for (std::uint32_t i = 0; i < 10; ++i) sim.ask(numbered("203.0.113.1", i), "after");
@@ -169,37 +169,37 @@ TEST_CASE("a flood of newcomers leaves ports for those who come after it") {
     CHECK(sim.asked().size() == 10);
 }
 
-TEST_CASE("groups stand ready as pool_min says, newcomers take them without a system call, and they are opened anew") {
-    ShardSetup setup = roomy_setup(100);
+TEST_CASE("groups stand ready as pool_min says, new clients take them without a system call, and they are opened anew") {
+    ShardSetup setup = ample_setup(100);
     setup.pool_min = 10;
     SimShard sim(setup);
-    const auto let_fill = [&] {
+    const auto let_prewarm = [&] {
         for (int i = 0; i < 10; ++i) {
             sim.advance(1ms);
             sim.turns();
         }
     };
-    let_fill();
-    CHECK(sim.shard().groups.resting() == 10);
+    let_prewarm();
+    CHECK(sim.shard().groups.cooling() == 10);
     CHECK(sim.counters().groups_opened.read() == 10);
     ask_from(sim, "192.0.2.7", 0, 10);
     CHECK(sim.shard().table.size() == 10);
-    CHECK(sim.counters().groups_lent.read() == 10);
-    let_fill();
-    CHECK(sim.shard().groups.resting() == 10);
+    CHECK(sim.counters().groups_reused.read() == 10);
+    let_prewarm();
+    CHECK(sim.shard().groups.cooling() == 10);
     CHECK(sim.counters().groups_opened.read() == 20);
     // Sessions end: their groups come on top, and go again when nobody wants them.
     sim.advance(32s);
     sim.turns(3);
-    CHECK(sim.shard().groups.resting() == 20);
+    CHECK(sim.shard().groups.cooling() == 20);
     sim.advance(surplus_after + 10s);
     sim.turns(3);
-    CHECK(sim.shard().groups.resting() == 10);
+    CHECK(sim.shard().groups.cooling() == 10);
     CHECK(sim.counters().groups_opened.read() == 20);
-    CHECK_FALSE(sim.shard().filling);
+    CHECK_FALSE(sim.shard().prewarming);
 }
 
-TEST_CASE("the pool takes only what is to spare, and gives it to newcomers") {
+TEST_CASE("the pool takes only what is to spare, and gives it to new clients") {
     ShardSetup setup = small_setup();
     setup.pool_min = 1000;
     SimShard sim(setup);
@@ -207,7 +207,7 @@ TEST_CASE("the pool takes only what is to spare, and gives it to newcomers") {
         sim.advance(1ms);
         sim.turns();
     }
-    const std::uint32_t ready = sim.shard().groups.resting();
+    const std::uint32_t ready = sim.shard().groups.cooling();
     CHECK(ready > 64);
     CHECK(ready * 4 <= setup.descriptors_max / 4 * 3);
     ask_from(sim, "192.0.2.7", 0, 64);
@@ -269,7 +269,7 @@ TEST_CASE("of a train of replies as many datagrams pass as the client has earned
     }
 }
 
-TEST_CASE("a stranger that is a session of ours begins no loop, and its neighbours are welcome") {
+TEST_CASE("a new client that is a session of ours begins no loop, and its neighbours are welcome") {
     SimShard sim;
     const Endpoint group = group_of(sim, client);
     sim.ask(group, "back again");

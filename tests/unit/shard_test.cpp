@@ -168,7 +168,7 @@ TEST_CASE("a late reply is counted and dropped, and the rested group serves the 
     const Endpoint group = sim.asked()[0].from;
     sim.advance(31s);
     sim.turns();
-    REQUIRE(sim.shard().groups.resting() == 1);
+    REQUIRE(sim.shard().groups.cooling() == 1);
 
     sim.ask(numbered_client(1), "too early for a rested group");
     sim.turns();
@@ -184,7 +184,7 @@ TEST_CASE("a late reply is counted and dropped, and the rested group serves the 
     sim.turns();
     CHECK(sim.asked()[0].from == group);
     CHECK(sim.world->openings == 2);
-    CHECK(sim.counters().groups_lent.read() == 1);
+    CHECK(sim.counters().groups_reused.read() == 1);
 }
 
 TEST_CASE("groups that nobody wants are closed a minute after their rest and their ports rest in turn") {
@@ -234,7 +234,7 @@ TEST_CASE("when sessions_max is met the least recently active unassured session 
     CHECK(has_session(3));
 }
 
-TEST_CASE("when descriptors run out a newcomer waits until a victim's sockets are closed, and is served") {
+TEST_CASE("when descriptors run out a new client waits until a victim's sockets are closed, and is served") {
     ShardSetup setup = small_setup();
     setup.descriptors_max = 4 * 3;
     SimShard sim(setup);
@@ -245,12 +245,12 @@ TEST_CASE("when descriptors run out a newcomer waits until a victim's sockets ar
     sim.turns();
     CHECK(sim.dropped(Drop::descriptor_limit) == 1);
     sim.advance(2s);
-    sim.ask(numbered_client(8), "newcomer");
+    sim.ask(numbered_client(8), "new client");
     sim.ask(numbered_client(8), "its second datagram");
     sim.turns(6);
     const std::vector<Packet> asked = sim.asked();
     REQUIRE(asked.size() == 2);
-    CHECK(asked[0].payload == "newcomer");
+    CHECK(asked[0].payload == "new client");
     CHECK(asked[1].payload == "its second datagram");
     CHECK(sim.counters().sessions_evicted.read() == 1);
     CHECK(sim.shard().setup.use->descriptors.used.load() == 12);
@@ -276,7 +276,7 @@ TEST_CASE("resting groups give their descriptors before any session has to go") 
     CHECK(sim.counters(1).sessions_admitted.read() == 1);
 }
 
-TEST_CASE("descriptors that somebody else holds are made up for by resting groups, then by victims, then the newcomer is refused") {
+TEST_CASE("descriptors that somebody else holds are made up for by resting groups, then by victims, then the new client is refused") {
     SimShard sim;
     sim.ask(client, "will rest");
     sim.turns();
@@ -323,7 +323,7 @@ TEST_CASE("a port that another program holds is skipped and counted") {
     CHECK(sim.counters().ports_taken.read() == 10);
 }
 
-TEST_CASE("a whole row of taken ports costs a newcomer some turns, and only when all are taken its place") {
+TEST_CASE("a whole row of taken ports costs a new client some turns, and only when all are taken its place") {
     SimShard sim;
     for (std::uint16_t port = 20000; port < 20090; ++port) sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
     sim.ask(client, "question");
@@ -334,10 +334,10 @@ TEST_CASE("a whole row of taken ports costs a newcomer some turns, and only when
     sim.turns(waits_max + 1);
     CHECK(sim.asked().empty());
     CHECK(sim.dropped(Drop::ports_exhausted) == 1);
-    CHECK(sim.shard().strangers.empty());
+    CHECK(sim.shard().new_clients.empty());
 }
 
-TEST_CASE("when every port rests newcomers are refused and served again once the rest is over") {
+TEST_CASE("when every port rests new clients are refused and served again once the rest is over") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20001};
     SimShard sim(setup);
@@ -356,10 +356,10 @@ TEST_CASE("when every port rests newcomers are refused and served again once the
     CHECK(sim.asked().size() == 1);
 }
 
-TEST_CASE("with no rest asked for the victim's group serves the newcomer at once") {
+TEST_CASE("with no rest asked for the victim's group serves the new client at once") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20000};
-    setup.proxies[0].port_rest = 0s;
+    setup.proxies[0].port_cooldown = 0s;
     SimShard sim(setup);
     sim.ask(numbered_client(0), "x");
     sim.turns();
@@ -370,7 +370,7 @@ TEST_CASE("with no rest asked for the victim's group serves the newcomer at once
     CHECK(sim.world->openings == 1);
 }
 
-TEST_CASE("when the source address goes, its resting groups are not lent and newcomers are refused until it is back") {
+TEST_CASE("when the source address goes, its resting groups are not lent and new clients are refused until it is back") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sources = {*parse_address("10.0.0.1")};
     SimShard sim(setup);
@@ -435,7 +435,7 @@ TEST_CASE("a rested group of one proxy gives its port to another that has none l
     CHECK(sim.counters(0).groups_closed.read() >= 1);
 }
 
-TEST_CASE("a storm of newcomers without ports ends no more sessions than half") {
+TEST_CASE("a storm of new clients without ports ends no more sessions than half") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20019};
     SimShard sim(setup);
@@ -482,7 +482,7 @@ TEST_CASE("an older datagram's error costs no datagram and no session") {
     sim.ask(client, "1");
     sim.turns();
     const Endpoint group = sim.asked()[0].from;
-    sim.world->refuse(group, upstream, ECONNREFUSED);
+    sim.world->reject(group, upstream, ECONNREFUSED);
     sim.ask(client, "2");
     sim.turns();
     CHECK(sim.asked().size() == 1);
@@ -490,7 +490,7 @@ TEST_CASE("an older datagram's error costs no datagram and no session") {
     CHECK(sim.shard().table.size() == 1);
 }
 
-TEST_CASE("strangers beyond a turn's bound wait, and no client's datagrams overtake each other") {
+TEST_CASE("new clients beyond a turn's bound wait, and no client's datagrams overtake each other") {
     ShardSetup setup = small_setup();
     setup.sessions_max = 300;
     setup.proxies[0].sessions_max = 300;
@@ -568,7 +568,7 @@ TEST_CASE("on stop nobody new is admitted and what is queued for those inside is
     REQUIRE(sim.shard().commands.post(Command{}));
     sim.turns();
     sim.ask(client, "2");
-    sim.ask(numbered_client(5), "stranger");
+    sim.ask(numbered_client(5), "new client");
     REQUIRE(sim.world->service_sends(upstream, group, "reply"));
     sim.loop->run();
     CHECK(sim.asked().size() == 1);
@@ -576,14 +576,14 @@ TEST_CASE("on stop nobody new is admitted and what is queued for those inside is
     CHECK(sim.dropped(Drop::stopping) == 1);
 }
 
-TEST_CASE("strangers beyond a turn's bound are counted when the program stops, every one") {
+TEST_CASE("new clients beyond a turn's bound are counted when the program stops, every one") {
     ShardSetup setup = small_setup();
     setup.buffers_per_leg = 1024;
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 400; ++number) sim.ask(numbered_client(number), "x");
     REQUIRE(sim.shard().commands.post(Command{}));
     sim.loop->run();
-    CHECK(sim.shard().strangers.empty());
+    CHECK(sim.shard().new_clients.empty());
     CHECK(sim.asked().size() == openings_per_turn);
     CHECK(sim.dropped(Drop::stopping) == 400 - openings_per_turn);
 }
@@ -606,7 +606,7 @@ TEST_CASE("a session's end is told with what went through it") {
 
 TEST_CASE("groups watch while there is room, and one in sixteen after that") {
     ShardSetup setup = small_setup();
-    setup.proxies[0].watch = Watch::spare_room;
+    setup.proxies[0].watch = Watch::spare_capacity;
     setup.descriptors_max = 4 * 40;
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 45; ++number) {

@@ -15,10 +15,10 @@ ShardSetup tiny_setup(SimWorld& draw) {
     ShardSetup setup = small_setup();
     ProxySetup& proxy = setup.proxies[0];
     proxy.ports = PortRange{20000, static_cast<std::uint16_t>(20003 + draw.pick(12))};
-    proxy.port_rest = draw.pick(3) == 0 ? 0s : std::chrono::seconds{1 + draw.pick(4)};
+    proxy.port_cooldown = draw.pick(3) == 0 ? 0s : std::chrono::seconds{1 + draw.pick(4)};
     proxy.idle_timeout = std::chrono::seconds{3 + draw.pick(10)};
     proxy.unassured_timeout = std::chrono::seconds{1 + draw.pick(3)};
-    proxy.watch = draw.pick(2) == 0 ? Watch::all : Watch::spare_room;
+    proxy.watch = draw.pick(2) == 0 ? Watch::all : Watch::spare_capacity;
     proxy.sessions_max = static_cast<std::uint32_t>(2 + draw.pick(8));
     setup.proxies.push_back(proxy);
     setup.proxies[1].upstream = small_upstream(AliasMembers::open);
@@ -63,7 +63,7 @@ public:
                     const char* sources[] = {"10.0.0.254:53", "10.0.0.253:53", "10.0.0.252:53", "10.0.0.66:53", "10.0.0.254:99"};
                     const std::size_t source = draw_.pick(5);
                     // Younger than the rest: whatever has happened to the session since, nobody else may have its port.
-                    const bool is_fresh = world.now - request.at < sim_.shard().proxies[0].setup.port_rest;
+                    const bool is_fresh = world.now - request.at < sim_.shard().proxies[0].setup.port_cooldown;
                     for (std::size_t left = draw_.pick(4) == 0 ? 1 + draw_.pick(9) : 1; left > 0; --left)
                         world.service_sends(
                             at(sources[source]), request.packet.from,
@@ -74,7 +74,7 @@ public:
                 sim_.advance(std::chrono::milliseconds{draw_.pick(2500)});
                 break;
             case 8:
-                if (!asked_.empty()) world.refuse(asked_[draw_.pick(asked_.size())].packet.from, at("10.0.0.254:53"), ECONNREFUSED);
+                if (!asked_.empty()) world.reject(asked_[draw_.pick(asked_.size())].packet.from, at("10.0.0.254:53"), ECONNREFUSED);
                 break;
             case 9:
                 if (draw_.pick(4) == 0) world.absent = {*parse_address("10.0.0.1")};
@@ -155,7 +155,7 @@ private:
         REQUIRE(shard.setup.use->descriptors.used.load() >= sim_.world->open_members());
         if (shard.descriptors_closing == 0) REQUIRE(shard.setup.use->descriptors.used.load() == sim_.world->open_members());
         REQUIRE(shard.setup.use->sessions.used.load() == shard.table.size());
-        REQUIRE(sim_.loop->backend().buffers_out() == shard.strangers.size() + shard.pending.size());
+        REQUIRE(sim_.loop->backend().buffers_out() == shard.new_clients.size() + shard.pending.size());
         REQUIRE(shard.table.longest_probe() <= 16);
     }
 

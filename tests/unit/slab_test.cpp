@@ -52,7 +52,7 @@ TEST_CASE("places that were never used stay untouched while freed ones suffice")
         const std::uint32_t index = *slab.acquire();
         slab.release(index);
     }
-    CHECK(slab.touched() == 1);
+    CHECK(slab.high_water() == 1);
     CHECK(slab.size() == 0);
 }
 
@@ -61,15 +61,15 @@ TEST_CASE("a slab keeps what was written over 100000 random acquisitions and rel
     Slab<Item> slab(capacity);
     std::map<std::uint32_t, std::uint64_t> expected;
     std::mt19937_64 random(11);
-    for (int operation = 0; operation < 100'000; ++operation) {
+    for (int reconfigurer = 0; reconfigurer < 100'000; ++reconfigurer) {
         const auto place = static_cast<std::uint32_t>(random() % capacity);
         if (random() % 2 == 0) {
             const auto index = slab.acquire();
             REQUIRE(index.has_value() == (expected.size() < capacity));
             if (index) {
                 REQUIRE(slab[*index].value == 42);
-                REQUIRE(expected.try_emplace(*index, operation).second);
-                slab[*index].value = static_cast<std::uint64_t>(operation);
+                REQUIRE(expected.try_emplace(*index, reconfigurer).second);
+                slab[*index].value = static_cast<std::uint64_t>(reconfigurer);
             }
         } else if (expected.erase(place) > 0) {
             slab.release(place);

@@ -37,8 +37,8 @@ std::optional<std::uint32_t> find(const SessionTable& table, const ClientKey& ke
 /// All that have expired, retired in passing.
 std::vector<std::uint64_t> expire(SessionTable& table, Instant now) {
     std::vector<std::uint64_t> ids;
-    std::uint32_t looks = 1U << 30;
-    while (const auto index = table.next_expired(now, looks)) {
+    std::uint32_t scan_budget = 1U << 30;
+    while (const auto index = table.next_expired(now, scan_budget)) {
         ids.push_back(table[*index].id);
         table.retire(*index);
     }
@@ -113,12 +113,12 @@ TEST_CASE("activity postpones the end, and the session is looked at once per tim
     SessionTable table(1, timeouts, hash_key);
     expire(table, Instant{0s});
     const std::uint32_t index = admit(table, 1, 0, Instant{0s});
-    std::uint32_t looks = 1000;
+    std::uint32_t scan_budget = 1000;
     for (Duration at{0}; at < 3000s; at += 10ms) {
         table[index].last_active_at = Instant{at};
-        REQUIRE_FALSE(table.next_expired(Instant{at}, looks).has_value());
+        REQUIRE_FALSE(table.next_expired(Instant{at}, scan_budget).has_value());
     }
-    CHECK(1000 - looks <= 3000 / 30 + 1);
+    CHECK(1000 - scan_budget <= 3000 / 30 + 1);
     CHECK(expire(table, Instant{3029s}).empty());
     CHECK(expire(table, Instant{3030s} + tick).size() == 1);
 }
@@ -130,12 +130,12 @@ TEST_CASE("a call looks at no more sessions than it was allowed, and the rest ar
     const Instant now{200s};
     std::size_t ended = 0;
     for (int turn = 0; turn < 10; ++turn) {
-        std::uint32_t looks = 100;
-        while (const auto index = table.next_expired(now, looks)) {
+        std::uint32_t scan_budget = 100;
+        while (const auto index = table.next_expired(now, scan_budget)) {
             table.retire(*index);
             ++ended;
         }
-        CHECK(looks == 0);
+        CHECK(scan_budget == 0);
         CHECK(ended == static_cast<std::size_t>(turn + 1) * 100);
         if (table.size() > 0) CHECK(*table.next_due() <= now);
     }
@@ -143,9 +143,9 @@ TEST_CASE("a call looks at no more sessions than it was allowed, and the rest ar
 
     // Those that were active meanwhile cost a look as well.
     for (std::uint32_t number = 0; number < 1000; ++number) table[admit(table, number, 0, now)].last_active_at = now + 25s;
-    std::uint32_t looks = 100;
-    CHECK_FALSE(table.next_expired(now + 40s, looks).has_value());
-    CHECK(looks == 0);
+    std::uint32_t scan_budget = 100;
+    CHECK_FALSE(table.next_expired(now + 40s, scan_budget).has_value());
+    CHECK(scan_budget == 0);
     CHECK(*table.next_due() <= now + 40s);
     std::uint32_t more = 10'000;
     CHECK_FALSE(table.next_expired(now + 40s, more).has_value());
@@ -307,8 +307,8 @@ private:
     }
 
     void turn(std::uint32_t looks_allowed) {
-        std::uint32_t looks = looks_allowed;
-        while (const auto index = table_.next_expired(now_, looks)) {
+        std::uint32_t scan_budget = looks_allowed;
+        while (const auto index = table_.next_expired(now_, scan_budget)) {
             const auto session = expected_.find(table_[*index].id);
             REQUIRE(session != expected_.end());
             REQUIRE(session->second.due() <= now_);
@@ -316,12 +316,12 @@ private:
             table_.retire(*index);
             ++expiries_;
         }
-        REQUIRE(looks_allowed - looks <= 3 * sessions_max);
+        REQUIRE(looks_allowed - scan_budget <= 3 * sessions_max);
         Instant earliest = Instant::max();
         for (const auto& [id, session] : expected_) earliest = std::min(earliest, session.due());
         if (expected_.empty()) return;
         REQUIRE(*table_.next_due() <= std::max(now_, earliest + tick));
-        if (looks > 0) {
+        if (scan_budget > 0) {
             REQUIRE(earliest + tick > now_);
             REQUIRE(*table_.next_due() > now_);
         } else if (earliest + tick <= now_) {
@@ -332,7 +332,7 @@ private:
     void evict_somebody() {
         const auto proxy = static_cast<std::uint16_t>(below(timeouts.size()));
         const Duration idle = 100ms * below(20);
-        const auto index = table_.first_to_go(proxy, now_, idle);
+        const auto index = table_.eviction_candidate(proxy, now_, idle);
         if (!index) return;
         const auto session = expected_.find(table_[*index].id);
         REQUIRE(session != expected_.end());
@@ -370,12 +370,12 @@ TEST_CASE("of sessions that were silent since their admission the oldest goes fi
     SessionTable table(40, timeouts, hash_key);
     for (std::uint32_t number = 0; number < 40; ++number) (void)admit(table, number, 0, Instant{1s * number});
     for (std::uint32_t number = 0; number < 40; ++number) {
-        const auto index = table.first_to_go(0, Instant{100s}, 1s);
+        const auto index = table.eviction_candidate(0, Instant{100s}, 1s);
         REQUIRE(index.has_value());
         CHECK(table[*index].key == key_of(number));
         table.retire(*index);
     }
-    CHECK_FALSE(table.first_to_go(0, Instant{100s}, 1s).has_value());
+    CHECK_FALSE(table.eviction_candidate(0, Instant{100s}, 1s).has_value());
 }
 
 TEST_CASE("assured sessions, those of other proxies and those that were active just now never go") {
@@ -383,12 +383,12 @@ TEST_CASE("assured sessions, those of other proxies and those that were active j
     table.assure(admit(table, 1, 0, Instant{1s}));
     (void)admit(table, 2, 1, Instant{1s});
     const std::uint32_t fresh = admit(table, 3, 0, Instant{9s});
-    CHECK_FALSE(table.first_to_go(0, Instant{10s} - 1ns, 1s).has_value());
-    CHECK(table.first_to_go(0, Instant{10s}, 1s) == fresh);
+    CHECK_FALSE(table.eviction_candidate(0, Instant{10s} - 1ns, 1s).has_value());
+    CHECK(table.eviction_candidate(0, Instant{10s}, 1s) == fresh);
     table[fresh].last_active_at = Instant{10s};
-    CHECK_FALSE(table.first_to_go(0, Instant{11s} - 1ns, 1s).has_value());
-    CHECK(table.first_to_go(0, Instant{11s}, 1s) == fresh);
-    CHECK_FALSE(table.first_to_go(2, Instant{11s}, 1s).has_value());
+    CHECK_FALSE(table.eviction_candidate(0, Instant{11s} - 1ns, 1s).has_value());
+    CHECK(table.eviction_candidate(0, Instant{11s}, 1s) == fresh);
+    CHECK_FALSE(table.eviction_candidate(2, Instant{11s}, 1s).has_value());
 }
 
 // The three cases below are one story: the order of eviction moved whoever had been active since it last looked to the back, without asking how
@@ -397,7 +397,7 @@ TEST_CASE("assured sessions, those of other proxies and those that were active j
 TEST_CASE("when everybody was active once since their admission, long ago, somebody still goes at the first asking") {
     SessionTable table(40, timeouts, hash_key);
     for (std::uint32_t number = 0; number < 40; ++number) table[admit(table, number, 0, Instant{1s})].last_active_at = Instant{1s + 1ms};
-    CHECK(table.first_to_go(0, Instant{20s}, 1s).has_value());
+    CHECK(table.eviction_candidate(0, Instant{20s}, 1s).has_value());
 }
 
 TEST_CASE("a session that is idle is found behind one that was active just now") {
@@ -406,8 +406,8 @@ TEST_CASE("a session that is idle is found behind one that was active just now")
     const std::uint32_t idle = admit(table, 2, 0, Instant{0s});
     table[idle].last_active_at = Instant{1s};
     table[busy].last_active_at = Instant{20s};
-    CHECK(table.first_to_go(0, Instant{20s}, 1s) == idle);
-    CHECK(table.first_to_go(0, Instant{20s} + 500ms, 1s) == idle);
+    CHECK(table.eviction_candidate(0, Instant{20s}, 1s) == idle);
+    CHECK(table.eviction_candidate(0, Instant{20s} + 500ms, 1s) == idle);
 }
 
 TEST_CASE("of two sessions the one that was active less recently goes, whichever was admitted first") {
@@ -415,7 +415,7 @@ TEST_CASE("of two sessions the one that was active less recently goes, whichever
     const std::uint32_t older = admit(table, 1, 0, Instant{0s});
     table[older].last_active_at = Instant{1s};
     (void)admit(table, 2, 0, Instant{5s});
-    CHECK(table.first_to_go(0, Instant{20s}, 1s) == older);
+    CHECK(table.eviction_candidate(0, Instant{20s}, 1s) == older);
 }
 
 TEST_CASE("of up to 16 unassured sessions exactly the least recently active goes, over 50000 random events") {
@@ -433,7 +433,7 @@ TEST_CASE("of up to 16 unassured sessions exactly the least recently active goes
         const Duration idle = 100ms * (random() % 10);
         Instant oldest = Instant::max();
         for (const std::uint32_t index : sessions) oldest = std::min(oldest, table[index].last_active_at);
-        const auto index = table.first_to_go(0, now, idle);
+        const auto index = table.eviction_candidate(0, now, idle);
         REQUIRE(index.has_value() == (!sessions.empty() && now - oldest >= idle));
         if (!index) continue;
         REQUIRE(table[*index].last_active_at == oldest);
@@ -452,15 +452,15 @@ TEST_CASE("while everybody is idle each asking gives somebody, however many ther
         if (random() % 2 == 0) table[index].last_active_at = Instant{1ms * (1000 + random() % 1000)};
     }
     while (table.size() > 0) {
-        const auto index = table.first_to_go(0, Instant{20s}, 1s);
+        const auto index = table.eviction_candidate(0, Instant{20s}, 1s);
         REQUIRE(index.has_value());
         table.retire(*index);
     }
 }
 
-TEST_CASE("at a steady pace of newcomers somebody who is idle is found for each, though everybody was active once") {
-    // A room of 700 and 300 newcomers a second, each active 20 ms after its admission: the oldest is 2.3 s old when it has to go. When who was active
-    // goes to the end of the order however long ago that was, the order is mixed up within a second and newcomers are refused.
+TEST_CASE("at a steady pace of new clients somebody who is idle is found for each, though everybody was active once") {
+    // A room of 700 and 300 new clients a second, each active 20 ms after its admission: the oldest is 2.3 s old when it has to go. When who was active
+    // goes to the end of the order however long ago that was, the order is mixed up within a second and new clients are refused.
     constexpr std::uint32_t room = 700;
     SessionTable table(room, timeouts, hash_key);
     std::vector<std::uint32_t> admitted;
@@ -472,7 +472,7 @@ TEST_CASE("at a steady pace of newcomers somebody who is idle is found for each,
             table[replied].last_active_at = now;
         }
         if (table.full()) {
-            const auto index = table.first_to_go(0, now, 1s);
+            const auto index = table.eviction_candidate(0, now, 1s);
             if (!index) {
                 ++refused;
                 continue;

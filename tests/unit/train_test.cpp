@@ -1,4 +1,4 @@
-// Trains as arithmetic: how many datagrams, where one is split, and what couples.
+// Trains as arithmetic: how many datagrams, where one is split, and what coalesces.
 #include "udpproxy/net/train.hpp"
 
 #include <doctest/doctest.h>
@@ -9,7 +9,7 @@
 namespace udpproxy {
 namespace {
 
-constexpr TrainLimits roomy{65507, 65535};
+constexpr TrainLimits ample{65507, 65535};
 
 struct Piece {
     std::uint32_t bytes = 0;
@@ -26,14 +26,14 @@ void append_datagrams(std::vector<std::uint32_t>& lengths, const Piece& piece) {
         lengths.push_back(std::min(piece.segment_bytes, piece.bytes - at));
 }
 
-/// What coupling makes of a row of pieces, each of which fits into one send.
-std::vector<Piece> couple(const std::vector<Piece>& pieces, const TrainLimits& limits) {
+/// What coalescing makes of a row of pieces, each of which fits into one send.
+std::vector<Piece> coalesce(const std::vector<Piece>& pieces, const TrainLimits& limits) {
     std::vector<Piece> sends;
     for (std::size_t at = 0; at < pieces.size();) {
-        Coupling coupling(pieces[at].bytes, pieces[at].segment_bytes, limits);
+        Coalescing coalescing(pieces[at].bytes, pieces[at].segment_bytes, limits);
         ++at;
-        while (at < pieces.size() && coupling.take(pieces[at].bytes, pieces[at].segment_bytes)) ++at;
-        sends.push_back(Piece{coupling.bytes(), coupling.segment_bytes()});
+        while (at < pieces.size() && coalescing.take(pieces[at].bytes, pieces[at].segment_bytes)) ++at;
+        sends.push_back(Piece{coalescing.bytes(), coalescing.segment_bytes()});
     }
     return sends;
 }
@@ -50,72 +50,72 @@ TEST_CASE("a train has as many datagrams as it has segments, the short one inclu
 }
 
 TEST_CASE("a train that fits is not split, one that does not is split between segments") {
-    CHECK(split(0, 0, roomy) == 0);
-    CHECK(split(65535, 0, roomy) == 65535);  // the kernel refuses it, not we
-    CHECK(split(1000, 100, roomy) == 1000);
-    CHECK(split(64 * 100, 100, roomy) == 64 * 100);
-    CHECK(split(64 * 100 + 1, 100, roomy) == 64 * 100);
+    CHECK(split(0, 0, ample) == 0);
+    CHECK(split(65535, 0, ample) == 65535);  // the kernel refuses it, not we
+    CHECK(split(1000, 100, ample) == 1000);
+    CHECK(split(64 * 100, 100, ample) == 64 * 100);
+    CHECK(split(64 * 100 + 1, 100, ample) == 64 * 100);
     CHECK(split(65527, 9361, TrainLimits{65507, 65535}) == 6 * 9361);
     CHECK(split(65527, 9361, TrainLimits{65527, 65535}) == 65527);
-    CHECK(split(65527, 40000, roomy) == 40000);
+    CHECK(split(65527, 40000, ample) == 40000);
     CHECK(split(1000, 100, TrainLimits{65507, 99}) == 100);
     CHECK(split(1000, 100, TrainLimits{65507, 0}) == 100);
 }
 
 TEST_CASE("equal datagrams couple, and a shorter one ends the train") {
-    Coupling coupling(100, 0, roomy);
-    CHECK(coupling.segment_bytes() == 0);
-    CHECK(coupling.take(100, 0));
-    CHECK(coupling.segment_bytes() == 100);
-    CHECK_FALSE(coupling.take(101, 0));
-    CHECK_FALSE(coupling.take(0, 0));
-    CHECK(coupling.take(40, 0));
-    CHECK_FALSE(coupling.is_open());
-    CHECK_FALSE(coupling.take(40, 0));
-    CHECK_FALSE(coupling.take(100, 0));
-    CHECK(coupling.bytes() == 240);
-    CHECK(coupling.segments() == 3);
-    CHECK(coupling.segment_bytes() == 100);
+    Coalescing coalescing(100, 0, ample);
+    CHECK(coalescing.segment_bytes() == 0);
+    CHECK(coalescing.take(100, 0));
+    CHECK(coalescing.segment_bytes() == 100);
+    CHECK_FALSE(coalescing.take(101, 0));
+    CHECK_FALSE(coalescing.take(0, 0));
+    CHECK(coalescing.take(40, 0));
+    CHECK_FALSE(coalescing.is_open());
+    CHECK_FALSE(coalescing.take(40, 0));
+    CHECK_FALSE(coalescing.take(100, 0));
+    CHECK(coalescing.bytes() == 240);
+    CHECK(coalescing.segments() == 3);
+    CHECK(coalescing.segment_bytes() == 100);
 }
 
 TEST_CASE("an empty datagram stays alone") {
-    Coupling coupling(0, 0, roomy);
-    CHECK_FALSE(coupling.take(0, 0));
-    CHECK_FALSE(coupling.take(1, 0));
-    CHECK(coupling.segment_bytes() == 0);
-    CHECK(coupling.bytes() == 0);
+    Coalescing coalescing(0, 0, ample);
+    CHECK_FALSE(coalescing.take(0, 0));
+    CHECK_FALSE(coalescing.take(1, 0));
+    CHECK(coalescing.segment_bytes() == 0);
+    CHECK(coalescing.bytes() == 0);
 }
 
 TEST_CASE("trains couple with trains and datagrams of their segment size, until a short tail") {
-    Coupling coupling(300, 100, roomy);
-    CHECK_FALSE(coupling.take(300, 150));
-    CHECK(coupling.take(100, 0));
-    CHECK(coupling.take(250, 100));
-    CHECK_FALSE(coupling.take(100, 0));
-    CHECK(coupling.bytes() == 650);
-    CHECK(coupling.segments() == 7);
-    Coupling with_tail(250, 100, roomy);
+    Coalescing coalescing(300, 100, ample);
+    CHECK_FALSE(coalescing.take(300, 150));
+    CHECK(coalescing.take(100, 0));
+    CHECK(coalescing.take(250, 100));
+    CHECK_FALSE(coalescing.take(100, 0));
+    CHECK(coalescing.bytes() == 650);
+    CHECK(coalescing.segments() == 7);
+    Coalescing with_tail(250, 100, ample);
     CHECK_FALSE(with_tail.take(100, 0));
 }
 
 TEST_CASE("a coupling ends at 64 segments, at the bytes of a send, and at the path's segment size") {
-    Coupling many(10, 0, roomy);
+    Coalescing many(10, 0, ample);
     for (int i = 1; i < 64; ++i) REQUIRE(many.take(10, 0));
     CHECK_FALSE(many.take(10, 0));
     CHECK_FALSE(many.is_open());
-    Coupling nearly(63 * 10, 10, roomy);
+    Coalescing nearly(63 * 10, 10, ample);
     CHECK_FALSE(nearly.take(20, 10));
     CHECK(nearly.take(10, 0));
 
-    Coupling large(1472, 0, roomy);
+    Coalescing large(1472, 0, ample);
     int taken = 1;
     while (large.take(1472, 0)) ++taken;
     CHECK(taken == 44);
     CHECK(large.bytes() <= 65507);
 
-    Coupling over_path(1400, 0, TrainLimits{65507, 1399});
+    Coalescing over_path(1400, 0, TrainLimits{65507, 1399});
     CHECK_FALSE(over_path.take(1400, 0));
-    Coupling off(1, 0, TrainLimits{65507, 0});
+    Coalescing off(1, 0, TrainLimits{65507, 0});
     CHECK_FALSE(off.take(1, 0));
 }
 
@@ -143,7 +143,7 @@ TEST_CASE("whatever is split and coupled, the datagrams that leave are those tha
             }
         }
         std::vector<std::uint32_t> left;
-        for (const Piece& send : couple(parts, limits)) {
+        for (const Piece& send : coalesce(parts, limits)) {
             append_datagrams(left, send);
             const std::uint32_t segments = segments_of(send.bytes, send.segment_bytes);
             REQUIRE(segments <= train_segments_max);

@@ -14,13 +14,13 @@
 
 namespace udpproxy {
 
-class Requests;
+class ControlQueue;
 
 /// What verbs work on.
-struct AdminScene {
+struct AdminContext {
     Roster& roster;
     Log& log;
-    Requests& requests;  // to the control thread
+    ControlQueue& requests;  // to the control thread
 };
 
 struct AdminRequest {
@@ -41,12 +41,12 @@ struct AdminResponse {
     std::string policy = "default-src 'none'";  // Content-Security-Policy
 };
 
-[[nodiscard]] AdminResponse answer_request(const AdminScene& scene, const AdminRequest& request);
+[[nodiscard]] AdminResponse answer_request(const AdminContext& context, const AdminRequest& request);
 
 /// The answer of a verb. What is no UTF-8 in it (names of others' choosing) is replaced.
 [[nodiscard]] AdminResponse as_response(const nlohmann::ordered_json& json);
 
 /// A response that says what is wrong: {"error": "…"}.
-[[nodiscard]] AdminResponse refuse_request(unsigned status, const std::string& why);
+[[nodiscard]] AdminResponse error_response(unsigned status, const std::string& why);
 
 }  // namespace udpproxy

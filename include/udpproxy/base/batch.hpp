@@ -1,6 +1,6 @@
 // Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts (and untouched until used, for plain types); a turn fills and
 // clears it. Used for what moves
-// through one turn: arrivals, departures, faults, strangers.
+// through one turn: arrivals, departures, faults, new clients.
 #pragma once
 
 #include <cstddef>

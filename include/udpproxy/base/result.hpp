@@ -10,7 +10,7 @@
 
 namespace udpproxy {
 
-/// Why something failed: names the thing, the operation and the cause, e.g. `listener "dns" 0.0.0.0:53: bind: Address already in use`.
+/// Why something failed: names the thing, the reconfigurer and the cause, e.g. `listener "dns" 0.0.0.0:53: bind: Address already in use`.
 struct Error {
     std::string message;
     int code = 0;  // errno where a system call failed, for the few callers that act on it

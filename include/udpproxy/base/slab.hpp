@@ -22,10 +22,10 @@ public:
         : items_(allocate<T>(capacity)), freed_(allocate<std::uint32_t>(capacity)), live_(allocate<bool>(capacity)), capacity_(capacity) {}
 
     [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
-    [[nodiscard]] std::uint32_t size() const noexcept { return touched_ - freed_count_; }
+    [[nodiscard]] std::uint32_t size() const noexcept { return high_water_ - freed_count_; }
     [[nodiscard]] bool full() const noexcept { return size() == capacity_; }
     /// Indices at or above this were never used.
-    [[nodiscard]] std::uint32_t touched() const noexcept { return touched_; }
+    [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
     [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return index < capacity_ && live_[index]; }
 
     /// A new, value-initialised item, or nothing when the slab is full.
@@ -33,8 +33,8 @@ public:
         std::uint32_t index = 0;
         if (freed_count_ > 0)
             index = freed_[--freed_count_];
-        else if (touched_ < capacity_)
-            index = touched_++;
+        else if (high_water_ < capacity_)
+            index = high_water_++;
         else
             return std::nullopt;
         new (&items_[index]) T{};
@@ -84,7 +84,7 @@ private:
     Array<std::uint32_t> freed_;
     Array<bool> live_;
     std::uint32_t capacity_;
-    std::uint32_t touched_ = 0;
+    std::uint32_t high_water_ = 0;
     std::uint32_t freed_count_ = 0;
 };
 

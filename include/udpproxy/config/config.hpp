@@ -1,4 +1,4 @@
-// The configuration as values: what the TOML file said, checked and complete, immutable from then on. Read by the supervisor, which turns it into
+// The configuration as values: what the TOML file said, checked and complete, immutable from then on. Read by the daemon, which turns it into
 // what shards need; nothing here knows TOML (src/control/config_reader.cpp does) and nothing here touches the network.
 #pragma once
 
@@ -71,7 +71,7 @@ struct ProxyConfig {
     UnlistedReplies unlisted_replies = UnlistedReplies::automatic;
     std::vector<Address> source;     // empty: what routing says
     std::optional<PortRange> ports;  // absent: net.ipv4.ip_local_port_range
-    Duration port_rest = std::chrono::seconds{10};
+    Duration port_cooldown = std::chrono::seconds{10};
     Duration idle_timeout = std::chrono::minutes{5};
     Duration unassured_timeout = std::chrono::seconds{30};
     std::optional<std::uint32_t> sessions_max;  // absent: auto

@@ -53,7 +53,7 @@ struct Finding {
     std::string where;      // `proxy "dns": alias 10.0.0.253:53`, or `host`
     std::string looked_at;  // what was found
     std::string meaning;    // what follows from it
-    std::string mend;       // a command, or a line of the configuration; empty when there is nothing to mend
+    std::string fix;        // a command, or a line of the configuration; empty when there is nothing to mend
 };
 
 [[nodiscard]] std::vector<Finding> diagnose(const Config& config, const HostFacts& facts);

@@ -95,7 +95,7 @@ struct DropFacts {
 struct Unseen {
     std::string what;
     std::string why;
-    std::string mend;
+    std::string fix;
 };
 
 struct HostFacts {

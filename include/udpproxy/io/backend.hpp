@@ -52,8 +52,8 @@ struct EngineCounters {
 };
 
 /// What one wait brought. Valid until the next wait.
-struct Harvest {
-    Harvest(std::size_t buffers_per_leg, std::size_t slots_max)
+struct Completions {
+    Completions(std::size_t buffers_per_leg, std::size_t slots_max)
         : requests(buffers_per_leg), replies(buffers_per_leg), faults(buffers_per_leg), closed(slots_max) {}
 
     Batch<Arrival> requests;  // from listeners, each socket's in the order it was read
@@ -76,10 +76,10 @@ concept Backend = requires(B backend, std::optional<Instant> deadline, std::span
     // Called once, in the thread that will call everything else; arms the listeners.
     { backend.start() } -> std::same_as<Result<void>>;
     // The only verb that may block: until something arrived, wake() was called or `deadline` has passed (none: for ever).
-    { backend.wait(deadline) } -> std::same_as<const Harvest&>;
+    { backend.wait(deadline) } -> std::same_as<const Completions&>;
     // The clock; the loop reads it once per turn.
     { backend.now() } -> std::same_as<Instant>;
-    // Sends every departure now, in the order given for each slot, and takes their buffers back but for those that come back as send_no_room: the
+    // Sends every departure now, in the order given for each slot, and takes their buffers back but for those that come back as send_no_space: the
     // caller sends these again or discards them. Never blocks. Departures that are neighbours on their slot may leave in one pass, their boundaries
     // kept. A connected slot's pending error costs one more attempt, exactly one; a train that the kernel refuses to cut is sent singly, in order.
     // Returns what failed or was retried; what had no room stands in the order of each slot.
@@ -92,7 +92,7 @@ concept Backend = requires(B backend, std::optional<Instant> deadline, std::span
     { backend.join_group(members, joining, joined) } -> std::same_as<OpeningOutcome>;
     // Takes a listener into a slot below listeners_max that nobody has, and arms it. The socket is the caller's again when there is an error.
     { backend.adopt(slot, listener) } -> std::same_as<int>;
-    // Closes a member or a listener. Arrivals may still come on the slot until it appears in a harvest's `closed`.
+    // Closes a member or a listener. Arrivals may still come on the slot until it appears in a completions' `closed`.
     { backend.close(slot) } -> std::same_as<void>;
     // The local address requests to `upstream` leave from; see source_towards() in net/socket.hpp.
     { backend.source_towards(upstream, wanted) } -> std::same_as<SourceAnswer>;

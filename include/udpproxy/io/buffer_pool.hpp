@@ -1,5 +1,5 @@
 // BufferPool: the receive buffers of one leg of one engine. One stretch of address space, cut into equal buffers; pages that no datagram ever
-// reached cost nothing. The pool knows where a buffer lies and whose turn it is; the io_uring engine lends some of them to
+// reached cost nothing. The pool knows where a buffer lies and whose turn it is; the io_uring engine hands out some of them to
 // the kernel, the epoll engine takes one by one; whichever came home last goes out first.
 #pragma once
 
@@ -38,11 +38,11 @@ public:
     [[nodiscard]] std::byte* at(std::uint32_t index) const noexcept { return memory_ + index * stride_bytes_; }
 
     /// Buffers at home.
-    [[nodiscard]] std::size_t at_home() const noexcept { return home_.size(); }
-    // Requires: at_home() > 0. The buffer that came home last.
-    [[nodiscard]] std::uint32_t lend();
+    [[nodiscard]] std::size_t available() const noexcept { return available_.size(); }
+    // Requires: available() > 0. The buffer that came home last.
+    [[nodiscard]] std::uint32_t acquire();
     // Requires: the buffer is out. A second return of one buffer is a broken law.
-    void take_back(std::uint32_t index);
+    void release(std::uint32_t index);
 
 private:
     BufferPool(std::byte* memory, std::uint32_t count, std::size_t stride_bytes);
@@ -50,7 +50,7 @@ private:
     std::byte* memory_;
     std::uint32_t count_;
     std::size_t stride_bytes_;
-    Batch<std::uint32_t> home_;
+    Batch<std::uint32_t> available_;
     Batch<bool> is_out_;
 };
 

@@ -18,7 +18,7 @@ public:
     ~EpollBackend();
 
     [[nodiscard]] Result<void> start();
-    const Harvest& wait(std::optional<Instant> deadline);
+    const Completions& wait(std::optional<Instant> deadline);
     [[nodiscard]] Instant now();
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);

@@ -51,10 +51,10 @@ struct Departure {
 };
 
 enum class FaultKind : std::uint8_t {
-    receive,       // a pending socket error taken out by a receive: an ICMP message, a hint only
-    send_retry,    // a send failed with an older datagram's error and went out at the second attempt
-    send,          // datagrams of the departure are lost; `error` says why
-    send_no_room,  // EAGAIN or ENOBUFS: from `offset` on nothing was sent, and the buffer stays with the caller, who may send it again
+    receive,        // a pending socket error taken out by a receive: an ICMP message, a hint only
+    send_retry,     // a send failed with an older datagram's error and went out at the second attempt
+    send,           // datagrams of the departure are lost; `error` says why
+    send_no_space,  // EAGAIN or ENOBUFS: from `offset` on nothing was sent, and the buffer stays with the caller, who may send it again
 };
 
 struct Fault {
@@ -65,7 +65,7 @@ struct Fault {
     std::uint32_t departure = 0;  // index into the batch that was sent
     std::uint32_t datagrams = 0;
     std::uint32_t bytes = 0;   // of these datagrams
-    std::uint32_t offset = 0;  // of send_no_room: where they begin in the departure's payload; they end where it ends
+    std::uint32_t offset = 0;  // of send_no_space: where they begin in the departure's payload; they end where it ends
 };
 
 }  // namespace udpproxy

@@ -108,7 +108,7 @@ struct MemberJoining {
     bool offload = false;                    // takes trains whole (UDP_GRO)
 };
 
-/// Opens it. The flag goes back on all members, whose sockets are `members`, the newcomer joins, connects and is drained, and the flag is
+/// Opens it. The flag goes back on all members, whose sockets are `members`, the new client joins, connects and is drained, and the flag is
 /// cleared on all at once. Others of this user could join in that moment, some ten microseconds. On failure the group is as it was.
 /// Errors: as those of a group opening.
 [[nodiscard]] OpeningOutcome join_group_socket(std::span<const int> members, const MemberJoining& joining, int& descriptor);

@@ -1,5 +1,5 @@
 // Trains: segments of equal length back to back, the last of which may be shorter. Pure arithmetic: how many datagrams a train is, how one is split
-// to fit a send, and which neighbours couple into one. The engines call it; what a socket is told about segments is in cmsg.hpp, who remembers which
+// to fit a send, and which neighbours coalesce into one. The engines call it; what a socket is told about segments is in cmsg.hpp, who remembers which
 // paths take trains is in src/io/segment_limits.hpp.
 #pragma once
 
@@ -43,10 +43,10 @@ struct TrainLimits {
 }
 
 /// A train that grows: begun with what leaves first, it takes neighbours while they are equal in length, and one shorter at the very end.
-class Coupling {
+class Coalescing {
 public:
     /// Requires: what begins it is within `limits` (see split()).
-    constexpr Coupling(std::uint32_t bytes, std::uint32_t segment_bytes, const TrainLimits& limits) noexcept
+    constexpr Coalescing(std::uint32_t bytes, std::uint32_t segment_bytes, const TrainLimits& limits) noexcept
         : limits_(limits),
           bytes_(bytes),
           segment_bytes_(segment_bytes == 0 ? bytes : std::min(bytes, segment_bytes)),

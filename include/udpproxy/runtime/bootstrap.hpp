@@ -1,5 +1,5 @@
 // Start: from a checked configuration to shards that serve, step by step, each of which may fail with a sentence: names, room, engine, listeners,
-// shards. What happens from then on is the operation's affair.
+// shards. What happens from then on is the reconfigurer's affair.
 #pragma once
 
 #include <memory>
@@ -17,9 +17,9 @@
 
 namespace udpproxy {
 
-class Start {
+class Bootstrap {
 public:
-    Start(const Config& config, Log& log) : config_(config), log_(log) {}
+    Bootstrap(const Config& config, Log& log) : config_(config), log_(log) {}
 
     /// Asks for the names and waits a moment for the first answers; a proxy whose name has none starts all the same. Returns the signal to stop that
     /// came meanwhile, or 0.
@@ -27,11 +27,11 @@ public:
     /// Numbers that cannot fit; empty when all is well.
     [[nodiscard]] std::vector<std::string> reckon();
     [[nodiscard]] Result<void> choose_engine();
-    void tell_room();
+    void log_capacity();
     [[nodiscard]] Result<void> open_all_listeners();
     [[nodiscard]] Result<void> start_shards();
     /// What the admin thread may see from now on.
-    void tell(Roster& roster) const;
+    void fill(Roster& roster) const;
 
     [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return shards_; }
     [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
@@ -42,7 +42,7 @@ public:
     [[nodiscard]] std::uint64_t ports_start() const { return ports_start_; }
     // Room for what reloads bring.
     [[nodiscard]] std::uint32_t listeners_max() const;
-    [[nodiscard]] std::uint32_t lanes_max() const;
+    [[nodiscard]] std::uint32_t bindings_max() const;
     [[nodiscard]] std::uint32_t port_pools_max() const;
 
 private:

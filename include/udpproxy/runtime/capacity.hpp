@@ -49,7 +49,7 @@ struct Room {
 
 /// A version of the proxy's upstream. `endpoint` with port 0: its host name has no address yet.
 [[nodiscard]] std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint, std::uint32_t version,
-                                                          std::vector<std::uint8_t> tallies = {});
+                                                          std::vector<std::uint8_t> counter_indices = {});
 
 /// A proxy of the configuration as its shard needs it, with the first version of its upstream. sessions_max is left at 0.
 [[nodiscard]] ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream, const PortRange& ephemeral);

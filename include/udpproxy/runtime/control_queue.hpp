@@ -10,11 +10,11 @@
 
 namespace udpproxy {
 
-class Operation;
+class Reconfigurer;
 
-class Requests {
+class ControlQueue {
 public:
-    using Work = std::function<void(Operation&)>;
+    using Work = std::function<void(Reconfigurer&)>;
 
     /// Waits until the control thread has done `work`. False: it did not come to it within `patience`, or serves no more; `work` was not done and never will
     /// be. Work that has begun is waited for, however long it takes.
@@ -22,7 +22,7 @@ public:
     [[nodiscard]] bool ask(const Work& work, Duration patience);
 
     /// In the control thread.
-    void serve(Operation& operation);
+    void serve(Reconfigurer& reconfigurer);
     /// Nothing is served from now on; who waits is told.
     void close();
 

@@ -1,4 +1,4 @@
-// Watchman: turns what shards tell and count into log lines, summed and rate-limited. Called by the supervisor between signals.
+// Watchman: turns what shards tell and count into log lines, summed and rate-limited. Called by the daemon between signals.
 #pragma once
 
 #include <map>
@@ -12,9 +12,9 @@
 
 namespace udpproxy {
 
-class Watchman {
+class EventLog {
 public:
-    Watchman(Operation& operation, Log& log) : operation_(operation), log_(log), shards_(operation.shards()) {}
+    EventLog(Reconfigurer& reconfigurer, Log& log) : reconfigurer_(reconfigurer), log_(log), shards_(reconfigurer.shards()) {}
 
     /// Takes the shards' events and looks at their limits; a few times a second.
     void look(Instant now);
@@ -36,10 +36,10 @@ private:
     void write_unlisted(const Event& event, Instant now);
     void begin_unlisted_minute(Instant now);
     void write_session(const Event& event);
-    void look_at_limits(Instant now);
-    void look_at_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
+    void check_limits(Instant now);
+    void check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
 
-    Operation& operation_;
+    Reconfigurer& reconfigurer_;
     Log& log_;
     std::vector<std::unique_ptr<ShardThread>>& shards_;
     std::map<std::pair<std::uint16_t, Endpoint>, Unlisted> unlisted_;

@@ -1,5 +1,5 @@
 // Plan: what is different between two configurations, as a pure function: proxies by name, listeners by address. It names what changes, not how it is
-// done; the operation makes commands of it.
+// done; the reconfigurer makes commands of it.
 #pragma once
 
 #include <optional>
@@ -19,8 +19,8 @@ struct ProxyStep {
     // Of a changed one:
     bool settings = false;  // time-outs, limits and the like: in place, for its sessions too
     bool aliases = false;   // the same upstream, other aliases: in place, for its sessions too
-    bool upstream = false;  // newcomers go elsewhere; on_change says what its sessions do
-    bool sources = false;   // newcomers are bound elsewhere; sessions keep their ports
+    bool upstream = false;  // new clients go elsewhere; on_change says what its sessions do
+    bool sources = false;   // new clients are bound elsewhere; sessions keep their ports
 
     friend bool operator==(const ProxyStep&, const ProxyStep&) = default;
 };

@@ -18,7 +18,7 @@
 namespace udpproxy {
 
 /// Of a place in the shards: a proxy's or a listener's.
-enum class PlaceState : std::uint8_t {
+enum class SlotState : std::uint8_t {
     vacant,
     serving,
     retired,  // admits nobody; sessions go on until they end or the deadline comes
@@ -26,39 +26,39 @@ enum class PlaceState : std::uint8_t {
 };
 
 /// The number under which an alias's replies are counted; it keeps it through reloads.
-struct AliasTally {
+struct AliasCounter {
     Prefix prefix;
     std::uint32_t scope = 0;
     std::optional<std::uint16_t> port;
     std::uint8_t number = 0;
 };
 
-struct ProxyPlace {
-    PlaceState state = PlaceState::vacant;
+struct ProxySlot {
+    SlotState state = SlotState::vacant;
     bool draining = false;  // by request
     ProxyConfig config;     // of the last proxy that was here
     ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;
     std::uint32_t versions = 0;
-    std::vector<LanePlace> lanes;
-    std::vector<AliasTally> tallies;  // of all aliases that the proxy has had, as far as there are numbers
-    Instant deadline{};               // when retired
+    std::vector<BindingLocation> bindings;
+    std::vector<AliasCounter> alias_counters;  // of all aliases that the proxy has had, as far as there are numbers
+    Instant deadline{};                        // when retired
 
-    [[nodiscard]] bool was_ever_taken() const noexcept { return versions > 0; }
+    [[nodiscard]] bool was_ever_used() const noexcept { return versions > 0; }
 };
 
-struct ListenerPlace {
-    PlaceState state = PlaceState::vacant;
+struct ListenerSlot {
+    SlotState state = SlotState::vacant;
     Endpoint endpoint;
     std::uint16_t proxy = 0;
     bool is_late = false;  // came after the start: its descriptors are counted with those of groups
     Instant deadline{};    // when retired
 };
 
-class Operation {
+class Reconfigurer {
 public:
     /// `roster` has the shards' proxies as they started and the file's name, and is told what changes. `drain_timeout`: how long what is retired or drained may go on.
-    Operation(Config config, Duration drain_timeout, Start& start, Names& names, Roster& roster, Log& log);
+    Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names, Roster& roster, Log& log);
 
     /// Takes the resolver's answers, closes what has drained, frees what no shard holds any more; a few times a second.
     void look(Instant now);
@@ -88,9 +88,9 @@ public:
 
     [[nodiscard]] const Config& config() const { return config_; }
     /// By the numbers that shards, counters and events use; places that were never taken have no name.
-    [[nodiscard]] const std::vector<ProxyPlace>& proxies() const { return proxies_; }
-    [[nodiscard]] const std::vector<ListenerPlace>& listeners() const { return listeners_; }
-    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return start_.shards(); }
+    [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return proxies_; }
+    [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return listeners_; }
+    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return bootstrap_.shards(); }
 
 private:
     struct Pool {
@@ -101,10 +101,10 @@ private:
     struct Preparation;
 
     // operation.cpp
-    void tell_all(const Command& command);
-    void tell_of_proxy(CommandKind kind, std::uint16_t proxy);
+    void send_to_all(const Command& command);
+    void send_about_proxy(CommandKind kind, std::uint16_t proxy);
     void set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older);
-    void set_lanes(std::uint16_t proxy);
+    void set_source_bindings(std::uint16_t proxy);
     void publish();
     void unwatch(const Endpoint& endpoint);
     void close_retired(Instant now);
@@ -114,7 +114,7 @@ private:
 
     // reload.cpp
     [[nodiscard]] std::vector<std::string> prepare(const Config& wanted, Preparation& preparation);
-    [[nodiscard]] std::string find_places(const Config& wanted, Preparation& preparation) const;
+    [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
     void carry_out(const Config& wanted, Preparation& preparation, Instant now);
     void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyRoom& room, bool was_serving);
@@ -122,22 +122,22 @@ private:
     void set_limits(const Config& wanted, const Room& room);
     void ask_for_name(std::uint16_t proxy);
     void keep_what_needs_a_restart(Config& wanted) const;
-    Reload refuse(std::vector<std::string> reasons);
+    Reload reject(std::vector<std::string> reasons);
 
-    // lanes.cpp
-    [[nodiscard]] std::vector<LanePlace> lanes_wanted(std::uint16_t proxy) const;
-    [[nodiscard]] std::optional<PoolLane> find_lanes(std::size_t count) const;
-    [[nodiscard]] std::string find_pools(std::vector<LanePlace>& lanes, std::vector<std::uint32_t>& changed);
+    // source bindings.cpp
+    [[nodiscard]] std::vector<BindingLocation> bindings_wanted(std::uint16_t proxy) const;
+    [[nodiscard]] std::optional<BindingIndex> find_bindings(std::size_t count) const;
+    [[nodiscard]] std::string find_pools(std::vector<BindingLocation>& bindings, std::vector<std::uint32_t>& changed);
 
     Config config_;
     Config shown_;  // the same with each proxy at its place, for the roster
     Duration drain_timeout_;
-    Start& start_;
+    Bootstrap& bootstrap_;
     Names& names_;
     Roster& roster_;
     Log& log_;
-    std::vector<ProxyPlace> proxies_;
-    std::vector<ListenerPlace> listeners_;
+    std::vector<ProxySlot> proxies_;
+    std::vector<ListenerSlot> listeners_;
     std::vector<Pool> pools_;
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
     std::vector<std::shared_ptr<const void>> brought_;       // what commands carry, until every shard has taken it

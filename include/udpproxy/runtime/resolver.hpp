@@ -1,6 +1,6 @@
 // Names: the host names of upstreams, resolved in a thread of their own, since a resolver may take half a minute to say nothing: neither a shard nor
 // a signal ever waits for it. A name without a usable address is asked for again, at growing intervals, for as long as its proxy stands there.
-// What an address leads to is judged here as well (choose_upstream); telling the shards is the operation's affair.
+// What an address leads to is judged here as well (choose_upstream); telling the shards is the reconfigurer's affair.
 #pragma once
 
 #include <map>
@@ -71,8 +71,8 @@ private:
 
     static void serve(std::shared_ptr<Desk> desk);
     void post(Question& question);
-    [[nodiscard]] std::optional<Endpoint> judge(const Config& config, Question& question, const Answer& answer, Instant now);
-    void tell_refusal(Question& question, const std::string& reason, Instant now);
+    [[nodiscard]] std::optional<Endpoint> decide(const Config& config, Question& question, const Answer& answer, Instant now);
+    void log_refusal(Question& question, const std::string& reason, Instant now);
 
     Log& log_;
     std::map<std::uint16_t, Question> questions_;

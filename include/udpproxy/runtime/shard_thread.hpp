@@ -25,10 +25,10 @@ public:
     /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
     /// Hands the shard a command; returns at once. What the mailbox has no room for waits here, in order, for the next call of post_waiting().
-    void tell(Command command);
+    void send(Command command);
     void post_waiting();
     /// Asks the shard to stop; returns at once.
-    void stop() { tell(Command{}); }
+    void stop() { send(Command{}); }
     /// The shard looks at its commands and questions soon.
     virtual void wake() = 0;
     /// Processor time that its thread has used so far.

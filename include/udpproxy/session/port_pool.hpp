@@ -32,30 +32,30 @@ public:
     [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
     /// Gives a port back; nobody gets it before `until`. Requires: the port is leased.
     void release(std::uint16_t port, Instant until);
-    /// Takes the place of `old`, with other ranges: what rests there goes on resting here in the same order, what is leased there is leased here, and
+    /// Takes the place of `old`, with other ranges: what cools down there goes on cooling here in the same order, what is leased there is leased here, and
     /// ports that `old` did not have are free. No allocation.
     // Requires: a fresh pool whose ranges contain those of `old`, each at the same index.
     void take_over(const PortPool& old);
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }
 
 private:
-    struct Resting {
+    struct Cooling {
         std::uint16_t port = 0;
         Instant until{};
     };
     /// Ports between two neighbouring range ends, as a queue.
-    struct Stretch {
+    struct PortInterval {
         std::uint16_t first = 0;
         std::uint16_t last = 0;
-        std::vector<Resting> queue;  // a ring: `head` and `count`
+        std::vector<Cooling> queue;  // a ring: `head` and `count`
         std::size_t head = 0;
         std::size_t count = 0;
     };
 
-    [[nodiscard]] Stretch* stretch_of(std::uint16_t port);
+    [[nodiscard]] PortInterval* interval_of(std::uint16_t port);
 
     std::vector<PortRange> ranges_;
-    std::vector<Stretch> stretches_;
+    std::vector<PortInterval> intervals_;
     std::uint32_t leased_ = 0;
 };
 

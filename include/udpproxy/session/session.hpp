@@ -11,7 +11,7 @@
 namespace udpproxy {
 
 /// Traffic of one direction of one session.
-struct Tally {
+struct TrafficCounters {
     std::uint64_t datagrams = 0;
     std::uint64_t bytes = 0;
 };
@@ -25,8 +25,8 @@ struct Session {
     std::uint16_t proxy = 0;
     bool replied = false;  // the service has answered
     bool assured = false;  // and then the client has written again
-    Tally requests;
-    Tally replies;
+    TrafficCounters requests;
+    TrafficCounters replies;
 
     std::uint64_t id = 0;  // stable, never used again; id % shards is the shard
     Instant admitted_at;

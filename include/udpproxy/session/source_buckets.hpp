@@ -20,7 +20,7 @@ public:
 
     explicit SourceBuckets(SipKey key);
 
-    /// Takes a token for a newcomer of `proxy` from the bucket of its host (IPv4 address, IPv6 /64) and that of its site (IPv4 /24, IPv6 /48), or
+    /// Takes a token for a new client of `proxy` from the bucket of its host (IPv4 address, IPv6 /64) and that of its site (IPv4 /24, IPv6 /48), or
     /// from neither.
     [[nodiscard]] bool take(std::uint16_t proxy, const Address& source, Instant now, const Rate& host, const Rate& site) noexcept;
 

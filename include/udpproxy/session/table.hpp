@@ -33,7 +33,7 @@ public:
     [[nodiscard]] std::size_t longest_probe() const noexcept { return map_.longest_probe(); }
     Session& operator[](std::uint32_t index) { return sessions_[index]; }
     /// Indices at or above this were never used.
-    [[nodiscard]] std::uint32_t touched() const noexcept { return sessions_.touched(); }
+    [[nodiscard]] std::uint32_t high_water() const noexcept { return sessions_.high_water(); }
     [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return sessions_.is_live(index); }
 
     [[nodiscard]] std::uint64_t hash(const ClientKey& key) const noexcept { return siphash13(key_, key.words()); }
@@ -54,7 +54,7 @@ public:
     void assure(std::uint32_t index);
 
     /// The next session that has expired, still in the table, or nothing. At most `looks` sessions are looked at; the rest wait for the next call.
-    [[nodiscard]] std::optional<std::uint32_t> next_expired(Instant now, std::uint32_t& looks);
+    [[nodiscard]] std::optional<std::uint32_t> next_expired(Instant now, std::uint32_t& scan_budget);
     /// For the proxy's sessions from now on; those that are there are looked at anew as refile() is called for each.
     void set_timeouts(std::uint16_t proxy, const SessionTimeouts& timeouts) { timeouts_[proxy] = timeouts; }
     /// Files the session by the time-outs as they are now.
@@ -64,7 +64,7 @@ public:
 
     /// The least recently active session of `proxy` that is not assured and has been idle for at least `idle`, among the 16 that were
     /// listed first; nothing when there is none. Those of them that were active since are listed anew.
-    [[nodiscard]] std::optional<std::uint32_t> first_to_go(std::uint16_t proxy, Instant now, Duration idle);
+    [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy, Instant now, Duration idle);
 
 private:
     [[nodiscard]] Instant due_at(const Session& session) const noexcept;

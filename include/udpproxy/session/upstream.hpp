@@ -39,9 +39,14 @@ public:
     /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it. `tallies` has, for each alias, the number under which
     /// its replies are counted, from 1 on; empty: their places. It outlives versions, so that a counter belongs to one alias whatever stands before it.
     explicit Upstream(const Endpoint& endpoint, std::vector<AliasRule> aliases = {}, AliasMembers members = AliasMembers::connected,
-                      std::uint32_t version = 1, std::vector<std::uint8_t> tallies = {})
-        : endpoint_(endpoint), aliases_(std::move(aliases)), tallies_(std::move(tallies)), version_(version), members_(members) {
-        for (std::size_t i = tallies_.size(); i < aliases_.size(); ++i) tallies_.push_back(static_cast<std::uint8_t>(1 + i));
+                      std::uint32_t version = 1, std::vector<std::uint8_t> counter_indices = {})
+        : endpoint_(endpoint),
+          aliases_(std::move(aliases)),
+          counter_indices_(std::move(counter_indices)),
+          version_(version),
+          members_(members) {
+        for (std::size_t i = counter_indices_.size(); i < aliases_.size(); ++i)
+            counter_indices_.push_back(static_cast<std::uint8_t>(1 + i));
         if (members_ == AliasMembers::open) return;
         for (const AliasRule& alias : aliases_) connected_.push_back(Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
     }
@@ -64,18 +69,18 @@ public:
     [[nodiscard]] std::optional<std::size_t> find(const Endpoint& source) const noexcept {
         if (source == endpoint_) return 0;
         for (std::size_t i = 0; i < aliases_.size(); ++i) {
-            if (aliases_[i].matches(source)) return tallies_[i];
+            if (aliases_[i].matches(source)) return counter_indices_[i];
         }
         return std::nullopt;
     }
     // Requires: there is an alias of that place.
-    [[nodiscard]] std::uint8_t tally(std::size_t alias) const { return tallies_[alias]; }
+    [[nodiscard]] std::uint8_t counter_index(std::size_t alias) const { return counter_indices_[alias]; }
     [[nodiscard]] bool lists(const Endpoint& source) const noexcept { return find(source).has_value(); }
 
 private:
     Endpoint endpoint_;
     std::vector<AliasRule> aliases_;
-    std::vector<std::uint8_t> tallies_;
+    std::vector<std::uint8_t> counter_indices_;
     std::vector<Endpoint> connected_;
     std::uint32_t version_;
     AliasMembers members_;

@@ -14,18 +14,18 @@
 namespace udpproxy {
 
 enum class CommandKind : std::uint8_t {
-    stop,             // admit nobody, forward what is queued, leave the loop
-    drain,            // admit nobody; of `proxy`, or of all when that is all_proxies
-    resume,           // the opposite
-    set_upstream,     // newcomers of `proxy` go to `upstream` from now on; with `close_older` sessions of older versions end
-    set_settings,     // `settings` hold for `proxy`, its sessions included
-    set_lanes,        // groups of `proxy` are opened in `lanes` from now on
-    set_limits,       // `sessions_max`, `newcomers`, `pool_min` and `report_sessions`
-    adopt_listener,   // `arrival` is listener number `listener`, of `proxy`
-    move_listener,    // newcomers at `listener` are those of `proxy` from now on
-    retire_listener,  // admit nobody at `listener`
-    close_listener,   // end its sessions, then close it
-    close_proxy,      // end the sessions of `proxy`, close its groups, give its place back
+    stop,                 // admit nobody, forward what is queued, leave the loop
+    drain,                // admit nobody; of `proxy`, or of all when that is all_proxies
+    resume,               // the opposite
+    set_upstream,         // new clients of `proxy` go to `upstream` from now on; with `close_older` sessions of older versions end
+    set_settings,         // `settings` hold for `proxy`, its sessions included
+    set_source_bindings,  // groups of `proxy` are opened in `source bindings` from now on
+    set_limits,           // `sessions_max`, `new clients`, `pool_min` and `report_sessions`
+    adopt_listener,       // `arrival` is listener number `listener`, of `proxy`
+    move_listener,        // new clients at `listener` are those of `proxy` from now on
+    retire_listener,      // admit nobody at `listener`
+    close_listener,       // end its sessions, then close it
+    close_proxy,          // end the sessions of `proxy`, close its groups, give its place back
 };
 
 inline constexpr std::uint16_t all_proxies = 0xffff;
@@ -46,10 +46,10 @@ struct Command {
     bool fresh = false;  // with set_settings: the place was another proxy's before
     std::uint32_t sessions_max = 0;
     std::uint32_t pool_min = 0;
-    Rate newcomers;
+    Rate new_sessions;
     ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;
-    std::shared_ptr<LaneChange> lanes;
+    std::shared_ptr<SourceBindingChange> bindings;
     std::shared_ptr<ListenerArrival> arrival;
 };
 
@@ -68,9 +68,9 @@ struct Event {
     std::uint16_t listener = 0;
     Endpoint client;
     Address local;  // the client wrote to; unspecified: the listener's own
-    Endpoint upstream_side;
-    Tally requests;
-    Tally replies;
+    Endpoint local_endpoint;
+    TrafficCounters requests;
+    TrafficCounters replies;
     Duration lasted{};
     bool assured = false;
     // listener_refused: the engine had no place for a listener that came later; with `listener`

@@ -15,37 +15,37 @@ namespace udpproxy {
 
 /// Every reason to drop a datagram: X(name, help). A dropped datagram is counted under exactly one of them.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_DROP_REASONS(X)                                                                  \
-    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                     \
-    X(bad_source, "a stranger with port 0, or a multicast, broadcast or unspecified source")      \
-    X(bad_destination, "a stranger wrote to a multicast address, from which no answer can leave") \
-    X(forwarding_loop, "a stranger whose source is a session's own local address and port")       \
-    X(client_limit, "sessions_per_client_max met")                                                \
-    X(session_rate, "new_sessions_per_second met, of the proxy or of all")                        \
-    X(source_rate, "too many newcomers of one source while room is short")                        \
-    X(admission_queue_full, "more strangers in one moment than may wait for admission")           \
-    X(session_limit, "sessions_max met, and no session could be ended to make room")              \
-    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")   \
-    X(ports_exhausted, "every local port of the source addresses is in use or rests")             \
-    X(source_unavailable, "no source address towards the upstream is on this host now")           \
-    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")   \
-    X(draining, "a stranger, while the program, its proxy or its listener drains")                \
-    X(upstream_unresolved, "a stranger, while the upstream's host name has no usable address")    \
-    X(group_failed, "a group could not be opened for another reason")                             \
-    X(stopping, "came while the program was stopping: a stranger, or anybody at the very end")    \
-    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")       \
-    X(late_reply, "a reply to a session that had ended")                                          \
-    X(amplification, "a reply beyond amplification_limit to a client that is not assured")        \
-    X(reply_limit, "a reply beyond replies_max for what the client has sent")                     \
-    X(send_would_block, "EAGAIN: the socket's send buffer was full")                              \
-    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                           \
-    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                       \
-    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                          \
-    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down")  \
-    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                  \
-    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                       \
-    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                     \
-    X(send_invalid, "EINVAL: a blackhole route")                                                  \
+#define UDPPROXY_DROP_REASONS(X)                                                                    \
+    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                       \
+    X(bad_source, "a new client with port 0, or a multicast, broadcast or unspecified source")      \
+    X(bad_destination, "a new client wrote to a multicast address, from which no answer can leave") \
+    X(forwarding_loop, "a new client whose source is a session's own local address and port")       \
+    X(client_limit, "sessions_per_client_max met")                                                  \
+    X(session_rate, "new_sessions_per_second met, of the proxy or of all")                          \
+    X(source_rate, "too many new clients of one source while room is short")                        \
+    X(admission_queue_full, "more new clients in one moment than may wait for admission")           \
+    X(session_limit, "sessions_max met, and no session could be ended to make room")                \
+    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")     \
+    X(ports_exhausted, "every local port of the source addresses is in use or cools down")          \
+    X(source_unavailable, "no source address towards the upstream is on this host now")             \
+    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")     \
+    X(draining, "a new client, while the program, its proxy or its listener drains")                \
+    X(upstream_unresolved, "a new client, while the upstream's host name has no usable address")    \
+    X(group_failed, "a group could not be opened for another reason")                               \
+    X(stopping, "came while the program was stopping: a new client, or anybody at the very end")    \
+    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")         \
+    X(late_reply, "a reply to a session that had ended")                                            \
+    X(amplification, "a reply beyond amplification_limit to a client that is not assured")          \
+    X(reply_limit, "a reply beyond replies_max for what the client has sent")                       \
+    X(send_would_block, "EAGAIN: the socket's send buffer was full")                                \
+    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                             \
+    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                         \
+    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                            \
+    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down")    \
+    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                    \
+    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                         \
+    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                       \
+    X(send_invalid, "EINVAL: a blackhole route")                                                    \
     X(send_failed, "any other error of a send")
 
 enum class Drop : std::uint8_t {
@@ -85,12 +85,12 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(sessions_admitted, "sessions", "begun")                                                   \
     X(sessions_assured, "sessions", "whose client wrote again after a reply")                   \
     X(sessions_expired, "sessions", "ended for want of traffic")                                \
-    X(sessions_evicted, "sessions", "ended early to make room for a newcomer")                  \
+    X(sessions_evicted, "sessions", "ended early in favour of a new client")                    \
     X(sessions_moved, "sessions", "ended because their source address has changed")             \
     X(sessions_killed, "sessions", "ended by an operator")                                      \
     X(sessions_closed, "sessions", "ended by a reload, or at the end of a drain")               \
     X(groups_opened, "groups", "reply groups opened by system calls")                           \
-    X(groups_lent, "groups", "resting reply groups lent again")                                 \
+    X(groups_reused, "groups", "cooled-down reply groups used again")                           \
     X(groups_closed, "groups", "reply groups closed")                                           \
     X(members_joined, "members", "added to groups in use, for aliases that came by a reload")   \
     X(joins_failed, "members", "that could not be added yet; tried again each second")          \
@@ -115,11 +115,11 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
 
 /// What is the case at the end of a turn, by shard.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_SHARD_GAUGES(X)                                                                   \
-    X(sessions, "sessions", "in this shard's table")                                               \
-    X(groups, "groups", "reply groups in any state")                                               \
-    X(groups_resting, "groups", "reply groups that rest, still bound, before they are lent again") \
-    X(ports_leased, "ports", "local ports in use or resting with their group")                     \
+#define UDPPROXY_SHARD_GAUGES(X)                                                                        \
+    X(sessions, "sessions", "in this shard's table")                                                    \
+    X(groups, "groups", "reply groups in any state")                                                    \
+    X(groups_cooling, "groups", "reply groups that cool down, still bound, before they are used again") \
+    X(ports_leased, "ports", "local ports in use or cooling down with their group")                     \
     X(longest_probe, "cells", "longest search in the session table ever")
 
 /// Name, unit and help of a counter or gauge, in the order of its list.

@@ -17,7 +17,7 @@
 namespace udpproxy {
 
 /// Sessions that one answer looks at, and so the most that it holds: about 20 us of a turn.
-inline constexpr std::uint32_t looks_per_answer = 256;
+inline constexpr std::uint32_t scanned_per_answer = 256;
 
 /// A session as an operator sees it: values only, nothing that ends with the session.
 struct SessionView {
@@ -27,9 +27,9 @@ struct SessionView {
     std::uint16_t listener = 0;
     Endpoint client;
     Address local;  // the client wrote to; unspecified: the listener's own
-    Endpoint upstream_side;
-    Tally requests;
-    Tally replies;
+    Endpoint local_endpoint;
+    TrafficCounters requests;
+    TrafficCounters replies;
     Duration age{};
     Duration idle{};
     bool replied = false;
@@ -44,7 +44,7 @@ struct UnlistedView {
 };
 
 enum class QuestionKind : std::uint8_t {
-    presence,  // nothing but an answer: the shard turns
+    liveness,  // nothing but an answer: the shard turns
     sessions,  // those from index `from` on that fit
     end_session,
     unlisted,  // sources that answered and are not listed
@@ -53,7 +53,7 @@ enum class QuestionKind : std::uint8_t {
 };
 
 struct Question {
-    QuestionKind kind = QuestionKind::presence;
+    QuestionKind kind = QuestionKind::liveness;
     // sessions
     std::uint32_t from = 0;
     std::optional<std::uint16_t> proxy;
@@ -70,7 +70,7 @@ struct Answer {
     std::uint32_t next = no_index;  // where to ask on for sessions; no_index: that was all
     bool ended = false;             // the session was there, and is no more
     bool trace_begun = false;       // no other was on
-    Batch<SessionView> sessions{looks_per_answer};
+    Batch<SessionView> sessions{scanned_per_answer};
     Batch<UnlistedView> unlisted{UnlistedSources::sources_max};
 };
 

@@ -28,23 +28,23 @@ public:
 
     /// One pass. The only call that may block is wait.
     void turn() {
-        const Harvest& harvest = backend_.wait(deadline_);
+        const Completions& completions = backend_.wait(deadline_);
         const Instant now = backend_.now();
         turn_began_ = now;
         shard_.turn_at = now;
-        account_receive_faults(shard_, harvest.faults);
+        account_receive_faults(shard_, completions.faults);
         resume_pending(shard_, now);
-        forward_replies(shard_, harvest.replies, now);
-        forward_requests(shard_, harvest.requests, now);
-        note_closed(shard_, harvest.closed, now);
-        admit_strangers(shard_, sockets_, now);
+        forward_replies(shard_, completions.replies, now);
+        forward_requests(shard_, completions.requests, now);
+        note_closed(shard_, completions.closed, now);
+        admit_new_clients(shard_, sockets_, now);
         leave_lost_sources(shard_, sockets_, now);
-        quiet_ = harvest.requests.empty() && harvest.replies.empty();
+        quiet_ = completions.requests.empty() && completions.replies.empty();
         note_stall(now);
         if (!is_catching_up()) retire_sessions(shard_, sockets_, now);
-        obey_commands(now);
-        refit_groups(shard_, sockets_, now);
-        fill_pools(shard_, sockets_, now);
+        apply_commands(now);
+        reconcile_groups(shard_, sockets_, now);
+        prewarm_groups(shard_, sockets_, now);
         account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
         answer_inspection(shard_, sockets_, now);  // after the sends: it may end a session that has just sent
@@ -91,9 +91,10 @@ private:
         shard_.dropped.clear();
     }
 
-    void obey_commands(Instant now) {
+    void apply_commands(Instant now) {
         Command command;
-        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i) obey(shard_, sockets_, command, now);
+        for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i)
+            apply_command(shard_, sockets_, command, now);
     }
 
     /// Forwards what is queued for those who have a session, for a second at most.
@@ -112,10 +113,10 @@ private:
         close_all_groups(shard_, sockets_);
         const Instant end = backend_.now() + std::chrono::seconds{1};
         while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) && backend_.now() < end) {
-            const Harvest& harvest = backend_.wait(end);
-            drop_while_stopping(shard_, harvest.requests, harvest.replies);
+            const Completions& completions = backend_.wait(end);
+            drop_while_stopping(shard_, completions.requests, completions.replies);
             discard_dropped();
-            note_closed(shard_, harvest.closed, backend_.now());
+            note_closed(shard_, completions.closed, backend_.now());
         }
     }
 

@@ -1,4 +1,4 @@
-// What a shard is told at start: its proxies, listeners and limits, as values. Made by the supervisor from the configuration; also what the tests
+// What a shard is told at start: its proxies, listeners and limits, as values. Made by the daemon from the configuration; also what the tests
 // build their shards from.
 #pragma once
 
@@ -23,18 +23,18 @@ namespace udpproxy {
 enum class Watch : std::uint8_t {
     none,
     all,
-    spare_room,  // all while half of the descriptors are free, then one group in 16
+    spare_capacity,  // all while half of the descriptors are free, then one group in 16
 };
 
 /// What a reload changes in place, for the sessions that are there as well: plain values.
 struct ProxySettings {
-    Watch watch = Watch::spare_room;
-    Duration port_rest{};
+    Watch watch = Watch::spare_capacity;
+    Duration port_cooldown{};
     Duration idle_timeout{};
     Duration unassured_timeout{};
     std::uint32_t sessions_max = 0;             // of all shards together
     std::uint32_t sessions_per_client_max = 0;  // 0: no limit, as in the three below
-    Rate newcomers;
+    Rate new_sessions;
     std::uint32_t amplification_limit = 0;  // bytes to a client that is not assured, in multiples of bytes from it
     std::uint32_t replies_max = 0;          // datagrams to a client for each from it
     bool copy_dscp = true;
@@ -65,8 +65,8 @@ struct ListenerSetup {
     [[nodiscard]] bool is_wildcard() const noexcept { return endpoint.address.is_unspecified(); }
 };
 
-/// A source of a proxy and where its ports come from. Lanes with the same source address share a pool, so that no port is ever leased twice.
-struct LanePlace {
+/// A source of a proxy and where its ports come from. Source bindings with the same source address share a pool, so that no port is ever leased twice.
+struct BindingLocation {
     std::uint16_t proxy = 0;
     Address source;        // unspecified: what routing says
     Address pool_address;  // that of the pool
@@ -74,13 +74,13 @@ struct LanePlace {
     std::uint32_t port_range = 0;  // in that pool
     PortRange ports;
 };
-/// The lanes with which a shard starts, in their order; the same in all shards.
-[[nodiscard]] std::vector<LanePlace> places_of_lanes(const std::vector<ProxySetup>& proxies);
+/// The source bindings with which a shard starts, in their order; the same in all shards.
+[[nodiscard]] std::vector<BindingLocation> binding_locations(const std::vector<ProxySetup>& proxies);
 
-/// Lanes of a proxy that comes or whose sources or ports have changed. Made for one shard by the control thread, which frees it when the shard has
+/// Source bindings of a proxy that comes or whose sources or ports have changed. Made for one shard by the control thread, which frees it when the shard has
 /// taken what it needs: the shard swaps pools in and out and allocates nothing.
-struct LaneChange {
-    struct Lane {
+struct SourceBindingChange {
+    struct Binding {
         Address source;  // unspecified: what routing says
         std::uint32_t port_pool = 0;
         std::uint32_t port_range = 0;  // in that pool
@@ -89,8 +89,8 @@ struct LaneChange {
         std::uint32_t index = 0;
         PortPool pool;  // of a source that is new, or with more ranges than the one it replaces
     };
-    PoolLane first = 0;
-    std::vector<Lane> lanes;
+    BindingIndex first = 0;
+    std::vector<Binding> bindings;
     std::vector<Pool> pools;
 };
 
@@ -102,11 +102,11 @@ struct ShardSetup {
     // Room for what a reload brings; less than there is at the start means no more than that.
     std::uint32_t proxies_max = 0;
     std::uint32_t listeners_max = 0;
-    std::uint32_t lanes_max = 0;
+    std::uint32_t bindings_max = 0;
     std::uint32_t port_pools_max = 0;
     std::uint32_t sessions_max = 0;     // [limits], all shards together; also the capacity of this shard's table
-    Rate newcomers;                     // [limits], all shards together
-    std::uint32_t pool_min = 0;         // [limits]: groups of each proxy that stand ready for newcomers, all shards together
+    Rate new_sessions;                  // [limits], all shards together
+    std::uint32_t pool_min = 0;         // [limits]: groups of each proxy that stand ready for new clients, all shards together
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together
     std::uint32_t slots_max = 0;        // of the engine
     std::uint32_t buffers_per_leg = 0;  // of the engine

@@ -25,25 +25,25 @@ namespace udpproxy {
 
 // Bounds of one turn: what is left over waits for the next.
 inline constexpr std::uint32_t admissions_per_turn = 64;
-/// Of groups, by some thirty system calls and 25 to 100 us each: known clients wait for them, so they are few. (A burst of newcomers by itself takes
+/// Of groups, by some thirty system calls and 25 to 100 us each: known clients wait for them, so they are few. (A burst of new clients by itself takes
 /// a tenth longer than with eight.)
 inline constexpr std::uint32_t openings_per_turn = 2;
 inline constexpr std::uint32_t retirements_per_turn = 256;
 inline constexpr std::uint32_t surplus_closes_per_turn = 16;
 inline constexpr std::uint32_t commands_per_turn = 16;
-inline constexpr std::uint32_t refits_per_turn = 256;
+inline constexpr std::uint32_t reconciled_per_turn = 256;
 inline constexpr std::uint32_t joins_per_turn = 4;  // of members to groups that are there
-/// How many turns a stranger may wait for descriptors to come back or for a port that nobody else holds.
+/// How many turns a new client may wait for descriptors to come back or for a port that nobody else holds.
 inline constexpr std::uint32_t waits_max = 256;
 
 /// Groups that are looked at in one turn because a send failed as it does when a source address has gone.
-inline constexpr std::uint32_t astray_max = 64;
+inline constexpr std::uint32_t suspect_groups_max = 64;
 
 /// A wait that ends this much later than asked was a stall; then expiry waits for at most so many turns.
 inline constexpr Duration stall_noticed = std::chrono::milliseconds{20};
 inline constexpr std::uint32_t catch_up_turns_max = 64;
 
-/// A resting group that nobody has wanted for this long beyond its rest is closed.
+/// A cooling group that nobody has wanted for this long beyond its rest is closed.
 inline constexpr Duration surplus_after = std::chrono::seconds{60};
 /// How long a session must have been idle before it may be ended to make room.
 inline constexpr Duration eviction_idle = std::chrono::seconds{1};
@@ -53,7 +53,7 @@ inline constexpr std::uint32_t pending_max = 256;
 /// How often a source address is looked up again while groups are wanted from it.
 inline constexpr Duration source_check_every = std::chrono::seconds{1};
 
-/// The backend's verbs that open and close, for the cold path; the loop lends its engine's.
+/// The backend's verbs that open and close, for the cold path; the loop hands out its engine's.
 class Sockets {
 public:
     virtual ~Sockets() = default;
@@ -65,7 +65,7 @@ public:
 };
 
 /// An arrival whose client has no session yet.
-struct Stranger {
+struct NewClient {
     Arrival arrival;
     ClientKey key;
     std::uint64_t hash = 0;
@@ -80,7 +80,7 @@ struct PendingDeparture {
 };
 
 /// One source address of one proxy: where its groups are bound, and whether that works at the moment.
-struct SourceLane {
+struct SourceBinding {
     std::uint16_t proxy = 0;
     Address wanted;   // unspecified: what routing says
     Endpoint source;  // port 0
@@ -90,7 +90,7 @@ struct SourceLane {
     bool looked_up = false;  // `source` and `error` are an answer
     std::uint32_t port_pool = 0;
     std::uint32_t port_range = 0;  // in that pool
-    bool retired = false;          // its proxy has other lanes now, or is going; groups that are lent may still be bound there
+    bool retired = false;          // its proxy has other source bindings now, or is going; groups that are in use may still be bound there
 };
 
 /// A listener as the shard works with it; what is configured of it stands in the setup.
@@ -107,9 +107,9 @@ struct Proxy {
     explicit Proxy(const ProxySetup& from) : setup(from) {}
 
     ProxySetup setup;
-    PoolLane first_lane = 0;  // its sources are first_lane, first_lane + 1, …
-    PoolLane lanes = 0;
-    PoolLane next_lane = 0;          // whose turn it is
+    BindingIndex first_binding = 0;  // its sources are first_binding, first_binding + 1, …
+    BindingIndex bindings = 0;
+    BindingIndex next_binding = 0;   // whose turn it is
     std::uint32_t opened = 0;        // groups, for the sample that watches
     std::uint32_t closes_below = 0;  // sessions of versions below it end
     bool draining = false;           // admits nobody
@@ -143,7 +143,7 @@ struct Shard {
     std::vector<Listener> listeners;
     std::uint32_t listeners_open = 0;
     SessionTable table;
-    std::vector<SourceLane> lanes;  // of all proxies; PoolLane is the index
+    std::vector<SourceBinding> bindings;  // of all proxies; BindingIndex is the index
     GroupPool groups;
     std::vector<PortPool> ports;
     std::vector<Address> pool_sources;  // by port pool: the address its ports are bound at
@@ -155,28 +155,28 @@ struct Shard {
     bool stopping = false;
     bool draining = false;
 
-    // What was commanded, on its way to the groups that are there; see refit.cpp.
-    std::optional<Instant> refit_at;
-    std::uint32_t refit_next = 0;  // group to look at
-    bool refit_failed = false;     // a member could not join: another pass is needed
-    std::uint32_t leaving = 0;     // listeners, lanes and proxies whose places are to be given back
+    // What was commanded, on its way to the groups that are there; see reconcile.cpp.
+    std::optional<Instant> reconcile_at;
+    std::uint32_t reconcile_next = 0;  // group to look at
+    bool reconcile_failed = false;     // a member could not join: another pass is needed
+    std::uint32_t leaving = 0;         // listeners, source bindings and proxies whose places are to be given back
 
     // The pool of groups that stand ready; see filling.cpp.
-    bool filling = true;  // some may be lacking
-    Instant fill_at{};    // not before
+    bool prewarming = true;  // some may be lacking
+    Instant prewarm_at{};    // not before
 
     // The turn at hand.
     Instant turn_at{};
     Batch<Departure> departures;
     Batch<Buffer> dropped;  // buffers that go home
-    Batch<Stranger> strangers;
-    Batch<PendingDeparture> pending;  // to be sent again in the next turn
-    Batch<PendingDeparture> resumed;  // the first departures of this turn
-    Batch<std::uint32_t> astray;      // groups whose source address may have gone
+    Batch<NewClient> new_clients;
+    Batch<PendingDeparture> pending;      // to be sent again in the next turn
+    Batch<PendingDeparture> resumed;      // the first departures of this turn
+    Batch<std::uint32_t> suspect_groups;  // groups whose source address may have gone
     bool admission_bound_met = false;
     std::uint32_t descriptors_closing = 0;  // of groups that are being closed; they come back with the group's last socket
 
-    // Laws: datagrams (not trains) since start; arrivals == departures + drops + strangers kept + pending, after every turn.
+    // Laws: datagrams (not trains) since start; arrivals == departures + drops + new clients kept + pending, after every turn.
     std::uint64_t arrivals_total = 0;
     std::uint64_t departures_total = 0;
     std::uint64_t drops_total = 0;
@@ -193,35 +193,35 @@ struct Shard {
 void resume_pending(Shard& shard, Instant now);
 /// pending.cpp: drops what still waits, for the end.
 void give_up_pending(Shard& shard);
-/// pending.cpp: those that would leave from this slot: its group is about to be lent to nobody.
+/// pending.cpp: those that would leave from this slot: its group is about to be in use to nobody.
 void give_up_pending_of(Shard& shard, Slot slot);
 /// reply_leg.cpp: arrivals on members become departures to clients.
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
-/// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session becomes a stranger.
+/// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session becomes a new client.
 void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now);
 /// request_leg.cpp: the same leg for one datagram whose session is known.
 void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
-/// admission.cpp: strangers get a session, are dropped, or wait for the next turn; order within each client is kept.
-void admit_strangers(Shard& shard, Sockets& sockets, Instant now);
+/// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within each client is kept.
+void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
 /// sources.cpp: sessions whose source address has been replaced by another one end.
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; groups nobody wants close.
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
-/// retirement.cpp: ends a session; its group rests, or closes when `keep_group` is false or it is outdated.
+/// retirement.cpp: ends a session; its group cools down, or closes when `keep_group` is false or it is outdated.
 void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now, bool keep_group = true);
 /// retirement.cpp: begins to close a group.
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
 /// retirement.cpp: begins to close every listener, and every group there is; for the end.
 void close_all_listeners(Shard& shard, Sockets& sockets);
 void close_all_groups(Shard& shard, Sockets& sockets);
-/// retirement.cpp: sockets that are closed now; a group's port rests after its last one.
+/// retirement.cpp: sockets that are closed now; a group's port cools down after its last one.
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
-/// obedience.cpp: what the control thread has asked for.
-void obey(Shard& shard, Sockets& sockets, Command& command, Instant now);
-/// refit.cpp: brings groups and sessions that are there to what was commanded since, and gives back places that are empty.
-void refit_groups(Shard& shard, Sockets& sockets, Instant now);
-/// filling.cpp: opens some of the groups that are to stand ready for newcomers.
-void fill_pools(Shard& shard, Sockets& sockets, Instant now);
+/// apply_commands.cpp: what the control thread has asked for.
+void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now);
+/// reconcile.cpp: brings groups and sessions that are there to what was commanded since, and gives back places that are empty.
+void reconcile_groups(Shard& shard, Sockets& sockets, Instant now);
+/// filling.cpp: opens some of the groups that are to stand ready for new clients.
+void prewarm_groups(Shard& shard, Sockets& sockets, Instant now);
 /// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
@@ -236,12 +236,12 @@ void answer_inspection(Shard& shard, Sockets& sockets, Instant now);
 
 // Steps of the stages.
 
-/// gate.cpp: why the stranger may not come in at all, whatever room there is; nothing when it may.
-[[nodiscard]] std::optional<Drop> refused_at_gate(const Shard& shard, const Stranger& stranger);
-/// gate.cpp: whether the newcomer's source has had its share of what room is left; always false while sessions that are not assured fill less than half.
+/// gate.cpp: why the new client may not come in at all, whatever room there is; nothing when it may.
+[[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& new_client);
+/// gate.cpp: whether the new client's source has had its share of what room is left; always false while sessions that are not assured fill less than half.
 [[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source, Instant now);
-/// sources.cpp: the lane's source address, looked up at most once a second. When it has changed or gone, groups bound to the old one are not lent again.
-void look_up_source(Shard& shard, Sockets& sockets, PoolLane lane, Instant now);
+/// sources.cpp: the source binding's source address, looked up at most once a second. When it has changed or gone, groups bound to the old one are not in use again.
+void look_up_source(Shard& shard, Sockets& sockets, BindingIndex binding, Instant now);
 /// sources.cpp: remembers the group of a request that failed as it does when a source address has gone.
 void note_lost_source(Shard& shard, const Departure& departure, int error);
 /// sources.cpp: whether this is a local address and port of a reply group of this process.

@@ -1,4 +1,4 @@
-// SharedUse: what all shards count against together: room, the pace of newcomers, and which ports are ours. Written at admission and retirement only, both
+// SharedUse: what all shards count against together: room, the pace of new clients, and which ports are ours. Written at admission and retirement only, both
 // rare; relaxed, since nothing is ordered by it.
 #pragma once
 
@@ -7,29 +7,29 @@
 #include <cstdint>
 #include <memory>
 
-#include "udpproxy/session/client_census.hpp"
+#include "udpproxy/session/client_counts.hpp"
 #include "udpproxy/session/source_buckets.hpp"
 #include "udpproxy/session/token_bucket.hpp"
 
 namespace udpproxy {
 
 struct SharedUse {
-    /// All that there may be while the program runs: proxies, port pools (no more than sources), listeners, lanes. `sessions_max` is [limits].
+    /// All that there may be while the program runs: proxies, port pools (no more than sources), listeners, source bindings. `sessions_max` is [limits].
     SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max, SipKey key, std::size_t listeners_max = 64,
-              std::size_t lanes_max = 64)
-        : census(sessions_max, key),
+              std::size_t bindings_max = 64)
+        : client_counts(sessions_max, key),
           source_buckets(key),
           proxies(std::make_unique<ProxyUse[]>(proxies_max)),
           own_ports(std::make_unique<PortSet[]>(pools_max)),
           listener_sessions(std::make_unique<Line[]>(listeners_max)),
           proxies_held(std::make_unique<Holders[]>(proxies_max)),
           listeners_held(std::make_unique<Holders[]>(listeners_max)),
-          lanes_held(std::make_unique<Holders[]>(lanes_max)) {}
+          bindings_held(std::make_unique<Holders[]>(bindings_max)) {}
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
         /// Takes `count` unless that would pass `limit`; one that fails is never seen by others, not even for a moment.
-        [[nodiscard]] bool take(std::uint32_t count, std::uint32_t limit) noexcept {
+        [[nodiscard]] bool acquire(std::uint32_t count, std::uint32_t limit) noexcept {
             std::uint32_t before = used.load(std::memory_order_relaxed);
             do {
                 if (before + count > limit) return false;
@@ -37,18 +37,18 @@ struct SharedUse {
             return true;
         }
         void add(std::uint32_t count) noexcept { used.fetch_add(count, std::memory_order_relaxed); }
-        void give(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
+        void release(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
         [[nodiscard]] std::uint32_t read() const noexcept { return used.load(std::memory_order_relaxed); }
     };
 
     struct ProxyUse {
         Line sessions;
         Line unassured;  // those of them that are not assured
-        TokenBucket newcomers;
-        TokenBucket evictions;  // sessions that end early for a newcomer
+        TokenBucket new_sessions;
+        TokenBucket evictions;  // sessions that end early for a new client
     };
 
-    /// Local ports of reply groups at one source address, lent or resting, whichever shard has them.
+    /// Local ports of reply groups at one source address, in use or cooling, whichever shard has them.
     class PortSet {
     public:
         void insert(std::uint16_t port) noexcept { words_[port / 64].fetch_or(bit(port), std::memory_order_relaxed); }
@@ -69,15 +69,15 @@ struct SharedUse {
     Line descriptors;  // of reply groups, and of listeners that came after the start
     Line sessions;
     Line unassured;
-    TokenBucket newcomers;
-    ClientCensus census;
+    TokenBucket new_sessions;
+    ClientCounts client_counts;
     SourceBuckets source_buckets;
     std::unique_ptr<ProxyUse[]> proxies;
     std::unique_ptr<PortSet[]> own_ports;  // by port pool
     std::unique_ptr<Line[]> listener_sessions;
     std::unique_ptr<Holders[]> proxies_held;
     std::unique_ptr<Holders[]> listeners_held;
-    std::unique_ptr<Holders[]> lanes_held;
+    std::unique_ptr<Holders[]> bindings_held;
 };
 
 }  // namespace udpproxy

@@ -26,9 +26,9 @@ struct TraceRecord {
     std::uint16_t proxy = 0;
     Endpoint listen;  // of the listener
     Endpoint client;
-    Address local;           // the client writes to; unspecified: the listener's own
-    Endpoint upstream_side;  // port 0: the client has no session
-    Endpoint service;        // the upstream, or where the reply came from
+    Address local;            // the client writes to; unspecified: the listener's own
+    Endpoint local_endpoint;  // port 0: the client has no session
+    Endpoint service;         // the upstream, or where the reply came from
     std::uint8_t tos = 0;
     std::uint32_t bytes = 0;
     std::uint32_t kept = 0;

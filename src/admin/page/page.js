@@ -171,7 +171,7 @@ function copy(button, text) {
 function showSessions(answer) {
   $('table').replaceChildren(...answer.sessions.map(session => {
     const state = session.assured ? ['assured', 'assured'] : session.replied ? ['replied', 'replied'] : ['none', 'no reply'];
-    const cells = [['Client', session.client], ['Proxy', session.proxy], ['asked', session.local], ['from', session.upstream_side],
+    const cells = [['Client', session.client], ['Proxy', session.proxy], ['asked', session.local], ['from', session.local_endpoint],
       ['requests', count(session.requests), 'number'], ['replies', count(session.replies), 'number'],
       ['bytes', bytes(session.request_bytes + session.reply_bytes), 'number'], ['age', time(session.age_seconds), 'number'],
       ['idle', time(session.idle_seconds), 'number'], ['', state[1], 'state ' + state[0]]];

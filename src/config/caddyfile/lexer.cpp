@@ -77,25 +77,25 @@ private:
     /// `{$NAME}` and `{%NAME%}` anywhere in the word. A value is not looked through again.
     std::string substitute(const CaddyWord& word) {
         std::string result;
-        std::string_view rest = word.text;
+        std::string_view cooldown = word.text;
         for (;;) {
-            const std::size_t open = std::min(rest.find("{$"), rest.find("{%"));
-            if (open == std::string_view::npos) return result.append(rest);
-            const std::string_view closing = rest[open + 1] == '$' ? "}" : "%}";
-            const std::size_t close = rest.find(closing, open + 2);
+            const std::size_t open = std::min(cooldown.find("{$"), cooldown.find("{%"));
+            if (open == std::string_view::npos) return result.append(cooldown);
+            const std::string_view closing = cooldown[open + 1] == '$' ? "}" : "%}";
+            const std::size_t close = cooldown.find(closing, open + 2);
             if (close == std::string_view::npos) {
                 complaints_.add({word.at, quoted(word.text)}, fmt::format("the end of the variable, {}, is missing", quoted(closing)));
-                return result.append(rest);
+                return result.append(cooldown);
             }
-            const std::string name{rest.substr(open + 2, close - open - 2)};
-            result.append(rest.substr(0, open));
+            const std::string name{cooldown.substr(open + 2, close - open - 2)};
+            result.append(cooldown.substr(0, open));
             if (const std::optional<std::string> value = environment_(name))
                 result.append(*value);
             else
                 complaints_.add(
                     {word.at, quoted(word.text)},
                     fmt::format("the environment variable {} is not set; set it for this command, or write its value", quoted(name)));
-            rest.remove_prefix(close + closing.size());
+            cooldown.remove_prefix(close + closing.size());
         }
     }
 

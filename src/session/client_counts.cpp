@@ -1,13 +1,13 @@
 // Counting sessions by client.
-#include "udpproxy/session/client_census.hpp"
+#include "udpproxy/session/client_counts.hpp"
 
 #include "udpproxy/session/source_prefix.hpp"
 
 namespace udpproxy {
 
-ClientCensus::ClientCensus(std::uint32_t sessions_max, SipKey key) : key_(key), entries_(sessions_max), map_(sessions_max) {}
+ClientCounts::ClientCounts(std::uint32_t sessions_max, SipKey key) : key_(key), entries_(sessions_max), map_(sessions_max) {}
 
-bool ClientCensus::take(std::uint16_t proxy, const Address& client, std::uint32_t limit) {
+bool ClientCounts::acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit) {
     const Words words = words_of(proxy, client);
     const std::uint64_t hash = siphash13(key_, words);
     const std::lock_guard lock(mutex_);
@@ -17,15 +17,15 @@ bool ClientCensus::take(std::uint16_t proxy, const Address& client, std::uint32_
         ++entry.sessions;
         return true;
     }
-    const std::optional<std::uint32_t> place = entries_.acquire();
+    const std::optional<std::uint32_t> index = entries_.acquire();
     // Who is counted holds a place under sessions_max already.
-    UDPPROXY_ASSERT(place.has_value());
-    entries_[*place] = Entry{words, 1};
-    map_.insert(hash, *place);
+    UDPPROXY_ASSERT(index.has_value());
+    entries_[*index] = Entry{words, 1};
+    map_.insert(hash, *index);
     return true;
 }
 
-void ClientCensus::give(std::uint16_t proxy, const Address& client) {
+void ClientCounts::release(std::uint16_t proxy, const Address& client) {
     const Words words = words_of(proxy, client);
     const std::uint64_t hash = siphash13(key_, words);
     const std::lock_guard lock(mutex_);
@@ -36,17 +36,17 @@ void ClientCensus::give(std::uint16_t proxy, const Address& client) {
     entries_.release(*known);
 }
 
-std::uint32_t ClientCensus::clients() {
+std::uint32_t ClientCounts::clients() {
     const std::lock_guard lock(mutex_);
     return entries_.size();
 }
 
-ClientCensus::Words ClientCensus::words_of(std::uint16_t proxy, const Address& client) noexcept {
+ClientCounts::Words ClientCounts::words_of(std::uint16_t proxy, const Address& client) noexcept {
     const std::array<std::uint64_t, 2> prefix = leading_bits(client, host_bits(client));
     return {prefix[0], prefix[1], proxy};
 }
 
-std::optional<std::uint32_t> ClientCensus::find(std::uint64_t hash, const Words& client) const {
+std::optional<std::uint32_t> ClientCounts::find(std::uint64_t hash, const Words& client) const {
     return map_.find(hash, [&](std::uint32_t index) { return entries_[index].client == client; });
 }
 

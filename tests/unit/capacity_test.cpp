@@ -98,7 +98,7 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
 
     config.source = {parse_address("192.0.2.9").value(), parse_address("192.0.2.10").value()};
     config.ports = PortRange{1000, 1999};
-    config.port_rest = std::chrono::seconds{1};
+    config.port_cooldown = std::chrono::seconds{1};
     config.idle_timeout = std::chrono::seconds{2};
     config.unassured_timeout = std::chrono::seconds{3};
     config.dscp = DscpPolicy::clear;
@@ -106,7 +106,7 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
     setup = setup_of(config);
     CHECK(setup.sources == config.source);
     CHECK(setup.ports == PortRange{1000, 1999});
-    CHECK(setup.port_rest == std::chrono::seconds{1});
+    CHECK(setup.port_cooldown == std::chrono::seconds{1});
     CHECK(setup.idle_timeout == std::chrono::seconds{2});
     CHECK(setup.unassured_timeout == std::chrono::seconds{3});
     CHECK_FALSE(setup.copy_dscp);
@@ -116,7 +116,7 @@ TEST_CASE("a proxy's setup carries what was configured, and routing's choice and
 TEST_CASE("unlisted replies decide who watches") {
     CHECK(setup_of(proxy("a", {}, UnlistedReplies::off)).watch == Watch::none);
     CHECK(setup_of(proxy("a", {}, UnlistedReplies::all)).watch == Watch::all);
-    CHECK(setup_of(proxy("a", {}, UnlistedReplies::automatic)).watch == Watch::spare_room);
+    CHECK(setup_of(proxy("a", {}, UnlistedReplies::automatic)).watch == Watch::spare_capacity);
 }
 
 TEST_CASE("descriptors are reserved for the program, for each shard, and for each listener in each shard") {

@@ -21,16 +21,16 @@ Rate share(std::uint32_t room, std::uint32_t divisor) {
 
 }  // namespace
 
-std::optional<Drop> refused_at_gate(const Shard& shard, const Stranger& stranger) {
-    const Endpoint& from = stranger.arrival.from;
+std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& new_client) {
+    const Endpoint& from = new_client.arrival.from;
     if (from.port == 0 || from.address.is_unspecified() || from.address.is_multicast() || from.address.is_broadcast())
         return Drop::bad_source;
-    if (stranger.key.local.is_multicast()) return Drop::bad_destination;
-    // Forwarded, it would come back as yet another stranger, and so on until all room is full.
+    if (new_client.key.local.is_multicast()) return Drop::bad_destination;
+    // Forwarded, it would come back as yet another new client, and so on until all room is full.
     if (is_own_port(shard, from)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
-    const Proxy& proxy = shard.proxies[shard.setup.listeners[stranger.key.listener].proxy];
-    if (shard.draining || proxy.draining || shard.listeners[stranger.key.listener].retired) return Drop::draining;
+    const Proxy& proxy = shard.proxies[shard.setup.listeners[new_client.key.listener].proxy];
+    if (shard.draining || proxy.draining || shard.listeners[new_client.key.listener].retired) return Drop::draining;
     if (!proxy.setup.upstream->is_resolved()) return Drop::upstream_unresolved;
     return std::nullopt;
 }
@@ -38,9 +38,9 @@ std::optional<Drop> refused_at_gate(const Shard& shard, const Stranger& stranger
 bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source, Instant now) {
     SharedUse& use = *shard.setup.use;
     const std::uint32_t room = shard.setup.sessions_max;
-    const std::uint32_t proxy_room = std::min(room, shard.proxies[proxy].setup.sessions_max);
-    const bool is_crowded = use.unassured.read() > room / 2 || use.proxies[proxy].unassured.read() > proxy_room / 2;
-    return is_crowded && !use.source_buckets.take(proxy, source, now, share(proxy_room, host_share), share(proxy_room, site_share));
+    const std::uint32_t proxy_capacity = std::min(room, shard.proxies[proxy].setup.sessions_max);
+    const bool is_crowded = use.unassured.read() > room / 2 || use.proxies[proxy].unassured.read() > proxy_capacity / 2;
+    return is_crowded && !use.source_buckets.take(proxy, source, now, share(proxy_capacity, host_share), share(proxy_capacity, site_share));
 }
 
 }  // namespace udpproxy

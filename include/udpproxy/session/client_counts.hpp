@@ -1,4 +1,4 @@
-// ClientCensus: how many sessions each client has, a client being an IPv4 address or an IPv6 /64, by proxy. One for all shards, since a client's ports
+// ClientCounts: how many sessions each client has, a client being an IPv4 address or an IPv6 /64, by proxy. One for all shards, since a client's ports
 // are spread over them. Entries are as many as sessions, fixed at start. It is asked at admission and retirement only, and the lock is held for one look-up
 // (some tens of nanoseconds): no datagram of a known client ever meets it.
 #pragma once
@@ -13,15 +13,15 @@
 
 namespace udpproxy {
 
-class ClientCensus {
+class ClientCounts {
 public:
     /// Room for `sessions_max` sessions, all of different clients.
-    ClientCensus(std::uint32_t sessions_max, SipKey key);
+    ClientCounts(std::uint32_t sessions_max, SipKey key);
 
     /// Counts one more session of the client unless it has `limit` already (0: no limit).
-    [[nodiscard]] bool take(std::uint16_t proxy, const Address& client, std::uint32_t limit);
-    /// One less. Requires: a take() that succeeded.
-    void give(std::uint16_t proxy, const Address& client);
+    [[nodiscard]] bool acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit);
+    /// One less. Requires: an acquire() that succeeded.
+    void release(std::uint16_t proxy, const Address& client);
     /// Clients with a session.
     [[nodiscard]] std::uint32_t clients();
 

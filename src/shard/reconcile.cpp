@@ -12,9 +12,9 @@ namespace {
 
 constexpr Duration try_again_after = std::chrono::seconds{1};
 
-class Refit {
+class Reconciliation {
 public:
-    Refit(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
+    Reconciliation(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
 
     /// As many groups as the turn has room for; true when the last one was among them.
     [[nodiscard]] bool pass();
@@ -32,18 +32,18 @@ private:
     std::uint32_t joins_ = 0;
 };
 
-bool Refit::pass() {
-    for (std::uint32_t looks = 0; looks < refits_per_turn && joins_ < joins_per_turn; ++looks) {
-        if (shard_.refit_next >= shard_.groups.touched()) return true;
-        look_at(shard_.refit_next++);
+bool Reconciliation::pass() {
+    for (std::uint32_t scan_budget = 0; scan_budget < reconciled_per_turn && joins_ < joins_per_turn; ++scan_budget) {
+        if (shard_.reconcile_next >= shard_.groups.high_water()) return true;
+        look_at(shard_.reconcile_next++);
     }
     return false;
 }
 
-void Refit::look_at(std::uint32_t index) {
+void Reconciliation::look_at(std::uint32_t index) {
     if (!shard_.groups.is_live(index)) return;
     const ReplyGroup& group = shard_.groups[index];
-    if (group.state != GroupState::lent) return;
+    if (group.state != GroupState::in_use) return;
     const std::uint32_t session = group.session;
     if (ends(shard_.table[session], group)) {
         end_session(shard_, sockets_, session, SessionEnd::closed, now_);
@@ -55,13 +55,13 @@ void Refit::look_at(std::uint32_t index) {
     if (group.upstream != &present && group.upstream->endpoint() == present.endpoint()) bring_to_version(index, proxy);
 }
 
-bool Refit::ends(const Session& session, const ReplyGroup& group) const {
+bool Reconciliation::ends(const Session& session, const ReplyGroup& group) const {
     const Proxy& proxy = shard_.proxies[group.proxy];
     return proxy.closing || shard_.listeners[session.key.listener].closing || group.upstream->version() < proxy.closes_below;
 }
 
 /// The same upstream with other aliases. Members that are new join first; when one cannot, the group stays as it was until the next pass.
-void Refit::bring_to_version(std::uint32_t index, const Proxy& proxy) {
+void Reconciliation::bring_to_version(std::uint32_t index, const Proxy& proxy) {
     ReplyGroup& group = shard_.groups[index];
     const Upstream& to = *proxy.setup.upstream;
     const std::vector<Endpoint>& before = group.upstream->connected_aliases();
@@ -98,7 +98,7 @@ void Refit::bring_to_version(std::uint32_t index, const Proxy& proxy) {
         complete = complete && add(std::nullopt);
 
     if (!complete) {
-        shard_.refit_failed = true;
+        shard_.reconcile_failed = true;
         for (std::size_t i = had; i < open_count; ++i) leave(group, open[i]);
         return;
     }
@@ -113,13 +113,13 @@ void Refit::bring_to_version(std::uint32_t index, const Proxy& proxy) {
     group.upstream = &to;
 }
 
-bool Refit::join(std::uint32_t index, std::span<const Slot> members, const std::optional<Endpoint>& peer, Slot& joined) {
+bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members, const std::optional<Endpoint>& peer, Slot& joined) {
     ProxyCounters& counters = shard_.counters_of(shard_.groups[index].proxy);
     SharedUse::Line& descriptors = shard_.setup.use->descriptors;
     ++joins_;
-    if (!descriptors.take(1, shard_.setup.descriptors_max)) {
+    if (!descriptors.acquire(1, shard_.setup.descriptors_max)) {
         // A session that is there goes before one that may come.
-        if (const auto resting = shard_.groups.oldest_resting()) close_group(shard_, sockets_, *resting);
+        if (const auto cooling = shard_.groups.oldest_cooling()) close_group(shard_, sockets_, *cooling);
         counters.joins_failed.add(1);
         return false;
     }
@@ -127,7 +127,7 @@ bool Refit::join(std::uint32_t index, std::span<const Slot> members, const std::
     const ProxySettings& settings = shard_.proxies[group.proxy].setup;
     const MemberJoining joining{group.local, peer, settings.path_mtu, settings.member_receive_buffer_bytes, settings.offload};
     if (!sockets_.join_group(members, joining, joined).opened()) {
-        descriptors.give(1);
+        descriptors.release(1);
         counters.joins_failed.add(1);
         return false;
     }
@@ -137,7 +137,7 @@ bool Refit::join(std::uint32_t index, std::span<const Slot> members, const std::
 }
 
 /// What still comes in there belongs to the group until the socket is closed; its source is not listed any more.
-void Refit::leave(ReplyGroup& group, Slot slot) {
+void Reconciliation::leave(ReplyGroup& group, Slot slot) {
     sockets_.close(slot);
     ++group.members_leaving;
     ++shard_.descriptors_closing;
@@ -150,11 +150,12 @@ void Refit::leave(ReplyGroup& group, Slot slot) {
     return false;
 }
 
-[[nodiscard]] bool has_lanes(const Shard& shard, std::uint16_t proxy) {
-    return std::any_of(shard.lanes.begin(), shard.lanes.end(), [&](const SourceLane& lane) { return lane.proxy == proxy && lane.retired; });
+[[nodiscard]] bool has_bindings(const Shard& shard, std::uint16_t proxy) {
+    return std::any_of(shard.bindings.begin(), shard.bindings.end(),
+                       [&](const SourceBinding& binding) { return binding.proxy == proxy && binding.retired; });
 }
 
-void give_proxy_back(Shard& shard, std::uint16_t index) {
+void release_proxy(Shard& shard, std::uint16_t index) {
     Proxy& proxy = shard.proxies[index];
     proxy.setup.upstream = shard.no_upstream;
     proxy.closing = proxy.draining = false;
@@ -162,33 +163,33 @@ void give_proxy_back(Shard& shard, std::uint16_t index) {
     shard.setup.use->proxies_held[index].fetch_sub(1, std::memory_order_release);
 }
 
-/// Closes listeners that have no session left, and gives back lanes without groups and proxies without either.
-void give_places_back(Shard& shard, Sockets& sockets) {
+/// Closes listeners that have no session left, and gives back source bindings without groups and proxies without either.
+void release_slots(Shard& shard, Sockets& sockets) {
     for (std::uint32_t index = 0; index < shard.listeners.size(); ++index) {
         Listener& listener = shard.listeners[index];
         if (listener.closing && listener.sessions == 0 && !std::exchange(listener.closed, true)) sockets.close(Slot{index});
     }
-    for (PoolLane index = 0; index < shard.lanes.size(); ++index) {
-        SourceLane& lane = shard.lanes[index];
-        if (!lane.retired || shard.groups.size(index) > 0) continue;
-        lane.retired = false;
-        lane.proxy = all_proxies;
+    for (BindingIndex index = 0; index < shard.bindings.size(); ++index) {
+        SourceBinding& binding = shard.bindings[index];
+        if (!binding.retired || shard.groups.size(index) > 0) continue;
+        binding.retired = false;
+        binding.proxy = all_proxies;
         --shard.leaving;
-        shard.setup.use->lanes_held[index].fetch_sub(1, std::memory_order_release);
+        shard.setup.use->bindings_held[index].fetch_sub(1, std::memory_order_release);
     }
     for (std::uint16_t index = 0; index < shard.proxies.size(); ++index) {
-        if (shard.proxies[index].closing && !has_listeners(shard, index) && !has_lanes(shard, index)) give_proxy_back(shard, index);
+        if (shard.proxies[index].closing && !has_listeners(shard, index) && !has_bindings(shard, index)) release_proxy(shard, index);
     }
 }
 
 }  // namespace
 
-void refit_groups(Shard& shard, Sockets& sockets, Instant now) {
-    if (shard.refit_at && *shard.refit_at <= now && Refit(shard, sockets, now).pass()) {
-        shard.refit_next = 0;
-        shard.refit_at = std::exchange(shard.refit_failed, false) ? std::optional<Instant>{now + try_again_after} : std::nullopt;
+void reconcile_groups(Shard& shard, Sockets& sockets, Instant now) {
+    if (shard.reconcile_at && *shard.reconcile_at <= now && Reconciliation(shard, sockets, now).pass()) {
+        shard.reconcile_next = 0;
+        shard.reconcile_at = std::exchange(shard.reconcile_failed, false) ? std::optional<Instant>{now + try_again_after} : std::nullopt;
     }
-    if (shard.leaving > 0) give_places_back(shard, sockets);
+    if (shard.leaving > 0) release_slots(shard, sockets);
 }
 
 }  // namespace udpproxy

@@ -1,5 +1,5 @@
 // Obedience: what the control thread asks for, done between turns. Nothing here allocates or frees: what a command brings was made by the control
-// thread, which also keeps it until the last shard has let go of it. What concerns groups and sessions that are there is left to refit.cpp.
+// thread, which also keeps it until the last shard has let go of it. What concerns groups and sessions that are there is left to reconcile.cpp.
 #include <algorithm>
 
 #include "udpproxy/shard/shard.hpp"
@@ -10,9 +10,9 @@ namespace {
 
 void set_upstream(Shard& shard, Command& command) {
     Proxy& proxy = shard.proxies[command.proxy];
-    for (PoolLane lane = proxy.first_lane; lane < proxy.first_lane + proxy.lanes; ++lane) {
-        shard.groups.set_upstream(lane, command.upstream.get());
-        shard.lanes[lane].checked = false;  // another way may lead there
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding) {
+        shard.groups.set_upstream(binding, command.upstream.get());
+        shard.bindings[binding].checked = false;  // another way may lead there
     }
     if (command.close_older) proxy.closes_below = command.upstream->version();
     proxy.setup.upstream = std::move(command.upstream);
@@ -25,24 +25,24 @@ void set_settings(Shard& shard, const Command& command) {
         proxy.draining = false;
     }
     static_cast<ProxySettings&>(proxy.setup) = command.settings;
-    for (PoolLane lane = proxy.first_lane; lane < proxy.first_lane + proxy.lanes; ++lane)
-        shard.groups.set_rest(lane, proxy.setup.port_rest);
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding)
+        shard.groups.set_cooldown(binding, proxy.setup.port_cooldown);
     shard.table.set_timeouts(command.proxy, {proxy.setup.idle_timeout, proxy.setup.unassured_timeout});
 }
 
-/// Sessions keep their ports; groups that rest in the old lanes close, and newcomers are bound in the new ones.
-void retire_lanes(Shard& shard, Proxy& proxy) {
-    for (PoolLane lane = proxy.first_lane; lane < proxy.first_lane + proxy.lanes; ++lane) {
-        shard.lanes[lane].retired = true;
-        shard.groups.outdate(lane);
+/// Sessions keep their ports; groups that rest in the old source bindings close, and new clients are bound in the new ones.
+void retire_bindings(Shard& shard, Proxy& proxy) {
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding) {
+        shard.bindings[binding].retired = true;
+        shard.groups.outdate(binding);
         ++shard.leaving;
     }
-    proxy.lanes = 0;
+    proxy.bindings = 0;
 }
 
-void set_lanes(Shard& shard, const Command& command) {
-    LaneChange& change = *command.lanes;
-    for (LaneChange::Pool& brought : change.pools) {
+void set_source_bindings(Shard& shard, const Command& command) {
+    SourceBindingChange& change = *command.bindings;
+    for (SourceBindingChange::Pool& brought : change.pools) {
         if (brought.index == shard.ports.size()) {
             UDPPROXY_ASSERT(shard.ports.size() < shard.ports.capacity());
             shard.ports.push_back(std::move(brought.pool));
@@ -52,21 +52,21 @@ void set_lanes(Shard& shard, const Command& command) {
         }
     }
     Proxy& proxy = shard.proxies[command.proxy];
-    retire_lanes(shard, proxy);
-    UDPPROXY_ASSERT(change.first + change.lanes.size() <= shard.lanes.capacity());
-    if (shard.lanes.size() < change.first + change.lanes.size()) shard.lanes.resize(change.first + change.lanes.size());
-    proxy.first_lane = change.first;
-    proxy.lanes = static_cast<PoolLane>(change.lanes.size());
-    proxy.next_lane = 0;
-    for (PoolLane i = 0; i < proxy.lanes; ++i) {
-        SourceLane& lane = shard.lanes[change.first + i];
-        lane = SourceLane{};
-        lane.proxy = command.proxy;
-        lane.wanted = change.lanes[i].source;
-        lane.port_pool = change.lanes[i].port_pool;
-        lane.port_range = change.lanes[i].port_range;
-        if (!lane.wanted.is_unspecified()) shard.pool_sources[lane.port_pool] = lane.wanted;
-        shard.groups.use_lane(change.first + i, proxy.setup.port_rest, proxy.setup.upstream.get());
+    retire_bindings(shard, proxy);
+    UDPPROXY_ASSERT(change.first + change.bindings.size() <= shard.bindings.capacity());
+    if (shard.bindings.size() < change.first + change.bindings.size()) shard.bindings.resize(change.first + change.bindings.size());
+    proxy.first_binding = change.first;
+    proxy.bindings = static_cast<BindingIndex>(change.bindings.size());
+    proxy.next_binding = 0;
+    for (BindingIndex i = 0; i < proxy.bindings; ++i) {
+        SourceBinding& binding = shard.bindings[change.first + i];
+        binding = SourceBinding{};
+        binding.proxy = command.proxy;
+        binding.wanted = change.bindings[i].source;
+        binding.port_pool = change.bindings[i].port_pool;
+        binding.port_range = change.bindings[i].port_range;
+        if (!binding.wanted.is_unspecified()) shard.pool_sources[binding.port_pool] = binding.wanted;
+        shard.groups.use_binding(change.first + i, proxy.setup.port_cooldown, proxy.setup.upstream.get());
     }
 }
 
@@ -100,7 +100,7 @@ void close_listener(Shard& shard, std::uint16_t index) {
 void close_proxy(Shard& shard, Proxy& proxy) {
     if (std::exchange(proxy.closing, true)) return;
     proxy.draining = true;
-    retire_lanes(shard, proxy);
+    retire_bindings(shard, proxy);
     ++shard.leaving;
 }
 
@@ -110,7 +110,7 @@ void set_draining(Shard& shard, std::uint16_t proxy, bool draining) {
 
 }  // namespace
 
-void obey(Shard& shard, Sockets& sockets, Command& command, Instant now) {
+void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now) {
     switch (command.kind) {
         case CommandKind::stop:
             shard.stopping = true;
@@ -118,13 +118,13 @@ void obey(Shard& shard, Sockets& sockets, Command& command, Instant now) {
         case CommandKind::drain:
         case CommandKind::resume:
             set_draining(shard, command.proxy, command.kind == CommandKind::drain);
-            shard.filling = true;
+            shard.prewarming = true;
             return;
         case CommandKind::set_limits:
             shard.setup.sessions_max = command.sessions_max;
-            shard.setup.newcomers = command.newcomers;
+            shard.setup.new_sessions = command.new_sessions;
             shard.setup.pool_min = command.pool_min;
-            shard.filling = true;
+            shard.prewarming = true;
             shard.setup.report_sessions = command.report_sessions;
             return;
         case CommandKind::adopt_listener:
@@ -143,8 +143,8 @@ void obey(Shard& shard, Sockets& sockets, Command& command, Instant now) {
         case CommandKind::set_settings:
             set_settings(shard, command);
             break;
-        case CommandKind::set_lanes:
-            set_lanes(shard, command);
+        case CommandKind::set_source_bindings:
+            set_source_bindings(shard, command);
             break;
         case CommandKind::close_listener:
             close_listener(shard, command.listener);
@@ -154,9 +154,9 @@ void obey(Shard& shard, Sockets& sockets, Command& command, Instant now) {
             break;
     }
     // From the first group on, whatever was under way.
-    shard.refit_at = now;
-    shard.filling = true;
-    shard.refit_next = 0;
+    shard.reconcile_at = now;
+    shard.prewarming = true;
+    shard.reconcile_next = 0;
 }
 
 }  // namespace udpproxy
