@@ -1,4 +1,5 @@
-// Micro benchmarks of endpoints as text: what reading a configuration with thousands of addresses costs.
+// Micro benchmarks of endpoints as text: what reading a configuration with thousands of addresses
+// costs.
 #include <benchmark/benchmark.h>
 
 #include <string_view>

@@ -1,5 +1,5 @@
-// Micro benchmarks of the heart: what the session table, the ports and the groups cost. One number per
-// operation; what a datagram costs on the wire is a matter of the whole program, not of these.
+// Micro benchmarks of the heart: what the session table, the ports and the groups cost. One number
+// per operation; what a datagram costs on the wire is a matter of the whole program, not of these.
 #include <benchmark/benchmark.h>
 
 #include <vector>
@@ -22,7 +22,8 @@ ClientKey key_of(std::uint32_t number) {
 
 SessionTable filled_table(std::uint32_t sessions) {
     SessionTable table(65536, {SessionTimeouts{300s, 30s}}, SipKey{1, 2});
-    for (std::uint32_t i = 0; i < sessions; ++i) table.admit(table.hash(key_of(i)), key_of(i), 0, Instant{1s});
+    for (std::uint32_t i = 0; i < sessions; ++i)
+        table.admit(table.hash(key_of(i)), key_of(i), 0, Instant{1s});
     return table;
 }
 
@@ -65,7 +66,8 @@ void expire(benchmark::State& state) {
         SessionTable table = filled_table(10000);
         state.ResumeTiming();
         std::uint32_t scan_budget = 20000;
-        while (const auto session = table.next_expired(Instant{60s}, scan_budget)) table.retire(*session);
+        while (const auto session = table.next_expired(Instant{60s}, scan_budget))
+            table.retire(*session);
     }
     state.SetItemsProcessed(state.iterations() * 10000);
 }

@@ -1,4 +1,5 @@
-// Micro benchmarks of trains: what splitting and coalescing cost a datagram, and what looking for something to coalesce costs where there is nothing.
+// Micro benchmarks of trains: what splitting and coalescing cost a datagram, and what looking for
+// something to coalesce costs where there is nothing.
 #include <benchmark/benchmark.h>
 
 #include <vector>
@@ -12,7 +13,8 @@ using namespace udpproxy;
 constexpr TrainLimits limits{train_bytes_max(Family::ipv4), 65535};
 
 /// `count` departures of one turn, `clients` of them in turn, each on a slot of its own.
-std::vector<Departure> departures_of(std::uint32_t count, std::uint32_t clients, std::uint32_t bytes, std::uint32_t segment_bytes) {
+std::vector<Departure> departures_of(std::uint32_t count, std::uint32_t clients,
+                                     std::uint32_t bytes, std::uint32_t segment_bytes) {
     std::vector<Departure> departures(count);
     for (std::uint32_t i = 0; i < count; ++i) {
         departures[i].slot = Slot{i % clients};
@@ -32,11 +34,13 @@ void run(benchmark::State& state, const std::vector<Departure>& departures, std:
         chains.chain(departures);
         for (const Slot slot : chains.slots()) {
             for (ChainWalk walk = chains.take(slot); !walk.is_over(); ++sends)
-                benchmark::DoNotOptimize(chains.cut(departures, walk, [](const Departure&) { return limits; }));
+                benchmark::DoNotOptimize(
+                    chains.cut(departures, walk, [](const Departure&) { return limits; }));
         }
     }
     state.SetItemsProcessed(state.iterations() * datagrams);
-    state.counters["datagrams_per_send"] = static_cast<double>(state.iterations() * datagrams) / static_cast<double>(sends);
+    state.counters["datagrams_per_send"] =
+        static_cast<double>(state.iterations() * datagrams) / static_cast<double>(sends);
 }
 
 void coalesce_one_client(benchmark::State& state) { run(state, departures_of(512, 1, 64, 0), 1); }
@@ -57,7 +61,9 @@ void coalesce_unequal(benchmark::State& state) {
 BENCHMARK(coalesce_unequal);
 
 /// Two datagrams of each client, others' between them.
-void coalesce_interleaved(benchmark::State& state) { run(state, departures_of(512, 256, 64, 0), 256); }
+void coalesce_interleaved(benchmark::State& state) {
+    run(state, departures_of(512, 256, 64, 0), 256);
+}
 BENCHMARK(coalesce_interleaved);
 
 void pass_trains(benchmark::State& state) { run(state, departures_of(64, 4, 32 * 1200, 1200), 4); }

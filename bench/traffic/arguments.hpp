@@ -1,5 +1,5 @@
-// The command lines of the benchmark's programs: `--name value` pairs and `--flag`s, written by the runner. Anything unknown, missing or
-// malformed ends the program with a message.
+// The command lines of the benchmark's programs: `--name value` pairs and `--flag`s, written by the
+// runner. Anything unknown, missing or malformed ends the program with a message.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,8 @@ namespace udpproxy::bench {
 
 class Arguments {
 public:
-    // `known`: the names without their dashes, separated by spaces; those that are flags end in `!`.
+    // `known`: the names without their dashes, separated by spaces; those that are flags end in
+    // `!`.
     Arguments(int count, const char* const* words, std::string_view known);
 
     std::string text(const std::string& name, const std::string& otherwise) const;

@@ -1,5 +1,6 @@
-// A crowd of clients: sends the next datagrams of its clients in turn, and takes and judges the replies. Two kinds: frames (any number of
-// clients, single datagrams) and sockets (a few clients, datagrams or trains). How fast to send is the caller's affair (pace.hpp).
+// A crowd of clients: sends the next datagrams of its clients in turn, and takes and judges the
+// replies. Two kinds: frames (any number of clients, single datagrams) and sockets (a few clients,
+// datagrams or trains). How fast to send is the caller's affair (pace.hpp).
 #pragma once
 
 #include <sys/socket.h>
@@ -17,16 +18,17 @@
 namespace udpproxy::bench {
 
 struct CrowdPlan {
-    std::uint32_t clients = 1;       // the next client after the last is the first again
-    std::uint32_t run = 1;           // consecutive datagrams of one client
-    bool churn = false;              // each run of datagrams comes from a client that was never seen before
+    std::uint32_t clients = 1;  // the next client after the last is the first again
+    std::uint32_t run = 1;      // consecutive datagrams of one client
+    bool churn = false;  // each run of datagrams comes from a client that was never seen before
     std::size_t payload_bytes = 64;  // of a datagram
     std::uint32_t train_segments = 1;
     bool replies = false;
-    std::string target;               // address:port
-    std::string interface;            // frames only
-    std::string target_mac;           // frames only
-    std::uint32_t first_address = 0;  // frames only: client n has first_address + n, host byte order
+    std::string target;      // address:port
+    std::string interface;   // frames only
+    std::string target_mac;  // frames only
+    std::uint32_t first_address =
+        0;  // frames only: client n has first_address + n, host byte order
 };
 
 class Crowd {

@@ -1,5 +1,6 @@
-// Clients without sockets: frames go out by a packet socket past the queueing discipline, replies are read from another one. The
-// namespace's own stack drops what comes for addresses that it does not have.
+// Clients without sockets: frames go out by a packet socket past the queueing discipline, replies
+// are read from another one. The namespace's own stack drops what comes for addresses that it does
+// not have.
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
@@ -27,7 +28,8 @@ Mac parse_mac(const std::string& text) {
     Mac mac{};
     std::array<unsigned, 6> parts{};
     errno = EINVAL;
-    demand(std::sscanf(text.c_str(), "%x:%x:%x:%x:%x:%x", &parts[0], &parts[1], &parts[2], &parts[3], &parts[4], &parts[5]) == 6,
+    demand(std::sscanf(text.c_str(), "%x:%x:%x:%x:%x:%x", &parts[0], &parts[1], &parts[2],
+                       &parts[3], &parts[4], &parts[5]) == 6,
            "MAC address " + text);
     for (std::size_t i = 0; i < mac.size(); ++i) mac[i] = static_cast<std::uint8_t>(parts[i]);
     return mac;
@@ -52,20 +54,23 @@ int open_packet(const std::string& interface, std::uint16_t protocol) {
     name.sll_family = AF_PACKET;
     name.sll_protocol = htons(protocol);
     name.sll_ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
-    demand(::bind(socket, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0, "bind to " + interface);
+    demand(::bind(socket, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0,
+           "bind to " + interface);
     return socket;
 }
 
 class CrowdOfFrames final : public Crowd {
 public:
-    CrowdOfFrames(const CrowdPlan& plan, Tally& tally) : Crowd(plan, tally), sender_(open_packet(plan.interface, 0)) {
+    CrowdOfFrames(const CrowdPlan& plan, Tally& tally)
+        : Crowd(plan, tally), sender_(open_packet(plan.interface, 0)) {
         set_option(sender_, SOL_PACKET, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR");
         set_option(sender_, SOL_PACKET, PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS");
         if (plan.replies) receiver_ = open_packet(plan.interface, ETH_P_IP);
         const sockaddr_in target = parse_address(plan.target);
         target_ = ntohl(target.sin_addr.s_addr);
         target_port_ = ntohs(target.sin_port);
-        const FrameEnds ends{mac_of(sender_, plan.interface), parse_mac(plan.target_mac), target_, target_port_};
+        const FrameEnds ends{mac_of(sender_, plan.interface), parse_mac(plan.target_mac), target_,
+                             target_port_};
         frames_.assign(batch, Frame(ends, plan.payload_bytes));
         for (std::size_t i = 0; i < batch; ++i) {
             out_pieces_[i] = {frames_[i].bytes().data(), frames_[i].bytes().size()};
@@ -87,7 +92,8 @@ public:
             }
             std::size_t sent = 0;
             while (sent < now) {
-                const int done = ::sendmmsg(sender_, out_.data() + sent, static_cast<unsigned>(now - sent), 0);
+                const int done =
+                    ::sendmmsg(sender_, out_.data() + sent, static_cast<unsigned>(now - sent), 0);
                 if (done <= 0) {
                     tally_.unsent.add(now - sent);
                     break;
@@ -105,10 +111,13 @@ public:
             const int got = ::recvmmsg(receiver_, in_.data(), batch, MSG_DONTWAIT, nullptr);
             for (std::size_t i = 0; got > 0 && i < static_cast<std::size_t>(got); ++i) {
                 const auto frame = parse_frame({replies_.data() + i * reply_bytes, in_[i].msg_len});
-                if (!frame || frame->source != target_ || frame->source_port != target_port_) continue;
+                if (!frame || frame->source != target_ || frame->source_port != target_port_)
+                    continue;
                 const bool port_fits = frame->target_port == client_port;
-                ownership_.judge(frame->payload, frame->payload.size(),
-                                 port_fits ? frame->target - plan_.first_address : Ownership::nobody - 1, target_port_);
+                ownership_.judge(
+                    frame->payload, frame->payload.size(),
+                    port_fits ? frame->target - plan_.first_address : Ownership::nobody - 1,
+                    target_port_);
             }
             if (got < static_cast<int>(batch)) return;
         }
@@ -129,6 +138,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Crowd> crowd_of_frames(const CrowdPlan& plan, Tally& tally) { return std::make_unique<CrowdOfFrames>(plan, tally); }
+std::unique_ptr<Crowd> crowd_of_frames(const CrowdPlan& plan, Tally& tally) {
+    return std::make_unique<CrowdOfFrames>(plan, tally);
+}
 
 }  // namespace udpproxy::bench

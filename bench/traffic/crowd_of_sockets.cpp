@@ -1,4 +1,5 @@
-// Clients with a connected socket each, as ordinary programs are: datagrams, or trains that leave in one call (UDP_SEGMENT).
+// Clients with a connected socket each, as ordinary programs are: datagrams, or trains that leave
+// in one call (UDP_SEGMENT).
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -13,11 +14,13 @@ constexpr std::size_t train_bytes_max = 65507;
 
 class CrowdOfSockets final : public Crowd {
 public:
-    CrowdOfSockets(const CrowdPlan& plan, Tally& tally) : Crowd(plan, tally), train_(plan.payload_bytes * plan.train_segments) {
+    CrowdOfSockets(const CrowdPlan& plan, Tally& tally)
+        : Crowd(plan, tally), train_(plan.payload_bytes * plan.train_segments) {
         errno = EMSGSIZE;
         demand(train_.size() <= train_bytes_max, "a train of that size");
         for (std::uint32_t i = 0; i < plan.clients; ++i) {
-            const int socket = open_udp(parse_address("0.0.0.0:0"), {.gro = true, .receive_buffer_bytes = 4 << 20});
+            const int socket = open_udp(parse_address("0.0.0.0:0"),
+                                        {.gro = true, .receive_buffer_bytes = 4 << 20});
             connect_udp(socket, parse_address(plan.target));
             sockets_.push_back(socket);
         }
@@ -39,9 +42,11 @@ private:
     void send_train() {
         const Turn first = next_turn();
         for (std::uint32_t i = 0; i < plan_.train_segments; ++i) {
-            // A train is of one client: its sequence numbers are blocks of as many as it has segments.
+            // A train is of one client: its sequence numbers are blocks of as many as it has
+            // segments.
             const std::uint32_t sequence = first.sequence * plan_.train_segments + i;
-            write_stamp(std::span(train_).subspan(i * plan_.payload_bytes, plan_.payload_bytes), {first.client, sequence});
+            write_stamp(std::span(train_).subspan(i * plan_.payload_bytes, plan_.payload_bytes),
+                        {first.client, sequence});
         }
         iovec piece{train_.data(), train_.size()};
         msghdr message{};
@@ -52,7 +57,8 @@ private:
         const int socket = sockets_[first.client];
         // An older datagram's ICMP error takes the place of a send: once more.
         const bool sent =
-            ::sendmsg(socket, &message, 0) >= 0 || ::sendmsg(socket, &message, 0) >= 0;  // NOLINT(misc-redundant-expression): see above
+            ::sendmsg(socket, &message, 0) >= 0 ||
+            ::sendmsg(socket, &message, 0) >= 0;  // NOLINT(misc-redundant-expression): see above
         (sent ? tally_.sent : tally_.unsent).add(plan_.train_segments);
     }
 
@@ -67,7 +73,8 @@ private:
         const auto got = ::recvmsg(sockets_[client], &message, MSG_DONTWAIT);
         if (got < 0) return false;
         const auto bytes = static_cast<std::size_t>(got);
-        ownership_.judge(std::span<const std::byte>(reply_).first(bytes), segment_bytes_of(message, bytes), client, 0);
+        ownership_.judge(std::span<const std::byte>(reply_).first(bytes),
+                         segment_bytes_of(message, bytes), client, 0);
         return true;
     }
 
@@ -78,6 +85,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Crowd> crowd_of_sockets(const CrowdPlan& plan, Tally& tally) { return std::make_unique<CrowdOfSockets>(plan, tally); }
+std::unique_ptr<Crowd> crowd_of_sockets(const CrowdPlan& plan, Tally& tally) {
+    return std::make_unique<CrowdOfSockets>(plan, tally);
+}
 
 }  // namespace udpproxy::bench

@@ -1,8 +1,10 @@
-// The floor: the least that a relay with sockets can do. Takes what comes to one socket and sends it on by one connected socket, with no
-// session, no look-up and no check. Nothing that forwards with recvmmsg and sendmmsg can cost less; what a proxy costs above it is its own.
+// The floor: the least that a relay with sockets can do. Takes what comes to one socket and sends
+// it on by one connected socket, with no session, no look-up and no check. Nothing that forwards
+// with recvmmsg and sendmmsg can cost less; what a proxy costs above it is its own.
 //
 //   --gro       trains in and trains out (UDP_GRO, UDP_SEGMENT)
-//   --replies   both ways, with epoll; replies go to whoever wrote last, so there may be one client only
+//   --replies   both ways, with epoll; replies go to whoever wrote last, so there may be one client
+//   only
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -31,7 +33,8 @@ public:
         }
     }
 
-    // One batch from `from` to `to`. `writer`: where the last sender's address is kept; `reader`: where the batch goes if not connected.
+    // One batch from `from` to `to`. `writer`: where the last sender's address is kept; `reader`:
+    // where the batch goes if not connected.
     void pass(int from, int to, int flags, sockaddr_in* writer, sockaddr_in* reader) {
         for (std::size_t i = 0; i < batch; ++i) {
             msghdr& header = messages_[i].msg_hdr;
@@ -49,10 +52,13 @@ public:
             pieces_[i].iov_len = bytes;
             header.msg_name = reader;
             header.msg_namelen = reader != nullptr ? sizeof *reader : 0;
-            if (gro_) set_segment_bytes(header, controls_[i].data(), bytes, segment_bytes_of(header, bytes));
+            if (gro_)
+                set_segment_bytes(header, controls_[i].data(), bytes,
+                                  segment_bytes_of(header, bytes));
         }
         for (int sent = 0; sent < got;) {
-            const int done = ::sendmmsg(to, messages_.data() + sent, static_cast<unsigned>(got - sent), 0);
+            const int done =
+                ::sendmmsg(to, messages_.data() + sent, static_cast<unsigned>(got - sent), 0);
             sent += done > 0 ? done : 1;  // what is refused is lost
         }
     }
@@ -72,7 +78,8 @@ int watch(int poller, int socket) {
     return ::epoll_ctl(poller, EPOLL_CTL_ADD, socket, &event);
 }
 
-void relay_both_ways(Relay& relay, int listener, int upstream, std::chrono::steady_clock::time_point end) {
+void relay_both_ways(Relay& relay, int listener, int upstream,
+                     std::chrono::steady_clock::time_point end) {
     const int poller = ::epoll_create1(EPOLL_CLOEXEC);
     demand(poller >= 0 && watch(poller, listener) == 0 && watch(poller, upstream) == 0, "epoll");
     sockaddr_in client{};
@@ -99,16 +106,19 @@ int main(int count, char** words) {
     const int upstream = open_udp(parse_address("0.0.0.0:0"), options);
     connect_udp(upstream, parse_address(arguments.text("upstream")));
     const timeval patience{0, 50000};
-    demand(::setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0, "SO_RCVTIMEO");
+    demand(::setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0,
+           "SO_RCVTIMEO");
     std::puts("ready");
     std::fflush(stdout);
 
     Relay relay(options.gro);
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("seconds", 60));
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("seconds", 60));
     if (arguments.flag("replies")) {
         relay_both_ways(relay, listener, upstream, end);
     } else {
-        while (!told_to_stop() && std::chrono::steady_clock::now() < end) relay.pass(listener, upstream, MSG_WAITFORONE, nullptr, nullptr);
+        while (!told_to_stop() && std::chrono::steady_clock::now() < end)
+            relay.pass(listener, upstream, MSG_WAITFORONE, nullptr, nullptr);
     }
     return 0;
 }

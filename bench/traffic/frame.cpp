@@ -11,7 +11,8 @@ constexpr std::size_t ip = ethernet + 14;
 constexpr std::size_t udp = ip + 20;
 constexpr std::uint8_t protocol_udp = 17;
 
-// struct virtio_net_hdr of the kernel; <linux/virtio_net.h> is no C++ (it has a member called class). Host byte order on this ABI.
+// struct virtio_net_hdr of the kernel; <linux/virtio_net.h> is no C++ (it has a member called
+// class). Host byte order on this ABI.
 struct Offload {
     std::uint8_t flags;
     std::uint8_t gso_type;
@@ -28,7 +29,8 @@ std::uint16_t fold(std::uint32_t sum) {
 }
 
 std::uint16_t get16(std::span<const std::byte> bytes, std::size_t at) {
-    return static_cast<std::uint16_t>(std::to_integer<unsigned>(bytes[at]) << 8 | std::to_integer<unsigned>(bytes[at + 1]));
+    return static_cast<std::uint16_t>(std::to_integer<unsigned>(bytes[at]) << 8 |
+                                      std::to_integer<unsigned>(bytes[at + 1]));
 }
 
 std::uint32_t get32(std::span<const std::byte> bytes, std::size_t at) {
@@ -53,7 +55,8 @@ std::uint32_t sum16(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes) : bytes_(headers_bytes + payload_bytes) {
+Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes)
+    : bytes_(headers_bytes + payload_bytes) {
     static_assert(sizeof(Offload) == virtio_bytes);
     Offload offload{};
     offload.flags = needs_checksum;
@@ -73,7 +76,8 @@ Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes) : bytes_(headers_
     put16(at + udp + 2, ends.target_port);
     put16(at + udp + 4, static_cast<std::uint32_t>(8 + payload_bytes));
     header_sum_ = sum16(std::span(bytes_).subspan(ip, 20));
-    pseudo_sum_ = sum16(std::span(bytes_).subspan(ip + 16, 4)) + protocol_udp + static_cast<std::uint32_t>(8 + payload_bytes);
+    pseudo_sum_ = sum16(std::span(bytes_).subspan(ip + 16, 4)) + protocol_udp +
+                  static_cast<std::uint32_t>(8 + payload_bytes);
     set_source(0, 0);
 }
 
@@ -83,7 +87,8 @@ void Frame::set_source(std::uint32_t address, std::uint16_t port) {
     put32(at + ip + 12, address);
     put16(at + udp, port);
     put16(at + ip + 10, static_cast<std::uint16_t>(~fold(header_sum_ + address_sum)));
-    // The kernel expects the sum of the pseudo header here and adds the rest if anybody ever needs it.
+    // The kernel expects the sum of the pseudo header here and adds the rest if anybody ever needs
+    // it.
     put16(at + udp + 6, fold(pseudo_sum_ + address_sum));
 }
 
@@ -92,9 +97,14 @@ std::optional<ParsedFrame> parse_frame(std::span<const std::byte> frame) {
     if (frame.size() < ip_at + 20 + 8 || get16(frame, 12) != 0x0800) return std::nullopt;
     const unsigned version_and_length = std::to_integer<unsigned>(frame[ip_at]);
     const std::size_t udp_at = ip_at + std::size_t{4} * (version_and_length & 15);
-    if (version_and_length >> 4 != 4 || std::to_integer<std::uint8_t>(frame[ip_at + 9]) != protocol_udp) return std::nullopt;
-    if (frame.size() < udp_at + 8 || get16(frame, udp_at + 4) < 8 || frame.size() < udp_at + get16(frame, udp_at + 4)) return std::nullopt;
-    return ParsedFrame{get32(frame, ip_at + 12), get16(frame, udp_at), get32(frame, ip_at + 16), get16(frame, udp_at + 2),
+    if (version_and_length >> 4 != 4 ||
+        std::to_integer<std::uint8_t>(frame[ip_at + 9]) != protocol_udp)
+        return std::nullopt;
+    if (frame.size() < udp_at + 8 || get16(frame, udp_at + 4) < 8 ||
+        frame.size() < udp_at + get16(frame, udp_at + 4))
+        return std::nullopt;
+    return ParsedFrame{get32(frame, ip_at + 12), get16(frame, udp_at), get32(frame, ip_at + 16),
+                       get16(frame, udp_at + 2),
                        frame.subspan(udp_at + 8, std::size_t{get16(frame, udp_at + 4)} - 8)};
 }
 

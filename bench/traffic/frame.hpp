@@ -1,6 +1,8 @@
-// Ethernet frames with one UDP datagram each, as a network card hands them to the kernel: what lets one process be any number of clients,
-// each with an address of its own and none with a socket. Built once and changed in place; checksums of UDP are left to the kernel
-// (VIRTIO_NET_HDR_F_NEEDS_CSUM), which does not compute them on veth either, as no sender on the same host does.
+// Ethernet frames with one UDP datagram each, as a network card hands them to the kernel: what lets
+// one process be any number of clients, each with an address of its own and none with a socket.
+// Built once and changed in place; checksums of UDP are left to the kernel
+// (VIRTIO_NET_HDR_F_NEEDS_CSUM), which does not compute them on veth either, as no sender on the
+// same host does.
 #pragma once
 
 #include <array>
@@ -36,7 +38,8 @@ public:
 
 private:
     std::vector<std::byte> bytes_;
-    // Sums of everything that does not change, for the header's checksum and for the pseudo header's.
+    // Sums of everything that does not change, for the header's checksum and for the pseudo
+    // header's.
     std::uint32_t header_sum_ = 0;
     std::uint32_t pseudo_sum_ = 0;
 };

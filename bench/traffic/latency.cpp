@@ -17,7 +17,8 @@ std::vector<std::int64_t> round_trips(const LatencyPlan& plan, Tally& tally) {
     const int socket = open_udp(parse_address("0.0.0.0:0"), {});
     connect_udp(socket, parse_address(plan.target));
     const timeval patience{0, 100000};
-    demand(::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0, "SO_RCVTIMEO");
+    demand(::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0,
+           "SO_RCVTIMEO");
 
     Ownership ownership(tally, 1, false);
     std::vector<std::int64_t> trips;
@@ -36,11 +37,13 @@ std::vector<std::int64_t> round_trips(const LatencyPlan& plan, Tally& tally) {
         for (bool answered = false; !answered;) {
             const auto got = ::recv(socket, payload.data(), payload.size(), 0);
             if (got < 0) break;
-            const auto taken = std::span<const std::byte>(payload).first(static_cast<std::size_t>(got));
+            const auto taken =
+                std::span<const std::byte>(payload).first(static_cast<std::size_t>(got));
             ownership.judge(taken, taken.size(), 0, 0);
             const auto stamp = read_stamp(taken);
             answered = stamp && stamp->sequence == sequence;
-            if (answered) trips.push_back(std::chrono::nanoseconds(Clock::now() - asked_at).count());
+            if (answered)
+                trips.push_back(std::chrono::nanoseconds(Clock::now() - asked_at).count());
         }
     }
     std::sort(trips.begin(), trips.end());

@@ -17,7 +17,8 @@ struct LatencyPlan {
     std::chrono::milliseconds length{1000};
 };
 
-// Sorted round trips, nanoseconds. A reply that does not come within 100 ms is lost: sent, not received.
+// Sorted round trips, nanoseconds. A reply that does not come within 100 ms is lost: sent, not
+// received.
 std::vector<std::int64_t> round_trips(const LatencyPlan& plan, Tally& tally);
 
 }  // namespace udpproxy::bench

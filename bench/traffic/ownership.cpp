@@ -8,9 +8,12 @@
 namespace udpproxy::bench {
 
 Ownership::Ownership(Tally& tally, std::uint32_t clients, bool ports_are_owned)
-    : tally_(tally), next_sequence_(clients, 0), owner_of_port_(ports_are_owned ? 65536 : 0, nobody) {}
+    : tally_(tally),
+      next_sequence_(clients, 0),
+      owner_of_port_(ports_are_owned ? 65536 : 0, nobody) {}
 
-void Ownership::judge(std::span<const std::byte> train, std::size_t segment_bytes, std::uint32_t owner, std::uint16_t port) {
+void Ownership::judge(std::span<const std::byte> train, std::size_t segment_bytes,
+                      std::uint32_t owner, std::uint16_t port) {
     do {
         const std::size_t bytes = std::min(segment_bytes, train.size());
         judge_one(train.first(bytes), owner, port);
@@ -18,7 +21,8 @@ void Ownership::judge(std::span<const std::byte> train, std::size_t segment_byte
     } while (!train.empty());
 }
 
-void Ownership::judge_one(std::span<const std::byte> payload, std::uint32_t owner, std::uint16_t port) {
+void Ownership::judge_one(std::span<const std::byte> payload, std::uint32_t owner,
+                          std::uint16_t port) {
     tally_.received.add(1);
     const auto stamp = read_stamp(payload);
     if (!stamp) {

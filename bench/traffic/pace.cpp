@@ -19,7 +19,8 @@ void sleep_until(Clock::time_point when) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
     timespec time{};
     time.tv_sec = static_cast<time_t>(seconds.count());
-    time.tv_nsec = static_cast<long>(std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count());
+    time.tv_nsec = static_cast<long>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count());
     ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr);
 }
 
@@ -59,7 +60,8 @@ void send_at_pace(Crowd& crowd, const Tally& tally, const Pace& pace) {
     for (auto now = start; now < end && !told_to_stop(); now = Clock::now()) {
         if (pace.rate > 0) {
             // From the start, not from the last burst: a late one does not make the rate lower.
-            const auto due = start + std::chrono::nanoseconds(bursts * pace.burst * 1000000000U / pace.rate);
+            const auto due =
+                start + std::chrono::nanoseconds(bursts * pace.burst * 1000000000U / pace.rate);
             if (now < due) {
                 crowd.take_replies();
                 sleep_until(std::min(due, end));
@@ -72,7 +74,8 @@ void send_at_pace(Crowd& crowd, const Tally& tally, const Pace& pace) {
         ++bursts;
         crowd.take_replies();
     }
-    for (const auto late_end = Clock::now() + pace.afterwards; Clock::now() < late_end && !told_to_stop();) {
+    for (const auto late_end = Clock::now() + pace.afterwards;
+         Clock::now() < late_end && !told_to_stop();) {
         crowd.take_replies();
         sleep_until(Clock::now() + std::chrono::milliseconds(1));
     }

@@ -1,4 +1,5 @@
-// How fast a crowd sends: as fast as it can, in bursts at a rate, or as many as are not answered yet. Called by clients.cpp.
+// How fast a crowd sends: as fast as it can, in bursts at a rate, or as many as are not answered
+// yet. Called by clients.cpp.
 #pragma once
 
 #include <chrono>

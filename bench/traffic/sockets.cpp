@@ -21,7 +21,8 @@ volatile std::sig_atomic_t stop_signals = 0;
 void demand(bool condition, std::string_view what) {
     if (condition) return;
     const int error = errno;
-    std::fprintf(stderr, "%.*s: %s\n", static_cast<int>(what.size()), what.data(), std::strerror(error));
+    std::fprintf(stderr, "%.*s: %s\n", static_cast<int>(what.size()), what.data(),
+                 std::strerror(error));
     std::exit(1);
 }
 
@@ -32,7 +33,8 @@ sockaddr_in parse_address(const std::string& text) {
     errno = EINVAL;
     demand(colon != std::string::npos, "address without a port " + text);
     address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(text.substr(colon + 1))));
-    demand(::inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) == 1, "address " + text);
+    demand(::inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) == 1,
+           "address " + text);
     return address;
 }
 
@@ -51,12 +53,15 @@ int open_udp(const sockaddr_in& local, SocketOptions options) {
 }
 
 void connect_udp(int socket, const sockaddr_in& remote) {
-    demand(::connect(socket, reinterpret_cast<const sockaddr*>(&remote), sizeof remote) == 0, "connect");
+    demand(::connect(socket, reinterpret_cast<const sockaddr*>(&remote), sizeof remote) == 0,
+           "connect");
 }
 
 std::size_t segment_bytes_of(const msghdr& message, std::size_t bytes) {
-    auto& header = const_cast<msghdr&>(message);  // CMSG_NXTHDR of the C library takes no pointer to const
-    for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr; each = CMSG_NXTHDR(&header, each)) {
+    auto& header =
+        const_cast<msghdr&>(message);  // CMSG_NXTHDR of the C library takes no pointer to const
+    for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr;
+         each = CMSG_NXTHDR(&header, each)) {
         if (each->cmsg_level != SOL_UDP || each->cmsg_type != UDP_GRO) continue;
         int segment = 0;
         std::memcpy(&segment, CMSG_DATA(each), sizeof segment);
@@ -65,7 +70,8 @@ std::size_t segment_bytes_of(const msghdr& message, std::size_t bytes) {
     return bytes;
 }
 
-void set_segment_bytes(msghdr& message, std::byte* control, std::size_t bytes, std::size_t segment_bytes) {
+void set_segment_bytes(msghdr& message, std::byte* control, std::size_t bytes,
+                       std::size_t segment_bytes) {
     if (bytes <= segment_bytes) {
         message.msg_control = nullptr;
         message.msg_controllen = 0;
@@ -86,7 +92,9 @@ bool told_to_stop() { return stop_signals != 0; }
 
 void listen_for_stop() {
     struct sigaction action {};
-    action.sa_handler = [](int) { stop_signals = 1; };  // and no SA_RESTART: a blocked receive shall return
+    action.sa_handler = [](int) {
+        stop_signals = 1;
+    };  // and no SA_RESTART: a blocked receive shall return
     ::sigaction(SIGTERM, &action, nullptr);
     ::sigaction(SIGINT, &action, nullptr);
 }

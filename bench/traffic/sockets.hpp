@@ -1,5 +1,6 @@
-// The few socket operations that the benchmark's programs share. They are not those of the proxy (udpproxy/net): the yardstick must not
-// move with what it measures. A failure ends the program with a message, since a measurement that cannot start has no other way out.
+// The few socket operations that the benchmark's programs share. They are not those of the proxy
+// (udpproxy/net): the yardstick must not move with what it measures. A failure ends the program
+// with a message, since a measurement that cannot start has no other way out.
 #pragma once
 
 #include <netinet/in.h>
@@ -27,10 +28,12 @@ int open_udp(const sockaddr_in& local, SocketOptions options);
 void connect_udp(int socket, const sockaddr_in& remote);
 void set_option(int socket, int level, int name, int value, std::string_view what);
 
-// The segment size that a received message's control data tells (UDP_GRO), or the whole when it tells nothing.
+// The segment size that a received message's control data tells (UDP_GRO), or the whole when it
+// tells nothing.
 std::size_t segment_bytes_of(const msghdr& message, std::size_t bytes);
 // Writes the control data that sends a message as segments (UDP_SEGMENT); none for a single one.
-void set_segment_bytes(msghdr& message, std::byte* control, std::size_t bytes, std::size_t segment_bytes);
+void set_segment_bytes(msghdr& message, std::byte* control, std::size_t bytes,
+                       std::size_t segment_bytes);
 inline constexpr std::size_t control_bytes = 64;
 
 // True once SIGTERM or SIGINT has come.

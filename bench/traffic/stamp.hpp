@@ -1,5 +1,6 @@
-// The stamp: what every datagram of the benchmark carries, so that whoever receives it knows whose it is, which one it is, and that its
-// parts belong together. Written by the clients, read by the service and by the clients again; the proxies between them never know.
+// The stamp: what every datagram of the benchmark carries, so that whoever receives it knows whose
+// it is, which one it is, and that its parts belong together. Written by the clients, read by the
+// service and by the clients again; the proxies between them never know.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +21,8 @@ inline constexpr std::size_t stamp_bytes_min = 24;
 // Requires: payload.size() >= stamp_bytes_min.
 void write_stamp(std::span<std::byte> payload, Stamp stamp);
 
-// Nothing when the payload was not written by write_stamp, was cut, or has the tail of another datagram.
+// Nothing when the payload was not written by write_stamp, was cut, or has the tail of another
+// datagram.
 std::optional<Stamp> read_stamp(std::span<const std::byte> payload);
 
 }  // namespace udpproxy::bench

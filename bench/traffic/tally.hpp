@@ -1,5 +1,6 @@
-// The tally: what a program of the benchmark has counted so far, in a file that the runner maps and reads while the program works, so that
-// reading it at both ends of a measurement disturbs nobody. The runner knows the order of the fields (bench/runner/tally.py).
+// The tally: what a program of the benchmark has counted so far, in a file that the runner maps and
+// reads while the program works, so that reading it at both ends of a measurement disturbs nobody.
+// The runner knows the order of the fields (bench/runner/tally.py).
 #pragma once
 
 #include <atomic>
@@ -29,7 +30,8 @@ struct Tally {
     Count idle_ns;     // nanoseconds that the CPU had nothing to do (soak.cpp)
 };
 
-// The tally in the file, created with zeros; ends the program with a message if that cannot be. An empty path: memory that nobody reads.
+// The tally in the file, created with zeros; ends the program with a message if that cannot be. An
+// empty path: memory that nobody reads.
 Tally& mapped_tally(const std::string& path);
 
 }  // namespace udpproxy::bench

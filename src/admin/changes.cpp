@@ -11,7 +11,8 @@
 
 namespace udpproxy {
 
-void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields) {
+void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb,
+                 std::vector<LogField> fields) {
     fields.insert(fields.begin(), LogField{"verb", verb});
     if (request.peer) {
         fields.emplace_back("uid", request.peer->user);
@@ -32,13 +33,16 @@ AdminResponse kill_session(const AdminContext& context, const AdminRequest& requ
     if (!*ended) return error_response(404, fmt::format("there is no session {}", id));
     const std::string client = format((*ended)->client);
     const std::string& proxy = context.roster.proxies[(*ended)->proxy].name;
-    note_change(context, request, "session kill", {{"id", id}, {"proxy", proxy}, {"client", client}});
-    return {200, "application/json", nlohmann::json{{"killed", id}, {"proxy", proxy}, {"client", client}}.dump() + '\n'};
+    note_change(context, request, "session kill",
+                {{"id", id}, {"proxy", proxy}, {"client", client}});
+    return {200, "application/json",
+            nlohmann::json{{"killed", id}, {"proxy", proxy}, {"client", client}}.dump() + '\n'};
 }
 
 AdminResponse set_log_level(const AdminContext& context, const AdminRequest& request) {
     const std::string level = request.argument("level");
-    for (const LogLevel candidate : {LogLevel::error, LogLevel::warn, LogLevel::info, LogLevel::debug}) {
+    for (const LogLevel candidate :
+         {LogLevel::error, LogLevel::warn, LogLevel::info, LogLevel::debug}) {
         if (name_of(candidate) != level) continue;
         // The line about it is written under whichever level shows more.
         if (candidate > context.log.level()) context.log.set_level(candidate);
@@ -46,7 +50,8 @@ AdminResponse set_log_level(const AdminContext& context, const AdminRequest& req
         context.log.set_level(candidate);
         return {200, "application/json", nlohmann::json{{"level", level}}.dump() + '\n'};
     }
-    return error_response(400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));
+    return error_response(
+        400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));
 }
 
 }  // namespace udpproxy

@@ -6,7 +6,8 @@
 namespace udpproxy {
 
 /// Writes the line about a change: what, and who asked for it.
-void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb, std::vector<LogField> fields);
+void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb,
+                 std::vector<LogField> fields);
 
 /// Argument: id.
 [[nodiscard]] AdminResponse kill_session(const AdminContext& context, const AdminRequest& request);

@@ -24,12 +24,15 @@ constexpr Duration patience = std::chrono::seconds{5};
 template <class Work>
 AdminResponse carry_out(const AdminContext& context, Work&& work) {
     AdminResponse response;
-    if (context.requests.ask([&](Reconfigurer& reconfigurer) { response = work(reconfigurer); }, patience)) return response;
+    if (context.requests.ask([&](Reconfigurer& reconfigurer) { response = work(reconfigurer); },
+                             patience))
+        return response;
     return error_response(503, "the control thread is busy or about to end; nothing was changed");
 }
 
 AdminResponse no_such_proxy(const std::string& name) {
-    return error_response(404, fmt::format("there is no proxy \"{}\", or it is on its way out", name));
+    return error_response(404,
+                          fmt::format("there is no proxy \"{}\", or it is on its way out", name));
 }
 
 /// What is in force, names with the addresses that they have now.
@@ -37,8 +40,10 @@ Config config_in_force(const Reconfigurer& reconfigurer) {
     Config config = reconfigurer.config();
     for (ProxyConfig& proxy : config.proxies) {
         for (const ProxySlot& place : reconfigurer.proxies()) {
-            const bool is_place = place.state == SlotState::serving && place.config.name == proxy.name;
-            if (is_place && place.upstream->is_resolved()) proxy.upstream.endpoint = place.upstream->endpoint();
+            const bool is_place =
+                place.state == SlotState::serving && place.config.name == proxy.name;
+            if (is_place && place.upstream->is_resolved())
+                proxy.upstream.endpoint = place.upstream->endpoint();
         }
     }
     return config;
@@ -51,7 +56,8 @@ AdminResponse reload_configuration(const AdminContext& context, const AdminReque
     return carry_out(context, [](Reconfigurer& reconfigurer) {
         const Reconfigurer::Reload outcome = reconfigurer.reload(monotonic_now());
         if (!outcome.done)
-            return error_response(409, fmt::format("not reloaded, everything stays as it was:\n{}", fmt::join(outcome.lines, "\n")));
+            return error_response(409, fmt::format("not reloaded, everything stays as it was:\n{}",
+                                                   fmt::join(outcome.lines, "\n")));
         return as_response({{"reloads", reconfigurer.reloads()}, {"changes", outcome.lines}});
     });
 }
@@ -61,9 +67,12 @@ AdminResponse begin_drain(const AdminContext& context, const AdminRequest& reque
     note_change(context, request, "drain", {{"proxy", proxy}});
     return carry_out(context, [&](Reconfigurer& reconfigurer) {
         const Instant now = monotonic_now();
-        if (!reconfigurer.drain(proxy.empty() ? std::nullopt : std::optional{proxy}, now)) return no_such_proxy(proxy);
+        if (!reconfigurer.drain(proxy.empty() ? std::nullopt : std::optional{proxy}, now))
+            return no_such_proxy(proxy);
         Json json{{"proxy", proxy}, {"sessions", reconfigurer.sessions(proxy)}};
-        if (proxy.empty()) json["seconds_at_most"] = std::chrono::duration<double>(*reconfigurer.drain_deadline() - now).count();
+        if (proxy.empty())
+            json["seconds_at_most"] =
+                std::chrono::duration<double>(*reconfigurer.drain_deadline() - now).count();
         return as_response(json);
     });
 }
@@ -72,7 +81,9 @@ AdminResponse end_drain(const AdminContext& context, const AdminRequest& request
     const std::string proxy = request.argument("proxy");
     note_change(context, request, "resume", {{"proxy", proxy}});
     return carry_out(context, [&](Reconfigurer& reconfigurer) {
-        if (!reconfigurer.is_ready()) return error_response(409, "all proxies drain, and then the program ends; that cannot be taken back");
+        if (!reconfigurer.is_ready())
+            return error_response(
+                409, "all proxies drain, and then the program ends; that cannot be taken back");
         if (!reconfigurer.resume(proxy)) return no_such_proxy(proxy);
         return as_response({{"proxy", proxy}, {"sessions", reconfigurer.sessions(proxy)}});
     });
@@ -85,10 +96,15 @@ AdminResponse examine_program(const AdminContext& context, const AdminRequest& r
     query.probe_proxy = request.argument("proxy");
     query.resolves_names = false;  // a resolver may take longer than who asked waits
     Config config;
-    const bool is_known = context.requests.ask([&](Reconfigurer& reconfigurer) { config = config_in_force(reconfigurer); }, patience);
-    if (!is_known) return error_response(503, "the control thread is busy or about to end; nothing was looked at");
+    const bool is_known = context.requests.ask(
+        [&](Reconfigurer& reconfigurer) { config = config_in_force(reconfigurer); }, patience);
+    if (!is_known)
+        return error_response(503,
+                              "the control thread is busy or about to end; nothing was looked at");
     if (query.with_probe)
-        note_change(context, request, "doctor", {{"probe_bytes", query.probe_payload.size() / 2}, {"proxy", query.probe_proxy}});
+        note_change(
+            context, request, "doctor",
+            {{"probe_bytes", query.probe_payload.size() / 2}, {"proxy", query.probe_proxy}});
     const Result<std::vector<Finding>> findings = examine(config, query);
     if (!findings) return error_response(400, findings.error().message);
     Json json = Json::parse(findings_json(*findings));

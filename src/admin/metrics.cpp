@@ -32,7 +32,8 @@ class Exposition {
 public:
     void family(std::string_view name, std::string_view type, std::string_view help) {
         name_ = name;
-        fmt::format_to(std::back_inserter(text_), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+        fmt::format_to(std::back_inserter(text_), "# HELP {} {}\n# TYPE {} {}\n", name, help, name,
+                       type);
     }
     template <class Number>
     void sample(std::initializer_list<Label> labels, Number value, std::string_view suffix = {}) {
@@ -41,7 +42,8 @@ public:
         const char* before = "{";
         for (const Label& label : labels) {
             if (label.name.empty()) continue;
-            fmt::format_to(std::back_inserter(text_), "{}{}=\"{}\"", before, label.name, escaped(label.value));
+            fmt::format_to(std::back_inserter(text_), "{}{}=\"{}\"", before, label.name,
+                           escaped(label.value));
             before = ",";
         }
         if (*before == ',') text_ += '}';
@@ -62,7 +64,8 @@ struct SplitName {
 
 SplitName split(std::string_view name) {
     for (const std::string_view direction : {"request", "reply"}) {
-        if (name.size() > direction.size() + 1 && name.ends_with(direction) && name[name.size() - direction.size() - 1] == '_')
+        if (name.size() > direction.size() + 1 && name.ends_with(direction) &&
+            name[name.size() - direction.size() - 1] == '_')
             return {name.substr(0, name.size() - direction.size() - 1), direction};
     }
     return {name, {}};
@@ -70,7 +73,8 @@ SplitName split(std::string_view name) {
 
 std::string capitalised(std::string_view text) {
     std::string made{text};
-    if (!made.empty() && made[0] >= 'a' && made[0] <= 'z') made[0] = static_cast<char>(made[0] - 'a' + 'A');
+    if (!made.empty() && made[0] >= 'a' && made[0] <= 'z')
+        made[0] = static_cast<char>(made[0] - 'a' + 'A');
     return made;
 }
 
@@ -103,11 +107,14 @@ template <class Texts, class Counters>
 std::vector<CounterSum> values_of(const Texts& texts, const Counters& counters) {
     std::vector<CounterSum> values;
     std::size_t next = 0;
-    for_each_counter(counters, [&](std::string_view, std::uint64_t value) { values.push_back({texts[next++], value}); });
+    for_each_counter(counters, [&](std::string_view, std::uint64_t value) {
+        values.push_back({texts[next++], value});
+    });
     return values;
 }
 
-/// A list's unit as Prometheus wants it: durations in seconds, and what is a peak or a state rather than a sum as a gauge.
+/// A list's unit as Prometheus wants it: durations in seconds, and what is a peak or a state rather
+/// than a sum as a gauge.
 struct Measure {
     std::string_view name;
     double scale = 1;
@@ -129,56 +136,72 @@ Measure measure_of(const CounterText& text) {
 
 void write_proxy_counters(const Roster& roster, Exposition& to) {
     std::vector<std::vector<CounterSum>> sums;
-    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) sums.push_back(sums_of_proxy(roster, proxy));
+    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy)
+        sums.push_back(sums_of_proxy(roster, proxy));
     for (const std::string_view stem : stems_of(proxy_counter_texts)) {
-        to.family(fmt::format("udpproxy_{}_total", stem), "counter", help_of(proxy_counter_texts, stem));
+        to.family(fmt::format("udpproxy_{}_total", stem), "counter",
+                  help_of(proxy_counter_texts, stem));
         for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
             for (const CounterSum& sum : sums[proxy]) {
                 const SplitName name = split(sum.text.name);
                 if (name.stem != stem) continue;
-                to.sample({{"proxy", roster.proxies[proxy].name}, {name.direction.empty() ? "" : "direction", name.direction}}, sum.value);
+                to.sample({{"proxy", roster.proxies[proxy].name},
+                           {name.direction.empty() ? "" : "direction", name.direction}},
+                          sum.value);
             }
         }
     }
 }
 
 void write_drops(const Roster& roster, Exposition& to) {
-    to.family("udpproxy_drops_total", "counter", "Datagrams dropped, each under exactly one reason.");
+    to.family("udpproxy_drops_total", "counter",
+              "Datagrams dropped, each under exactly one reason.");
     for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason)
-            to.sample({{"proxy", roster.proxies[proxy].name}, {"reason", drop_reasons[reason].name}},
-                      sum_of_drops(roster, proxy, static_cast<Drop>(reason)));
+            to.sample(
+                {{"proxy", roster.proxies[proxy].name}, {"reason", drop_reasons[reason].name}},
+                sum_of_drops(roster, proxy, static_cast<Drop>(reason)));
     }
 }
 
 void write_replies(const Roster& roster, Exposition& to) {
-    to.family(
-        "udpproxy_replies_total", "counter",
-        "Datagrams that came in as replies, by source: the upstream, each alias as configured, or one that is not listed (and dropped).");
+    to.family("udpproxy_replies_total", "counter",
+              "Datagrams that came in as replies, by source: the upstream, each alias as "
+              "configured, or one that is not listed (and dropped).");
     for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
         const ProxyConfig& config = roster.config->proxies[proxy];
-        to.sample({{"proxy", config.name}, {"source", "upstream"}, {"alias", ""}}, sum_of_replies(roster, proxy, 0));
+        to.sample({{"proxy", config.name}, {"source", "upstream"}, {"alias", ""}},
+                  sum_of_replies(roster, proxy, 0));
         for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
-            to.sample({{"proxy", config.name}, {"source", "alias"}, {"alias", config.reply_aliases[i].text}},
-                      sum_of_replies(roster, proxy, roster.proxies[proxy].upstream->counter_index(i)));
-        to.sample({{"proxy", config.name}, {"source", "unlisted"}, {"alias", ""}}, sum_of_drops(roster, proxy, Drop::unlisted_source));
+            to.sample(
+                {{"proxy", config.name},
+                 {"source", "alias"},
+                 {"alias", config.reply_aliases[i].text}},
+                sum_of_replies(roster, proxy, roster.proxies[proxy].upstream->counter_index(i)));
+        to.sample({{"proxy", config.name}, {"source", "unlisted"}, {"alias", ""}},
+                  sum_of_drops(roster, proxy, Drop::unlisted_source));
     }
 }
 
 void write_durations(const Roster& roster, Exposition& to) {
-    to.family("udpproxy_session_duration_seconds", "histogram", "How long the sessions lasted that have ended.");
+    to.family("udpproxy_session_duration_seconds", "histogram",
+              "How long the sessions lasted that have ended.");
     for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
         const std::string& name = roster.proxies[proxy].name;
         std::uint64_t count = 0;
         std::uint64_t milliseconds = 0;
         for (std::size_t bucket = 0; bucket <= DurationHistogram::bounds.size(); ++bucket) {
             for (const auto& shard : *roster.shards)
-                count += shard->shard().counters.proxies[proxy].session_durations.buckets[bucket].read();
+                count +=
+                    shard->shard().counters.proxies[proxy].session_durations.buckets[bucket].read();
             const bool last = bucket == DurationHistogram::bounds.size();
-            to.sample({{"proxy", name}, {"le", last ? "+Inf" : std::to_string(DurationHistogram::bounds[bucket])}}, count, "_bucket");
+            to.sample({{"proxy", name},
+                       {"le", last ? "+Inf" : std::to_string(DurationHistogram::bounds[bucket])}},
+                      count, "_bucket");
         }
         for (const auto& shard : *roster.shards)
-            milliseconds += shard->shard().counters.proxies[proxy].session_durations.milliseconds.read();
+            milliseconds +=
+                shard->shard().counters.proxies[proxy].session_durations.milliseconds.read();
         to.sample({{"proxy", name}}, static_cast<double>(milliseconds) / 1000, "_sum");
         to.sample({{"proxy", name}}, count, "_count");
     }
@@ -187,17 +210,24 @@ void write_durations(const Roster& roster, Exposition& to) {
 void write_room(const Roster& roster, Exposition& to) {
     to.family("udpproxy_sessions", "gauge", "Sessions at the moment.");
     for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy)
-        to.sample({{"proxy", roster.proxies[proxy].name}}, roster.use->proxies[proxy].sessions.read());
+        to.sample({{"proxy", roster.proxies[proxy].name}},
+                  roster.use->proxies[proxy].sessions.read());
     to.family("udpproxy_sessions_max", "gauge", "Sessions that the proxy may have.");
-    for (const ProxySetup& proxy : roster.proxies) to.sample({{"proxy", proxy.name}}, proxy.sessions_max);
-    to.family("udpproxy_capacity_sessions_max", "gauge", "Sessions that all proxies together may have.");
+    for (const ProxySetup& proxy : roster.proxies)
+        to.sample({{"proxy", proxy.name}}, proxy.sessions_max);
+    to.family("udpproxy_capacity_sessions_max", "gauge",
+              "Sessions that all proxies together may have.");
     to.sample({}, roster.sessions_max);
     to.family("udpproxy_capacity_descriptors", "gauge", "Descriptors that reply groups hold.");
     to.sample({}, roster.use->descriptors.read());
-    to.family("udpproxy_capacity_descriptors_max", "gauge", "Descriptors that reply groups may hold.");
+    to.family("udpproxy_capacity_descriptors_max", "gauge",
+              "Descriptors that reply groups may hold.");
     to.sample({}, roster.descriptors_max);
-    to.family("udpproxy_ports", "gauge", "Local ports towards the upstream that the proxy may use, at all of its source addresses.");
-    for (const ProxySetup& proxy : roster.proxies) to.sample({{"proxy", proxy.name}}, proxy.ports.ports() * proxy.sources.size());
+    to.family(
+        "udpproxy_ports", "gauge",
+        "Local ports towards the upstream that the proxy may use, at all of its source addresses.");
+    for (const ProxySetup& proxy : roster.proxies)
+        to.sample({{"proxy", proxy.name}}, proxy.ports.ports() * proxy.sources.size());
 }
 
 void write_queues(const Roster& roster, Exposition& to) {
@@ -206,28 +236,35 @@ void write_queues(const Roster& roster, Exposition& to) {
         for (std::size_t i = 0; i < roster.listeners.size();) {
             const ListenerWatch& first = roster.listeners[i];
             std::uint64_t sum = 0;
-            for (; i < roster.listeners.size() && roster.listeners[i].proxy == first.proxy && roster.listeners[i].listen == first.listen;
+            for (; i < roster.listeners.size() && roster.listeners[i].proxy == first.proxy &&
+                   roster.listeners[i].listen == first.listen;
                  ++i)
                 sum += value_of(queue_state(roster.listeners[i]));
             to.sample({{"proxy", roster.proxies[first.proxy].name}, {"listen", first.listen}}, sum);
         }
     };
-    to.family("udpproxy_queue_drops_total", "counter", "Datagrams that the kernel dropped because a listener's receive queue was full.");
+    to.family("udpproxy_queue_drops_total", "counter",
+              "Datagrams that the kernel dropped because a listener's receive queue was full.");
     write([](const QueueState& state) { return state.drops; });
-    to.family("udpproxy_queue_bytes", "gauge", "What waits in a listener's receive queue, with the kernel's own bookkeeping.");
+    to.family("udpproxy_queue_bytes", "gauge",
+              "What waits in a listener's receive queue, with the kernel's own bookkeeping.");
     write([](const QueueState& state) { return state.bytes; });
 }
 
 template <class Texts, class Counters>
-void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts, bool gauges, Counters&& counters_of) {
+void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts, bool gauges,
+                        Counters&& counters_of) {
     for (std::size_t i = 0; i < texts.size(); ++i) {
         const Measure measure = measure_of(texts[i]);
         const bool is_counter = measure.is_counter && !gauges;
-        to.family(fmt::format("udpproxy_shard_{}{}{}", measure.name, measure.suffix, is_counter ? "_total" : ""),
+        to.family(fmt::format("udpproxy_shard_{}{}{}", measure.name, measure.suffix,
+                              is_counter ? "_total" : ""),
                   is_counter ? "counter" : "gauge",
-                  capitalised(measure.suffix.empty() ? texts[i].unit : "seconds") + ": " + std::string{texts[i].help} + '.');
+                  capitalised(measure.suffix.empty() ? texts[i].unit : "seconds") + ": " +
+                      std::string{texts[i].help} + '.');
         for (std::size_t shard = 0; shard < roster.shards->size(); ++shard) {
-            const std::uint64_t value = values_of(texts, counters_of(*(*roster.shards)[shard]))[i].value;
+            const std::uint64_t value =
+                values_of(texts, counters_of(*(*roster.shards)[shard]))[i].value;
             const std::string number = std::to_string(shard);
             if (measure.scale == 1)
                 to.sample({{"shard", number}}, value);
@@ -238,17 +275,25 @@ void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts
 }
 
 void write_shards(const Roster& roster, Exposition& to) {
-    write_shard_values(roster, to, shard_counter_texts, false,
-                       [](ShardThread& shard) -> const ShardCounters& { return shard.shard().counters; });
-    write_shard_values(roster, to, shard_gauge_texts, true, [](ShardThread& shard) -> const ShardGauges& { return shard.shard().gauges; });
-    to.family("udpproxy_shard_cpu_seconds_total", "counter", "Processor time of the shard's thread.");
+    write_shard_values(
+        roster, to, shard_counter_texts, false,
+        [](ShardThread& shard) -> const ShardCounters& { return shard.shard().counters; });
+    write_shard_values(
+        roster, to, shard_gauge_texts, true,
+        [](ShardThread& shard) -> const ShardGauges& { return shard.shard().gauges; });
+    to.family("udpproxy_shard_cpu_seconds_total", "counter",
+              "Processor time of the shard's thread.");
     for (std::size_t shard = 0; shard < roster.shards->size(); ++shard)
-        to.sample({{"shard", std::to_string(shard)}}, std::chrono::duration<double>((*roster.shards)[shard]->cpu_time()).count());
+        to.sample({{"shard", std::to_string(shard)}},
+                  std::chrono::duration<double>((*roster.shards)[shard]->cpu_time()).count());
 }
 
 void write_program(const Roster& roster, Exposition& to) {
     to.family("udpproxy_build_info", "gauge", "1; the labels say what runs.");
-    to.sample({{"version", UDPPROXY_VERSION}, {"engine", name_of(roster.engine)}, {"compiler", __VERSION__}}, 1);
+    to.sample({{"version", UDPPROXY_VERSION},
+               {"engine", name_of(roster.engine)},
+               {"compiler", __VERSION__}},
+              1);
     to.family("udpproxy_start_time_seconds", "gauge", "When the program started, in Unix time.");
     to.sample({}, std::chrono::duration<double>(roster.started_at.time_since_epoch()).count());
     to.family("udpproxy_ready", "gauge", "1 while new clients are taken.");
@@ -260,7 +305,8 @@ void write_program(const Roster& roster, Exposition& to) {
 std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy) {
     std::vector<CounterSum> sums;
     for (const auto& shard : *roster.shards) {
-        const std::vector<CounterSum> values = values_of(proxy_counter_texts, shard->shard().counters.proxies[proxy]);
+        const std::vector<CounterSum> values =
+            values_of(proxy_counter_texts, shard->shard().counters.proxies[proxy]);
         if (sums.empty())
             sums = values;
         else
@@ -271,13 +317,15 @@ std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy) {
 
 std::uint64_t sum_of_drops(const Roster& roster, std::size_t proxy, Drop reason) {
     std::uint64_t sum = 0;
-    for (const auto& shard : *roster.shards) sum += shard->shard().counters.proxies[proxy].dropped(reason);
+    for (const auto& shard : *roster.shards)
+        sum += shard->shard().counters.proxies[proxy].dropped(reason);
     return sum;
 }
 
 std::uint64_t sum_of_replies(const Roster& roster, std::size_t proxy, std::size_t source) {
     std::uint64_t sum = 0;
-    for (const auto& shard : *roster.shards) sum += shard->shard().counters.proxies[proxy].replies_from[source].read();
+    for (const auto& shard : *roster.shards)
+        sum += shard->shard().counters.proxies[proxy].replies_from[source].read();
     return sum;
 }
 

@@ -1,5 +1,6 @@
-// Metrics in Prometheus' text format (version 0.0.4), derived from the lists in shard/counters.hpp: a counter that is added there appears here by
-// itself. Also the sums over shards that reports are made of. A client's address is never a label.
+// Metrics in Prometheus' text format (version 0.0.4), derived from the lists in shard/counters.hpp:
+// a counter that is added there appears here by itself. Also the sums over shards that reports are
+// made of. A client's address is never a label.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct CounterSum {
 [[nodiscard]] std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy);
 [[nodiscard]] std::uint64_t sum_of_drops(const Roster& roster, std::size_t proxy, Drop reason);
 /// Replies from the upstream (0) or from alias i - 1.
-[[nodiscard]] std::uint64_t sum_of_replies(const Roster& roster, std::size_t proxy, std::size_t source);
+[[nodiscard]] std::uint64_t sum_of_replies(const Roster& roster, std::size_t proxy,
+                                           std::size_t source);
 
 [[nodiscard]] std::string metrics_text(const Roster& roster);
 

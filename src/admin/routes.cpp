@@ -52,14 +52,17 @@ std::string AdminRequest::argument(std::string_view name) const {
 }
 
 AdminResponse as_response(const nlohmann::ordered_json& json) {
-    return {200, "application/json", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n'};
+    return {200, "application/json",
+            json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n'};
 }
 
 AdminResponse error_response(unsigned status, const std::string& why) {
     AdminResponse response;
     response.status = status;
     // What a request says may be no UTF-8.
-    response.body = nlohmann::json{{"error", why}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+    response.body = nlohmann::json{{"error", why}}.dump(-1, ' ', false,
+                                                        nlohmann::json::error_handler_t::replace) +
+                    '\n';
     return response;
 }
 
@@ -70,9 +73,11 @@ AdminResponse answer_request(const AdminContext& context, const AdminRequest& re
         path_exists = true;
         if (route.method != request.method) continue;
         if (route.access == Access::change && !request.may_change)
-            return error_response(403, request.peer
-                                           ? "only root, the user that the program runs as, and members of admin.group may change things"
-                                           : "nothing is changed over TCP; use the Unix socket (udpproxyctl)");
+            return error_response(
+                403, request.peer
+                         ? "only root, the user that the program runs as, and members of "
+                           "admin.group may change things"
+                         : "nothing is changed over TCP; use the Unix socket (udpproxyctl)");
         return route.answer(context, request);
     }
     if (path_exists) return error_response(405, request.path + " does not take " + request.method);

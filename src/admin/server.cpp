@@ -1,5 +1,6 @@
-// The admin thread: accepts, lets libmicrohttpd speak HTTP, and bounds both. The library runs in our own poll loop, with connections that we accepted:
-// so it is we who know who came when, and who has to go.
+// The admin thread: accepts, lets libmicrohttpd speak HTTP, and bounds both. The library runs in
+// our own poll loop, with connections that we accepted: so it is we who know who came when, and who
+// has to go.
 #include "udpproxy/admin/server.hpp"
 
 #include <fmt/format.h>
@@ -19,10 +20,12 @@ namespace udpproxy {
 
 namespace {
 
-constexpr unsigned silence_max_s = 10;                      // a connection on which nothing moves
-constexpr Duration request_max = std::chrono::seconds{15};  // from a connection's opening or last request to its next complete one
-constexpr std::size_t head_bytes_max = 16 << 10;            // request line and headers, and the library's own notes
-constexpr std::size_t body_bytes_max = 4 << 10;             // verbs take arguments, no bodies
+constexpr unsigned silence_max_s = 10;  // a connection on which nothing moves
+constexpr Duration request_max = std::chrono::seconds{
+    15};  // from a connection's opening or last request to its next complete one
+constexpr std::size_t head_bytes_max =
+    16 << 10;  // request line and headers, and the library's own notes
+constexpr std::size_t body_bytes_max = 4 << 10;  // verbs take arguments, no bodies
 constexpr int accepts_per_round = 64;
 constexpr Duration no_descriptor_pause = std::chrono::milliseconds{100};
 
@@ -33,7 +36,8 @@ struct Connection {
     std::size_t body_bytes = 0;
 };
 
-/// A page of another site must not reach a loopback address under a name of its own (DNS rebinding): browsers send the name they looked up.
+/// A page of another site must not reach a loopback address under a name of its own (DNS
+/// rebinding): browsers send the name they looked up.
 bool names_an_address(std::string_view host) {
     if (host.starts_with('[')) return host.find(']') != std::string_view::npos;
     host = host.substr(0, host.find(':'));
@@ -52,12 +56,15 @@ struct AdminServer::State {
     void make_room(const Address* address);
     void end_overdue();
     [[nodiscard]] int patience_ms() const;
-    [[nodiscard]] AdminResponse answer(MHD_Connection* http, int descriptor, const Connection& connection, const char* method,
+    [[nodiscard]] AdminResponse answer(MHD_Connection* http, int descriptor,
+                                       const Connection& connection, const char* method,
                                        const char* path) const;
 
-    static MHD_Result on_request(void* state, MHD_Connection* http, const char* path, const char* method, const char* version,
-                                 const char* upload, std::size_t* upload_bytes, void** seen);
-    static void on_connection(void* state, MHD_Connection* http, void** context, MHD_ConnectionNotificationCode what);
+    static MHD_Result on_request(void* state, MHD_Connection* http, const char* path,
+                                 const char* method, const char* version, const char* upload,
+                                 std::size_t* upload_bytes, void** seen);
+    static void on_connection(void* state, MHD_Connection* http, void** context,
+                              MHD_ConnectionNotificationCode what);
 
     Log& log;
     const AdminContext* context = nullptr;
@@ -111,30 +118,38 @@ void AdminServer::State::accept_from(int listener, bool is_unix) {
     for (int i = 0; i < accepts_per_round; ++i) {
         SocketName name{};
         socklen_t length = sizeof name;
-        const int descriptor = ::accept4(listener, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        const int descriptor =
+            ::accept4(listener, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (descriptor >= 0) {
             add(descriptor, is_unix, name, std::min<socklen_t>(length, sizeof name));
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE) accepts_again_at = monotonic_now() + no_descriptor_pause;
+        if (errno == EMFILE || errno == ENFILE)
+            accepts_again_at = monotonic_now() + no_descriptor_pause;
         if (errno != EINTR && errno != ECONNABORTED) return;
     }
 }
 
-void AdminServer::State::add(int descriptor, bool is_unix, const SocketName& name, socklen_t length) {
-    Connection connection{monotonic_now(), is_unix, is_unix ? Address{} : read_socket_name(name).address, 0};
+void AdminServer::State::add(int descriptor, bool is_unix, const SocketName& name,
+                             socklen_t length) {
+    Connection connection{monotonic_now(), is_unix,
+                          is_unix ? Address{} : read_socket_name(name).address, 0};
     make_room(is_unix ? nullptr : &connection.address);
     connections[descriptor] = connection;
     // The library closes the descriptor, also when it does not want it.
-    if (MHD_add_connection(http, descriptor, &name.any, length) != MHD_YES) connections.erase(descriptor);
+    if (MHD_add_connection(http, descriptor, &name.any, length) != MHD_YES)
+        connections.erase(descriptor);
 }
 
-/// Ends connections until one more may come: of this address if that has enough of them, else whichever is silent longest.
+/// Ends connections until one more may come: of this address if that has enough of them, else
+/// whichever is silent longest.
 void AdminServer::State::make_room(const Address* address) {
     const auto end_oldest = [&](auto&& is_meant) {
         auto oldest = connections.end();
         for (auto it = connections.begin(); it != connections.end(); ++it) {
-            if (is_meant(it->second) && (oldest == connections.end() || it->second.since < oldest->second.since)) oldest = it;
+            if (is_meant(it->second) &&
+                (oldest == connections.end() || it->second.since < oldest->second.since))
+                oldest = it;
         }
         if (oldest == connections.end()) return;
         // The library sees the end of it, closes it and tells us (on_connection).
@@ -143,12 +158,17 @@ void AdminServer::State::make_room(const Address* address) {
         MHD_run(http);
     };
     if (address != nullptr) {
-        const auto is_of_address = [&](const Connection& connection) { return !connection.is_unix && connection.address == *address; };
+        const auto is_of_address = [&](const Connection& connection) {
+            return !connection.is_unix && connection.address == *address;
+        };
         const auto count =
-            std::count_if(connections.begin(), connections.end(), [&](const auto& entry) { return is_of_address(entry.second); });
-        if (static_cast<std::size_t>(count) >= admin_connections_per_address_max) end_oldest(is_of_address);
+            std::count_if(connections.begin(), connections.end(),
+                          [&](const auto& entry) { return is_of_address(entry.second); });
+        if (static_cast<std::size_t>(count) >= admin_connections_per_address_max)
+            end_oldest(is_of_address);
     }
-    if (connections.size() >= admin_connections_max) end_oldest([](const Connection&) { return true; });
+    if (connections.size() >= admin_connections_max)
+        end_oldest([](const Connection&) { return true; });
 }
 
 /// Whoever sends a byte now and then never falls silent, but does not get a request done either.
@@ -159,20 +179,27 @@ void AdminServer::State::end_overdue() {
     }
 }
 
-void AdminServer::State::on_connection(void* context, MHD_Connection* http, void**, MHD_ConnectionNotificationCode what) {
+void AdminServer::State::on_connection(void* context, MHD_Connection* http, void**,
+                                       MHD_ConnectionNotificationCode what) {
     if (what != MHD_CONNECTION_NOTIFY_CLOSED) return;
     auto& state = *static_cast<State*>(context);
-    state.connections.erase(MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+    state.connections.erase(
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
 }
 
-AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, int descriptor, const Connection& connection,
-                                         const char* method, const char* path) const {
+AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, int descriptor,
+                                         const Connection& connection, const char* method,
+                                         const char* path) const {
     AdminRequest request;
-    request.method = std::strcmp(method, "HEAD") == 0 ? "GET" : method;  // the library leaves the body out
+    request.method =
+        std::strcmp(method, "HEAD") == 0 ? "GET" : method;  // the library leaves the body out
     request.path = path;
-    const char* host = MHD_lookup_connection_value(connection_of_library, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+    const char* host =
+        MHD_lookup_connection_value(connection_of_library, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
     if (!connection.is_unix && tcp_is_loopback && host != nullptr && !names_an_address(host))
-        return error_response(421, fmt::format("\"{}\" is not this program's address; use the one of admin.listen", host));
+        return error_response(
+            421,
+            fmt::format("\"{}\" is not this program's address; use the one of admin.listen", host));
     MHD_get_connection_values(
         connection_of_library, MHD_GET_ARGUMENT_KIND,
         [](void* to, MHD_ValueKind, const char* key, const char* value) {
@@ -191,10 +218,12 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
     }
 }
 
-MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, const char* path, const char* method, const char*,
-                                          const char*, std::size_t* upload_bytes, void** seen) {
+MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, const char* path,
+                                          const char* method, const char*, const char*,
+                                          std::size_t* upload_bytes, void** seen) {
     auto& state = *static_cast<State*>(context);
-    const int descriptor = MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    const int descriptor =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     const auto found = state.connections.find(descriptor);
     if (found == state.connections.end()) return MHD_NO;
     Connection& connection = found->second;
@@ -210,8 +239,8 @@ MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, c
     }
     connection.since = monotonic_now();
     const AdminResponse response = state.answer(http, descriptor, connection, method, path);
-    MHD_Response* made =
-        MHD_create_response_from_buffer(response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
+    MHD_Response* made = MHD_create_response_from_buffer(
+        response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
     if (made == nullptr) return MHD_NO;
     MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response.type.c_str());
     MHD_add_response_header(made, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
@@ -244,7 +273,9 @@ Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config
             log.info("admin_listening", {{"socket", config.socket}});
         } else {
             log.warn("admin_off", {{"reason", opened.error().message},
-                                   {"effect", "udpproxyctl cannot reach this program; make the directory, or set admin.socket"}});
+                                   {"effect",
+                                    "udpproxyctl cannot reach this program; make the directory, or "
+                                    "set admin.socket"}});
         }
     }
     if (config.listen) {
@@ -263,13 +294,15 @@ Result<void> AdminServer::start(const AdminContext& context) {
     state.context = &context;
     state.stop_signal = Socket{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!state.stop_signal) return system_error("admin: eventfd", errno);
-    state.http = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &State::on_request, &state,
-                                  MHD_OPTION_NOTIFY_CONNECTION, &State::on_connection, &state, MHD_OPTION_CONNECTION_LIMIT,
-                                  static_cast<unsigned>(admin_connections_max + 8), MHD_OPTION_CONNECTION_TIMEOUT, silence_max_s,
-                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, head_bytes_max, MHD_OPTION_END);
+    state.http = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &State::on_request, &state,
+        MHD_OPTION_NOTIFY_CONNECTION, &State::on_connection, &state, MHD_OPTION_CONNECTION_LIMIT,
+        static_cast<unsigned>(admin_connections_max + 8), MHD_OPTION_CONNECTION_TIMEOUT,
+        silence_max_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, head_bytes_max, MHD_OPTION_END);
     if (state.http == nullptr) return Error{"admin: libmicrohttpd could not start"};
     const MHD_DaemonInfo* info = MHD_get_daemon_info(state.http, MHD_DAEMON_INFO_EPOLL_FD);
-    if (info == nullptr || info->epoll_fd < 0) return Error{"admin: libmicrohttpd has no epoll here"};
+    if (info == nullptr || info->epoll_fd < 0)
+        return Error{"admin: libmicrohttpd has no epoll here"};
     state.http_events = info->epoll_fd;
     state.thread = std::thread([&state] { state.run(); });
     return {};

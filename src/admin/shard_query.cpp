@@ -19,7 +19,8 @@ Result<const Answer*> ask(ShardThread& shard, std::size_t number, const Question
     InspectionDesk& desk = shard.shard().inspections;
     const Instant deadline = monotonic_now() + answer_limit;
     bool asked = false;
-    for (std::chrono::microseconds pause = look_again_first;; pause = std::min(2 * pause, look_again_longest)) {
+    for (std::chrono::microseconds pause = look_again_first;;
+         pause = std::min(2 * pause, look_again_longest)) {
         if (!asked) {
             asked = desk.ask(question);  // false: one that was given up on still lies there
             shard.wake();
@@ -29,7 +30,8 @@ Result<const Answer*> ask(ShardThread& shard, std::size_t number, const Question
         }
         if (shard.has_ended()) return Error{fmt::format("shard {} has ended", number)};
         if (monotonic_now() > deadline)
-            return Error{fmt::format("shard {} did not answer within {} s", number, answer_limit / std::chrono::seconds{1})};
+            return Error{fmt::format("shard {} did not answer within {} s", number,
+                                     answer_limit / std::chrono::seconds{1})};
         std::this_thread::sleep_for(pause);
     }
 }
@@ -39,7 +41,8 @@ bool comes_first(const SessionView& left, const SessionView& right, SessionQuery
         case SessionQuery::Order::none:
             return left.id < right.id;
         case SessionQuery::Order::bytes:
-            return left.requests.bytes + left.replies.bytes > right.requests.bytes + right.replies.bytes;
+            return left.requests.bytes + left.replies.bytes >
+                   right.requests.bytes + right.replies.bytes;
         case SessionQuery::Order::age:
             return left.age > right.age;
         case SessionQuery::Order::idle:
@@ -69,7 +72,8 @@ Result<void> for_each_session(const Roster& roster, Question question, Use&& use
 
 Result<void> check_liveness(const Roster& roster) {
     for (std::size_t number = 0; number < roster.shards->size(); ++number) {
-        if (const auto answer = ask(*(*roster.shards)[number], number, Question{}); !answer) return answer.error();
+        if (const auto answer = ask(*(*roster.shards)[number], number, Question{}); !answer)
+            return answer.error();
     }
     return {};
 }
@@ -80,22 +84,26 @@ Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& quer
     question.client = query.client;
     question.client_port = query.client_port;
     SessionList list;
-    const auto first = [&](const SessionView& left, const SessionView& right) { return comes_first(left, right, query.order); };
-    const Result<void> done = for_each_session(roster, question, [&](std::size_t, const SessionView& view) {
-        ++list.found;
-        if (query.order == SessionQuery::Order::none) {
-            if (list.sessions.size() < query.limit) list.sessions.push_back(view);
+    const auto first = [&](const SessionView& left, const SessionView& right) {
+        return comes_first(left, right, query.order);
+    };
+    const Result<void> done =
+        for_each_session(roster, question, [&](std::size_t, const SessionView& view) {
+            ++list.found;
+            if (query.order == SessionQuery::Order::none) {
+                if (list.sessions.size() < query.limit) list.sessions.push_back(view);
+                return true;
+            }
+            // A heap whose front is the last of those kept: memory and time follow the limit, not
+            // the number of sessions.
+            list.sessions.push_back(view);
+            std::push_heap(list.sessions.begin(), list.sessions.end(), first);
+            if (list.sessions.size() > query.limit) {
+                std::pop_heap(list.sessions.begin(), list.sessions.end(), first);
+                list.sessions.pop_back();
+            }
             return true;
-        }
-        // A heap whose front is the last of those kept: memory and time follow the limit, not the number of sessions.
-        list.sessions.push_back(view);
-        std::push_heap(list.sessions.begin(), list.sessions.end(), first);
-        if (list.sessions.size() > query.limit) {
-            std::pop_heap(list.sessions.begin(), list.sessions.end(), first);
-            list.sessions.pop_back();
-        }
-        return true;
-    });
+        });
     if (!done) return done.error();
     std::sort(list.sessions.begin(), list.sessions.end(), first);
     return list;
@@ -104,10 +112,11 @@ Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& quer
 Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64_t id) {
     const std::size_t number = id % roster.shards->size();
     std::optional<SessionView> found;
-    const Result<void> done = for_each_session(roster, Question{}, [&](std::size_t shard, const SessionView& view) {
-        if (shard == number && view.id == id) found = view;
-        return !found;
-    });
+    const Result<void> done =
+        for_each_session(roster, Question{}, [&](std::size_t shard, const SessionView& view) {
+            if (shard == number && view.id == id) found = view;
+            return !found;
+        });
     if (!done) return done.error();
     if (!found) return found;
     Question question;
@@ -147,7 +156,9 @@ Result<std::vector<UnlistedView>> list_unlisted(const Roster& roster) {
     std::vector<UnlistedView> list;
     for (const auto& [key, view] : sources) list.push_back(view);
     std::stable_sort(list.begin(), list.end(),
-                     [](const UnlistedView& left, const UnlistedView& right) { return left.datagrams > right.datagrams; });
+                     [](const UnlistedView& left, const UnlistedView& right) {
+                         return left.datagrams > right.datagrams;
+                     });
     return list;
 }
 

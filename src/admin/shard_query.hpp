@@ -1,5 +1,5 @@
-// Inspector: asks shards and collects what they answer; for the admin thread. A shard that does not answer within a second is reported, never waited
-// for: the data path comes first.
+// Inspector: asks shards and collects what they answer; for the admin thread. A shard that does not
+// answer within a second is reported, never waited for: the data path comes first.
 #pragma once
 
 #include <functional>
@@ -33,8 +33,10 @@ struct SessionList {
 /// Whether every shard turns.
 [[nodiscard]] Result<void> check_liveness(const Roster& roster);
 [[nodiscard]] Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& query);
-/// Ends the session; its client begins a new one when it writes again. What it was, or nothing when there is none of that id.
-[[nodiscard]] Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64_t id);
+/// Ends the session; its client begins a new one when it writes again. What it was, or nothing when
+/// there is none of that id.
+[[nodiscard]] Result<std::optional<SessionView>> end_session(const Roster& roster,
+                                                             std::uint64_t id);
 /// Begins or ends a trace in every shard. False: another trace is on, and goes on.
 [[nodiscard]] Result<bool> trace_everywhere(const Roster& roster, const Question& question);
 /// Summed over the shards, most datagrams first.

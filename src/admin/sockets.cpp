@@ -27,18 +27,24 @@ sockaddr_un name_of(const std::string& path) {
 }
 
 int connect_to(const Socket& socket, const sockaddr_un& name) {
-    return ::connect(socket.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0 ? 0 : errno;
+    return ::connect(socket.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name) ==
+                   0
+               ? 0
+               : errno;
 }
 
 /// Takes a dead predecessor's file away. Empty, or why it must stay.
 std::string clear_path(const std::string& path, const sockaddr_un& name) {
     struct stat found {};
-    if (::lstat(path.c_str(), &found) != 0) return errno == ENOENT ? "" : "stat: " + error_text(errno);
+    if (::lstat(path.c_str(), &found) != 0)
+        return errno == ENOENT ? "" : "stat: " + error_text(errno);
     if (!S_ISSOCK(found.st_mode)) return "is no socket; take it away, or name another path";
     const Socket probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!probe) return "socket: " + error_text(errno);
     const int error = connect_to(probe, name);
-    if (error == 0 || error == EAGAIN) return "another program listens on it";  // EAGAIN: and has no room for one more at the moment
+    if (error == 0 || error == EAGAIN)
+        return "another program listens on it";  // EAGAIN: and has no room for one more at the
+                                                 // moment
     if (error != ECONNREFUSED) return "connect: " + error_text(error);
     return ::unlink(path.c_str()) == 0 || errno == ENOENT ? "" : "unlink: " + error_text(errno);
 }
@@ -46,15 +52,19 @@ std::string clear_path(const std::string& path, const sockaddr_un& name) {
 }  // namespace
 
 Result<AdminSocket> AdminSocket::open(const std::string& path, const std::string& group) {
-    const auto fail = [&](const std::string& why) { return Error{fmt::format("admin.socket \"{}\": {}", path, why)}; };
+    const auto fail = [&](const std::string& why) {
+        return Error{fmt::format("admin.socket \"{}\": {}", path, why)};
+    };
     const sockaddr_un name = name_of(path);
     if (const std::string why = clear_path(path, name); !why.empty()) return fail(why);
     AdminSocket made;
     made.socket_ = Socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!made.socket_) return fail("socket: " + error_text(errno));
-    // Under a umask, so that there is no moment in which others could connect. Nobody else makes files yet.
+    // Under a umask, so that there is no moment in which others could connect. Nobody else makes
+    // files yet.
     const mode_t before = ::umask(0117);
-    const int bound = ::bind(made.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
+    const int bound =
+        ::bind(made.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
     const int error = errno;
     ::umask(before);
     if (bound != 0) return fail("bind: " + error_text(error));
@@ -74,7 +84,10 @@ Result<AdminSocket> AdminSocket::open(const std::string& path, const std::string
 }
 
 AdminSocket::AdminSocket(AdminSocket&& other) noexcept
-    : socket_(std::move(other.socket_)), path_(std::exchange(other.path_, {})), device_(other.device_), inode_(other.inode_) {}
+    : socket_(std::move(other.socket_)),
+      path_(std::exchange(other.path_, {})),
+      device_(other.device_),
+      inode_(other.inode_) {}
 
 AdminSocket& AdminSocket::operator=(AdminSocket&& other) noexcept {
     socket_ = std::move(other.socket_);
@@ -91,13 +104,18 @@ AdminSocket::~AdminSocket() {
 }
 
 Result<Socket> open_admin_listener(const Endpoint& endpoint) {
-    const auto fail = [&](const char* step) { return system_error(fmt::format("admin.listen {}: {}", format(endpoint), step), errno); };
-    Socket made{::socket(endpoint.family() == Family::ipv4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    const auto fail = [&](const char* step) {
+        return system_error(fmt::format("admin.listen {}: {}", format(endpoint), step), errno);
+    };
+    Socket made{::socket(endpoint.family() == Family::ipv4 ? AF_INET : AF_INET6,
+                         SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!made) return fail("socket");
     const int on = 1;
     // A predecessor's connections in TIME_WAIT are no reason not to start.
-    if (::setsockopt(made.descriptor(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return fail("setsockopt SO_REUSEADDR");
-    if (endpoint.family() == Family::ipv6 && ::setsockopt(made.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0)
+    if (::setsockopt(made.descriptor(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
+        return fail("setsockopt SO_REUSEADDR");
+    if (endpoint.family() == Family::ipv6 &&
+        ::setsockopt(made.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0)
         return fail("setsockopt IPV6_V6ONLY");
     SocketName name{};
     const socklen_t length = write_socket_name(endpoint, name);
@@ -109,7 +127,8 @@ Result<Socket> open_admin_listener(const Endpoint& endpoint) {
 std::optional<Peer> peer_of(int descriptor) {
     ucred credentials{};
     socklen_t length = sizeof credentials;
-    if (::getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) return std::nullopt;
+    if (::getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0)
+        return std::nullopt;
     return Peer{credentials.uid, credentials.gid, credentials.pid};
 }
 
@@ -121,13 +140,16 @@ bool may_change(int descriptor, const Peer& peer, std::optional<gid_t> group) {
     socklen_t length = 0;
     (void)::getsockopt(descriptor, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length);
     std::vector<gid_t> groups(length / sizeof(gid_t));
-    if (groups.empty() || ::getsockopt(descriptor, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) != 0) return false;
+    if (groups.empty() ||
+        ::getsockopt(descriptor, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) != 0)
+        return false;
     return std::find(groups.begin(), groups.end(), *group) != groups.end();
 }
 
 Result<gid_t> find_group(const std::string& name) {
     const group* found = ::getgrnam(name.c_str());  // at start, with one thread
-    if (found == nullptr) return Error{fmt::format("admin.group \"{}\": there is no such group", name)};
+    if (found == nullptr)
+        return Error{fmt::format("admin.group \"{}\": there is no such group", name)};
     return found->gr_gid;
 }
 

@@ -39,19 +39,25 @@ std::string as_hex(const TraceRecord& record) {
     return text;
 }
 
-Json describe(const Roster& roster, const TraceRecord& record, std::chrono::nanoseconds wall_offset) {
-    const Endpoint local = record.local.is_unspecified() ? record.listen : Endpoint{record.local, 0, record.listen.port};
-    Json json{{"at_ns", (record.at.time_since_epoch() + wall_offset).count()},
-              {"leg", record.leg == Leg::request ? "request" : "reply"},
-              {"proxy", roster.proxies[record.proxy].name},
-              {"client", format(record.client)},
-              {"local", format(local)},
-              {"local_endpoint", record.local_endpoint.port != 0 ? format(record.local_endpoint) : ""},
-              {"service", record.service.port != 0 ? format(record.service) : ""},
-              {"tos", record.tos},
-              {"bytes", record.bytes},
-              {"payload", as_hex(record)}};
-    json["dropped"] = record.dropped ? Json(drop_reasons[static_cast<std::size_t>(*record.dropped)].name) : Json(nullptr);
+Json describe(const Roster& roster, const TraceRecord& record,
+              std::chrono::nanoseconds wall_offset) {
+    const Endpoint local = record.local.is_unspecified()
+                               ? record.listen
+                               : Endpoint{record.local, 0, record.listen.port};
+    Json json{
+        {"at_ns", (record.at.time_since_epoch() + wall_offset).count()},
+        {"leg", record.leg == Leg::request ? "request" : "reply"},
+        {"proxy", roster.proxies[record.proxy].name},
+        {"client", format(record.client)},
+        {"local", format(local)},
+        {"local_endpoint", record.local_endpoint.port != 0 ? format(record.local_endpoint) : ""},
+        {"service", record.service.port != 0 ? format(record.service) : ""},
+        {"tos", record.tos},
+        {"bytes", record.bytes},
+        {"payload", as_hex(record)}};
+    json["dropped"] = record.dropped
+                          ? Json(drop_reasons[static_cast<std::size_t>(*record.dropped)].name)
+                          : Json(nullptr);
     return json;
 }
 
@@ -62,14 +68,18 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
     question.kind = QuestionKind::begin_trace;
     Endpoint client;
     if (const std::string text = request.argument("client"); !read_client(text, client))
-        return error_response(400, fmt::format("client: \"{}\" is no address and no address:port", text));
+        return error_response(
+            400, fmt::format("client: \"{}\" is no address and no address:port", text));
     std::uint32_t seconds = 60;
     if (const std::string text = request.argument("seconds"); !text.empty()) {
         const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-        if (error != std::errc{} || end != text.data() + text.size() || seconds < 1 || seconds > seconds_max)
-            return error_response(400, fmt::format("seconds: \"{}\" is no number from 1 to {}", text, seconds_max));
+        if (error != std::errc{} || end != text.data() + text.size() || seconds < 1 ||
+            seconds > seconds_max)
+            return error_response(
+                400, fmt::format("seconds: \"{}\" is no number from 1 to {}", text, seconds_max));
     }
-    question.client = Prefix{client.address, static_cast<std::uint8_t>(client.address.is_ipv4() ? 32 : 128)};
+    question.client =
+        Prefix{client.address, static_cast<std::uint8_t>(client.address.is_ipv4() ? 32 : 128)};
     question.client_port = client.port;
     question.until = monotonic_now() + std::chrono::seconds{seconds};
     const std::lock_guard lock(context.roster.mutex);
@@ -82,14 +92,17 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
     const Result<bool> begun = trace_everywhere(context.roster, question);
     if (!begun) return error_response(503, begun.error().message);
     if (!*begun) return error_response(409, "another trace is on; one at a time");
-    note_change(context, request, "trace", {{"client", request.argument("client")}, {"seconds", seconds}});
+    note_change(context, request, "trace",
+                {{"client", request.argument("client")}, {"seconds", seconds}});
     return {200, "application/json", Json{{"seconds", seconds}}.dump() + '\n'};
 }
 
 AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
     const std::lock_guard lock(context.roster.mutex);
-    // Between the wall clock now and the monotonic one now; it may step between two calls, as capture files' times do.
-    const auto wall_offset = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()) -
+    // Between the wall clock now and the monotonic one now; it may step between two calls, as
+    // capture files' times do.
+    const auto wall_offset = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                 std::chrono::system_clock::now().time_since_epoch()) -
                              monotonic_now().time_since_epoch();
     std::vector<TraceRecord> records;
     std::uint64_t missed = 0;
@@ -98,10 +111,14 @@ AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
         while (shard->shard().trace.take(record)) records.push_back(record);
         missed += shard->shard().trace.take_missed();
     }
-    std::stable_sort(records.begin(), records.end(), [](const TraceRecord& left, const TraceRecord& right) { return left.at < right.at; });
+    std::stable_sort(
+        records.begin(), records.end(),
+        [](const TraceRecord& left, const TraceRecord& right) { return left.at < right.at; });
     Json list = Json::array();
-    for (const TraceRecord& each : records) list.push_back(describe(context.roster, each, wall_offset));
-    return {200, "application/json", Json{{"missed", missed}, {"records", std::move(list)}}.dump() + '\n'};
+    for (const TraceRecord& each : records)
+        list.push_back(describe(context.roster, each, wall_offset));
+    return {200, "application/json",
+            Json{{"missed", missed}, {"records", std::move(list)}}.dump() + '\n'};
 }
 
 AdminResponse end_trace(const AdminContext& context, const AdminRequest&) {

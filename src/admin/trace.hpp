@@ -1,5 +1,6 @@
-// Verbs of the trace: begin, take, end. One trace at a time; it ends by itself when its time is over, whatever becomes of who began it. They are among
-// those that change things: what they show are clients' payloads.
+// Verbs of the trace: begin, take, end. One trace at a time; it ends by itself when its time is
+// over, whatever becomes of who began it. They are among those that change things: what they show
+// are clients' payloads.
 #pragma once
 
 #include "udpproxy/admin/routes.hpp"

@@ -7,6 +7,8 @@ namespace udpproxy {
 
 std::string error_text(int code) { return std::generic_category().message(code); }
 
-Error system_error(std::string what, int code) { return Error{std::move(what) + ": " + error_text(code), code}; }
+Error system_error(std::string what, int code) {
+    return Error{std::move(what) + ": " + error_text(code), code};
+}
 
 }  // namespace udpproxy

@@ -1,4 +1,5 @@
-// The forms of addresses in the configuration: where to listen, where requests go, where replies may come from, what to send from.
+// The forms of addresses in the configuration: where to listen, where requests go, where replies
+// may come from, what to send from.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,22 +20,28 @@ std::string_view unusable(const Address& address) {
 }
 
 bool is_digit(char letter) { return letter >= '0' && letter <= '9'; }
-bool is_letter(char letter) { return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z'); }
+bool is_letter(char letter) {
+    return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z');
+}
 
-/// RFC 1123 section 2.1, RFC 1035 section 2.3.4: labels of 1 to 63 letters, digits and hyphens, no hyphen at either end; 253 in all.
-/// Underscores are taken too: no host should have one, containers do. The last label is no number, so that a mistyped IPv4 address is not taken
-/// for a name. A dot at the end keeps resolv.conf's search list out.
+/// RFC 1123 section 2.1, RFC 1035 section 2.3.4: labels of 1 to 63 letters, digits and hyphens, no
+/// hyphen at either end; 253 in all. Underscores are taken too: no host should have one, containers
+/// do. The last label is no number, so that a mistyped IPv4 address is not taken for a name. A dot
+/// at the end keeps resolv.conf's search list out.
 bool is_host_name(std::string_view name) {
     if (!name.empty() && name.back() == '.') name.remove_suffix(1);
     if (name.empty() || name.size() > 253) return false;
     for (;;) {
         const std::size_t dot = name.find('.');
         const std::string_view label = name.substr(0, dot);
-        if (label.empty() || label.size() > 63 || label.front() == '-' || label.back() == '-') return false;
-        if (!std::all_of(label.begin(), label.end(),
-                         [](char letter) { return is_digit(letter) || is_letter(letter) || letter == '-' || letter == '_'; }))
+        if (label.empty() || label.size() > 63 || label.front() == '-' || label.back() == '-')
             return false;
-        if (dot == std::string_view::npos) return !std::all_of(label.begin(), label.end(), is_digit);
+        if (!std::all_of(label.begin(), label.end(), [](char letter) {
+                return is_digit(letter) || is_letter(letter) || letter == '-' || letter == '_';
+            }))
+            return false;
+        if (dot == std::string_view::npos)
+            return !std::all_of(label.begin(), label.end(), is_digit);
         name.remove_prefix(dot + 1);
     }
 }
@@ -48,13 +55,18 @@ struct AliasParts {
 Result<AliasParts> split_alias(std::string_view text) {
     if (!text.empty() && text.front() == '[') {
         const std::size_t close = text.find(']');
-        if (close == std::string_view::npos) return Error{quoted(text) + ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
-        const AliasParts parts{text.substr(1, close - 1), text.substr(std::min(close + 2, text.size()))};
+        if (close == std::string_view::npos)
+            return Error{quoted(text) +
+                         ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
+        const AliasParts parts{text.substr(1, close - 1),
+                               text.substr(std::min(close + 2, text.size()))};
         if (parts.host.find(':') == std::string_view::npos)
-            return Error{quoted(text) + ": brackets are for IPv6 addresses; write an IPv4 address without them"};
+            return Error{quoted(text) +
+                         ": brackets are for IPv6 addresses; write an IPv4 address without them"};
         if (close + 1 == text.size() || text[close + 1] != ':')
-            return Error{fmt::format(R"({0}: a colon and a port are missing; write "[{1}]:53", or "[{1}]:*" for any port)", quoted(text),
-                                     parts.host)};
+            return Error{fmt::format(
+                R"({0}: a colon and a port are missing; write "[{1}]:53", or "[{1}]:*" for any port)",
+                quoted(text), parts.host)};
         return parts;
     }
     const std::size_t colon = text.find(':');
@@ -65,40 +77,51 @@ Result<AliasParts> split_alias(std::string_view text) {
 }
 
 Result<Endpoint> parse_alias_address(std::string_view host) {
-    if (host.find(':') != std::string_view::npos) return parse_endpoint(fmt::format("[{}]:53", host));
+    if (host.find(':') != std::string_view::npos)
+        return parse_endpoint(fmt::format("[{}]:53", host));
     const Result<Address> address = parse_address(host);
-    if (!address) return Error{address.error().message + "; aliases are addresses and prefixes, not names"};
+    if (!address)
+        return Error{address.error().message + "; aliases are addresses and prefixes, not names"};
     return Endpoint{*address, 0, 0};
 }
 
 Error prefix_without_port(std::string_view text, std::string_view host) {
     const bool ipv6 = host.find(':') != std::string_view::npos;
     const std::string name = ipv6 ? fmt::format("[{}]", host) : std::string{host};
-    return Error{fmt::format("{}: a prefix needs a port; write \"{}:53\", or \"{}:*\" for any port", quoted(text), name, name)};
+    return Error{fmt::format("{}: a prefix needs a port; write \"{}:53\", or \"{}:*\" for any port",
+                             quoted(text), name, name)};
 }
 
 }  // namespace
 
-bool Alias::is_exact() const noexcept { return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128); }
+bool Alias::is_exact() const noexcept {
+    return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128);
+}
 
 Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
     if (!text.empty() && text.front() == ':' && text.find(':', 1) == std::string_view::npos) {
         const Result<std::uint16_t> port = parse_port(text.substr(1));
         if (!port) return port.error();
-        return std::vector<ListenAddress>{{Endpoint{Address::any(Family::ipv4), 0, *port}, std::string{text}},
-                                          {Endpoint{Address::any(Family::ipv6), 0, *port}, std::string{text}}};
+        return std::vector<ListenAddress>{
+            {Endpoint{Address::any(Family::ipv4), 0, *port}, std::string{text}},
+            {Endpoint{Address::any(Family::ipv6), 0, *port}, std::string{text}}};
     }
-    if (text.substr(0, 2) == "*:") return Error{fmt::format("{}: for every address write \":{}\"", quoted(text), text.substr(2))};
+    if (text.substr(0, 2) == "*:")
+        return Error{
+            fmt::format("{}: for every address write \":{}\"", quoted(text), text.substr(2))};
     if (const Result<std::uint16_t> port = parse_port(text))
-        return Error{fmt::format("{} is a port alone; for every address write \":{}\"", quoted(text), *port)};
+        return Error{fmt::format("{} is a port alone; for every address write \":{}\"",
+                                 quoted(text), *port)};
     const std::string_view host = text.substr(0, text.find(':'));
     const bool is_bracketed = !text.empty() && text.front() == '[';
     if (!is_bracketed && std::count(text.begin(), text.end(), ':') < 2 && !parse_address(host))
-        return Error{quoted(host) + " is not an address; write address:port, or :port for every address"};
+        return Error{quoted(host) +
+                     " is not an address; write address:port, or :port for every address"};
     const Result<Endpoint> endpoint = parse_endpoint(text);
     if (!endpoint) return endpoint.error();
     if (endpoint->address.is_multicast() || endpoint->address.is_broadcast())
-        return Error{fmt::format("{} is {}; listen on an address of this host", quoted(text), unusable(endpoint->address))};
+        return Error{fmt::format("{} is {}; listen on an address of this host", quoted(text),
+                                 unusable(endpoint->address))};
     return std::vector<ListenAddress>{{*endpoint, std::string{text}}};
 }
 
@@ -107,9 +130,12 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
     upstream.text = text;
     const std::size_t colon = text.find(':');
     const std::string_view host = text.substr(0, colon);
-    const bool one_colon = colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos;
+    const bool one_colon =
+        colon != std::string_view::npos && text.find(':', colon + 1) == std::string_view::npos;
     if (is_host_name(host)) {
-        if (colon == std::string_view::npos) return Error{fmt::format("{}: the port is missing, as in \"{}:53\"", quoted(text), text)};
+        if (colon == std::string_view::npos)
+            return Error{
+                fmt::format("{}: the port is missing, as in \"{}:53\"", quoted(text), text)};
         if (one_colon) {
             const Result<std::uint16_t> port = parse_port(text.substr(colon + 1));
             if (!port) return port.error();
@@ -119,13 +145,17 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
         }
     }
     if (text.empty() || (one_colon && host.empty()))
-        return Error{quoted(text) + ": an address or a host name is missing, as in \"192.0.2.1:53\""};
+        return Error{quoted(text) +
+                     ": an address or a host name is missing, as in \"192.0.2.1:53\""};
     if (one_colon && host.front() != '[' && !parse_address(host))
-        return Error{quoted(host) + " is neither an address nor a host name (letters, digits, hyphens, underscores and dots)"};
+        return Error{quoted(host) +
+                     " is neither an address nor a host name (letters, digits, hyphens, "
+                     "underscores and dots)"};
     const Result<Endpoint> endpoint = parse_endpoint(text);
     if (!endpoint) return endpoint.error();
     if (const std::string_view reason = unusable(endpoint->address); !reason.empty())
-        return Error{fmt::format("{} is {}; write an address that one host answers on", quoted(text), reason)};
+        return Error{fmt::format("{} is {}; write an address that one host answers on",
+                                 quoted(text), reason)};
     upstream.endpoint = *endpoint;
     upstream.port = endpoint->port;
     return upstream;
@@ -145,8 +175,10 @@ Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port) {
         const Result<Endpoint> endpoint = parse_alias_address(parts->host);
         if (!endpoint) return endpoint.error();
         if (const std::string_view reason = unusable(endpoint->address); !reason.empty())
-            return Error{fmt::format("{} is {}; replies come from the address of one host", quoted(text), reason)};
-        alias.prefix = Prefix{endpoint->address, static_cast<std::uint8_t>(endpoint->address.is_ipv4() ? 32 : 128)};
+            return Error{fmt::format("{} is {}; replies come from the address of one host",
+                                     quoted(text), reason)};
+        alias.prefix = Prefix{endpoint->address,
+                              static_cast<std::uint8_t>(endpoint->address.is_ipv4() ? 32 : 128)};
         alias.scope = endpoint->scope;
     }
     if (!parts->port) {
@@ -162,11 +194,15 @@ Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port) {
 Result<Address> parse_source(std::string_view text) {
     Result<Address> address = parse_address(text);
     if (!address) {
-        if (parse_endpoint(text)) return Error{quoted(text) + " has a port; write the address alone (local ports have a key of their own)"};
+        if (parse_endpoint(text))
+            return Error{
+                quoted(text) +
+                " has a port; write the address alone (local ports have a key of their own)"};
         return Error{address.error().message + "; write an address of this host"};
     }
     if (const std::string_view reason = unusable(*address); !reason.empty())
-        return Error{fmt::format("{} is {}; write an address of this host, or leave the key out", quoted(text), reason)};
+        return Error{fmt::format("{} is {}; write an address of this host, or leave the key out",
+                                 quoted(text), reason)};
     return address;
 }
 

@@ -1,4 +1,5 @@
-// One [[proxy]], key by key. Single values only: what they must agree on is checked in config_check.cpp.
+// One [[proxy]], key by key. Single values only: what they must agree on is checked in
+// config_check.cpp.
 #include "proxy.hpp"
 
 #include <fmt/format.h>
@@ -13,14 +14,17 @@ namespace udpproxy {
 namespace {
 
 bool is_name(std::string_view name) {
-    constexpr std::string_view letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
-    return !name.empty() && name.size() <= 64 && name.find_first_not_of(letters) == std::string_view::npos;
+    constexpr std::string_view letters =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    return !name.empty() && name.size() <= 64 &&
+           name.find_first_not_of(letters) == std::string_view::npos;
 }
 
 /// The name is needed before anything else is read: every complaint carries it.
 std::string label_of(const ConfigNode& table, std::size_t index) {
     for (const ConfigEntry& entry : table.entries)
-        if (entry.name == "name" && entry.value.kind == ConfigNode::Kind::string && is_name(entry.value.text))
+        if (entry.name == "name" && entry.value.kind == ConfigNode::Kind::string &&
+            is_name(entry.value.text))
             return fmt::format("proxy \"{}\"", entry.value.text);
     return fmt::format("proxy[{}]", index);
 }
@@ -33,11 +37,15 @@ void read_name(SectionReader& reader, ProxyDraft& draft) {
     if (is_name(name))
         draft.config.name = std::move(name);
     else
-        reader.complain(draft.name, quoted(name) + " is not a name; write 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
+        reader.complain(
+            draft.name,
+            quoted(name) + " is not a name; write 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
 }
 
 void read_listen(SectionReader& reader, ProxyDraft& draft) {
-    reader.require("listen", "write the address that clients write to, as in \"192.0.2.1:53\", or \":53\" for every address");
+    reader.require("listen",
+                   "write the address that clients write to, as in \"192.0.2.1:53\", or \":53\" "
+                   "for every address");
     for (const SectionReader::Item& item : reader.items("listen")) {
         Result<std::vector<ListenAddress>> addresses = parse_listen(item.text);
         if (!addresses) {
@@ -54,7 +62,8 @@ void read_listen(SectionReader& reader, ProxyDraft& draft) {
 void read_upstream(SectionReader& reader, ProxyDraft& draft) {
     reader.require("upstream", "write where requests go, as in \"192.0.2.1:53\"");
     draft.upstream = reader.place("upstream");
-    const std::optional<SectionReader::Item> item = reader.item("upstream", "a string, as in \"192.0.2.1:53\"");
+    const std::optional<SectionReader::Item> item =
+        reader.item("upstream", "a string, as in \"192.0.2.1:53\"");
     if (!item) return;
     Result<UpstreamAddress> upstream = parse_upstream(item->text);
     if (!upstream) return reader.complain(item->place, upstream.error().message);
@@ -88,7 +97,8 @@ void read_source(SectionReader& reader, ProxyDraft& draft) {
 }
 
 void read_ports(SectionReader& reader, ProxyDraft& draft) {
-    const std::optional<SectionReader::Item> item = reader.item("ports", "a string, as in \"20000-59999\"");
+    const std::optional<SectionReader::Item> item =
+        reader.item("ports", "a string, as in \"20000-59999\"");
     if (!item) return;
     const Result<PortRange> ports = parse_port_range(item->text);
     if (!ports) return reader.complain(item->place, ports.error().message);
@@ -118,14 +128,16 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     const bool unassured_valid = reader.duration("unassured_timeout", config.unassured_timeout);
     draft.timeouts_valid = idle_valid && unassured_valid;
     if (reader.has("idle_timeout")) draft.idle_timeout = reader.place("idle_timeout");
-    if (reader.has("unassured_timeout")) draft.unassured_timeout = reader.place("unassured_timeout");
+    if (reader.has("unassured_timeout"))
+        draft.unassured_timeout = reader.place("unassured_timeout");
     reader.number_or_auto("sessions_max", config.sessions_max);
     draft.sessions_max = reader.place("sessions_max");
     config.position = complaints.position(draft.sessions_max.at);
     reader.number("sessions_per_client_max", config.sessions_per_client_max);
     reader.number("new_sessions_per_second", config.new_sessions.per_second);
     reader.number_or_auto("new_sessions_burst", config.new_sessions.burst);
-    if (reader.has("new_sessions_burst")) draft.new_sessions_burst = reader.place("new_sessions_burst");
+    if (reader.has("new_sessions_burst"))
+        draft.new_sessions_burst = reader.place("new_sessions_burst");
     reader.number("amplification_limit", config.amplification_limit);
     reader.number("replies_max", config.replies_max);
     reader.word("dscp", config.dscp);

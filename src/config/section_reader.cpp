@@ -44,7 +44,9 @@ std::int64_t number_of(std::string_view text) {
     return number;
 }
 
-bool is_number(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
+bool is_number(std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
 
 }  // namespace
 
@@ -68,7 +70,8 @@ std::string_view kind_name(Kind kind) {
     assertion_failed("every kind has a name", __FILE__, __LINE__);
 }
 
-SectionReader::SectionReader(const ConfigNode& table, std::string_view section, std::string prefix, Complaints& complaints)
+SectionReader::SectionReader(const ConfigNode& table, std::string_view section, std::string prefix,
+                             Complaints& complaints)
     : table_(table), section_(section), prefix_(std::move(prefix)), complaints_(complaints) {
     reject_unknown_keys();
 }
@@ -81,13 +84,16 @@ void SectionReader::reject_unknown_keys() const {
         if (std::find(names.begin(), names.end(), entry.name) != names.end()) continue;
         const Location place{entry.name_at, prefix_ + key_text(entry.name)};
         const auto& keys = config_keys();
-        const auto elsewhere = std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& key) { return key.name == entry.name; });
+        const auto elsewhere = std::find_if(
+            keys.begin(), keys.end(), [&](const ConfigKey& key) { return key.name == entry.name; });
         if (const std::string_view name = nearest(entry.name, names); !name.empty())
             complaints_.add(place, fmt::format("unknown key; did you mean {}?", name));
         else if (elsewhere != keys.end())
-            complaints_.add(place, fmt::format("unknown key here; it belongs to {}", section_heading(elsewhere->section)));
+            complaints_.add(place, fmt::format("unknown key here; it belongs to {}",
+                                               section_heading(elsewhere->section)));
         else
-            complaints_.add(place, fmt::format("unknown key; the keys here are {}", listed({names.begin(), names.end()}, "and")));
+            complaints_.add(place, fmt::format("unknown key; the keys here are {}",
+                                               listed({names.begin(), names.end()}, "and")));
     }
 }
 
@@ -116,10 +122,12 @@ void SectionReader::require(std::string_view key, std::string_view why) {
 
 void SectionReader::finish() const {
     for (const ConfigKey& key : config_keys())
-        if (key.section == section_) UDPPROXY_ASSERT(std::find(asked_.begin(), asked_.end(), key.name) != asked_.end());
+        if (key.section == section_)
+            UDPPROXY_ASSERT(std::find(asked_.begin(), asked_.end(), key.name) != asked_.end());
 }
 
-bool SectionReader::wrong_kind(std::string_view key, const ConfigNode& node, std::string_view right) {
+bool SectionReader::wrong_kind(std::string_view key, const ConfigNode& node,
+                               std::string_view right) {
     complain(place(key), fmt::format("is {}; write {}", kind_name(node.kind), right));
     return false;
 }
@@ -137,7 +145,8 @@ std::optional<std::size_t> SectionReader::word_index(std::string_view key) {
     const auto found = std::find(words.begin(), words.end(), node->text);
     if (found != words.end()) return static_cast<std::size_t>(found - words.begin());
     const std::string_view meant = nearest(node->text, words);
-    const std::string right = meant.empty() ? fmt::format("write {}", listed(choices, "or")) : fmt::format("did you mean \"{}\"?", meant);
+    const std::string right = meant.empty() ? fmt::format("write {}", listed(choices, "or"))
+                                            : fmt::format("did you mean \"{}\"?", meant);
     complain(place(key), fmt::format("unknown word {}; {}", quoted(node->text), right));
     return std::nullopt;
 }
@@ -145,7 +154,8 @@ std::optional<std::size_t> SectionReader::word_index(std::string_view key) {
 bool SectionReader::boolean(std::string_view key, bool& value) {
     const ConfigNode* node = find(key);
     if (node == nullptr) return true;
-    if (node->kind != Kind::boolean) return wrong_kind(key, *node, "true or false, without quotation marks");
+    if (node->kind != Kind::boolean)
+        return wrong_kind(key, *node, "true or false, without quotation marks");
     value = node->boolean;
     return true;
 }
@@ -171,12 +181,17 @@ bool SectionReader::number(std::string_view key, std::uint32_t& value) {
     return node == nullptr || number(key, *node, "", value);
 }
 
-bool SectionReader::number(std::string_view key, const ConfigNode& node, std::string_view or_else, std::uint32_t& value) {
+bool SectionReader::number(std::string_view key, const ConfigNode& node, std::string_view or_else,
+                           std::uint32_t& value) {
     const Bounds bounds = bounds_of(known(key));
-    const std::string right = fmt::format("a whole number from {} to {}{}", bounds.least, bounds.most, or_else);
+    const std::string right =
+        fmt::format("a whole number from {} to {}{}", bounds.least, bounds.most, or_else);
     if (node.kind == Kind::string) {
-        const std::string reason = is_number(node.text) ? " is a number in quotation marks; write it without them" : " is not a number";
-        complain(place(key), quoted(node.text) + (is_number(node.text) ? reason : reason + "; write " + right));
+        const std::string reason = is_number(node.text)
+                                       ? " is a number in quotation marks; write it without them"
+                                       : " is not a number";
+        complain(place(key),
+                 quoted(node.text) + (is_number(node.text) ? reason : reason + "; write " + right));
         return false;
     }
     if (node.kind != Kind::integer) return wrong_kind(key, node, right);
@@ -192,10 +207,15 @@ bool SectionReader::duration(std::string_view key, Duration& value) {
     const ConfigNode* node = find(key);
     if (node == nullptr) return true;
     if (node->kind == Kind::integer && node->integer >= 0) {
-        complain(place(key), fmt::format("{0} has no unit; write a string with one, as in \"{0}s\" (us, ms, s, m, h or d)", node->integer));
+        complain(
+            place(key),
+            fmt::format(
+                "{0} has no unit; write a string with one, as in \"{0}s\" (us, ms, s, m, h or d)",
+                node->integer));
         return false;
     }
-    if (node->kind != Kind::string) return wrong_kind(key, *node, "a duration as a string, as in \"30s\"");
+    if (node->kind != Kind::string)
+        return wrong_kind(key, *node, "a duration as a string, as in \"30s\"");
     const Result<Duration> duration = parse_duration(node->text);
     if (!duration) {
         complain(place(key), duration.error().message);
@@ -203,7 +223,8 @@ bool SectionReader::duration(std::string_view key, Duration& value) {
     }
     const Bounds bounds = bounds_of(known(key));
     if (*duration < *parse_duration(bounds.least) || *duration > *parse_duration(bounds.most)) {
-        complain(place(key), fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", quoted(node->text), bounds.least, bounds.most));
+        complain(place(key), fmt::format("{} is out of bounds; write \"{}\" to \"{}\"",
+                                         quoted(node->text), bounds.least, bounds.most));
         return false;
     }
     value = *duration;
@@ -215,10 +236,12 @@ bool SectionReader::size(std::string_view key, std::uint64_t& value) {
     if (node == nullptr) return true;
     if (node->kind == Kind::integer && node->integer > 0) {
         const std::string right = format_size(static_cast<std::uint64_t>(node->integer));
-        complain(place(key), fmt::format("{} is a bare number; write a string, as in \"{}\"", node->integer, right));
+        complain(place(key), fmt::format("{} is a bare number; write a string, as in \"{}\"",
+                                         node->integer, right));
         return false;
     }
-    if (node->kind != Kind::string) return wrong_kind(key, *node, "a size as a string, as in \"4MiB\"");
+    if (node->kind != Kind::string)
+        return wrong_kind(key, *node, "a size as a string, as in \"4MiB\"");
     const Result<std::uint64_t> size = parse_size(node->text);
     if (!size) {
         complain(place(key), size.error().message);
@@ -226,14 +249,16 @@ bool SectionReader::size(std::string_view key, std::uint64_t& value) {
     }
     const Bounds bounds = bounds_of(known(key));
     if (*size < *parse_size(bounds.least) || *size > *parse_size(bounds.most)) {
-        complain(place(key), fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", quoted(node->text), bounds.least, bounds.most));
+        complain(place(key), fmt::format("{} is out of bounds; write \"{}\" to \"{}\"",
+                                         quoted(node->text), bounds.least, bounds.most));
         return false;
     }
     value = *size;
     return true;
 }
 
-std::optional<SectionReader::Item> SectionReader::item(std::string_view key, std::string_view right) {
+std::optional<SectionReader::Item> SectionReader::item(std::string_view key,
+                                                       std::string_view right) {
     const ConfigNode* node = find(key);
     if (node == nullptr) return std::nullopt;
     if (node->kind == Kind::string) return Item{place(key), node->text};
@@ -253,7 +278,8 @@ std::vector<SectionReader::Item> SectionReader::items(std::string_view key) {
     const Bounds bounds = bounds_of(known(key));
     const auto count = static_cast<std::int64_t>(node->items.size());
     if (count < number_of(bounds.least) || count > number_of(bounds.most)) {
-        complain(place(key), fmt::format("has {} entries; write {} to {}", count, bounds.least, bounds.most));
+        complain(place(key),
+                 fmt::format("has {} entries; write {} to {}", count, bounds.least, bounds.most));
         return items;
     }
     for (std::size_t i = 0; i < node->items.size(); ++i) {

@@ -1,5 +1,6 @@
-// From the tree to the configuration: which sections there are, and the plain ones among them. Proxies are read in config_proxy.cpp; how
-// each kind of key is read stands in config_section_reader.cpp.
+// From the tree to the configuration: which sections there are, and the plain ones among them.
+// Proxies are read in config_proxy.cpp; how each kind of key is read stands in
+// config_section_reader.cpp.
 #include "sections.hpp"
 
 #include <fmt/format.h>
@@ -23,23 +24,29 @@ void reject_unknown_section(const ConfigEntry& entry, Complaints& complaints) {
     const Location place{entry.name_at, key_text(entry.name)};
     for (const ConfigKey& key : config_keys())
         if (key.name == entry.name)
-            return complaints.add(place, fmt::format("stands outside its section; write it under {}", section_heading(key.section)));
+            return complaints.add(place,
+                                  fmt::format("stands outside its section; write it under {}",
+                                              section_heading(key.section)));
     const std::vector<std::string_view> names = section_names();
     if (const std::string_view name = nearest(entry.name, names); !name.empty())
-        return complaints.add(place, fmt::format("unknown section; did you mean {}?", section_heading(name)));
+        return complaints.add(
+            place, fmt::format("unknown section; did you mean {}?", section_heading(name)));
     std::vector<std::string> headings;
     for (const std::string_view name : names) headings.push_back(section_heading(name));
-    complaints.add(place, fmt::format("unknown section; the sections are {}", listed(headings, "and")));
+    complaints.add(place,
+                   fmt::format("unknown section; the sections are {}", listed(headings, "and")));
 }
 
 /// The section's table, or an empty one when it is absent or not a table.
-const ConfigNode& section_table(const ConfigNode& root, std::string_view section, Complaints& complaints) {
+const ConfigNode& section_table(const ConfigNode& root, std::string_view section,
+                                Complaints& complaints) {
     static const ConfigNode empty;
     for (const ConfigEntry& entry : root.entries) {
         if (entry.name != section) continue;
         if (entry.value.kind == ConfigNode::Kind::table) return entry.value;
         complaints.add({entry.name_at, entry.name},
-                       fmt::format("is {}; write a section {}", kind_name(entry.value.kind), section_heading(section)));
+                       fmt::format("is {}; write a section {}", kind_name(entry.value.kind),
+                                   section_heading(section)));
     }
     return empty;
 }
@@ -50,8 +57,9 @@ std::vector<const ConfigNode*> proxy_tables(const ConfigNode& root, Complaints& 
     for (const ConfigEntry& entry : root.entries)
         if (entry.name == proxy_section) proxies = &entry;
     if (proxies == nullptr) {
-        complaints.add({Position{}, std::string{proxy_section}},
-                       "there is none; write at least one [[proxy]] with name, listen and upstream");
+        complaints.add(
+            {Position{}, std::string{proxy_section}},
+            "there is none; write at least one [[proxy]] with name, listen and upstream");
         return tables;
     }
     const Location place{proxies->name_at, std::string{proxy_section}};
@@ -60,17 +68,20 @@ std::vector<const ConfigNode*> proxy_tables(const ConfigNode& root, Complaints& 
         return tables;
     }
     if (proxies->value.kind != ConfigNode::Kind::list || proxies->value.items.empty()) {
-        complaints.add(place, "must be one section or more; write [[proxy]] with name, listen and upstream");
+        complaints.add(
+            place, "must be one section or more; write [[proxy]] with name, listen and upstream");
         return tables;
     }
     for (const ConfigNode& item : proxies->value.items) {
         if (tables.size() == config_proxies_max) {
-            complaints.add({item.at, std::string{proxy_section}},
-                           fmt::format("there are more than {}; write at most that many", config_proxies_max));
+            complaints.add(
+                {item.at, std::string{proxy_section}},
+                fmt::format("there are more than {}; write at most that many", config_proxies_max));
             break;
         }
         if (item.kind != ConfigNode::Kind::table)
-            complaints.add({item.at, std::string{proxy_section}}, fmt::format("is {}; write a section [[proxy]]", kind_name(item.kind)));
+            complaints.add({item.at, std::string{proxy_section}},
+                           fmt::format("is {}; write a section [[proxy]]", kind_name(item.kind)));
         else
             tables.push_back(&item);
     }
@@ -78,7 +89,8 @@ std::vector<const ConfigNode*> proxy_tables(const ConfigNode& root, Complaints& 
 }
 
 void read_runtime(const ConfigNode& root, Complaints& complaints, Config& config) {
-    SectionReader runtime{section_table(root, "runtime", complaints), "runtime", "runtime.", complaints};
+    SectionReader runtime{section_table(root, "runtime", complaints), "runtime", "runtime.",
+                          complaints};
     runtime.word("engine", config.engine);
     runtime.number_or_auto("shards", config.shards);
     runtime.boolean("cpu_pinning", config.cpu_pinning);
@@ -98,9 +110,11 @@ void read_log(const ConfigNode& root, Complaints& complaints, Config& config) {
 }
 
 void read_limits(const ConfigNode& root, Complaints& complaints, Config& config) {
-    SectionReader limits{section_table(root, "limits", complaints), "limits", "limits.", complaints};
+    SectionReader limits{section_table(root, "limits", complaints), "limits", "limits.",
+                         complaints};
     limits.number_or_auto("sessions_max", config.sessions_max);
-    if (limits.has("sessions_max")) config.sessions_max_position = complaints.position(limits.place("sessions_max").at);
+    if (limits.has("sessions_max"))
+        config.sessions_max_position = complaints.position(limits.place("sessions_max").at);
     limits.number("new_sessions_per_second", config.new_sessions.per_second);
     limits.number_or_auto("new_sessions_burst", config.new_sessions.burst);
     check_burst(config.new_sessions, limits.place("new_sessions_burst"), complaints);
@@ -111,16 +125,21 @@ void read_limits(const ConfigNode& root, Complaints& complaints, Config& config)
 void read_admin_listen(SectionReader& admin, std::optional<Endpoint>& listen) {
     bool allow_remote = false;
     admin.boolean("allow_remote", allow_remote);
-    const std::optional<SectionReader::Item> item = admin.item("listen", "an address and a port, as in \"127.0.0.1:9090\"");
+    const std::optional<SectionReader::Item> item =
+        admin.item("listen", "an address and a port, as in \"127.0.0.1:9090\"");
     if (!item || item->text.empty()) return;
     const Result<Endpoint> endpoint = parse_endpoint(item->text);
     if (!endpoint)
-        return admin.complain(item->place,
-                              fmt::format("{}; write an address and a port, as in \"127.0.0.1:9090\"", endpoint.error().message));
+        return admin.complain(
+            item->place, fmt::format("{}; write an address and a port, as in \"127.0.0.1:9090\"",
+                                     endpoint.error().message));
     if (!endpoint->address.is_loopback() && !allow_remote)
-        return admin.complain(item->place, fmt::format("{} is no loopback address, and whoever reaches it sees every client's address; "
-                                                       "write \"127.0.0.1:{}\", or allow_remote = true beside it",
-                                                       quoted(item->text), endpoint->port));
+        return admin.complain(
+            item->place,
+            fmt::format(
+                "{} is no loopback address, and whoever reaches it sees every client's address; "
+                "write \"127.0.0.1:{}\", or allow_remote = true beside it",
+                quoted(item->text), endpoint->port));
     listen = *endpoint;
 }
 
@@ -130,8 +149,10 @@ void read_admin(const ConfigNode& root, Complaints& complaints, Config& config) 
     // sun_path has 108 bytes with the zero at its end (unix(7)).
     if (admin.string("socket", config.admin.socket) &&
         (config.admin.socket.size() > 107 || config.admin.socket.find('\0') != std::string::npos))
-        admin.complain(admin.place("socket"), "is no path for a socket; write one of at most 107 bytes");
-    if (admin.string("group", config.admin.group) && config.admin.group.find('\0') != std::string::npos)
+        admin.complain(admin.place("socket"),
+                       "is no path for a socket; write one of at most 107 bytes");
+    if (admin.string("group", config.admin.group) &&
+        config.admin.group.find('\0') != std::string::npos)
         admin.complain(admin.place("group"), "has a zero byte; write a name");
     read_admin_listen(admin, config.admin.listen);
     admin.finish();
@@ -157,7 +178,8 @@ Config build_config(const ConfigNode& root, Complaints& complaints) {
     read_admin(root, complaints, config);
 
     std::vector<ProxyDraft> drafts;
-    for (const ConfigNode* table : proxy_tables(root, complaints)) drafts.push_back(read_proxy(*table, drafts.size(), complaints));
+    for (const ConfigNode* table : proxy_tables(root, complaints))
+        drafts.push_back(read_proxy(*table, drafts.size(), complaints));
     check_proxies(drafts, complaints);
     for (ProxyDraft& draft : drafts) config.proxies.push_back(std::move(draft.config));
     return config;

@@ -9,18 +9,21 @@ namespace {
 
 constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
-bool is_marked(std::string_view text) { return text.substr(0, byte_order_mark.size()) == byte_order_mark; }
+bool is_marked(std::string_view text) {
+    return text.substr(0, byte_order_mark.size()) == byte_order_mark;
+}
 
 /// Not so the continuation bytes of UTF-8, 10xxxxxx.
 bool begins_character(char letter) { return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U; }
 
-/// The end of the string that begins at `at`, behind its closing quotation mark, or the end of its line when it is not closed: the parser
-/// will complain.
+/// The end of the string that begins at `at`, behind its closing quotation mark, or the end of its
+/// line when it is not closed: the parser will complain.
 std::size_t skip_string(std::string_view text, std::size_t at) {
     const char quote = text[at];
     for (++at; at < text.size() && text[at] != '\n'; ++at) {
         if (text[at] == quote) return at + 1;
-        const bool is_escape = quote == '"' && text[at] == '\\' && at + 1 < text.size() && text[at + 1] != '\n';
+        const bool is_escape =
+            quote == '"' && text[at] == '\\' && at + 1 < text.size() && text[at + 1] != '\n';
         if (is_escape) ++at;
     }
     return at;
@@ -29,11 +32,13 @@ std::size_t skip_string(std::string_view text, std::size_t at) {
 /// One look at each place that is not inside a string or a comment.
 class Walk {
 public:
-    explicit Walk(std::string_view text) : text_(text), at_(is_marked(text) ? byte_order_mark.size() : 0) {}
+    explicit Walk(std::string_view text)
+        : text_(text), at_(is_marked(text) ? byte_order_mark.size() : 0) {}
 
     std::optional<TextFault> to_first_fault() {
         while (at_ < text_.size()) {
-            if (const std::string_view message = fault_here(); !message.empty()) return fault(message);
+            if (const std::string_view message = fault_here(); !message.empty())
+                return fault(message);
             step();
         }
         return std::nullopt;
@@ -44,15 +49,19 @@ private:
         constexpr int dots_max = 32;
         const char letter = text_[at_];
         const std::string_view three = text_.substr(at_, 3);
-        if (three == R"(""")" || three == "'''") return "a string of several lines; no value needs one, write it on one line";
-        if ((static_cast<unsigned char>(letter) & 0x80U) != 0) return "a letter beyond ASCII; write it in quotation marks, or in a comment";
-        if (letter == '.' && dots_ == dots_max) return "a key of so many parts; write [section] and its keys below";
+        if (three == R"(""")" || three == "'''")
+            return "a string of several lines; no value needs one, write it on one line";
+        if ((static_cast<unsigned char>(letter) & 0x80U) != 0)
+            return "a letter beyond ASCII; write it in quotation marks, or in a comment";
+        if (letter == '.' && dots_ == dots_max)
+            return "a key of so many parts; write [section] and its keys below";
         return {};
     }
 
     void step() {
         const char letter = text_[at_];
-        if (letter == '\n' || letter == '=' || letter == ',' || letter == '[' || letter == '{') dots_ = 0;
+        if (letter == '\n' || letter == '=' || letter == ',' || letter == '[' || letter == '{')
+            dots_ = 0;
         switch (letter) {
             case '"':
             case '\'':

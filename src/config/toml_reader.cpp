@@ -1,5 +1,5 @@
-// From a file to a configuration: reads it, has it parsed and copies the result into a tree that no longer knows TOML. The only file that
-// includes toml++.
+// From a file to a configuration: reads it, has it parsed and copies the result into a tree that no
+// longer knows TOML. The only file that includes toml++.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,8 +8,9 @@
 #include <memory>
 #include <vector>
 
-// toml++ 3.3.0 asserts on some mistyped files instead of complaining (`[=`, `[1, }`: https://github.com/marzer/tomlplusplus/pull/301), and
-// takes what it asserts for granted under NDEBUG, as in Debian's library. So it is compiled here, with assertions that throw.
+// toml++ 3.3.0 asserts on some mistyped files instead of complaining (`[=`, `[1, }`:
+// https://github.com/marzer/tomlplusplus/pull/301), and takes what it asserts for granted under
+// NDEBUG, as in Debian's library. So it is compiled here, with assertions that throw.
 namespace udpproxy {
 struct ParserAsserted {};
 [[noreturn]] void parser_asserted();
@@ -52,7 +53,8 @@ ConfigNode copy(const toml::node& node, int depth) {
         result.kind = Kind::table;
         if (depth == depth_max) return result;
         for (const auto& [key, value] : *table)
-            result.entries.push_back({std::string{key.str()}, position_of(key.source()), copy(value, depth + 1)});
+            result.entries.push_back(
+                {std::string{key.str()}, position_of(key.source()), copy(value, depth + 1)});
     } else if (const auto* list = node.as_array()) {
         result.kind = Kind::list;
         if (depth == depth_max) return result;
@@ -72,12 +74,14 @@ ConfigNode copy(const toml::node& node, int depth) {
     return result;
 }
 
-/// The first line with which the parser fails an assertion: it reads from the top and stops at the first error, so all longer parts fail
-/// too.
+/// The first line with which the parser fails an assertion: it reads from the top and stops at the
+/// first error, so all longer parts fail too.
 // Requires: the whole text makes it fail.
 Position line_of_failure(std::string_view text) {
     std::vector<std::size_t> line_ends;
-    for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', end + 1)) line_ends.push_back(end + 1);
+    for (std::size_t end = text.find('\n'); end != std::string_view::npos;
+         end = text.find('\n', end + 1))
+        line_ends.push_back(end + 1);
     const auto parses = [&](std::size_t end) {
         try {
             const toml::table discarded = toml::parse(text.substr(0, end));
@@ -109,7 +113,8 @@ std::variant<Config, ConfigComplaints> read_config(const std::string& path) {
     return parse_config(text, path);
 }
 
-std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name) {
+std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
+                                                    const std::string& name) {
     if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
     Complaints complaints{name};
     const std::optional<TextFault> fault = find_fault(text);
@@ -117,19 +122,24 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const
     try {
         const toml::table rehearsed = toml::parse(shadow, std::string_view{name});
         if (!fault) {
-            Config config = build_config(copy(toml::parse(text, std::string_view{name}), 0), complaints);
+            Config config =
+                build_config(copy(toml::parse(text, std::string_view{name}), 0), complaints);
             if (complaints.empty()) return config;
         } else {
             complaints.add({fault->at, "syntax"}, fault->message);
         }
     } catch (const toml::parse_error& error) {
-        // A list that the fault stands in ends early where the lines before it end; that is not what is wrong.
-        const bool is_cut = fault && error.description().find("end-of-file") != std::string_view::npos;
+        // A list that the fault stands in ends early where the lines before it end; that is not
+        // what is wrong.
+        const bool is_cut =
+            fault && error.description().find("end-of-file") != std::string_view::npos;
         const Location place{is_cut ? fault->at : position_of(error.source()), "syntax"};
         complaints.add(place, is_cut ? fault->message : on_one_line(error.description()));
     } catch (const ParserAsserted&) {
         const Position line = line_of_failure(shadow);
-        complaints.add({line, "syntax"}, "the line is no section, no key with its value and no comment; look for brackets and commas");
+        complaints.add({line, "syntax"},
+                       "the line is no section, no key with its value and no comment; look for "
+                       "brackets and commas");
     }
     return ConfigComplaints{complaints.lines()};
 }

@@ -8,18 +8,23 @@
 
 namespace udpproxy {
 
-std::string Complaints::position(Position at) const { return fmt::format("{}:{}:{}", file_, at.line, at.column); }
+std::string Complaints::position(Position at) const {
+    return fmt::format("{}:{}:{}", file_, at.line, at.column);
+}
 
 std::vector<std::string> Complaints::lines() const {
     constexpr std::size_t lines_max = 1000;
     std::vector<const Complaint*> sorted;
     sorted.reserve(complaints_.size());
     for (const Complaint& complaint : complaints_) sorted.push_back(&complaint);
-    std::stable_sort(sorted.begin(), sorted.end(), [](const Complaint* left, const Complaint* right) { return left->at < right->at; });
+    std::stable_sort(
+        sorted.begin(), sorted.end(),
+        [](const Complaint* left, const Complaint* right) { return left->at < right->at; });
     std::vector<std::string> lines;
     for (const Complaint* complaint : sorted) {
         if (lines.size() == lines_max) {
-            lines.push_back(fmt::format("{}: {} more complaints are not shown", file_, sorted.size() - lines_max));
+            lines.push_back(fmt::format("{}: {} more complaints are not shown", file_,
+                                        sorted.size() - lines_max));
             break;
         }
         lines.push_back(position(complaint->at) + ": " + complaint->text);
@@ -43,8 +48,11 @@ std::string quoted(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::size_t shown = std::min(text.size(), shown_max);
     // Cut between characters: UTF-8 continuation bytes are 10xxxxxx.
-    while (shown > 0 && shown < text.size() && (static_cast<unsigned char>(text[shown]) & 0xc0U) == 0x80U) --shown;
-    return fmt::format("\"{}{}\"", on_one_line(text.substr(0, shown)), shown < text.size() ? "..." : "");
+    while (shown > 0 && shown < text.size() &&
+           (static_cast<unsigned char>(text[shown]) & 0xc0U) == 0x80U)
+        --shown;
+    return fmt::format("\"{}{}\"", on_one_line(text.substr(0, shown)),
+                       shown < text.size() ? "..." : "");
 }
 
 namespace {
@@ -61,8 +69,10 @@ std::size_t edit_distance(std::string_view left, std::string_view right) {
         last.swap(row);
         row[0] = i;
         for (std::size_t j = 1; j < width; ++j) {
-            row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (left[i - 1] == right[j - 1] ? 0U : 1U)});
-            const bool swapped = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
+            row[j] = std::min({last[j] + 1, row[j - 1] + 1,
+                               last[j - 1] + (left[i - 1] == right[j - 1] ? 0U : 1U)});
+            const bool swapped =
+                i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
             if (swapped) row[j] = std::min(row[j], before_last[j - 2] + 1);
         }
     }
@@ -79,7 +89,8 @@ std::string_view nearest(std::string_view name, const std::vector<std::string_vi
     for (const std::string_view candidate : candidates) {
         const std::size_t distance = edit_distance(name, candidate);
         // A third of the letters may be wrong; beyond that a suggestion is a guess.
-        const std::size_t distance_max = std::max<std::size_t>(1, std::max(name.size(), candidate.size()) / 3);
+        const std::size_t distance_max =
+            std::max<std::size_t>(1, std::max(name.size(), candidate.size()) / 3);
         if (distance <= distance_max && distance < best_distance) {
             best = candidate;
             best_distance = distance;
@@ -102,8 +113,10 @@ std::string listed(const std::vector<std::string>& words, std::string_view conju
 
 std::string key_text(std::string_view key) {
     // TOML 1.0, "Keys".
-    constexpr std::string_view bare = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-    const bool is_bare = !key.empty() && key.size() <= 64 && key.find_first_not_of(bare) == std::string_view::npos;
+    constexpr std::string_view bare =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    const bool is_bare =
+        !key.empty() && key.size() <= 64 && key.find_first_not_of(bare) == std::string_view::npos;
     return is_bare ? std::string{key} : quoted(key);
 }
 

@@ -1,5 +1,6 @@
-// A configuration file as a tree of values with positions, free of any format: config_reader.cpp builds it from TOML, config_sections.cpp
-// and config_proxy.cpp read it. Together with the complaints that both sides collect.
+// A configuration file as a tree of values with positions, free of any format: config_reader.cpp
+// builds it from TOML, config_sections.cpp and config_proxy.cpp read it. Together with the
+// complaints that both sides collect.
 #pragma once
 
 #include <compare>
@@ -47,11 +48,14 @@ class Complaints {
 public:
     explicit Complaints(std::string file) : file_(std::move(file)) {}
 
-    void add(const Location& place, std::string message) { complaints_.push_back({place.at, place.what + ": " + std::move(message)}); }
+    void add(const Location& place, std::string message) {
+        complaints_.push_back({place.at, place.what + ": " + std::move(message)});
+    }
     [[nodiscard]] bool empty() const noexcept { return complaints_.empty(); }
     /// `file:line:column`
     [[nodiscard]] std::string position(Position at) const;
-    /// All of them as lines, in the order of the file; a thousand at most, and then one that counts the rest.
+    /// All of them as lines, in the order of the file; a thousand at most, and then one that counts
+    /// the rest.
     [[nodiscard]] std::vector<std::string> lines() const;
 
 private:
@@ -68,11 +72,15 @@ private:
 [[nodiscard]] std::string on_one_line(std::string_view text);
 /// The text in quotation marks, on one line and of bounded length whatever it contains.
 [[nodiscard]] std::string quoted(std::string_view text);
-/// The candidate that a mistyped or shortened `name` most likely stood for; empty when none is near.
-[[nodiscard]] std::string_view nearest(std::string_view name, const std::vector<std::string_view>& candidates);
+/// The candidate that a mistyped or shortened `name` most likely stood for; empty when none is
+/// near.
+[[nodiscard]] std::string_view nearest(std::string_view name,
+                                       const std::vector<std::string_view>& candidates);
 /// `a, b and c`
-[[nodiscard]] std::string listed(const std::vector<std::string>& words, std::string_view conjunction);
-/// The key as TOML would write it: bare where it may be, else in quotation marks, on one line and of bounded length.
+[[nodiscard]] std::string listed(const std::vector<std::string>& words,
+                                 std::string_view conjunction);
+/// The key as TOML would write it: bare where it may be, else in quotation marks, on one line and
+/// of bounded length.
 [[nodiscard]] std::string key_text(std::string_view key);
 
 }  // namespace udpproxy

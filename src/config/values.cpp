@@ -1,4 +1,5 @@
-// Durations, sizes and port ranges: numbers with a unit, as text. Addresses in all their forms live in config_addresses.cpp.
+// Durations, sizes and port ranges: numbers with a unit, as text. Addresses in all their forms live
+// in config_addresses.cpp.
 #include "udpproxy/config/values.hpp"
 
 #include <fmt/format.h>
@@ -17,9 +18,14 @@ struct Unit {
     std::uint64_t factor;
 };
 
-constexpr std::array<Unit, 6> duration_units{
-    {{"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}, {"m", 60'000'000'000}, {"h", 3'600'000'000'000}, {"d", 86'400'000'000'000}}};
-constexpr std::array<Unit, 4> size_units{{{"", 1}, {"KiB", 1U << 10}, {"MiB", 1U << 20}, {"GiB", 1U << 30}}};
+constexpr std::array<Unit, 6> duration_units{{{"us", 1'000},
+                                              {"ms", 1'000'000},
+                                              {"s", 1'000'000'000},
+                                              {"m", 60'000'000'000},
+                                              {"h", 3'600'000'000'000},
+                                              {"d", 86'400'000'000'000}}};
+constexpr std::array<Unit, 4> size_units{
+    {{"", 1}, {"KiB", 1U << 10}, {"MiB", 1U << 20}, {"GiB", 1U << 30}}};
 
 struct Quantity {
     std::string_view digits;
@@ -33,7 +39,8 @@ Quantity split_quantity(std::string_view text) {
 
 /// digits * factor, or what an int64 holds when that is less: it is beyond the bounds of every key.
 std::uint64_t multiply(std::string_view digits, std::uint64_t factor) {
-    constexpr auto number_max = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    constexpr auto number_max =
+        static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     std::uint64_t number = 0;
     for (const char digit : digits) {
         const auto value = static_cast<std::uint64_t>(digit - '0');
@@ -64,10 +71,14 @@ std::string format_quantity(std::uint64_t number, const std::array<Unit, N>& uni
 Result<Duration> parse_duration(std::string_view text) {
     const Quantity quantity = split_quantity(text);
     if (!quantity.digits.empty() && quantity.unit.empty())
-        return Error{fmt::format("{} has no unit; write one of us, ms, s, m, h and d behind the number, as in \"30s\"", quoted(text))};
+        return Error{fmt::format(
+            "{} has no unit; write one of us, ms, s, m, h and d behind the number, as in \"30s\"",
+            quoted(text))};
     const Unit* unit = find_unit(duration_units, quantity.unit);
     if (unit == nullptr || quantity.digits.empty())
-        return Error{fmt::format("{} is not a duration; write a whole number and us, ms, s, m, h or d, as in \"30s\"", quoted(text))};
+        return Error{fmt::format(
+            "{} is not a duration; write a whole number and us, ms, s, m, h or d, as in \"30s\"",
+            quoted(text))};
     return Duration{static_cast<Duration::rep>(multiply(quantity.digits, unit->factor))};
 }
 
@@ -75,19 +86,25 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     const Quantity quantity = split_quantity(text);
     const Unit* unit = find_unit(size_units, quantity.unit);
     if (unit == nullptr || quantity.digits.empty())
-        return Error{fmt::format("{} is not a size; write a whole number and KiB, MiB or GiB, as in \"4MiB\", or bytes", quoted(text))};
+        return Error{fmt::format(
+            "{} is not a size; write a whole number and KiB, MiB or GiB, as in \"4MiB\", or bytes",
+            quoted(text))};
     return multiply(quantity.digits, unit->factor);
 }
 
 Result<PortRange> parse_port_range(std::string_view text) {
     const std::size_t dash = text.find('-');
     if (dash == std::string_view::npos)
-        return Error{fmt::format("{} is not a range of ports; write the first and the last, as in \"20000-59999\"", quoted(text))};
+        return Error{fmt::format(
+            "{} is not a range of ports; write the first and the last, as in \"20000-59999\"",
+            quoted(text))};
     const Result<std::uint16_t> first = parse_port(text.substr(0, dash));
     if (!first) return first.error();
     const Result<std::uint16_t> last = parse_port(text.substr(dash + 1));
     if (!last) return last.error();
-    if (*first > *last) return Error{fmt::format("{} ends before it begins; write \"{}-{}\"", quoted(text), *last, *first)};
+    if (*first > *last)
+        return Error{
+            fmt::format("{} ends before it begins; write \"{}-{}\"", quoted(text), *last, *first)};
     return PortRange{*first, *last};
 }
 
@@ -96,6 +113,8 @@ std::string format_duration(Duration duration) {
     return format_quantity(static_cast<std::uint64_t>(duration.count()), duration_units);
 }
 
-std::string format_size(std::uint64_t bytes) { return bytes == 0 ? "0" : format_quantity(bytes, size_units); }
+std::string format_size(std::uint64_t bytes) {
+    return bytes == 0 ? "0" : format_quantity(bytes, size_units);
+}
 
 }  // namespace udpproxy

@@ -22,8 +22,9 @@ constexpr std::size_t answer_bytes_max = 256U << 20;
 std::string encoded(const std::string& text) {
     std::string made;
     for (const char letter : text) {
-        const bool plain = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
-                           letter == '.' || letter == '-' || letter == '_';
+        const bool plain = (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
+                           (letter >= '0' && letter <= '9') || letter == '.' || letter == '-' ||
+                           letter == '_';
         if (plain)
             made += letter;
         else
@@ -35,12 +36,14 @@ std::string encoded(const std::string& text) {
 std::string why_unreachable(int error) {
     switch (error) {
         case ENOENT:
-            return "there is no such socket; udpproxy is not running, or its admin.socket is another (--socket)";
+            return "there is no such socket; udpproxy is not running, or its admin.socket is "
+                   "another (--socket)";
         case ECONNREFUSED:
             return "nobody listens on it; udpproxy is not running";
         case EACCES:
         case EPERM:
-            return "permission denied; use it as root, as udpproxy's user, or as a member of its admin.group";
+            return "permission denied; use it as root, as udpproxy's user, or as a member of its "
+                   "admin.group";
         default:
             return "connect: " + error_text(error);
     }
@@ -50,7 +53,8 @@ Result<Socket> connect_to(const std::string& path) {
     sockaddr_un name{};
     name.sun_family = AF_UNIX;
     if (path.size() >= sizeof name.sun_path)
-        return Error{fmt::format("{}: a socket's path has at most {} bytes", path, sizeof name.sun_path - 1)};
+        return Error{fmt::format("{}: a socket's path has at most {} bytes", path,
+                                 sizeof name.sun_path - 1)};
     std::memcpy(name.sun_path, path.data(), path.size());
     Socket socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (!socket) return system_error("socket", errno);
@@ -64,7 +68,8 @@ Result<Socket> connect_to(const std::string& path) {
 
 Result<std::string> converse(const Socket& socket, const std::string& request) {
     for (std::size_t sent = 0; sent < request.size();) {
-        const ssize_t count = ::send(socket.descriptor(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
+        const ssize_t count =
+            ::send(socket.descriptor(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
         if (count < 0) return system_error("udpproxy does not take the request: send", errno);
         sent += static_cast<std::size_t>(count);
     }
@@ -75,7 +80,9 @@ Result<std::string> converse(const Socket& socket, const std::string& request) {
         if (count == 0) return answer;
         if (count < 0 && errno == EINTR) continue;
         if (count < 0)
-            return Error{errno == EAGAIN ? fmt::format("udpproxy did not answer within {} s", patience_s) : "recv: " + error_text(errno)};
+            return Error{errno == EAGAIN
+                             ? fmt::format("udpproxy did not answer within {} s", patience_s)
+                             : "recv: " + error_text(errno)};
         answer.append(piece.data(), static_cast<std::size_t>(count));
         if (answer.size() > answer_bytes_max) return Error{"udpproxy's answer does not end"};
     }
@@ -83,7 +90,8 @@ Result<std::string> converse(const Socket& socket, const std::string& request) {
 
 }  // namespace
 
-Result<std::string> Client::text(const std::string& method, const std::string& path, const Arguments& arguments) const {
+Result<std::string> Client::text(const std::string& method, const std::string& path,
+                                 const Arguments& arguments) const {
     std::string target = path;
     char before = '?';
     for (const auto& [name, value] : arguments) {
@@ -94,7 +102,10 @@ Result<std::string> Client::text(const std::string& method, const std::string& p
     const Result<Socket> socket = connect_to(socket_);
     if (!socket) return socket.error();
     const Result<std::string> answer = converse(
-        *socket, fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", method, target));
+        *socket,
+        fmt::format(
+            "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            method, target));
     if (!answer) return answer.error();
     const std::size_t head_end = answer->find("\r\n\r\n");
     if (head_end == std::string::npos || answer->compare(0, 9, "HTTP/1.1 ") != 0)
@@ -102,11 +113,13 @@ Result<std::string> Client::text(const std::string& method, const std::string& p
     std::string body = answer->substr(head_end + 4);
     if ((*answer)[9] == '2') return body;
     const Json refusal = Json::parse(body, nullptr, false);
-    if (refusal.is_object() && refusal.contains("error") && refusal["error"].is_string()) return Error{refusal["error"].get<std::string>()};
+    if (refusal.is_object() && refusal.contains("error") && refusal["error"].is_string())
+        return Error{refusal["error"].get<std::string>()};
     return Error{answer->substr(9, answer->find("\r\n") - 9)};
 }
 
-Result<Json> Client::json(const std::string& method, const std::string& path, const Arguments& arguments) const {
+Result<Json> Client::json(const std::string& method, const std::string& path,
+                          const Arguments& arguments) const {
     const Result<std::string> body = text(method, path, arguments);
     if (!body) return body.error();
     Json parsed = Json::parse(*body, nullptr, false);

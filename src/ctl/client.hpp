@@ -1,4 +1,5 @@
-// Asking a running udpproxy over its admin socket: one HTTP request per connection, bounded in time and size.
+// Asking a running udpproxy over its admin socket: one HTTP request per connection, bounded in time
+// and size.
 #pragma once
 
 #include <map>
@@ -16,10 +17,13 @@ class Client {
 public:
     explicit Client(std::string socket) : socket_(std::move(socket)) {}
 
-    /// The body of the answer. Errors: why the program cannot be reached, or what it says against the request.
-    [[nodiscard]] Result<std::string> text(const std::string& method, const std::string& path, const Arguments& arguments = {}) const;
+    /// The body of the answer. Errors: why the program cannot be reached, or what it says against
+    /// the request.
+    [[nodiscard]] Result<std::string> text(const std::string& method, const std::string& path,
+                                           const Arguments& arguments = {}) const;
     /// The same as JSON.
-    [[nodiscard]] Result<Json> json(const std::string& method, const std::string& path, const Arguments& arguments = {}) const;
+    [[nodiscard]] Result<Json> json(const std::string& method, const std::string& path,
+                                    const Arguments& arguments = {}) const;
 
 private:
     std::string socket_;

@@ -1,4 +1,5 @@
-// udpproxyctl: looks into a running udpproxy and changes it, over its admin socket. Each verb of the command line is one verb of the program.
+// udpproxyctl: looks into a running udpproxy and changes it, over its admin socket. Each verb of
+// the command line is one verb of the program.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -35,7 +36,8 @@ int fail(const Error& error) {
 
 /// Asks, and shows the answer through `view`, or as it came.
 template <class View>
-int show(const Options& options, const std::string& method, const std::string& path, const Arguments& arguments, View&& view) {
+int show(const Options& options, const std::string& method, const std::string& path,
+         const Arguments& arguments, View&& view) {
     const Result<Json> answer = Client{options.socket}.json(method, path, arguments);
     if (!answer) return fail(answer.error());
     fmt::print("{}", options.json ? answer->dump(2) + '\n' : view(*answer));
@@ -53,18 +55,26 @@ int show_metrics(const Options& options) {
 using Action = std::function<int()>;
 
 void add_looks(CLI::App& app, Options& options, Action& action) {
-    const auto verb = [&](const char* name, const char* help, const char* path, std::string (*view)(const Json&)) {
+    const auto verb = [&](const char* name, const char* help, const char* path,
+                          std::string (*view)(const Json&)) {
         app.add_subcommand(name, help)->callback([&options, &action, path, view] {
             action = [&options, path, view] { return show(options, "GET", path, {}, view); };
         });
     };
     verb("status", "what runs, how full it is, what it has done", "/v1/status", view_status);
-    verb("proxies", "each proxy: listeners, sessions, counters, where its replies came from", "/v1/proxies", view_proxies);
-    verb("unlisted", "sources that answered but are not listed, and the line that would list them", "/v1/unlisted", view_unlisted);
+    verb("proxies", "each proxy: listeners, sessions, counters, where its replies came from",
+         "/v1/proxies", view_proxies);
+    verb("unlisted", "sources that answered but are not listed, and the line that would list them",
+         "/v1/unlisted", view_unlisted);
     verb("drops", "what was dropped, by proxy and reason", "/v1/drops", view_drops);
-    app.add_subcommand("metrics", "the metrics as Prometheus gets them")->callback([&] { action = [&] { return show_metrics(options); }; });
+    app.add_subcommand("metrics", "the metrics as Prometheus gets them")->callback([&] {
+        action = [&] { return show_metrics(options); };
+    });
     CLI::App* sessions = app.add_subcommand("sessions", "sessions at the moment");
-    sessions->add_option("--client", options.sessions["client"], "of this client: an address, address:port or prefix")->type_name("CIDR");
+    sessions
+        ->add_option("--client", options.sessions["client"],
+                     "of this client: an address, address:port or prefix")
+        ->type_name("CIDR");
     sessions->add_option("--proxy", options.sessions["proxy"], "of this proxy")->type_name("NAME");
     sessions->add_option("--sort", options.sessions["sort"], "the largest first")
         ->check(CLI::IsMember({"bytes", "age", "idle"}))
@@ -72,7 +82,11 @@ void add_looks(CLI::App& app, Options& options, Action& action) {
     sessions->add_option("--limit", options.sessions["limit"], "at most so many (default 100)")
         ->check(CLI::Range(1, 100000))
         ->type_name("N");
-    sessions->callback([&] { action = [&] { return show(options, "GET", "/v1/sessions", options.sessions, view_sessions); }; });
+    sessions->callback([&] {
+        action = [&] {
+            return show(options, "GET", "/v1/sessions", options.sessions, view_sessions);
+        };
+    });
 }
 
 int end_with(const Result<void>& outcome) { return outcome ? 0 : fail(outcome.error()); }
@@ -82,7 +96,8 @@ void add_live(CLI::App& app, Options& options, Action& action) {
     top->add_option("--interval", options.top.interval_s, "seconds from frame to frame")
         ->check(CLI::Range(0.1, 3600.0))
         ->capture_default_str();
-    top->add_option("--frames", options.top.frames, "ends after so many (0: never)")->capture_default_str();
+    top->add_option("--frames", options.top.frames, "ends after so many (0: never)")
+        ->capture_default_str();
     top->callback([&] {
         action = [&] {
             options.top.json = options.json;
@@ -90,10 +105,18 @@ void add_live(CLI::App& app, Options& options, Action& action) {
         };
     });
     CLI::App* trace = app.add_subcommand("trace", "follow one client's datagrams on both legs");
-    trace->add_option("--client", options.trace.client, "its address, or address:port")->required()->type_name("ADDR");
-    trace->add_option("--write", options.trace.file, "into a capture file (pcapng) instead of lines")->type_name("FILE");
-    trace->add_option("--seconds", options.trace.seconds, "ends after so long")->check(CLI::Range(1, 600))->capture_default_str();
-    trace->add_option("--datagrams", options.trace.datagrams, "ends after so many")->check(CLI::PositiveNumber)->capture_default_str();
+    trace->add_option("--client", options.trace.client, "its address, or address:port")
+        ->required()
+        ->type_name("ADDR");
+    trace
+        ->add_option("--write", options.trace.file, "into a capture file (pcapng) instead of lines")
+        ->type_name("FILE");
+    trace->add_option("--seconds", options.trace.seconds, "ends after so long")
+        ->check(CLI::Range(1, 600))
+        ->capture_default_str();
+    trace->add_option("--datagrams", options.trace.datagrams, "ends after so many")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
     trace->callback([&] {
         action = [&] {
             options.trace.json = options.json;
@@ -104,23 +127,32 @@ void add_live(CLI::App& app, Options& options, Action& action) {
 
 void add_changes(CLI::App& app, Options& options, Action& action) {
     CLI::App* session = app.add_subcommand("session", "one session")->require_subcommand(1);
-    CLI::App* kill = session->add_subcommand("kill", "end a session; its client begins a new one when it writes again");
-    kill->add_option("ID", options.id, "its number, as `sessions` shows it")->required()->check(CLI::NonNegativeNumber);
+    CLI::App* kill = session->add_subcommand(
+        "kill", "end a session; its client begins a new one when it writes again");
+    kill->add_option("ID", options.id, "its number, as `sessions` shows it")
+        ->required()
+        ->check(CLI::NonNegativeNumber);
     kill->callback([&] {
         action = [&] {
-            return show(options, "POST", "/v1/sessions/kill", {{"id", options.id}}, [](const Json& answer) {
-                return fmt::format("ended session {} of {} on {}\n", answer["killed"].get<std::uint64_t>(),
-                                   answer["client"].get<std::string>(), answer["proxy"].get<std::string>());
-            });
+            return show(
+                options, "POST", "/v1/sessions/kill", {{"id", options.id}}, [](const Json& answer) {
+                    return fmt::format(
+                        "ended session {} of {} on {}\n", answer["killed"].get<std::uint64_t>(),
+                        answer["client"].get<std::string>(), answer["proxy"].get<std::string>());
+                });
         };
     });
     CLI::App* log = app.add_subcommand("log", "the log")->require_subcommand(1);
-    CLI::App* level = log->add_subcommand("level", "show or set the least important lines that are written");
-    level->add_option("LEVEL", options.level, "until the next start")->check(CLI::IsMember({"error", "warn", "info", "debug"}));
+    CLI::App* level =
+        log->add_subcommand("level", "show or set the least important lines that are written");
+    level->add_option("LEVEL", options.level, "until the next start")
+        ->check(CLI::IsMember({"error", "warn", "info", "debug"}));
     level->callback([&] {
         action = [&] {
-            return show(options, options.level.empty() ? "GET" : "POST", "/v1/log", {{"level", options.level}},
-                        [](const Json& answer) { return answer["level"].get<std::string>() + '\n'; });
+            return show(options, options.level.empty() ? "GET" : "POST", "/v1/log",
+                        {{"level", options.level}}, [](const Json& answer) {
+                            return answer["level"].get<std::string>() + '\n';
+                        });
         };
     });
 }
@@ -134,22 +166,39 @@ int show_findings(const Options& options) {
 }
 
 void add_operation(CLI::App& app, Options& options, Action& action) {
-    app.add_subcommand("reload", "read the configuration file again, as SIGHUP does; a wrong one changes nothing")->callback([&] {
-        action = [&] { return show(options, "POST", "/v1/reload", {}, view_reload); };
+    app.add_subcommand(
+           "reload",
+           "read the configuration file again, as SIGHUP does; a wrong one changes nothing")
+        ->callback(
+            [&] { action = [&] { return show(options, "POST", "/v1/reload", {}, view_reload); }; });
+    CLI::App* drain = app.add_subcommand("drain",
+                                         "take no new clients; known ones go on. All proxies: then "
+                                         "the program ends, as with SIGQUIT");
+    drain->add_option("PROXY", options.proxy,
+                      "only this one; it goes on until `resume` or a restart");
+    drain->callback([&] {
+        action = [&] {
+            return show(options, "POST", "/v1/drain", {{"proxy", options.proxy}}, view_drain);
+        };
     });
-    CLI::App* drain =
-        app.add_subcommand("drain", "take no new clients; known ones go on. All proxies: then the program ends, as with SIGQUIT");
-    drain->add_option("PROXY", options.proxy, "only this one; it goes on until `resume` or a restart");
-    drain->callback([&] { action = [&] { return show(options, "POST", "/v1/drain", {{"proxy", options.proxy}}, view_drain); }; });
     CLI::App* resume = app.add_subcommand("resume", "take new clients again");
     resume->add_option("PROXY", options.proxy, "the one that was drained")->required();
-    resume->callback([&] { action = [&] { return show(options, "POST", "/v1/resume", {{"proxy", options.proxy}}, view_resume); }; });
-    CLI::App* doctor =
-        app.add_subcommand("doctor", "why replies may not come, seen from the running program; exit code 1 when there is a problem");
+    resume->callback([&] {
+        action = [&] {
+            return show(options, "POST", "/v1/resume", {{"proxy", options.proxy}}, view_resume);
+        };
+    });
+    CLI::App* doctor = app.add_subcommand("doctor",
+                                          "why replies may not come, seen from the running "
+                                          "program; exit code 1 when there is a problem");
     CLI::Option* probe =
-        doctor->add_option("--probe", options.doctor["probe"], "send these bytes to the upstream once and tell who answers")
+        doctor
+            ->add_option("--probe", options.doctor["probe"],
+                         "send these bytes to the upstream once and tell who answers")
             ->type_name("HEX");
-    doctor->add_option("--probe-proxy", options.doctor["proxy"], "whose upstream, where there are several")
+    doctor
+        ->add_option("--probe-proxy", options.doctor["proxy"],
+                     "whose upstream, where there are several")
         ->type_name("NAME")
         ->needs(probe);
     doctor->callback([&] { action = [&] { return show_findings(options); }; });

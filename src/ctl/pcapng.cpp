@@ -1,4 +1,5 @@
-// Blocks of a pcapng file, and packets to put into them. Blocks are little-endian, as their byte-order magic says; packets are big-endian.
+// Blocks of a pcapng file, and packets to put into them. Blocks are little-endian, as their
+// byte-order magic says; packets are big-endian.
 #include "pcapng.hpp"
 
 #include <algorithm>
@@ -22,7 +23,8 @@ constexpr std::uint8_t protocol_udp = 17;
 
 template <class Number>
 void put_little(Bytes& to, Number number) {
-    for (std::size_t i = 0; i < sizeof number; ++i) to.push_back(static_cast<std::uint8_t>(number >> (8 * i)));
+    for (std::size_t i = 0; i < sizeof number; ++i)
+        to.push_back(static_cast<std::uint8_t>(number >> (8 * i)));
 }
 void put_big(Bytes& to, std::uint16_t number) {
     to.push_back(static_cast<std::uint8_t>(number >> 8U));
@@ -46,7 +48,8 @@ void write_block(std::ofstream& file, std::uint32_t type, const Bytes& body) {
     put_little(block, length);
     block.insert(block.end(), body.begin(), body.end());
     put_little(block, length);
-    file.write(reinterpret_cast<const char*>(block.data()), static_cast<std::streamsize>(block.size()));
+    file.write(reinterpret_cast<const char*>(block.data()),
+               static_cast<std::streamsize>(block.size()));
 }
 
 void write_interface(std::ofstream& file, const std::string& name) {
@@ -61,7 +64,8 @@ void write_interface(std::ofstream& file, const std::string& name) {
 }
 
 std::uint32_t sum_of(const Bytes& bytes, std::uint32_t sum) {
-    for (std::size_t i = 0; i < bytes.size(); ++i) sum += i % 2 == 0 ? static_cast<std::uint32_t>(bytes[i]) << 8U : bytes[i];
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+        sum += i % 2 == 0 ? static_cast<std::uint32_t>(bytes[i]) << 8U : bytes[i];
     return sum;
 }
 std::uint16_t folded(std::uint32_t sum) {
@@ -84,8 +88,10 @@ Bytes udp_of(const CapturedDatagram& datagram, std::uint16_t length) {
     Bytes pseudo_header;
     put_address(pseudo_header, datagram.from.address);
     put_address(pseudo_header, datagram.to.address);
-    const std::uint16_t checksum = folded(sum_of(udp, sum_of(pseudo_header, std::uint32_t{protocol_udp} + length)));
-    const std::uint16_t sent = checksum == 0 ? 0xffff : checksum;  // 0 says that there is none (RFC 768)
+    const std::uint16_t checksum =
+        folded(sum_of(udp, sum_of(pseudo_header, std::uint32_t{protocol_udp} + length)));
+    const std::uint16_t sent =
+        checksum == 0 ? 0xffff : checksum;  // 0 says that there is none (RFC 768)
     udp[6] = static_cast<std::uint8_t>(sent >> 8U);
     udp[7] = static_cast<std::uint8_t>(sent);
     return udp;
@@ -94,11 +100,13 @@ Bytes udp_of(const CapturedDatagram& datagram, std::uint16_t length) {
 }  // namespace
 
 std::vector<std::uint8_t> as_packet(const CapturedDatagram& datagram) {
-    const auto udp_length = static_cast<std::uint16_t>(std::min<std::uint32_t>(8 + datagram.bytes, 0xffff));
+    const auto udp_length =
+        static_cast<std::uint16_t>(std::min<std::uint32_t>(8 + datagram.bytes, 0xffff));
     Bytes packet;
     if (datagram.from.address.is_ipv4()) {
         packet = {0x45, datagram.tos};
-        put_big(packet, static_cast<std::uint16_t>(std::min<std::uint32_t>(20U + udp_length, 0xffff)));
+        put_big(packet,
+                static_cast<std::uint16_t>(std::min<std::uint32_t>(20U + udp_length, 0xffff)));
         packet.insert(packet.end(), {0, 0, 0x40, 0, 64, protocol_udp, 0, 0});  // no id, DF, TTL 64
         put_address(packet, datagram.from.address);
         put_address(packet, datagram.to.address);
@@ -106,7 +114,8 @@ std::vector<std::uint8_t> as_packet(const CapturedDatagram& datagram) {
         packet[10] = static_cast<std::uint8_t>(checksum >> 8U);
         packet[11] = static_cast<std::uint8_t>(checksum);
     } else {
-        packet = {static_cast<std::uint8_t>(0x60U | (datagram.tos >> 4U)), static_cast<std::uint8_t>(datagram.tos << 4U), 0, 0};
+        packet = {static_cast<std::uint8_t>(0x60U | (datagram.tos >> 4U)),
+                  static_cast<std::uint8_t>(datagram.tos << 4U), 0, 0};
         put_big(packet, udp_length);
         packet.insert(packet.end(), {protocol_udp, 64});
         put_address(packet, datagram.from.address);
@@ -138,7 +147,8 @@ void PcapngFile::write(const CapturedDatagram& datagram) {
     put_little(body, static_cast<std::uint32_t>(datagram.at_ns >> 32U));
     put_little(body, static_cast<std::uint32_t>(datagram.at_ns));
     put_little(body, static_cast<std::uint32_t>(packet.size()));
-    put_little(body, static_cast<std::uint32_t>(packet.size() + datagram.bytes - datagram.kept.size()));
+    put_little(body,
+               static_cast<std::uint32_t>(packet.size() + datagram.bytes - datagram.kept.size()));
     body.insert(body.end(), packet.begin(), packet.end());
     pad(body);
     if (!datagram.comment.empty()) {

@@ -1,5 +1,6 @@
-// A capture file of what a trace has kept, in pcapng (draft-ietf-opsawg-pcapng): two interfaces of raw IP, the clients' side and the upstream's, so that
-// Wireshark, tshark and capinfos read it. IP and UDP headers are made here; they carry the addresses, the TOS and the true length.
+// A capture file of what a trace has kept, in pcapng (draft-ietf-opsawg-pcapng): two interfaces of
+// raw IP, the clients' side and the upstream's, so that Wireshark, tshark and capinfos read it. IP
+// and UDP headers are made here; they carry the addresses, the TOS and the true length.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,8 @@ public:
     [[nodiscard]] Result<void> close();
 
 private:
-    PcapngFile(std::string path, std::ofstream file) : path_(std::move(path)), file_(std::move(file)) {}
+    PcapngFile(std::string path, std::ofstream file)
+        : path_(std::move(path)), file_(std::move(file)) {}
     std::string path_;
     std::ofstream file_;
 };

@@ -1,4 +1,5 @@
-// Frames of the live view: rates out of two looks. On a terminal each replaces the last, elsewhere they follow one another.
+// Frames of the live view: rates out of two looks. On a terminal each replaces the last, elsewhere
+// they follow one another.
 #include "top.hpp"
 
 #include <fmt/format.h>
@@ -24,7 +25,8 @@ volatile std::sig_atomic_t interrupted = 0;
 /// Keys come one by one and are not shown; as it was when this goes.
 class Keyboard {
 public:
-    Keyboard() : is_terminal_(::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &before_) == 0) {
+    Keyboard()
+        : is_terminal_(::isatty(STDIN_FILENO) == 1 && ::tcgetattr(STDIN_FILENO, &before_) == 0) {
         if (!is_terminal_) return;
         termios raw = before_;
         raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
@@ -49,22 +51,29 @@ private:
     bool is_terminal_;
 };
 
-std::uint64_t number(const Json& json, const char* key) { return json.value(key, std::uint64_t{0}); }
+std::uint64_t number(const Json& json, const char* key) {
+    return json.value(key, std::uint64_t{0});
+}
 
 double rate(const Json& before, const Json& now, const char* key, double seconds) {
     const std::uint64_t first = number(before, key);
     const std::uint64_t last = number(now, key);
-    return last < first ? 0 : static_cast<double>(last - first) / seconds;  // less than before: it was restarted
+    return last < first
+               ? 0
+               : static_cast<double>(last - first) / seconds;  // less than before: it was restarted
 }
 
-std::string as_rate(double per_second) { return as_count(static_cast<std::uint64_t>(std::llround(per_second))) + "/s"; }
+std::string as_rate(double per_second) {
+    return as_count(static_cast<std::uint64_t>(std::llround(per_second))) + "/s";
+}
 
 Result<Look> look_at(const Client& client) {
     const Result<Json> status = client.json("GET", "/v1/status");
     if (!status) return status.error();
     const Result<Json> proxies = client.json("GET", "/v1/proxies");
     if (!proxies) return proxies.error();
-    const Result<Json> sessions = client.json("GET", "/v1/sessions", {{"sort", "idle"}, {"limit", "100000"}});
+    const Result<Json> sessions =
+        client.json("GET", "/v1/sessions", {{"sort", "idle"}, {"limit", "100000"}});
     if (!sessions) return sessions.error();
     return Look{*status, *proxies, *sessions};
 }
@@ -77,11 +86,16 @@ std::string view_proxies_now(const Look& before, const Look& now, double seconds
         for (const Json& candidate : before.proxies["proxies"]) {
             if (candidate["name"] == proxy["name"]) last = &candidate;
         }
-        const auto per_second = [&](const char* key) { return rate((*last)["counters"], proxy["counters"], key, seconds); };
+        const auto per_second = [&](const char* key) {
+            return rate((*last)["counters"], proxy["counters"], key, seconds);
+        };
         std::uint64_t drops = 0;
-        for (const auto& [reason, count] : proxy["drops"].items()) drops += count.get<std::uint64_t>();
-        rows.push_back({proxy["name"].get<std::string>(), as_count(number(proxy, "sessions")), as_rate(per_second("departures_request")),
-                        as_bytes(per_second("bytes_request")) + "/s", as_rate(per_second("departures_reply")),
+        for (const auto& [reason, count] : proxy["drops"].items())
+            drops += count.get<std::uint64_t>();
+        rows.push_back({proxy["name"].get<std::string>(), as_count(number(proxy, "sessions")),
+                        as_rate(per_second("departures_request")),
+                        as_bytes(per_second("bytes_request")) + "/s",
+                        as_rate(per_second("departures_reply")),
                         as_bytes(per_second("bytes_reply")) + "/s", as_count(drops)});
     }
     return in_columns({"PROXY", ">SESSIONS", ">REQUESTS", ">", ">REPLIES", ">", ">DROPS"}, rows);
@@ -102,7 +116,8 @@ std::string view_busiest(const Look& before, const Look& now, double seconds, st
         const auto found = known.find(number(session, "id"));
         const Json& last = found == known.end() ? nothing : *found->second;
         const auto per_second = [&](const char* key) { return rate(last, session, key, seconds); };
-        busy.push_back({&session, per_second("request_bytes") + per_second("reply_bytes"), per_second("requests") + per_second("replies")});
+        busy.push_back({&session, per_second("request_bytes") + per_second("reply_bytes"),
+                        per_second("requests") + per_second("replies")});
     }
     const std::size_t shown = std::min(count, busy.size());
     std::partial_sort(busy.begin(), busy.begin() + static_cast<std::ptrdiff_t>(shown), busy.end(),
@@ -110,11 +125,14 @@ std::string view_busiest(const Look& before, const Look& now, double seconds, st
     std::vector<std::vector<std::string>> rows;
     for (std::size_t i = 0; i < shown; ++i) {
         const Json& session = *busy[i].session;
-        rows.push_back({std::to_string(number(session, "id")), session["client"].get<std::string>(), session["proxy"].get<std::string>(),
-                        session["local_endpoint"].get<std::string>(), as_rate(busy[i].datagrams), as_bytes(busy[i].bytes) + "/s",
-                        as_time(session.value("age_seconds", 0.0)), as_time(session.value("idle_seconds", 0.0))});
+        rows.push_back({std::to_string(number(session, "id")), session["client"].get<std::string>(),
+                        session["proxy"].get<std::string>(),
+                        session["local_endpoint"].get<std::string>(), as_rate(busy[i].datagrams),
+                        as_bytes(busy[i].bytes) + "/s", as_time(session.value("age_seconds", 0.0)),
+                        as_time(session.value("idle_seconds", 0.0))});
     }
-    return in_columns({">ID", "CLIENT", "PROXY", "UPSTREAM SIDE", ">DATAGRAMS", ">BYTES", ">AGE", ">IDLE"}, rows);
+    return in_columns(
+        {">ID", "CLIENT", "PROXY", "UPSTREAM SIDE", ">DATAGRAMS", ">BYTES", ">AGE", ">IDLE"}, rows);
 }
 
 /// Lines cut to the terminal's size.
@@ -131,17 +149,23 @@ std::string cut(const std::string& text, std::size_t rows, std::size_t width) {
 
 }  // namespace
 
-std::string view_frame(const Look& before, const Look& now, double seconds, std::size_t rows, std::size_t width) {
-    const auto per_second = [&](const char* key) { return rate(before.status["counters"], now.status["counters"], key, seconds); };
-    std::string frame =
-        fmt::format("udpproxy {}  {}  {} shards  up {}  {}\n", now.status["version"].get<std::string>(),
-                    now.status["engine"].get<std::string>(), number(now.status, "shards"), as_time(now.status.value("uptime_seconds", 0.0)),
-                    now.status.value("ready", false) ? "ready" : "takes no new clients");
-    frame +=
-        fmt::format("sessions {} of {}  requests {} {}/s  replies {} {}/s  drops {}\n\n", as_count(number(now.status, "sessions")),
-                    as_count(number(now.status, "sessions_max")), as_rate(per_second("departures_request")),
-                    as_bytes(per_second("bytes_request")), as_rate(per_second("departures_reply")), as_bytes(per_second("bytes_reply")),
-                    as_rate(rate(before.status, now.status, "drops", seconds) + rate(before.status, now.status, "queue_drops", seconds)));
+std::string view_frame(const Look& before, const Look& now, double seconds, std::size_t rows,
+                       std::size_t width) {
+    const auto per_second = [&](const char* key) {
+        return rate(before.status["counters"], now.status["counters"], key, seconds);
+    };
+    std::string frame = fmt::format(
+        "udpproxy {}  {}  {} shards  up {}  {}\n", now.status["version"].get<std::string>(),
+        now.status["engine"].get<std::string>(), number(now.status, "shards"),
+        as_time(now.status.value("uptime_seconds", 0.0)),
+        now.status.value("ready", false) ? "ready" : "takes no new clients");
+    frame += fmt::format(
+        "sessions {} of {}  requests {} {}/s  replies {} {}/s  drops {}\n\n",
+        as_count(number(now.status, "sessions")), as_count(number(now.status, "sessions_max")),
+        as_rate(per_second("departures_request")), as_bytes(per_second("bytes_request")),
+        as_rate(per_second("departures_reply")), as_bytes(per_second("bytes_reply")),
+        as_rate(rate(before.status, now.status, "drops", seconds) +
+                rate(before.status, now.status, "queue_drops", seconds)));
     frame += view_proxies_now(before, now, seconds) + '\n';
     const auto used = static_cast<std::size_t>(std::count(frame.begin(), frame.end(), '\n'));
     if (used + 1 < rows) frame += view_busiest(before, now, seconds, rows - used - 1);
@@ -163,11 +187,16 @@ Result<void> run_top(const Client& client, const TopOptions& options) {
         const auto at = std::chrono::steady_clock::now();
         const double seconds = std::chrono::duration<double>(at - looked_at).count();
         winsize size{};
-        if (!is_terminal || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 5) size = {30, 200, 0, 0};
+        if (!is_terminal || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 5)
+            size = {30, 200, 0, 0};
         if (options.json)
-            fmt::print("{}\n", Json{{"seconds", seconds}, {"status", now->status}, {"proxies", now->proxies["proxies"]}}.dump());
+            fmt::print("{}\n", Json{{"seconds", seconds},
+                                    {"status", now->status},
+                                    {"proxies", now->proxies["proxies"]}}
+                                   .dump());
         else
-            fmt::print("{}{}{}", is_terminal ? "\x1b[H\x1b[2J" : "", view_frame(*before, *now, seconds, size.ws_row - 1U, size.ws_col),
+            fmt::print("{}{}{}", is_terminal ? "\x1b[H\x1b[2J" : "",
+                       view_frame(*before, *now, seconds, size.ws_row - 1U, size.ws_col),
                        is_terminal ? "" : "\n");
         std::fflush(stdout);
         before = std::move(now);

@@ -16,12 +16,14 @@ struct TopOptions {
 /// Errors: the program's.
 [[nodiscard]] Result<void> run_top(const Client& client, const TopOptions& options);
 
-/// One frame out of two looks at the program, `seconds` apart; lines as they fit `width`. For tests as well.
+/// One frame out of two looks at the program, `seconds` apart; lines as they fit `width`. For tests
+/// as well.
 struct Look {
     Json status;
     Json proxies;
     Json sessions;
 };
-[[nodiscard]] std::string view_frame(const Look& before, const Look& now, double seconds, std::size_t rows, std::size_t width);
+[[nodiscard]] std::string view_frame(const Look& before, const Look& now, double seconds,
+                                     std::size_t rows, std::size_t width);
 
 }  // namespace udpproxy::ctl

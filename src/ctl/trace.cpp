@@ -1,4 +1,5 @@
-// Asks for what the trace has kept, ten times a second, and writes it as lines or as a capture file.
+// Asks for what the trace has kept, ten times a second, and writes it as lines or as a capture
+// file.
 #include "trace.hpp"
 
 #include <fmt/chrono.h>
@@ -20,7 +21,9 @@ constexpr std::chrono::milliseconds look_every{100};
 volatile std::sig_atomic_t interrupted = 0;
 
 std::vector<std::uint8_t> from_hex(const std::string& text) {
-    const auto value_of = [](char digit) { return static_cast<std::uint8_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10); };
+    const auto value_of = [](char digit) {
+        return static_cast<std::uint8_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+    };
     std::vector<std::uint8_t> bytes;
     for (std::size_t i = 0; i + 1 < text.size(); i += 2)
         bytes.push_back(static_cast<std::uint8_t>(value_of(text[i]) * 16 + value_of(text[i + 1])));
@@ -28,19 +31,24 @@ std::vector<std::uint8_t> from_hex(const std::string& text) {
 }
 
 std::string text(const Json& record, const char* key) { return record.value(key, std::string{}); }
-std::string reason_of(const Json& record) { return record["dropped"].is_string() ? record["dropped"].get<std::string>() : ""; }
+std::string reason_of(const Json& record) {
+    return record["dropped"].is_string() ? record["dropped"].get<std::string>() : "";
+}
 
 std::string as_line(const Json& record) {
     const auto at = record["at_ns"].get<std::int64_t>();
     const bool is_request = text(record, "leg") == "request";
     const std::string reason = reason_of(record);
-    const std::string near = is_request ? fmt::format("{} > {}", text(record, "client"), text(record, "local"))
-                                        : fmt::format("{} < {}", text(record, "client"), text(record, "local"));
+    const std::string near =
+        is_request ? fmt::format("{} > {}", text(record, "client"), text(record, "local"))
+                   : fmt::format("{} < {}", text(record, "client"), text(record, "local"));
     std::string far;
     if (const std::string side = text(record, "local_endpoint"); !side.empty())
         far = fmt::format("  {} {} {}", side, is_request ? ">" : "<", text(record, "service"));
-    return fmt::format("{:%H:%M:%S}.{:06}  {:<7}  {}{}  {} bytes{}\n", fmt::localtime(static_cast<std::time_t>(at / 1'000'000'000)),
-                       at % 1'000'000'000 / 1000, text(record, "leg"), near, far, record["bytes"].get<std::uint32_t>(),
+    return fmt::format("{:%H:%M:%S}.{:06}  {:<7}  {}{}  {} bytes{}\n",
+                       fmt::localtime(static_cast<std::time_t>(at / 1'000'000'000)),
+                       at % 1'000'000'000 / 1000, text(record, "leg"), near, far,
+                       record["bytes"].get<std::uint32_t>(),
                        reason.empty() ? "" : "  DROPPED: " + reason);
 }
 
@@ -83,7 +91,9 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
     }
     std::signal(SIGINT, [](int) { interrupted = 1; });
     std::signal(SIGTERM, [](int) { interrupted = 1; });
-    const auto begun = client.json("POST", "/v1/trace", {{"client", options.client}, {"seconds", std::to_string(options.seconds)}});
+    const auto begun =
+        client.json("POST", "/v1/trace",
+                    {{"client", options.client}, {"seconds", std::to_string(options.seconds)}});
     if (!begun) return begun.error();
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{options.seconds};
     std::uint32_t seen = 0;
@@ -110,8 +120,9 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
     if (file) {
         if (const Result<void> closed = file->close(); !closed) outcome = closed.error();
     }
-    fmt::print(stderr, "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
-               missed > 0 ? fmt::format("; {} more came faster than they could be taken", missed) : "");
+    fmt::print(
+        stderr, "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
+        missed > 0 ? fmt::format("; {} more came faster than they could be taken", missed) : "");
     return outcome;
 }
 

@@ -16,7 +16,8 @@ struct TraceOptions {
     bool json = false;
 };
 
-/// Until the time is over, enough datagrams were seen, or SIGINT. Errors: the program's, or the file's.
+/// Until the time is over, enough datagrams were seen, or SIGINT. Errors: the program's, or the
+/// file's.
 [[nodiscard]] Result<void> run_trace(const Client& client, const TraceOptions& options);
 
 }  // namespace udpproxy::ctl

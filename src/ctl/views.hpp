@@ -1,4 +1,5 @@
-// Answers as people read them: columns and short numbers. Each takes the JSON of one verb and returns whole lines.
+// Answers as people read them: columns and short numbers. Each takes the JSON of one verb and
+// returns whole lines.
 #pragma once
 
 #include <string>
@@ -26,6 +27,7 @@ namespace udpproxy::ctl {
 [[nodiscard]] std::string as_time(double seconds);
 
 /// Rows under a heading, in columns; a column whose heading begins with `>` is flush right.
-[[nodiscard]] std::string in_columns(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows);
+[[nodiscard]] std::string in_columns(const std::vector<std::string>& headings,
+                                     const std::vector<std::vector<std::string>>& rows);
 
 }  // namespace udpproxy::ctl

@@ -26,7 +26,8 @@ constexpr int reload_look_ms = 10;
 constexpr Duration reload_pause = std::chrono::milliseconds{50};
 
 /// Asks every shard to stop and waits; a second signal ends the program on the spot.
-void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals, EventLog& event_log, Log& log) {
+void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals,
+                 EventLog& event_log, Log& log) {
     for (const auto& shard : shards) shard->stop();
     const auto all_ended = [&] {
         for (const auto& shard : shards) {
@@ -54,7 +55,8 @@ void reopen_log(Log& log) {
 }
 
 /// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
-std::string run(Reconfigurer& reconfigurer, ControlQueue& requests, EventLog& event_log, const Signals& signals, Log& log) {
+std::string run(Reconfigurer& reconfigurer, ControlQueue& requests, EventLog& event_log,
+                const Signals& signals, Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
@@ -93,7 +95,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     Log& log = *opened;
     const Signals signals;
     if (!signals.open()) return fail(log, "signalfd: " + error_text(errno));
-    log.info("starting", {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
+    log.info("starting",
+             {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
 
     Names names(log);
     Bootstrap bootstrap(config, log);
@@ -102,7 +105,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
         return exit_ok;
     }
     if (const std::vector<std::string> complaints = bootstrap.reckon(); !complaints.empty()) {
-        for (const std::string& complaint : complaints) log.error("failed", {{"reason", complaint}});
+        for (const std::string& complaint : complaints)
+            log.error("failed", {{"reason", complaint}});
         return exit_config;
     }
     if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
@@ -118,7 +122,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     const AdminContext context{roster, log, requests};
     if (auto done = (*admin)->start(context); !done) return fail(log, done.error().message);
     roster.ready = true;
-    log.info("ready", {{"shards", bootstrap.shards().size()}, {"sessions", bootstrap.sessions_max()}});
+    log.info("ready",
+             {{"shards", bootstrap.shards().size()}, {"sessions", bootstrap.sessions_max()}});
 
     Reconfigurer reconfigurer(config, options.drain_timeout, bootstrap, names, roster, log);
     EventLog event_log(reconfigurer, log);
@@ -136,15 +141,20 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
 std::vector<std::string> complaints_of_machine(const Config& config) {
     std::vector<ProxySetup> proxies;
     for (const ProxyConfig& proxy : config.proxies) {
-        // The arithmetic needs the upstream's family at most; a name that is not resolved yet stands for either.
-        const Endpoint upstream = proxy.upstream.endpoint.value_or(Endpoint{Address::any(Family::ipv4), 0, proxy.upstream.port});
+        // The arithmetic needs the upstream's family at most; a name that is not resolved yet
+        // stands for either.
+        const Endpoint upstream = proxy.upstream.endpoint.value_or(
+            Endpoint{Address::any(Family::ipv4), 0, proxy.upstream.port});
         proxies.push_back(setup_of(proxy, upstream, ephemeral_ports()));
     }
     const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
-    return reckon_room(config, proxies, MachineRoom{descriptor_limit(), shards, ephemeral_ports()}).complaints;
+    return reckon_room(config, proxies, MachineRoom{descriptor_limit(), shards, ephemeral_ports()})
+        .complaints;
 }
 
-std::vector<std::string> complaints_of_names(const Config& config) { return complaints_of_resolver(config); }
+std::vector<std::string> complaints_of_names(const Config& config) {
+    return complaints_of_resolver(config);
+}
 
 Result<Duration> parse_drain_timeout(const std::string& text) {
     Result<Duration> duration = parse_duration(text);

@@ -13,8 +13,11 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::array<std::pair<int, const char*>, 5> taken{
-    {{SIGTERM, "SIGTERM"}, {SIGINT, "SIGINT"}, {SIGQUIT, "SIGQUIT"}, {SIGHUP, "SIGHUP"}, {SIGUSR1, "SIGUSR1"}}};
+constexpr std::array<std::pair<int, const char*>, 5> taken{{{SIGTERM, "SIGTERM"},
+                                                            {SIGINT, "SIGINT"},
+                                                            {SIGQUIT, "SIGQUIT"},
+                                                            {SIGHUP, "SIGHUP"},
+                                                            {SIGUSR1, "SIGUSR1"}}};
 
 }  // namespace
 

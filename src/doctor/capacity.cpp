@@ -13,15 +13,19 @@ namespace {
 constexpr std::uint32_t few_sessions = 1024;
 
 std::string text_of(const PortRange& range) {
-    return range.first == range.last ? fmt::format("{}", range.first) : fmt::format("{}-{}", range.first, range.last);
+    return range.first == range.last ? fmt::format("{}", range.first)
+                                     : fmt::format("{}-{}", range.first, range.last);
 }
 
-bool overlap(const PortRange& one, const PortRange& other) { return one.first <= other.last && other.first <= one.last; }
+bool overlap(const PortRange& one, const PortRange& other) {
+    return one.first <= other.last && other.first <= one.last;
+}
 
 bool covers(const std::vector<PortRange>& list, const PortRange& range) {
     for (std::uint32_t port = range.first; port <= range.last; ++port) {
-        const bool is_in =
-            std::any_of(list.begin(), list.end(), [&](const PortRange& each) { return each.first <= port && port <= each.last; });
+        const bool is_in = std::any_of(list.begin(), list.end(), [&](const PortRange& each) {
+            return each.first <= port && port <= each.last;
+        });
         if (!is_in) return false;
     }
     return true;
@@ -29,48 +33,63 @@ bool covers(const std::vector<PortRange>& list, const PortRange& range) {
 
 std::string wider_ports(const ProxyConfig& config) {
     return config.ports ? "a wider range in ports, or more addresses in source"
-                        : "sysctl -w net.ipv4.ip_local_port_range=\"10240 60999\", a range in ports, or more addresses in source";
+                        : "sysctl -w net.ipv4.ip_local_port_range=\"10240 60999\", a range in "
+                          "ports, or more addresses in source";
 }
 
 /// Whether there are enough ports for what is configured; tells it when not.
-bool check_number_of_ports(const ProxyConfig& config, const ProxySetup& setup, const ProxyRoom& room, const std::string& where,
-                           std::uint32_t shards, Findings& findings) {
+bool check_number_of_ports(const ProxyConfig& config, const ProxySetup& setup,
+                           const ProxyRoom& room, const std::string& where, std::uint32_t shards,
+                           Findings& findings) {
     const std::uint64_t ports = std::uint64_t{setup.ports.ports()} * setup.sources.size();
-    const std::string looked_at = fmt::format("{} ports ({}) of {} address{}", ports, text_of(setup.ports), setup.sources.size(),
-                                              setup.sources.size() == 1 ? "" : "es");
+    const std::string looked_at =
+        fmt::format("{} ports ({}) of {} address{}", ports, text_of(setup.ports),
+                    setup.sources.size(), setup.sources.size() == 1 ? "" : "es");
     if (setup.ports.ports() < shards) {
-        findings.add(FindingKind::ports, Severity::problem, where, fmt::format("{} for {} shards", looked_at, shards),
-                     "each shard has ports of its own: the program does not start", wider_ports(config));
+        findings.add(FindingKind::ports, Severity::problem, where,
+                     fmt::format("{} for {} shards", looked_at, shards),
+                     "each shard has ports of its own: the program does not start",
+                     wider_ports(config));
         return false;
     }
     if (config.sessions_max && *config.sessions_max > ports) {
-        findings.add(FindingKind::ports, Severity::problem, where, fmt::format("{} for sessions_max = {}", looked_at, *config.sessions_max),
-                     "a session has a port of its own: the program does not start", wider_ports(config));
+        findings.add(FindingKind::ports, Severity::problem, where,
+                     fmt::format("{} for sessions_max = {}", looked_at, *config.sessions_max),
+                     "a session has a port of its own: the program does not start",
+                     wider_ports(config));
         return false;
     }
     if (!config.sessions_max && room.sessions_max == ports && ports < few_sessions)
-        findings.add(FindingKind::ports, Severity::note, where, looked_at,
-                     fmt::format("{} clients at a time, and each port rests after its session", ports), wider_ports(config));
+        findings.add(
+            FindingKind::ports, Severity::note, where, looked_at,
+            fmt::format("{} clients at a time, and each port rests after its session", ports),
+            wider_ports(config));
     else
         findings.ok(FindingKind::ports, where, looked_at);
     return true;
 }
 
-void check_other_users(const ProxyConfig& config, const ProxySetup& setup, const HostFacts& facts, const std::string& where,
-                       Findings& findings) {
+void check_other_users(const ProxyConfig& config, const ProxySetup& setup, const HostFacts& facts,
+                       const std::string& where, Findings& findings) {
     if (config.ports && overlap(*config.ports, facts.ephemeral)) {
-        const PortRange common{std::max(config.ports->first, facts.ephemeral.first), std::min(config.ports->last, facts.ephemeral.last)};
+        const PortRange common{std::max(config.ports->first, facts.ephemeral.first),
+                               std::min(config.ports->last, facts.ephemeral.last)};
         if (!covers(facts.reserved_ports, common))
-            findings.add(FindingKind::ports, Severity::note, where,
-                         fmt::format("ports {} are also handed out to other programs (net.ipv4.ip_local_port_range)", text_of(common)),
-                         "what they hold no session gets, and a busy resolver may take many",
-                         fmt::format("sysctl -w net.ipv4.ip_local_reserved_ports={}", text_of(common)));
+            findings.add(
+                FindingKind::ports, Severity::note, where,
+                fmt::format(
+                    "ports {} are also handed out to other programs (net.ipv4.ip_local_port_range)",
+                    text_of(common)),
+                "what they hold no session gets, and a busy resolver may take many",
+                fmt::format("sysctl -w net.ipv4.ip_local_reserved_ports={}", text_of(common)));
     }
     for (const PortRange& reserved : facts.reserved_ports) {
         if (!config.ports && overlap(reserved, setup.ports))
             findings.add(FindingKind::ports, Severity::note, where,
-                         fmt::format("ports {} are reserved (net.ipv4.ip_local_reserved_ports)", text_of(reserved)),
-                         "sessions take them nevertheless, and whoever they are reserved for may find one taken",
+                         fmt::format("ports {} are reserved (net.ipv4.ip_local_reserved_ports)",
+                                     text_of(reserved)),
+                         "sessions take them nevertheless, and whoever they are reserved for may "
+                         "find one taken",
                          "a range beside them in ports");
     }
 }
@@ -79,10 +98,12 @@ void check_system_files(const HostFacts& facts, const Room& room, Findings& find
     if (!facts.file_max || !facts.files_open) return;
     const std::uint64_t free = *facts.file_max - std::min(*facts.file_max, *facts.files_open);
     if (room.descriptors_max > free)
-        findings.add(FindingKind::descriptors, Severity::note, "host",
-                     fmt::format("fs.file-max {} of which {} are open", *facts.file_max, *facts.files_open),
-                     fmt::format("sessions may want {} descriptors", room.descriptors_max),
-                     fmt::format("sysctl -w fs.file-max={}", *facts.files_open + 2 * std::uint64_t{room.descriptors_max}));
+        findings.add(
+            FindingKind::descriptors, Severity::note, "host",
+            fmt::format("fs.file-max {} of which {} are open", *facts.file_max, *facts.files_open),
+            fmt::format("sessions may want {} descriptors", room.descriptors_max),
+            fmt::format("sysctl -w fs.file-max={}",
+                        *facts.files_open + 2 * std::uint64_t{room.descriptors_max}));
 }
 
 }  // namespace
@@ -91,32 +112,42 @@ void check_capacity(const Config& config, const HostFacts& facts, Findings& find
     std::vector<ProxySetup> setups;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const Endpoint unknown{Address::any(Family::ipv4), 0, config.proxies[i].upstream.port};
-        setups.push_back(
-            setup_of(config.proxies[i], i < facts.proxies.size() ? facts.proxies[i].upstream.value_or(unknown) : unknown, facts.ephemeral));
+        setups.push_back(setup_of(
+            config.proxies[i],
+            i < facts.proxies.size() ? facts.proxies[i].upstream.value_or(unknown) : unknown,
+            facts.ephemeral));
     }
-    const Room room = reckon_room(config, setups, {facts.descriptors_hard, facts.shards, facts.ephemeral});
+    const Room room =
+        reckon_room(config, setups, {facts.descriptors_hard, facts.shards, facts.ephemeral});
     bool has_ports = true;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const std::string where = "proxy \"" + config.proxies[i].name + '"';
-        has_ports = check_number_of_ports(config.proxies[i], setups[i], room.proxies[i], where, facts.shards, findings) && has_ports;
+        has_ports = check_number_of_ports(config.proxies[i], setups[i], room.proxies[i], where,
+                                          facts.shards, findings) &&
+                    has_ports;
         check_other_users(config.proxies[i], setups[i], facts, where, findings);
     }
-    const std::string limits = fmt::format("{} open files (soft {}, raised at start{})", facts.descriptors_hard, facts.descriptors_soft,
-                                           facts.nr_open ? fmt::format("; fs.nr_open {}", *facts.nr_open) : "");
+    const std::string limits =
+        fmt::format("{} open files (soft {}, raised at start{})", facts.descriptors_hard,
+                    facts.descriptors_soft,
+                    facts.nr_open ? fmt::format("; fs.nr_open {}", *facts.nr_open) : "");
     // What is left of the complaints once ports are told is about descriptors.
     if (has_ports && !room.complaints.empty()) {
         for (const std::string& complaint : room.complaints)
-            findings.add(FindingKind::descriptors, Severity::problem, "host", limits, complaint + "; the program does not start",
+            findings.add(FindingKind::descriptors, Severity::problem, "host", limits,
+                         complaint + "; the program does not start",
                          "LimitNOFILE= in the unit, or ulimit -Hn, or a smaller sessions_max");
     } else if (has_ports) {
-        const bool is_small = room.sessions_max < few_sessions && !config.sessions_max && facts.descriptors_hard < 4 * few_sessions;
+        const bool is_small = room.sessions_max < few_sessions && !config.sessions_max &&
+                              facts.descriptors_hard < 4 * few_sessions;
         if (is_small)
-            findings.add(
-                FindingKind::descriptors, Severity::note, "host", limits,
-                fmt::format("room for {} sessions: {}", room.sessions_max, room.proxies.empty() ? "" : room.proxies.front().arithmetic),
-                "LimitNOFILE= in the unit, or ulimit -Hn");
+            findings.add(FindingKind::descriptors, Severity::note, "host", limits,
+                         fmt::format("room for {} sessions: {}", room.sessions_max,
+                                     room.proxies.empty() ? "" : room.proxies.front().arithmetic),
+                         "LimitNOFILE= in the unit, or ulimit -Hn");
         else
-            findings.ok(FindingKind::descriptors, "host", limits, fmt::format("room for {} sessions", room.sessions_max));
+            findings.ok(FindingKind::descriptors, "host", limits,
+                        fmt::format("room for {} sessions", room.sessions_max));
     }
     check_system_files(facts, room, findings);
 }

@@ -1,4 +1,5 @@
-// The collecting side of the doctor, in the order of HostFacts. What the host does not let be seen is written down and never ends the examination.
+// The collecting side of the doctor, in the order of HostFacts. What the host does not let be seen
+// is written down and never ends the examination.
 #include "udpproxy/host/facts.hpp"
 
 #include <fmt/format.h>
@@ -38,9 +39,10 @@ void collect_limits(HostFacts& facts) {
     facts.rmem_max = read_host_number("/proc/sys/net/core/rmem_max");
     facts.wmem_max = read_host_number("/proc/sys/net/core/wmem_max");
     facts.ephemeral = ephemeral_ports();
-    facts.reserved_ports = parse_port_list(read_host_file("/proc/sys/net/ipv4/ip_local_reserved_ports").value_or(""));
-    facts.unprivileged_port_start =
-        static_cast<std::uint32_t>(read_host_number("/proc/sys/net/ipv4/ip_unprivileged_port_start").value_or(1024));
+    facts.reserved_ports =
+        parse_port_list(read_host_file("/proc/sys/net/ipv4/ip_local_reserved_ports").value_or(""));
+    facts.unprivileged_port_start = static_cast<std::uint32_t>(
+        read_host_number("/proc/sys/net/ipv4/ip_unprivileged_port_start").value_or(1024));
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         facts.descriptors_soft = limit.rlim_cur;
@@ -49,7 +51,8 @@ void collect_limits(HostFacts& facts) {
     facts.nr_open = read_host_number("/proc/sys/fs/nr_open");
     facts.file_max = read_host_number("/proc/sys/fs/file-max");
     facts.files_open = read_host_number("/proc/sys/fs/file-nr");
-    if (const auto disabled = read_host_number("/proc/sys/kernel/io_uring_disabled")) facts.io_uring_disabled = static_cast<int>(*disabled);
+    if (const auto disabled = read_host_number("/proc/sys/kernel/io_uring_disabled"))
+        facts.io_uring_disabled = static_cast<int>(*disabled);
     facts.io_uring = probe_io_uring();
 }
 
@@ -57,7 +60,8 @@ void collect_drops(HostFacts& facts) {
     const auto snmp = read_or_note(facts, "/proc/net/snmp");
     const auto netstat = read_or_note(facts, "/proc/net/netstat");
     const std::string snmp6 = read_host_file("/proc/net/snmp6").value_or("");
-    const auto both = [&](std::string_view name, std::string_view name6) -> std::optional<std::uint64_t> {
+    const auto both = [&](std::string_view name,
+                          std::string_view name6) -> std::optional<std::uint64_t> {
         const auto ipv4 = snmp ? find_counter(*snmp, "Udp", name) : std::nullopt;
         return ipv4 ? std::optional{*ipv4 + find_counter6(snmp6, name6).value_or(0)} : std::nullopt;
     };
@@ -78,41 +82,51 @@ void collect_filters(HostFacts& facts) {
     if (filter)
         facts.filter = std::move(*filter);
     else
-        facts.unseen.push_back({"the packet filter's rules", filter.error().message, "run it as root, or with CAP_NET_ADMIN"});
+        facts.unseen.push_back({"the packet filter's rules", filter.error().message,
+                                "run it as root, or with CAP_NET_ADMIN"});
     for (const char* path : {"/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"}) {
         const auto text = read_host_file(path);
-        if (!text && errno != ENOENT) facts.unseen.push_back({path, error_text(errno), "run it as root"});
+        if (!text && errno != ENOENT)
+            facts.unseen.push_back({path, error_text(errno), "run it as root"});
         std::string table;
         for (const char letter : text.value_or("")) {
             if (letter != '\n') {
                 table += letter;
                 continue;
             }
-            facts.legacy_tables.push_back((path[11] == '6' ? "ip6tables-legacy " : "iptables-legacy ") + table);
+            facts.legacy_tables.push_back(
+                (path[11] == '6' ? "ip6tables-legacy " : "iptables-legacy ") + table);
             table.clear();
         }
     }
 }
 
 /// The source of a request: what is configured first, else what routing chooses.
-Address source_of(const ProxyConfig& config, Family family) { return config.source.empty() ? Address::any(family) : config.source.front(); }
+Address source_of(const ProxyConfig& config, Family family) {
+    return config.source.empty() ? Address::any(family) : config.source.front();
+}
 
 bool is_range(const Prefix& prefix) { return prefix.bits < (prefix.address.is_ipv4() ? 32 : 128); }
 
-/// One address of a prefix that stands for it: the upstream's where it is inside, else the first host's that is not our own.
-Address representative(const Prefix& prefix, const Address& upstream, const std::vector<InterfaceFacts>& interfaces) {
+/// One address of a prefix that stands for it: the upstream's where it is inside, else the first
+/// host's that is not our own.
+Address representative(const Prefix& prefix, const Address& upstream,
+                       const std::vector<InterfaceFacts>& interfaces) {
     constexpr int attempts = 16;
     if (!is_range(prefix)) return prefix.address;
     if (prefix.contains(upstream)) return upstream;
     const auto is_own = [&](const Address& address) {
-        return std::any_of(interfaces.begin(), interfaces.end(), [&](const InterfaceFacts& interface) {
-            return std::find(interface.addresses.begin(), interface.addresses.end(), address) != interface.addresses.end();
-        });
+        return std::any_of(
+            interfaces.begin(), interfaces.end(), [&](const InterfaceFacts& interface) {
+                return std::find(interface.addresses.begin(), interface.addresses.end(), address) !=
+                       interface.addresses.end();
+            });
     };
     Address candidate = prefix.address;
     // The network's own address is no host's, but where there are two addresses only.
     if (prefix.bits < (prefix.address.is_ipv4() ? 31 : 127)) candidate.bytes[15] |= 1U;
-    for (int attempt = 0; attempt < attempts && is_own(candidate) && candidate.bytes[15] < 255; ++attempt) {
+    for (int attempt = 0; attempt < attempts && is_own(candidate) && candidate.bytes[15] < 255;
+         ++attempt) {
         Address next = candidate;
         ++next.bytes[15];
         if (!prefix.contains(next)) break;
@@ -127,14 +141,17 @@ public:
 
     void collect(const ProxyConfig& config, ProxyFacts& proxy) {
         for (const Address& source : config.source)
-            if (!routes_.route({source, 0, 0}, Address::any(source.family())).is_local) proxy.sources_absent.push_back(source);
+            if (!routes_.route({source, 0, 0}, Address::any(source.family())).is_local)
+                proxy.sources_absent.push_back(source);
         if (!proxy.upstream) return;
-        const Address source =
-            proxy.sources_absent.empty() ? source_of(config, proxy.upstream->family()) : Address::any(proxy.upstream->family());
+        const Address source = proxy.sources_absent.empty()
+                                   ? source_of(config, proxy.upstream->family())
+                                   : Address::any(proxy.upstream->family());
         proxy.targets.push_back(target(*proxy.upstream, config.upstream.text, source));
         for (const Alias& alias : config.reply_aliases) {
             proxy.targets.push_back(
-                target({representative(alias.prefix, proxy.upstream->address, facts_.interfaces), alias.scope, alias.port.value_or(0)},
+                target({representative(alias.prefix, proxy.upstream->address, facts_.interfaces),
+                        alias.scope, alias.port.value_or(0)},
                        alias.text, source));
             if (is_range(alias.prefix)) proxy.targets.back().network = format(alias.prefix);
         }
@@ -150,7 +167,8 @@ private:
         facts.network = format(endpoint.address);
         facts.route = routes_.route(endpoint, source);
         if (facts.route.error != 0 || facts.route.is_local) return facts;
-        const Address& next = facts.route.next_hop.is_unspecified() ? endpoint.address : facts.route.next_hop;
+        const Address& next =
+            facts.route.next_hop.is_unspecified() ? endpoint.address : facts.route.next_hop;
         facts.neighbour = routes_.neighbour(next, facts.route.interface_index);
         return facts;
     }
@@ -159,7 +177,8 @@ private:
         if (upstream.error != 0 || upstream.source.is_unspecified() || upstream.is_local) return;
         for (const std::uint32_t index : {upstream.interface_index, target.route.interface_index}) {
             const bool is_known =
-                std::any_of(target.ways.begin(), target.ways.end(), [&](const ReplyWay& way) { return way.interface_index == index; });
+                std::any_of(target.ways.begin(), target.ways.end(),
+                            [&](const ReplyWay& way) { return way.interface_index == index; });
             const InterfaceFacts* interface = facts_.interface_of(index);
             if (is_known || interface == nullptr || interface->is_loopback) continue;
             target.ways.push_back({index, routes_.way_in(target.endpoint, upstream.source, index)});
@@ -170,7 +189,8 @@ private:
     RouteTable& routes_;
 };
 
-void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolves_names, ProxyFacts& proxy) {
+void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolves_names,
+                      ProxyFacts& proxy) {
     proxy.upstream = own.upstream.endpoint;
     if (proxy.upstream) return;
     if (!resolves_names) {
@@ -189,19 +209,24 @@ void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolve
     }
     const UpstreamChoice choice = choose_upstream(config, own, *found);
     proxy.upstream = choice.endpoint;
-    if (!choice.endpoint) proxy.resolve_error = choice.refused.empty() ? "it has no address" : choice.refused;
+    if (!choice.endpoint)
+        proxy.resolve_error = choice.refused.empty() ? "it has no address" : choice.refused;
 }
 
-/// Every UDP socket of this namespace with the name of the program that holds it, where the port is one that we listen on.
+/// Every UDP socket of this namespace with the name of the program that holds it, where the port is
+/// one that we listen on.
 std::vector<BoundSocket> collect_sockets(const Config& config) {
     std::vector<BoundSocket> found;
     std::vector<std::uint64_t> inodes;
     for (const char* path : {"/proc/net/udp", "/proc/net/udp6"}) {
         for (const SocketLine& line : parse_sockets(read_host_file(path).value_or(""))) {
-            const bool is_wanted = std::any_of(config.proxies.begin(), config.proxies.end(), [&](const ProxyConfig& proxy) {
-                return std::any_of(proxy.listen.begin(), proxy.listen.end(),
-                                   [&](const ListenAddress& listen) { return listen.endpoint.port == line.local.port; });
-            });
+            const bool is_wanted = std::any_of(
+                config.proxies.begin(), config.proxies.end(), [&](const ProxyConfig& proxy) {
+                    return std::any_of(proxy.listen.begin(), proxy.listen.end(),
+                                       [&](const ListenAddress& listen) {
+                                           return listen.endpoint.port == line.local.port;
+                                       });
+                });
             if (!is_wanted) continue;
             found.push_back({line.local, line.drops, {}});
             inodes.push_back(line.inode);
@@ -212,19 +237,25 @@ std::vector<BoundSocket> collect_sockets(const Config& config) {
     return found;
 }
 
-void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& sockets, HostFacts& facts, RouteTable* routes,
-                      ListenFacts& found) {
+void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& sockets,
+                      HostFacts& facts, RouteTable* routes, ListenFacts& found) {
     const Address& address = endpoint.address;
     if (!address.is_unspecified() && routes != nullptr) {
-        found.is_here = routes->route({address, endpoint.scope, 0}, Address::any(address.family())).is_local;
+        found.is_here =
+            routes->route({address, endpoint.scope, 0}, Address::any(address.family())).is_local;
         for (const InterfaceFacts& interface : facts.interfaces)
-            if (std::find(interface.addresses.begin(), interface.addresses.end(), address) != interface.addresses.end())
+            if (std::find(interface.addresses.begin(), interface.addresses.end(), address) !=
+                interface.addresses.end())
                 found.interface_index = interface.index;
-        found.is_here = found.is_here || found.interface_index != 0;  // a link-local one is no route of its own
+        found.is_here =
+            found.is_here || found.interface_index != 0;  // a link-local one is no route of its own
     }
     for (const BoundSocket& socket : sockets) {
-        const bool meets = socket.local.address == address || socket.local.address.is_unspecified() || address.is_unspecified();
-        if (socket.local.port == endpoint.port && socket.local.family() == endpoint.family() && meets) found.sockets.push_back(socket);
+        const bool meets = socket.local.address == address ||
+                           socket.local.address.is_unspecified() || address.is_unspecified();
+        if (socket.local.port == endpoint.port && socket.local.family() == endpoint.family() &&
+            meets)
+            found.sockets.push_back(socket);
     }
 }
 
@@ -232,14 +263,17 @@ void collect_listeners(const Config& config, HostFacts& facts, RouteTable* route
     const std::vector<BoundSocket> sockets = collect_sockets(config);
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         for (const ListenAddress& listen : config.proxies[i].listen)
-            collect_listener(listen.endpoint, sockets, facts, routes, facts.proxies[i].listen.emplace_back());
+            collect_listener(listen.endpoint, sockets, facts, routes,
+                             facts.proxies[i].listen.emplace_back());
     }
 }
 
 }  // namespace
 
 const InterfaceFacts* HostFacts::interface_of(std::uint32_t index) const {
-    const auto place = std::find_if(interfaces.begin(), interfaces.end(), [&](const InterfaceFacts& each) { return each.index == index; });
+    const auto place =
+        std::find_if(interfaces.begin(), interfaces.end(),
+                     [&](const InterfaceFacts& each) { return each.index == index; });
     return place != interfaces.end() ? &*place : nullptr;
 }
 
@@ -255,11 +289,12 @@ HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     collect_drops(facts);
     collect_filters(facts);
     facts.proxies.resize(config.proxies.size());
-    for (std::size_t i = 0; i < config.proxies.size(); ++i) resolve_upstream(config, config.proxies[i], resolves_names, facts.proxies[i]);
+    for (std::size_t i = 0; i < config.proxies.size(); ++i)
+        resolve_upstream(config, config.proxies[i], resolves_names, facts.proxies[i]);
     Result<RouteTable> routes = RouteTable::open();
     if (!routes) {
-        facts.unseen.push_back(
-            {"routes, interfaces and neighbours", routes.error().message, "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
+        facts.unseen.push_back({"routes, interfaces and neighbours", routes.error().message,
+                                "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
         collect_listeners(config, facts, nullptr);
         return facts;
     }
@@ -268,7 +303,8 @@ HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     else
         facts.unseen.push_back({"interfaces", interfaces.error().message, "run it as root"});
     Paths paths{facts, *routes};
-    for (std::size_t i = 0; i < config.proxies.size(); ++i) paths.collect(config.proxies[i], facts.proxies[i]);
+    for (std::size_t i = 0; i < config.proxies.size(); ++i)
+        paths.collect(config.proxies[i], facts.proxies[i]);
     collect_listeners(config, facts, &*routes);
     return facts;
 }

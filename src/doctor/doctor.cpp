@@ -16,12 +16,17 @@ namespace {
 constexpr Duration probe_patience = std::chrono::seconds{2};
 constexpr std::size_t payload_bytes_max = 65507;
 
-const char* name_of(Severity severity) { return severity == Severity::ok ? "ok" : severity == Severity::note ? "note" : "problem"; }
-std::string_view name_of(FindingKind kind) { return finding_names()[static_cast<std::size_t>(kind)].name; }
+const char* name_of(Severity severity) {
+    return severity == Severity::ok ? "ok" : severity == Severity::note ? "note" : "problem";
+}
+std::string_view name_of(FindingKind kind) {
+    return finding_names()[static_cast<std::size_t>(kind)].name;
+}
 
 std::size_t count(const std::vector<Finding>& findings, Severity severity) {
     return static_cast<std::size_t>(
-        std::count_if(findings.begin(), findings.end(), [&](const Finding& each) { return each.severity == severity; }));
+        std::count_if(findings.begin(), findings.end(),
+                      [&](const Finding& each) { return each.severity == severity; }));
 }
 
 std::optional<unsigned> digit_of(char letter) {
@@ -32,15 +37,19 @@ std::optional<unsigned> digit_of(char letter) {
 }
 
 Result<std::vector<std::uint8_t>> parse_payload(std::string_view text) {
-    if (text.size() % 2 != 0) return Error{"--probe: an odd number of hexadecimal digits; two stand for one byte"};
+    if (text.size() % 2 != 0)
+        return Error{"--probe: an odd number of hexadecimal digits; two stand for one byte"};
     if (text.size() / 2 > payload_bytes_max)
-        return Error{fmt::format("--probe: {} bytes; a datagram holds {} at most", text.size() / 2, payload_bytes_max)};
+        return Error{fmt::format("--probe: {} bytes; a datagram holds {} at most", text.size() / 2,
+                                 payload_bytes_max)};
     std::vector<std::uint8_t> bytes;
     for (std::size_t i = 0; i < text.size(); i += 2) {
         const auto high = digit_of(text[i]);
         const auto low = digit_of(text[i + 1]);
         if (!high || !low)
-            return Error{fmt::format("--probe: digit {} is not hexadecimal; write bytes as in \"00ff17\"", high ? i + 2 : i + 1)};
+            return Error{
+                fmt::format("--probe: digit {} is not hexadecimal; write bytes as in \"00ff17\"",
+                            high ? i + 2 : i + 1)};
         bytes.push_back(static_cast<std::uint8_t>(*high << 4 | *low));
     }
     return bytes;
@@ -50,11 +59,14 @@ Result<std::vector<std::uint8_t>> parse_payload(std::string_view text) {
 Result<std::size_t> proxy_to_probe(const Config& config, const std::string& name) {
     std::string names;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
-        if (config.proxies[i].name == name || (name.empty() && config.proxies.size() == 1)) return i;
+        if (config.proxies[i].name == name || (name.empty() && config.proxies.size() == 1))
+            return i;
         names += (names.empty() ? "" : ", ") + config.proxies[i].name;
     }
-    if (name.empty()) return Error{"--probe: several proxies; choose one with --probe-proxy: " + names};
-    return Error{fmt::format("--probe-proxy: there is no proxy \"{}\"; there are: {}", name, names)};
+    if (name.empty())
+        return Error{"--probe: several proxies; choose one with --probe-proxy: " + names};
+    return Error{
+        fmt::format("--probe-proxy: there is no proxy \"{}\"; there are: {}", name, names)};
 }
 
 }  // namespace
@@ -68,33 +80,45 @@ const std::vector<FindingName>& finding_names() {
         {"route", "the route, the source address and the interface to the upstream and each alias",
          "Without a route no request leaves, and an alias without one is not connected to."},
         {"own_address", "whether the upstream or an alias is an address of this host",
-         "Requests to an own address stay here; what comes from the network with an own address is refused as impossible."},
-        {"neighbour", "whether the next hop answers ARP or neighbour discovery", "A silent next hop loses everything, without any error."},
+         "Requests to an own address stay here; what comes from the network with an own address is "
+         "refused as impossible."},
+        {"neighbour", "whether the next hop answers ARP or neighbour discovery",
+         "A silent next hop loses everything, without any error."},
         {"reverse_path", "whether the kernel would take a reply from each of them (`rp_filter`)",
-         "With strict filtering a reply that comes in by another interface than the route back is dropped before any socket sees it."},
-        {"packet_filter", "what nftables and iptables-nft rules do to clients' datagrams, requests and replies",
-         "A stateful firewall knows the flow to the upstream only: what an alias answers is new to it."},
+         "With strict filtering a reply that comes in by another interface than the route back is "
+         "dropped before any socket sees it."},
+        {"packet_filter",
+         "what nftables and iptables-nft rules do to clients' datagrams, requests and replies",
+         "A stateful firewall knows the flow to the upstream only: what an alias answers is new to "
+         "it."},
         {"translation", "whether rules translate the source of requests",
          "Behind a translated source replies of aliases find no flow to be translated back by."},
         {"mtu", "the MTU towards the upstream against the one on the listeners' side",
-         "What is larger than the path is cut into fragments, and the first one is lost while the kernel learns."},
+         "What is larger than the path is cut into fragments, and the first one is lost while the "
+         "kernel learns."},
         {"listen_address", "whether the listen addresses are on this host",
          "No client reaches an address that is not here; it is served as soon as it is."},
         {"listen_port", "who holds the listen ports, and whether the program may bind them",
          "Where another program holds the port, clients talk to that one, or the start fails."},
-        {"probe", "from where the answer to `--probe` came", "It is the only proof; what is not listed never reaches a client."},
+        {"probe", "from where the answer to `--probe` came",
+         "It is the only proof; what is not listed never reaches a client."},
         {"conntrack", "how full the kernel's table of flows is, and how long it remembers UDP",
          "A full table drops what is new; a flow forgotten before the session ends is new again."},
         {"drops", "datagrams that the kernel has dropped so far",
-         "They explain what is missing: full receive queues, wrong checksums, refused reverse paths."},
+         "They explain what is missing: full receive queues, wrong checksums, refused reverse "
+         "paths."},
         {"buffers", "`receive_buffer` and `send_buffer` against `net.core.rmem_max` and `wmem_max`",
-         "Small buffers lose bursts, and one client that has vanished can hold up the replies to all others."},
+         "Small buffers lose bursts, and one client that has vanished can hold up the replies to "
+         "all others."},
         {"ports", "the local ports against `sessions_max`, and who else may use them",
          "A session has a port of its own; without a free one a new client is refused."},
-        {"descriptors", "the limits of open files against `sessions_max`", "A session has a descriptor per member of its group."},
+        {"descriptors", "the limits of open files against `sessions_max`",
+         "A session has a descriptor per member of its group."},
         {"engine", "whether io_uring may be used, and who forbids it",
-         "With `engine = \"io_uring\"` the program does not start without it; else epoll does the same work."},
-        {"unseen", "what could not be looked at, and why", "Nothing is known about it; it may be the cause."},
+         "With `engine = \"io_uring\"` the program does not start without it; else epoll does the "
+         "same work."},
+        {"unseen", "what could not be looked at, and why",
+         "Nothing is known about it; it may be the cause."},
     };
     return names;
 }
@@ -115,14 +139,16 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
 std::string findings_text(const std::vector<Finding>& findings) {
     std::string text;
     for (const Finding& finding : findings) {
-        text += fmt::format("{:7} {}: {}: {}", name_of(finding.severity), name_of(finding.kind), finding.where, finding.looked_at);
+        text += fmt::format("{:7} {}: {}: {}", name_of(finding.severity), name_of(finding.kind),
+                            finding.where, finding.looked_at);
         if (!finding.meaning.empty()) text += "; " + finding.meaning;
         if (!finding.fix.empty()) text += "; fix: " + finding.fix;
         text += '\n';
     }
     const std::size_t problems = count(findings, Severity::problem);
     const std::size_t notes = count(findings, Severity::note);
-    return text + fmt::format("{} problem{}, {} note{}\n", problems, problems == 1 ? "" : "s", notes, notes == 1 ? "" : "s");
+    return text + fmt::format("{} problem{}, {} note{}\n", problems, problems == 1 ? "" : "s",
+                              notes, notes == 1 ? "" : "s");
 }
 
 std::string findings_json(const std::vector<Finding>& findings) {
@@ -135,13 +161,16 @@ std::string findings_json(const std::vector<Finding>& findings) {
                         {"meaning", finding.meaning},
                         {"fix", finding.fix}});
     }
-    const nlohmann::ordered_json whole{
-        {"findings", list}, {"problems", count(findings, Severity::problem)}, {"notes", count(findings, Severity::note)}};
+    const nlohmann::ordered_json whole{{"findings", list},
+                                       {"problems", count(findings, Severity::problem)},
+                                       {"notes", count(findings, Severity::note)}};
     // Names of interfaces and programs are whatever bytes somebody chose.
     return whole.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
 }
 
-bool has_problem(const std::vector<Finding>& findings) { return count(findings, Severity::problem) > 0; }
+bool has_problem(const std::vector<Finding>& findings) {
+    return count(findings, Severity::problem) > 0;
+}
 
 Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& request) {
     std::vector<std::uint8_t> payload;
@@ -160,13 +189,14 @@ Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& 
         const ProxyConfig& proxy = config.proxies[probed];
         const Endpoint& upstream = *facts.proxies[probed].upstream;
         const auto outcome = probe(proxy, upstream, payload, probe_patience);
-        const std::vector<Finding> heard = outcome ? findings_of(proxy, upstream, *outcome)
-                                                   : std::vector<Finding>{{FindingKind::probe,
-                                                                           Severity::problem,
-                                                                           "proxy \"" + proxy.name + '"',
-                                                                           outcome.error().message,
-                                                                           "nothing was sent",
-                                                                           {}}};
+        const std::vector<Finding> heard =
+            outcome ? findings_of(proxy, upstream, *outcome)
+                    : std::vector<Finding>{{FindingKind::probe,
+                                            Severity::problem,
+                                            "proxy \"" + proxy.name + '"',
+                                            outcome.error().message,
+                                            "nothing was sent",
+                                            {}}};
         findings.insert(findings.end(), heard.begin(), heard.end());
     }
     return findings;

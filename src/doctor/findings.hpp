@@ -1,4 +1,5 @@
-// The doctor's rooms: each looks at one part of the facts and adds its findings. Called by diagnose() in this order; all are pure.
+// The doctor's rooms: each looks at one part of the facts and adds its findings. Called by
+// diagnose() in this order; all are pure.
 #pragma once
 
 #include <string>
@@ -13,8 +14,10 @@ public:
     void ok(FindingKind kind, std::string where, std::string looked_at, std::string meaning = {}) {
         add(kind, Severity::ok, std::move(where), std::move(looked_at), std::move(meaning), {});
     }
-    void add(FindingKind kind, Severity severity, std::string where, std::string looked_at, std::string meaning, std::string fix) {
-        list.push_back({kind, severity, std::move(where), std::move(looked_at), std::move(meaning), std::move(fix)});
+    void add(FindingKind kind, Severity severity, std::string where, std::string looked_at,
+             std::string meaning, std::string fix) {
+        list.push_back({kind, severity, std::move(where), std::move(looked_at), std::move(meaning),
+                        std::move(fix)});
     }
     std::vector<Finding> list;
 };

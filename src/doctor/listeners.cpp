@@ -12,80 +12,102 @@ namespace {
 
 constexpr std::string_view own_name = "udpproxy";
 
-void check_address(const ExaminedProxy& examined, std::size_t index, const std::string& where, Findings& findings) {
+void check_address(const ExaminedProxy& examined, std::size_t index, const std::string& where,
+                   Findings& findings) {
     const ListenFacts& facts = examined.facts.listen[index];
     const Address& address = examined.config.listen[index].endpoint.address;
     if (address.is_unspecified()) {
         findings.ok(FindingKind::listen_address, where, "every address of this host");
     } else if (facts.is_here) {
         findings.ok(FindingKind::listen_address, where,
-                    facts.interface_index == 0 ? "is on this host" : "is on " + examined.host.interface_name(facts.interface_index));
+                    facts.interface_index == 0
+                        ? "is on this host"
+                        : "is on " + examined.host.interface_name(facts.interface_index));
     } else {
-        findings.add(FindingKind::listen_address, Severity::problem, where, "is not an address of this host",
+        findings.add(FindingKind::listen_address, Severity::problem, where,
+                     "is not an address of this host",
                      "no client reaches it here (as it should be on a standby)",
-                     fmt::format("{} addr add {} dev INTERFACE", address.is_ipv4() ? "ip" : "ip -6", format(address)));
+                     fmt::format("{} addr add {} dev INTERFACE", address.is_ipv4() ? "ip" : "ip -6",
+                                 format(address)));
     }
 }
 
-void check_port(const ExaminedProxy& examined, std::size_t index, const std::string& where, Findings& findings) {
+void check_port(const ExaminedProxy& examined, std::size_t index, const std::string& where,
+                Findings& findings) {
     const ListenFacts& facts = examined.facts.listen[index];
     const std::uint16_t port = examined.config.listen[index].endpoint.port;
-    const auto foreign = std::find_if(facts.sockets.begin(), facts.sockets.end(),
-                                      [](const BoundSocket& each) { return !each.holder.empty() && each.holder != own_name; });
-    const auto hidden =
-        std::find_if(facts.sockets.begin(), facts.sockets.end(), [](const BoundSocket& each) { return each.holder.empty(); });
+    const auto foreign = std::find_if(
+        facts.sockets.begin(), facts.sockets.end(),
+        [](const BoundSocket& each) { return !each.holder.empty() && each.holder != own_name; });
+    const auto hidden = std::find_if(facts.sockets.begin(), facts.sockets.end(),
+                                     [](const BoundSocket& each) { return each.holder.empty(); });
     std::uint64_t drops = 0;
     for (const BoundSocket& socket : facts.sockets) drops += socket.drops;
     if (foreign != facts.sockets.end()) {
         findings.add(FindingKind::listen_port, Severity::problem, where,
-                     fmt::format("is held by {} ({})", foreign->holder, format(foreign->local)), "the start fails: address already in use",
+                     fmt::format("is held by {} ({})", foreign->holder, format(foreign->local)),
+                     "the start fails: address already in use",
                      fmt::format("stop {}, or listen on another address or port", foreign->holder));
     } else if (port < examined.host.unprivileged_port_start && !examined.host.may_bind_low_ports) {
         findings.add(
             FindingKind::listen_port, Severity::problem, where,
-            fmt::format("ports below {} need CAP_NET_BIND_SERVICE, which this process has not", examined.host.unprivileged_port_start),
+            fmt::format("ports below {} need CAP_NET_BIND_SERVICE, which this process has not",
+                        examined.host.unprivileged_port_start),
             "the start fails: permission denied",
-            fmt::format("AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or sysctl -w net.ipv4.ip_unprivileged_port_start={}", port));
+            fmt::format("AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or sysctl -w "
+                        "net.ipv4.ip_unprivileged_port_start={}",
+                        port));
     } else if (facts.sockets.empty()) {
-        findings.ok(FindingKind::listen_port, where, "nobody holds it: the program does not run now, or in another network namespace");
+        findings.ok(
+            FindingKind::listen_port, where,
+            "nobody holds it: the program does not run now, or in another network namespace");
     } else if (hidden != facts.sockets.end()) {
         // Also so for ours: with io_uring its sockets are files of the ring.
-        findings.ok(FindingKind::listen_port, where, "is held by a program that cannot be seen from here");
+        findings.ok(FindingKind::listen_port, where,
+                    "is held by a program that cannot be seen from here");
     } else {
         findings.ok(FindingKind::listen_port, where, "is held by udpproxy");
     }
     if (drops > 0)
-        findings.add(FindingKind::drops, Severity::note, where, fmt::format("{} datagrams found the receive queue full so far", drops),
+        findings.add(FindingKind::drops, Severity::note, where,
+                     fmt::format("{} datagrams found the receive queue full so far", drops),
                      "bursts are larger than the buffer, or the CPUs are too busy",
                      "a larger receive_buffer (and net.core.rmem_max), or more shards");
 }
 
-void check_buffer(const ExaminedProxy& examined, const char* key, std::uint64_t asked, const std::optional<std::uint64_t>& granted_max,
-                  const char* sysctl, Findings& findings) {
+void check_buffer(const ExaminedProxy& examined, const char* key, std::uint64_t asked,
+                  const std::optional<std::uint64_t>& granted_max, const char* sysctl,
+                  Findings& findings) {
     if (!granted_max) return;
     const std::string where = fmt::format("{}: {}", examined.label(), key);
-    const std::string looked_at = fmt::format("{} asked, {} is {}", format_size(asked), sysctl, *granted_max);
+    const std::string looked_at =
+        fmt::format("{} asked, {} is {}", format_size(asked), sysctl, *granted_max);
     const std::string fix = fmt::format("sysctl -w {}={}", sysctl, asked);
     if (asked <= *granted_max)
         findings.ok(FindingKind::buffers, where, looked_at);
     else if (examined.host.may_administer_network)
         findings.add(FindingKind::buffers, Severity::note, where, looked_at,
-                     "granted to who has CAP_NET_ADMIN, as this process does; the service may not", fix);
-    else
-        findings.add(FindingKind::buffers, Severity::problem, where, looked_at, "the listeners get less than was asked for and lose bursts",
+                     "granted to who has CAP_NET_ADMIN, as this process does; the service may not",
                      fix);
+    else
+        findings.add(FindingKind::buffers, Severity::problem, where, looked_at,
+                     "the listeners get less than was asked for and lose bursts", fix);
 }
 
 }  // namespace
 
 void check_listeners(const ExaminedProxy& examined, Findings& findings) {
-    for (std::size_t i = 0; i < examined.config.listen.size() && i < examined.facts.listen.size(); ++i) {
-        const std::string where = fmt::format("{}: listen {}", examined.label(), format(examined.config.listen[i].endpoint));
+    for (std::size_t i = 0; i < examined.config.listen.size() && i < examined.facts.listen.size();
+         ++i) {
+        const std::string where = fmt::format("{}: listen {}", examined.label(),
+                                              format(examined.config.listen[i].endpoint));
         check_address(examined, i, where, findings);
         check_port(examined, i, where, findings);
     }
-    check_buffer(examined, "receive_buffer", examined.config.receive_buffer_bytes, examined.host.rmem_max, "net.core.rmem_max", findings);
-    check_buffer(examined, "send_buffer", examined.config.send_buffer_bytes, examined.host.wmem_max, "net.core.wmem_max", findings);
+    check_buffer(examined, "receive_buffer", examined.config.receive_buffer_bytes,
+                 examined.host.rmem_max, "net.core.rmem_max", findings);
+    check_buffer(examined, "send_buffer", examined.config.send_buffer_bytes, examined.host.wmem_max,
+                 "net.core.wmem_max", findings);
 }
 
 }  // namespace udpproxy

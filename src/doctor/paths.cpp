@@ -20,9 +20,11 @@ void check_name(const ExaminedProxy& examined, Findings& findings) {
     if (examined.facts.upstream)
         findings.ok(FindingKind::name, where, "is " + format(*examined.facts.upstream));
     else
-        findings.add(FindingKind::name, Severity::problem, where, "resolve: " + examined.facts.resolve_error,
+        findings.add(FindingKind::name, Severity::problem, where,
+                     "resolve: " + examined.facts.resolve_error,
                      "nothing is forwarded until it has an address",
-                     fmt::format("check /etc/resolv.conf (getent ahosts {}), or write an address", examined.config.upstream.host));
+                     fmt::format("check /etc/resolv.conf (getent ahosts {}), or write an address",
+                                 examined.config.upstream.host));
 }
 
 void check_sources(const ExaminedProxy& examined, Findings& findings) {
@@ -32,8 +34,10 @@ void check_sources(const ExaminedProxy& examined, Findings& findings) {
         if (std::find(absent.begin(), absent.end(), source) == absent.end())
             findings.ok(FindingKind::source, where, "is on this host");
         else
-            findings.add(FindingKind::source, Severity::problem, where, "is not on this host", "no session can be opened from it",
-                         fmt::format("{} addr add {} dev INTERFACE, or take it out of source", ip_command(source), format(source)));
+            findings.add(FindingKind::source, Severity::problem, where, "is not on this host",
+                         "no session can be opened from it",
+                         fmt::format("{} addr add {} dev INTERFACE, or take it out of source",
+                                     ip_command(source), format(source)));
     }
 }
 
@@ -41,9 +45,11 @@ void check_sources(const ExaminedProxy& examined, Findings& findings) {
 std::string route_to_add(const ExaminedProxy& examined, const TargetFacts& target) {
     const RouteFacts& upstream = examined.facts.targets.front().route;
     const bool is_known = upstream.error == 0 && !upstream.is_local;
-    return fmt::format("{} route add {} {}dev {}", ip_command(target.endpoint.address), target.network,
-                       is_known && !upstream.next_hop.is_unspecified() ? "via " + format(upstream.next_hop) + ' ' : "",
-                       is_known ? examined.host.interface_name(upstream.interface_index) : "INTERFACE");
+    return fmt::format(
+        "{} route add {} {}dev {}", ip_command(target.endpoint.address), target.network,
+        is_known && !upstream.next_hop.is_unspecified() ? "via " + format(upstream.next_hop) + ' '
+                                                        : "",
+        is_known ? examined.host.interface_name(upstream.interface_index) : "INTERFACE");
 }
 
 void check_route(const ExaminedProxy& examined, std::size_t index, Findings& findings) {
@@ -53,7 +59,9 @@ void check_route(const ExaminedProxy& examined, std::size_t index, Findings& fin
     if (route.error != 0) {
         findings.add(FindingKind::route, Severity::problem, examined.label(index),
                      fmt::format("route to {}: {}", format(address), error_text(route.error)),
-                     is_upstream(index) ? "no request can leave for it" : "no way leads to it, so its replies are expected on no interface",
+                     is_upstream(index)
+                         ? "no request can leave for it"
+                         : "no way leads to it, so its replies are expected on no interface",
                      route_to_add(examined, target));
         return;
     }
@@ -61,27 +69,36 @@ void check_route(const ExaminedProxy& examined, std::size_t index, Findings& fin
     const std::string name = examined.host.interface_name(route.interface_index);
     if (interface != nullptr && (!interface->is_up || !interface->has_carrier)) {
         findings.add(FindingKind::route, Severity::problem, examined.label(index),
-                     fmt::format("the way leads by {}, which {}", name, interface->is_up ? "has no carrier" : "is down"),
+                     fmt::format("the way leads by {}, which {}", name,
+                                 interface->is_up ? "has no carrier" : "is down"),
                      "what is sent there is lost",
-                     interface->is_up ? "look at the cable, or at the other end of the link" : fmt::format("ip link set {} up", name));
+                     interface->is_up ? "look at the cable, or at the other end of the link"
+                                      : fmt::format("ip link set {} up", name));
         return;
     }
-    findings.ok(FindingKind::route, examined.label(index),
-                fmt::format("{} by {}{}{}", route.is_local ? "stays on this host," : "goes out", name,
-                            route.next_hop.is_unspecified() ? "" : " through " + format(route.next_hop),
-                            route.source.is_unspecified() ? "" : ", from " + format(route.source)));
+    findings.ok(
+        FindingKind::route, examined.label(index),
+        fmt::format("{} by {}{}{}", route.is_local ? "stays on this host," : "goes out", name,
+                    route.next_hop.is_unspecified() ? "" : " through " + format(route.next_hop),
+                    route.source.is_unspecified() ? "" : ", from " + format(route.source)));
     if (target.neighbour == NeighbourState::silent)
-        findings.add(FindingKind::neighbour, Severity::problem, examined.label(index),
-                     fmt::format("{} does not answer on {}", format(route.next_hop.is_unspecified() ? address : route.next_hop), name),
-                     "what is sent there is lost without an error",
-                     fmt::format("{} neigh show dev {}; the machine is down, or not on this link", ip_command(address), name));
+        findings.add(
+            FindingKind::neighbour, Severity::problem, examined.label(index),
+            fmt::format("{} does not answer on {}",
+                        format(route.next_hop.is_unspecified() ? address : route.next_hop), name),
+            "what is sent there is lost without an error",
+            fmt::format("{} neigh show dev {}; the machine is down, or not on this link",
+                        ip_command(address), name));
 }
 
 void check_own_addresses(const ExaminedProxy& examined, Findings& findings) {
     const auto& targets = examined.facts.targets;
-    const auto own = [](const TargetFacts& target) { return target.route.error == 0 && target.route.is_local; };
+    const auto own = [](const TargetFacts& target) {
+        return target.route.error == 0 && target.route.is_local;
+    };
     if (std::none_of(targets.begin(), targets.end(), own)) {
-        findings.ok(FindingKind::own_address, examined.label(), "neither the upstream nor an alias is an address of this host");
+        findings.ok(FindingKind::own_address, examined.label(),
+                    "neither the upstream nor an alias is an address of this host");
         return;
     }
     const bool is_all = std::all_of(targets.begin(), targets.end(), own);
@@ -89,43 +106,54 @@ void check_own_addresses(const ExaminedProxy& examined, Findings& findings) {
         if (!own(targets[i])) continue;
         const std::string address = format(targets[i].endpoint.address);
         if (is_all)
-            findings.add(FindingKind::own_address, Severity::note, examined.label(i), address + " is an address of this host",
-                         "the service has to run here", {});
+            findings.add(FindingKind::own_address, Severity::note, examined.label(i),
+                         address + " is an address of this host", "the service has to run here",
+                         {});
         else if (is_upstream(i))
             findings.add(FindingKind::own_address, Severity::problem, examined.label(i),
-                         address + " is an address of this host, the aliases are not", "requests never leave this host",
+                         address + " is an address of this host, the aliases are not",
+                         "requests never leave this host",
                          "take the address off (ip addr del), or correct the upstream");
         else
             findings.add(FindingKind::own_address, Severity::problem, examined.label(i),
                          address + " is an address of this host, the upstream's is not",
                          "a reply that comes from the network with it is refused as impossible",
-                         fmt::format("take {} out of reply_aliases, or off this host (ip addr del)", targets[i].text));
+                         fmt::format("take {} out of reply_aliases, or off this host (ip addr del)",
+                                     targets[i].text));
     }
 }
 
-/// True when all is well. Kernels differ in what they say of a refused source (EXDEV, since 6.13 EINVAL), so the reason is taken from the facts.
-bool check_way(const ExaminedProxy& examined, std::size_t index, const ReplyWay& way, Findings& findings) {
+/// True when all is well. Kernels differ in what they say of a refused source (EXDEV, since 6.13
+/// EINVAL), so the reason is taken from the facts.
+bool check_way(const ExaminedProxy& examined, std::size_t index, const ReplyWay& way,
+               Findings& findings) {
     const TargetFacts& target = examined.facts.targets[index];
     if ((way.error != EXDEV && way.error != EINVAL) || target.route.is_local) return true;
     const std::string name = examined.host.interface_name(way.interface_index);
     const InterfaceFacts* interface = examined.host.interface_of(way.interface_index);
     const int mode = interface != nullptr ? interface->reverse_path : 0;
-    const bool is_elsewhere = target.route.error == 0 && target.route.interface_index != way.interface_index;
+    const bool is_elsewhere =
+        target.route.error == 0 && target.route.interface_index != way.interface_index;
     std::string looked_at = fmt::format("a reply that comes in on {} is refused", name);
-    std::string fix =
-        fmt::format("sysctl -w net.ipv4.conf.{}.log_martians=1 makes the kernel tell which; correct the address or the route", name);
+    std::string fix = fmt::format(
+        "sysctl -w net.ipv4.conf.{}.log_martians=1 makes the kernel tell which; correct the "
+        "address or the route",
+        name);
     if (is_elsewhere && mode == 1) {
-        looked_at +=
-            ": rp_filter is 1 (strict) there, and the way back leads by " + examined.host.interface_name(target.route.interface_index);
-        fix = fmt::format("sysctl -w net.ipv4.conf.{}.rp_filter=2, or {}", name, route_to_add(examined, target));
+        looked_at += ": rp_filter is 1 (strict) there, and the way back leads by " +
+                     examined.host.interface_name(target.route.interface_index);
+        fix = fmt::format("sysctl -w net.ipv4.conf.{}.rp_filter=2, or {}", name,
+                          route_to_add(examined, target));
     } else if (target.route.error != 0 && mode != 0) {
-        looked_at += fmt::format(": rp_filter is {} ({}) there, and there is no way back", mode, mode == 1 ? "strict" : "loose");
+        looked_at += fmt::format(": rp_filter is {} ({}) there, and there is no way back", mode,
+                                 mode == 1 ? "strict" : "loose");
         fix = route_to_add(examined, target);
     } else {
-        looked_at += fmt::format(" as coming from {}, an impossible source there", format(target.endpoint.address));
+        looked_at += fmt::format(" as coming from {}, an impossible source there",
+                                 format(target.endpoint.address));
     }
-    findings.add(FindingKind::reverse_path, Severity::problem, examined.label(index), looked_at, "it is dropped before any socket sees it",
-                 fix);
+    findings.add(FindingKind::reverse_path, Severity::problem, examined.label(index), looked_at,
+                 "it is dropped before any socket sees it", fix);
     return false;
 }
 
@@ -142,20 +170,27 @@ void check_reverse_paths(const ExaminedProxy& examined, Findings& findings) {
         }
     }
     if (ways > 0 && is_well)
-        findings.ok(FindingKind::reverse_path, examined.label(), fmt::format("replies are let in on {}", fmt::join(names, ", ")));
+        findings.ok(FindingKind::reverse_path, examined.label(),
+                    fmt::format("replies are let in on {}", fmt::join(names, ", ")));
 }
 
-/// The interfaces that clients may come by: where the listen addresses are, or all that have one of that family.
-std::vector<const InterfaceFacts*> client_side(const ExaminedProxy& examined, std::uint32_t local_endpoint) {
+/// The interfaces that clients may come by: where the listen addresses are, or all that have one of
+/// that family.
+std::vector<const InterfaceFacts*> client_side(const ExaminedProxy& examined,
+                                               std::uint32_t local_endpoint) {
     std::vector<const InterfaceFacts*> found;
     for (std::size_t i = 0; i < examined.facts.listen.size(); ++i) {
         const Address& address = examined.config.listen[i].endpoint.address;
         for (const InterfaceFacts& interface : examined.host.interfaces) {
-            const bool has_family = std::any_of(interface.addresses.begin(), interface.addresses.end(),
-                                                [&](const Address& each) { return each.family() == address.family(); });
-            const bool is_meant = address.is_unspecified() ? has_family && interface.index != local_endpoint && interface.is_up
-                                                           : interface.index == examined.facts.listen[i].interface_index;
-            if (is_meant && !interface.is_loopback && std::find(found.begin(), found.end(), &interface) == found.end())
+            const bool has_family =
+                std::any_of(interface.addresses.begin(), interface.addresses.end(),
+                            [&](const Address& each) { return each.family() == address.family(); });
+            const bool is_meant =
+                address.is_unspecified()
+                    ? has_family && interface.index != local_endpoint && interface.is_up
+                    : interface.index == examined.facts.listen[i].interface_index;
+            if (is_meant && !interface.is_loopback &&
+                std::find(found.begin(), found.end(), &interface) == found.end())
                 found.push_back(&interface);
         }
     }
@@ -167,7 +202,8 @@ void check_mtu(const ExaminedProxy& examined, Findings& findings) {
     const InterfaceFacts* upstream = examined.host.interface_of(route.interface_index);
     if (route.error != 0 || upstream == nullptr || upstream->is_loopback) return;
     const std::uint32_t mtu = route.mtu != 0 ? route.mtu : upstream->mtu;
-    const std::uint32_t headers = examined.facts.targets.front().endpoint.address.is_ipv4() ? 28 : 48;
+    const std::uint32_t headers =
+        examined.facts.targets.front().endpoint.address.is_ipv4() ? 28 : 48;
     bool is_equal = true;
     for (const InterfaceFacts* client : client_side(examined, upstream->index)) {
         if (client->mtu == mtu) continue;
@@ -175,15 +211,21 @@ void check_mtu(const ExaminedProxy& examined, Findings& findings) {
         const bool upstream_is_smaller = mtu < client->mtu;
         const std::uint32_t smaller = std::min(mtu, client->mtu);
         findings.add(FindingKind::mtu, Severity::note, examined.label(),
-                     fmt::format("MTU {} towards the upstream ({}), {} on {}", mtu, upstream->name, client->mtu, client->name),
-                     fmt::format("{} of more than {} bytes are cut into fragments, and the first is lost while the kernel learns",
-                                 upstream_is_smaller ? "requests" : "replies", smaller - std::min(smaller, headers)),
-                     fmt::format("ip link set {} mtu {}, if that link carries it", upstream_is_smaller ? upstream->name : client->name,
+                     fmt::format("MTU {} towards the upstream ({}), {} on {}", mtu, upstream->name,
+                                 client->mtu, client->name),
+                     fmt::format("{} of more than {} bytes are cut into fragments, and the first "
+                                 "is lost while the kernel learns",
+                                 upstream_is_smaller ? "requests" : "replies",
+                                 smaller - std::min(smaller, headers)),
+                     fmt::format("ip link set {} mtu {}, if that link carries it",
+                                 upstream_is_smaller ? upstream->name : client->name,
                                  std::max(mtu, client->mtu)));
     }
     if (is_equal)
-        findings.ok(FindingKind::mtu, examined.label(),
-                    fmt::format("MTU {} towards the upstream ({}), nothing else on the listeners' side", mtu, upstream->name));
+        findings.ok(
+            FindingKind::mtu, examined.label(),
+            fmt::format("MTU {} towards the upstream ({}), nothing else on the listeners' side",
+                        mtu, upstream->name));
 }
 
 }  // namespace
@@ -192,7 +234,8 @@ void check_paths(const ExaminedProxy& examined, Findings& findings) {
     check_name(examined, findings);
     check_sources(examined, findings);
     if (examined.facts.targets.empty()) return;
-    for (std::size_t i = 0; i < examined.facts.targets.size(); ++i) check_route(examined, i, findings);
+    for (std::size_t i = 0; i < examined.facts.targets.size(); ++i)
+        check_route(examined, i, findings);
     check_own_addresses(examined, findings);
     check_reverse_paths(examined, findings);
     check_mtu(examined, findings);

@@ -1,4 +1,5 @@
-// One payload to the upstream from a socket that hears everybody, and what the answers say about reply_aliases.
+// One payload to the upstream from a socket that hears everybody, and what the answers say about
+// reply_aliases.
 #include <fmt/format.h>
 #include <linux/errqueue.h>
 #include <poll.h>
@@ -17,27 +18,36 @@ namespace udpproxy {
 
 namespace {
 
-constexpr Duration linger = std::chrono::milliseconds{500};  // once somebody answered: others may as well
+constexpr Duration linger =
+    std::chrono::milliseconds{500};  // once somebody answered: others may as well
 constexpr std::size_t answers_max = 256;
 constexpr int bind_attempts = 64;
 
-/// Bound as a session's sockets are: to the source that requests leave from, and to one of the proxy's ports where it has some.
+/// Bound as a session's sockets are: to the source that requests leave from, and to one of the
+/// proxy's ports where it has some.
 Result<Socket> open_probe(const ProxyConfig& config, const Endpoint& upstream) {
-    const SourceAnswer source = source_towards(upstream, config.source.empty() ? Address::any(upstream.family()) : config.source.front());
+    const SourceAnswer source = source_towards(
+        upstream, config.source.empty() ? Address::any(upstream.family()) : config.source.front());
     if (source.error != 0)
-        return Error{fmt::format("source address towards {}: {}", format(upstream), error_text(source.error)), source.error};
-    Socket socket{::socket(upstream.address.is_ipv4() ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+        return Error{fmt::format("source address towards {}: {}", format(upstream),
+                                 error_text(source.error)),
+                     source.error};
+    Socket socket{::socket(upstream.address.is_ipv4() ? AF_INET : AF_INET6,
+                           SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     if (!socket) return system_error("socket", errno);
     // ICMP errors reach an unconnected socket by its error queue alone.
     const int on = 1;
     const bool ipv4 = upstream.address.is_ipv4();
-    if (::setsockopt(socket.descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_RECVERR : IPV6_RECVERR, &on, sizeof on) != 0)
+    if (::setsockopt(socket.descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
+                     ipv4 ? IP_RECVERR : IPV6_RECVERR, &on, sizeof on) != 0)
         return system_error("setsockopt IP_RECVERR", errno);
     std::random_device random;
     int error = 0;
     for (int attempt = 0; attempt < bind_attempts; ++attempt) {
         Endpoint local = source.source;
-        if (config.ports) local.port = std::uniform_int_distribution<std::uint16_t>{config.ports->first, config.ports->last}(random);
+        if (config.ports)
+            local.port = std::uniform_int_distribution<std::uint16_t>{config.ports->first,
+                                                                      config.ports->last}(random);
         SocketName name{};
         const socklen_t length = write_socket_name(local, name);
         if (::bind(socket.descriptor(), &name.any, length) == 0) return socket;
@@ -52,7 +62,8 @@ void take_answers(int descriptor, ProbeOutcome& outcome) {
     while (outcome.answers.size() < answers_max) {
         SocketName name{};
         socklen_t length = sizeof name;
-        const ssize_t bytes = ::recvfrom(descriptor, buffer.data(), buffer.size(), 0, &name.any, &length);
+        const ssize_t bytes =
+            ::recvfrom(descriptor, buffer.data(), buffer.size(), 0, &name.any, &length);
         if (bytes < 0) return;  // nothing more, or an error that the error queue tells better
         outcome.answers.push_back({read_socket_name(name), static_cast<std::uint64_t>(bytes)});
     }
@@ -65,9 +76,11 @@ void take_errors(int descriptor, ProbeOutcome& outcome) {
         message.msg_control = control.data();
         message.msg_controllen = control.size();
         if (::recvmsg(descriptor, &message, MSG_ERRQUEUE) < 0) return;
-        for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
-            const bool is_error = (header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_RECVERR) ||
-                                  (header->cmsg_level == IPPROTO_IPV6 && header->cmsg_type == IPV6_RECVERR);
+        for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+             header = CMSG_NXTHDR(&message, header)) {
+            const bool is_error =
+                (header->cmsg_level == IPPROTO_IP && header->cmsg_type == IP_RECVERR) ||
+                (header->cmsg_level == IPPROTO_IPV6 && header->cmsg_type == IPV6_RECVERR);
             if (!is_error) continue;
             sock_extended_err error{};
             std::memcpy(&error, CMSG_DATA(header), sizeof error);
@@ -88,14 +101,15 @@ bool lists(const Alias& alias, const Endpoint& from) {
 std::string line_with(const ProxyConfig& config, const std::vector<std::string>& added) {
     std::string line = "reply_aliases = [";
     for (const Alias& alias : config.reply_aliases) line += '"' + alias.text + "\", ";
-    for (std::size_t i = 0; i < added.size(); ++i) line += (i == 0 ? "\"" : ", \"") + added[i] + '"';
+    for (std::size_t i = 0; i < added.size(); ++i)
+        line += (i == 0 ? "\"" : ", \"") + added[i] + '"';
     return line + ']';
 }
 
 }  // namespace
 
-Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream, const std::vector<std::uint8_t>& payload,
-                           Duration patience) {
+Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream,
+                           const std::vector<std::uint8_t>& payload, Duration patience) {
     Result<Socket> opened = open_probe(config, upstream);
     if (!opened) return opened.error();
     const int descriptor = opened->descriptor();
@@ -109,35 +123,46 @@ Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream, 
         return outcome;
     }
     Instant deadline = monotonic_now() + patience;
-    for (Instant now = monotonic_now(); now < deadline && outcome.answers.size() < answers_max; now = monotonic_now()) {
+    for (Instant now = monotonic_now(); now < deadline && outcome.answers.size() < answers_max;
+         now = monotonic_now()) {
         pollfd entry{descriptor, POLLIN, 0};
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now).count();
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now).count();
         if (::poll(&entry, 1, static_cast<int>(left) + 1) <= 0) continue;
         const std::size_t before = outcome.answers.size();
         take_errors(descriptor, outcome);
         take_answers(descriptor, outcome);
         const bool is_first = before == 0 && !outcome.answers.empty();
-        if (is_first || outcome.icmp_error != 0) deadline = std::min(deadline, monotonic_now() + linger);
+        if (is_first || outcome.icmp_error != 0)
+            deadline = std::min(deadline, monotonic_now() + linger);
     }
     return outcome;
 }
 
-std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream, const ProbeOutcome& outcome) {
+std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream,
+                                 const ProbeOutcome& outcome) {
     const std::string where = "proxy \"" + config.name + '"';
     std::vector<Finding> findings;
-    const auto add = [&](Severity severity, std::string looked_at, std::string meaning, std::string fix) {
-        findings.push_back({FindingKind::probe, severity, where, std::move(looked_at), std::move(meaning), std::move(fix)});
+    const auto add = [&](Severity severity, std::string looked_at, std::string meaning,
+                         std::string fix) {
+        findings.push_back({FindingKind::probe, severity, where, std::move(looked_at),
+                            std::move(meaning), std::move(fix)});
     };
     if (outcome.send_error != 0) {
-        add(Severity::problem, fmt::format("sending to {}: {}", format(upstream), error_text(outcome.send_error)),
-            outcome.send_error == EPERM ? "a packet filter drops what goes out" : "requests cannot leave",
+        add(Severity::problem,
+            fmt::format("sending to {}: {}", format(upstream), error_text(outcome.send_error)),
+            outcome.send_error == EPERM ? "a packet filter drops what goes out"
+                                        : "requests cannot leave",
             outcome.send_error == EPERM ? "nft list ruleset" : "");
         return findings;
     }
     if (outcome.icmp_error != 0)
         add(Severity::problem,
-            fmt::format("{} answered the probe with ICMP: {}", format(outcome.icmp_from.address), error_text(outcome.icmp_error)),
-            outcome.icmp_error == ECONNREFUSED ? "nobody listens on that port" : "something on the way refuses it", {});
+            fmt::format("{} answered the probe with ICMP: {}", format(outcome.icmp_from.address),
+                        error_text(outcome.icmp_error)),
+            outcome.icmp_error == ECONNREFUSED ? "nobody listens on that port"
+                                               : "something on the way refuses it",
+            {});
     std::vector<Endpoint> sources;
     std::vector<std::string> unlisted;
     for (const ProbeAnswer& answer : outcome.answers) {
@@ -145,19 +170,21 @@ std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upst
         if (std::find(sources.begin(), sources.end(), from) != sources.end()) continue;
         sources.push_back(from);
         const std::string heard = fmt::format("{} bytes came from {}", answer.bytes, format(from));
-        const auto alias =
-            std::find_if(config.reply_aliases.begin(), config.reply_aliases.end(), [&](const Alias& each) { return lists(each, from); });
+        const auto alias = std::find_if(config.reply_aliases.begin(), config.reply_aliases.end(),
+                                        [&](const Alias& each) { return lists(each, from); });
         if (from.address == upstream.address && from.port == upstream.port) {
             add(Severity::ok, heard, "the upstream itself", {});
         } else if (alias != config.reply_aliases.end()) {
             add(Severity::ok, heard, fmt::format("listed as \"{}\"", alias->text), {});
         } else {
             unlisted.push_back(format(from));
-            add(Severity::problem, heard, "it is not listed: its replies never reach a client", line_with(config, unlisted));
+            add(Severity::problem, heard, "it is not listed: its replies never reach a client",
+                line_with(config, unlisted));
         }
     }
     if (sources.empty() && outcome.icmp_error == 0)
-        add(Severity::problem, fmt::format("nobody answered {} from {}", format(upstream), format(outcome.local)),
+        add(Severity::problem,
+            fmt::format("nobody answered {} from {}", format(upstream), format(outcome.local)),
             "the service does not answer this payload, or something on the way drops it",
             fmt::format("tcpdump -ni any udp port {} while probing again", upstream.port));
     return findings;

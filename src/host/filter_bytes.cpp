@@ -7,7 +7,9 @@ namespace udpproxy {
 
 namespace {
 
-void append(FilterBytes& bytes, const std::uint8_t* data, std::size_t length) { bytes.insert(bytes.end(), data, data + length); }
+void append(FilterBytes& bytes, const std::uint8_t* data, std::size_t length) {
+    bytes.insert(bytes.end(), data, data + length);
+}
 void append_unknown(FilterBytes& bytes, std::size_t length) { bytes.resize(bytes.size() + length); }
 
 void append_address(FilterBytes& bytes, const Address& address) {
@@ -65,7 +67,8 @@ FilterAnswer equals(const FilterBytes& bytes, const std::vector<std::uint8_t>& d
     return answer;
 }
 
-FilterAnswer is_between(const FilterBytes& bytes, const std::vector<std::uint8_t>& first, const std::vector<std::uint8_t>& last) {
+FilterAnswer is_between(const FilterBytes& bytes, const std::vector<std::uint8_t>& first,
+                        const std::vector<std::uint8_t>& last) {
     const std::optional<int> low = order(bytes, first);
     const std::optional<int> high = order(bytes, last);
     if ((low && *low < 0) || (high && *high > 0)) return FilterAnswer::no;

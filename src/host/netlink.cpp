@@ -1,4 +1,5 @@
-// netlink(7): messages of 4-byte aligned attributes, answered by one message, or by many and a closing one.
+// netlink(7): messages of 4-byte aligned attributes, answered by one message, or by many and a
+// closing one.
 #include "udpproxy/host/netlink.hpp"
 
 #include <sys/socket.h>
@@ -12,17 +13,20 @@ namespace udpproxy {
 namespace {
 
 constexpr std::size_t answer_bytes_max = 64 * 1024;
-constexpr std::size_t answers_max = 1U << 17;  // a ruleset or an address list larger than that is not looked through
+constexpr std::size_t answers_max =
+    1U << 17;  // a ruleset or an address list larger than that is not looked through
 
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 3) & ~std::size_t{3}; }
 
 /// One datagram of answers; true when the last one was among them.
-Result<bool> take_answers(NetlinkBytes datagram, bool is_dump, std::vector<NetlinkAnswer>& answers) {
+Result<bool> take_answers(NetlinkBytes datagram, bool is_dump,
+                          std::vector<NetlinkAnswer>& answers) {
     while (datagram.size() >= sizeof(nlmsghdr)) {
         nlmsghdr envelope{};
         std::memcpy(&envelope, datagram.data(), sizeof envelope);
         if (envelope.nlmsg_len < sizeof envelope || envelope.nlmsg_len > datagram.size()) break;
-        const NetlinkBytes body = datagram.subspan(sizeof envelope, envelope.nlmsg_len - sizeof envelope);
+        const NetlinkBytes body =
+            datagram.subspan(sizeof envelope, envelope.nlmsg_len - sizeof envelope);
         if (envelope.nlmsg_type == NLMSG_ERROR || envelope.nlmsg_type == NLMSG_DONE) {
             std::int32_t code = 0;
             if (body.size() >= sizeof code) std::memcpy(&code, body.data(), sizeof code);
@@ -57,8 +61,8 @@ std::vector<NetlinkAttribute> read_attributes(NetlinkBytes bytes) {
         nlattr header{};
         std::memcpy(&header, bytes.data(), sizeof header);
         if (header.nla_len < sizeof header || header.nla_len > bytes.size()) break;
-        found.push_back(
-            {static_cast<std::uint16_t>(header.nla_type & NLA_TYPE_MASK), bytes.subspan(sizeof header, header.nla_len - sizeof header)});
+        found.push_back({static_cast<std::uint16_t>(header.nla_type & NLA_TYPE_MASK),
+                         bytes.subspan(sizeof header, header.nla_len - sizeof header)});
         bytes = bytes.subspan(std::min(bytes.size(), aligned(header.nla_len)));
     }
     return found;
@@ -123,14 +127,17 @@ Result<Netlink> Netlink::open(int protocol) {
 
 Result<std::vector<NetlinkAnswer>> Netlink::ask(NetlinkRequest request) {
     const NetlinkBytes message = request.message();
-    if (::send(socket_.descriptor(), message.data(), message.size(), 0) < 0) return system_error("netlink: send", errno);
+    if (::send(socket_.descriptor(), message.data(), message.size(), 0) < 0)
+        return system_error("netlink: send", errno);
     std::vector<NetlinkAnswer> answers;
     std::vector<std::uint8_t> buffer(answer_bytes_max);
     for (;;) {
         const ssize_t length = ::recv(socket_.descriptor(), buffer.data(), buffer.size(), 0);
         if (length < 0 && errno == EINTR) continue;
         if (length < 0) return system_error("netlink: recv", errno);
-        const Result<bool> ended = take_answers(NetlinkBytes{buffer}.first(static_cast<std::size_t>(length)), request.is_dump(), answers);
+        const Result<bool> ended =
+            take_answers(NetlinkBytes{buffer}.first(static_cast<std::size_t>(length)),
+                         request.is_dump(), answers);
         if (!ended) return ended.error();
         if (*ended) return answers;
     }

@@ -1,5 +1,5 @@
-// One datagram through the rules. Every byte of a register is known or not; a test of bytes that are not known is "perhaps", and so is all that
-// follows from it.
+// One datagram through the rules. Every byte of a register is known or not; a test of bytes that
+// are not known is "perhaps", and so is all that follows from it.
 #include "udpproxy/host/packet_filter.hpp"
 
 // Before the kernel's headers, which give way to it.
@@ -22,19 +22,26 @@ using Bytes = FilterBytes;
 using Answer = FilterAnswer;
 using Kind = FilterStep::Kind;
 
-constexpr std::size_t register_bytes = 80;   // 16 four-byte registers behind the verdict's 16 bytes
-constexpr std::uint32_t rules_max = 200000;  // jumps in doubt can multiply the way through a large set of rules
-constexpr int depth_max = 16;                // NFT_JUMP_STACK_SIZE
+constexpr std::size_t register_bytes = 80;  // 16 four-byte registers behind the verdict's 16 bytes
+constexpr std::uint32_t rules_max =
+    200000;                    // jumps in doubt can multiply the way through a large set of rules
+constexpr int depth_max = 16;  // NFT_JUMP_STACK_SIZE
 
 /// Walks one hook's chains with one datagram.
 class Walk {
 public:
     Walk(const PacketFilter& filter, FilterHook hook, const FilteredDatagram& datagram)
-        : filter_(filter), hook_(hook), datagram_(datagram), network_(network_header(datagram)), transport_(transport_header(datagram)) {}
+        : filter_(filter),
+          hook_(hook),
+          datagram_(datagram),
+          network_(network_header(datagram)),
+          transport_(transport_header(datagram)) {}
 
     void through_all(FilterOutcome& outcome) {
         for (const FilterChain& chain : filter_.chains) {
-            const bool is_asked = chain.is_base && chain.hook == static_cast<std::uint32_t>(hook_) && has_family(chain);
+            const bool is_asked = chain.is_base &&
+                                  chain.hook == static_cast<std::uint32_t>(hook_) &&
+                                  has_family(chain);
             if (!is_asked || outcome.verdict == FilterOutcome::Verdict::is_dropped) continue;
             outcome_ = &outcome;
             certain_ = true;
@@ -55,7 +62,8 @@ private:
         using Verdict = FilterOutcome::Verdict;
         if (outcome_->verdict == Verdict::is_dropped) return;
         const Verdict verdict = certain_ ? Verdict::is_dropped : Verdict::may_be_dropped;
-        if (outcome_->verdict == Verdict::passes || verdict == Verdict::is_dropped) outcome_->by = by;
+        if (outcome_->verdict == Verdict::passes || verdict == Verdict::is_dropped)
+            outcome_->by = by;
         outcome_->verdict = verdict;
     }
 
@@ -97,8 +105,8 @@ private:
         return End::fell_through;
     }
 
-    End decide(const FilterChain& chain, const std::string& by, std::int32_t verdict, const std::string& target, Answer matches,
-               int depth) {
+    End decide(const FilterChain& chain, const std::string& by, std::int32_t verdict,
+               const std::string& target, Answer matches, int depth) {
         const bool was_certain = certain_;
         certain_ = certain_ && matches == Answer::yes;
         End end = End::fell_through;
@@ -111,7 +119,8 @@ private:
             end = End::returned;
         } else if ((verdict == NFT_JUMP || verdict == NFT_GOTO) && depth < depth_max) {
             for (const FilterChain& next : filter_.chains) {
-                if (next.family != chain.family || next.table != chain.table || next.name != target) continue;
+                if (next.family != chain.family || next.table != chain.table || next.name != target)
+                    continue;
                 end = through(next, depth + 1);
                 if (end == End::returned) end = End::fell_through;
                 // The end of a chain that was gone to is the end of this one as well.
@@ -119,18 +128,21 @@ private:
             }
         }
         if (matches == Answer::yes) return end;
-        // The rule may not match: the walk goes on, and no longer knows whether the datagram comes that far.
+        // The rule may not match: the walk goes on, and no longer knows whether the datagram comes
+        // that far.
         certain_ = was_certain && end == End::fell_through && verdict != NFT_JUMP;
         return End::fell_through;
     }
 
-    Answer ask(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict, std::string& target, bool& decides) {
+    Answer ask(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict,
+               std::string& target, bool& decides) {
         switch (step.kind) {
             case Kind::load_meta:
                 load(step.to, meta(step.key));
                 return Answer::yes;
             case Kind::load_ct:
-                load(step.to, step.key == NFT_CT_STATE ? filter_bytes(conntrack_state()) : Bytes(16));
+                load(step.to,
+                     step.key == NFT_CT_STATE ? filter_bytes(conntrack_state()) : Bytes(16));
                 return Answer::yes;
             case Kind::load_payload:
                 load(step.to, payload(step));
@@ -157,18 +169,21 @@ private:
     /// NFT_REG_1 to 4 are 16 bytes each, the 32-bit ones count from 8 on and share their room.
     static std::size_t place_of(std::uint32_t number) {
         if (number >= NFT_REG_1 && number <= NFT_REG_4) return (number - NFT_REG_1) * 16;
-        return number >= NFT_REG32_00 && number <= NFT_REG32_15 ? (number - NFT_REG32_00) * 4 : register_bytes;
+        return number >= NFT_REG32_00 && number <= NFT_REG32_15 ? (number - NFT_REG32_00) * 4
+                                                                : register_bytes;
     }
 
     void load(std::uint32_t number, const Bytes& bytes) {
         const std::size_t place = place_of(number);
-        for (std::size_t i = 0; i < bytes.size() && place + i < registers_.size(); ++i) registers_[place + i] = bytes[i];
+        for (std::size_t i = 0; i < bytes.size() && place + i < registers_.size(); ++i)
+            registers_[place + i] = bytes[i];
     }
 
     [[nodiscard]] Bytes read(std::uint32_t number, std::size_t length) const {
         Bytes bytes(length);
         const std::size_t place = place_of(number);
-        for (std::size_t i = 0; i < length && place + i < registers_.size(); ++i) bytes[i] = registers_[place + i];
+        for (std::size_t i = 0; i < length && place + i < registers_.size(); ++i)
+            bytes[i] = registers_[place + i];
         return bytes;
     }
 
@@ -178,7 +193,8 @@ private:
 
     /// The one that the datagram comes in or goes out by; the other is none.
     static bool is_interface(std::uint32_t key, bool comes_in) {
-        return key == (comes_in ? NFT_META_IIF : NFT_META_OIF) || key == (comes_in ? NFT_META_IIFNAME : NFT_META_OIFNAME);
+        return key == (comes_in ? NFT_META_IIF : NFT_META_OIF) ||
+               key == (comes_in ? NFT_META_IIFNAME : NFT_META_OIFNAME);
     }
 
     [[nodiscard]] Bytes meta(std::uint32_t key) const {
@@ -190,7 +206,8 @@ private:
             case NFT_META_L4PROTO:
                 return filter_bytes(std::uint8_t{IPPROTO_UDP});
             case NFT_META_NFPROTO:
-                return filter_bytes(static_cast<std::uint8_t>(is_ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
+                return filter_bytes(
+                    static_cast<std::uint8_t>(is_ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
             case NFT_META_PROTOCOL:
                 return filter_bytes(htons(is_ipv4 ? 0x0800 : 0x86dd));
             case NFT_META_IIF:
@@ -198,7 +215,8 @@ private:
                 return filter_bytes(is_interface(key, comes_in) ? datagram_.interface_index : 0U);
             case NFT_META_IIFNAME:
             case NFT_META_OIFNAME: {
-                if (is_interface(key, comes_in)) datagram_.interface_name.copy(name.data(), name.size() - 1);
+                if (is_interface(key, comes_in))
+                    datagram_.interface_name.copy(name.data(), name.size() - 1);
                 return filter_bytes(name);
             }
             default:
@@ -211,7 +229,8 @@ private:
         const Bytes* header = step.base == NFT_PAYLOAD_NETWORK_HEADER     ? &network_
                               : step.base == NFT_PAYLOAD_TRANSPORT_HEADER ? &transport_
                                                                           : nullptr;
-        for (std::size_t i = 0; header != nullptr && i < bytes.size() && step.offset + i < header->size(); ++i)
+        for (std::size_t i = 0;
+             header != nullptr && i < bytes.size() && step.offset + i < header->size(); ++i)
             bytes[i] = (*header)[step.offset + i];
         return bytes;
     }
@@ -246,10 +265,12 @@ private:
         return step.op == NFT_RANGE_NEQ ? negated(answer) : answer;
     }
 
-    Answer look_up(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict, std::string& target, bool& decides) const {
+    Answer look_up(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict,
+                   std::string& target, bool& decides) const {
         const bool is_map = step.op != 0;
         const auto found = filter_.sets.find(chain.family + ' ' + chain.table + ' ' + step.name);
-        if (found == filter_.sets.end() || (is_map && step.to != NFT_REG_VERDICT)) return Answer::perhaps;
+        if (found == filter_.sets.end() || (is_map && step.to != NFT_REG_VERDICT))
+            return Answer::perhaps;
         const auto [answer, element] = find(found->second, step.from);
         if (is_map && answer == Answer::yes && element != nullptr) {
             verdict = element->verdict;
@@ -259,13 +280,16 @@ private:
         return step.is_negated ? negated(answer) : answer;
     }
 
-    /// In a set of intervals each start holds until the next element, which is another start or an end.
-    [[nodiscard]] std::pair<Answer, const FilterSet::Element*> find(const FilterSet& set, std::uint32_t from) const {
+    /// In a set of intervals each start holds until the next element, which is another start or an
+    /// end.
+    [[nodiscard]] std::pair<Answer, const FilterSet::Element*> find(const FilterSet& set,
+                                                                    std::uint32_t from) const {
         const FilterSet::Element* holder = nullptr;
         Answer answer = Answer::no;
         std::vector<const FilterSet::Element*> sorted;
         for (const FilterSet::Element& element : set.elements) sorted.push_back(&element);
-        std::stable_sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->key < b->key; });
+        std::stable_sort(sorted.begin(), sorted.end(),
+                         [](const auto* a, const auto* b) { return a->key < b->key; });
         for (const FilterSet::Element* element : sorted) {
             const Bytes bytes = read(from, element->key.size());
             if (!set.is_interval) {
@@ -296,7 +320,8 @@ private:
 
 }  // namespace
 
-FilterOutcome judge(const PacketFilter& filter, const std::vector<FilterHook>& hooks, const FilteredDatagram& datagram) {
+FilterOutcome judge(const PacketFilter& filter, const std::vector<FilterHook>& hooks,
+                    const FilteredDatagram& datagram) {
     FilterOutcome outcome;
     for (const FilterHook hook : hooks) Walk{filter, hook, datagram}.through_all(outcome);
     return outcome;

@@ -1,5 +1,5 @@
-// nfnetlink to PacketFilter: base chains and the chains they lead to, rules, and the elements of named and anonymous sets.
-// Before the kernel's headers, which give way to it.
+// nfnetlink to PacketFilter: base chains and the chains they lead to, rules, and the elements of
+// named and anonymous sets. Before the kernel's headers, which give way to it.
 #include <netinet/in.h>
 
 #include <linux/netfilter.h>
@@ -43,10 +43,13 @@ NetlinkRequest request(std::uint8_t message, std::uint8_t family) {
     return {static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message), NLM_F_DUMP, header};
 }
 
-std::uint32_t number(const NetlinkAttribute& attribute) { return static_cast<std::uint32_t>(attribute.network_number()); }
+std::uint32_t number(const NetlinkAttribute& attribute) {
+    return static_cast<std::uint32_t>(attribute.network_number());
+}
 
 /// NFTA_DATA_VALUE, or the verdict that stands in its place.
-void read_data(const NetlinkAttribute& attribute, std::vector<std::uint8_t>& value, std::int32_t& verdict, std::string& chain) {
+void read_data(const NetlinkAttribute& attribute, std::vector<std::uint8_t>& value,
+               std::int32_t& verdict, std::string& chain) {
     for (const NetlinkAttribute& data : read_attributes(attribute.value)) {
         if (data.type == NFTA_DATA_VALUE) value = data.bytes();
         if (data.type != NFTA_DATA_VERDICT) continue;
@@ -74,10 +77,13 @@ struct Layout {
 constexpr Layout layouts[] = {
     {"meta", Kind::load_meta, NFTA_META_SREG, NFTA_META_DREG, NFTA_META_KEY, 0, 0, 0},
     {"ct", Kind::load_ct, NFTA_CT_SREG, NFTA_CT_DREG, NFTA_CT_KEY, 0, 0, 0},
-    {"payload", Kind::load_payload, NFTA_PAYLOAD_SREG, NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_BASE, 0, 0, 0},
-    {"bitwise", Kind::bitwise, NFTA_BITWISE_SREG, NFTA_BITWISE_DREG, 0, NFTA_BITWISE_OP, NFTA_BITWISE_MASK, NFTA_BITWISE_XOR},
+    {"payload", Kind::load_payload, NFTA_PAYLOAD_SREG, NFTA_PAYLOAD_DREG, NFTA_PAYLOAD_BASE, 0, 0,
+     0},
+    {"bitwise", Kind::bitwise, NFTA_BITWISE_SREG, NFTA_BITWISE_DREG, 0, NFTA_BITWISE_OP,
+     NFTA_BITWISE_MASK, NFTA_BITWISE_XOR},
     {"cmp", Kind::compare, NFTA_CMP_SREG, 0, 0, NFTA_CMP_OP, NFTA_CMP_DATA, 0},
-    {"range", Kind::range, NFTA_RANGE_SREG, 0, 0, NFTA_RANGE_OP, NFTA_RANGE_FROM_DATA, NFTA_RANGE_TO_DATA},
+    {"range", Kind::range, NFTA_RANGE_SREG, 0, 0, NFTA_RANGE_OP, NFTA_RANGE_FROM_DATA,
+     NFTA_RANGE_TO_DATA},
     {"lookup", Kind::lookup, NFTA_LOOKUP_SREG, NFTA_LOOKUP_DREG, 0, 0, 0, 0},
     {"immediate", Kind::verdict, 0, NFTA_IMMEDIATE_DREG, 0, 0, NFTA_IMMEDIATE_DATA, 0},
     {"reject", Kind::reject, 0, 0, 0, 0, 0, 0},
@@ -88,16 +94,18 @@ constexpr Layout layouts[] = {
     {"log", Kind::neutral, 0, 0, 0, 0, 0, 0},
 };
 
-/// iptables' own verdict; its other targets and its matches are not understood, but for the comment.
+/// iptables' own verdict; its other targets and its matches are not understood, but for the
+/// comment.
 FilterStep read_compatible(std::string_view name, NetlinkBytes data) {
     FilterStep step;
-    const auto text = find_attribute(data, name == "match" ? std::uint16_t{NFTA_MATCH_NAME} : std::uint16_t{NFTA_TARGET_NAME});
+    const auto text = find_attribute(
+        data, name == "match" ? std::uint16_t{NFTA_MATCH_NAME} : std::uint16_t{NFTA_TARGET_NAME});
     if (!text) return step;
     if (name == "match" && text->text() == "comment") step.kind = Kind::neutral;
     if (name == "target" && text->text() == "REJECT") step.kind = Kind::reject;
     if (name == "target" && text->text() == "LOG") step.kind = Kind::neutral;
-    if (name == "target" &&
-        (text->text() == "MASQUERADE" || text->text() == "SNAT" || text->text() == "DNAT" || text->text() == "REDIRECT"))
+    if (name == "target" && (text->text() == "MASQUERADE" || text->text() == "SNAT" ||
+                             text->text() == "DNAT" || text->text() == "REDIRECT"))
         step.kind = Kind::translate;
     return step;
 }
@@ -110,7 +118,8 @@ FilterStep read_step(NetlinkBytes expression) {
     const NetlinkBytes parts = data ? data->value : NetlinkBytes{};
     const std::string kind = name->text();
     if (kind == "match" || kind == "target") return read_compatible(kind, parts);
-    const auto layout = std::find_if(std::begin(layouts), std::end(layouts), [&](const Layout& each) { return each.name == kind; });
+    const auto layout = std::find_if(std::begin(layouts), std::end(layouts),
+                                     [&](const Layout& each) { return each.name == kind; });
     if (layout == std::end(layouts)) return step;
     step.kind = layout->kind;
     for (const NetlinkAttribute& part : read_attributes(parts)) {
@@ -127,16 +136,20 @@ FilterStep read_step(NetlinkBytes expression) {
         }
         if (step.kind == Kind::lookup) {
             if (part.type == NFTA_LOOKUP_SET) step.name = part.text();
-            if (part.type == NFTA_LOOKUP_FLAGS) step.is_negated = (number(part) & NFT_LOOKUP_F_INV) != 0;
-            if (part.type == NFTA_LOOKUP_DREG) step.op = 1;  // a map; into register 0 (NFT_REG_VERDICT) it is a map of verdicts
+            if (part.type == NFTA_LOOKUP_FLAGS)
+                step.is_negated = (number(part) & NFT_LOOKUP_F_INV) != 0;
+            if (part.type == NFTA_LOOKUP_DREG)
+                step.op = 1;  // a map; into register 0 (NFT_REG_VERDICT) it is a map of verdicts
         }
     }
     step.base = step.key;
     const bool changes_the_datagram =
-        step.from != 0 && (step.kind == Kind::load_meta || step.kind == Kind::load_payload || step.kind == Kind::load_ct);
+        step.from != 0 && (step.kind == Kind::load_meta || step.kind == Kind::load_payload ||
+                           step.kind == Kind::load_ct);
     if (changes_the_datagram) step.kind = Kind::neutral;
-    if (step.kind == Kind::verdict && step.to != NFT_REG_VERDICT) step.kind = Kind::unknown;  // a constant for what follows, a port of NAT
-    if (step.kind == Kind::bitwise && step.op != 0) step.kind = Kind::unknown;                // a shift
+    if (step.kind == Kind::verdict && step.to != NFT_REG_VERDICT)
+        step.kind = Kind::unknown;  // a constant for what follows, a port of NAT
+    if (step.kind == Kind::bitwise && step.op != 0) step.kind = Kind::unknown;  // a shift
     return step;
 }
 
@@ -148,19 +161,22 @@ std::optional<FilterChain> read_chain(const NetlinkAnswer& answer) {
         if (attribute.type == NFTA_CHAIN_TABLE) chain.table = attribute.text();
         if (attribute.type == NFTA_CHAIN_NAME) chain.name = attribute.text();
         if (attribute.type == NFTA_CHAIN_TYPE) chain.is_nat = attribute.text() == "nat";
-        if (attribute.type == NFTA_CHAIN_POLICY) chain.drops_by_policy = number(attribute) == NF_DROP;
+        if (attribute.type == NFTA_CHAIN_POLICY)
+            chain.drops_by_policy = number(attribute) == NF_DROP;
         if (attribute.type != NFTA_CHAIN_HOOK) continue;
         chain.is_base = true;
         for (const NetlinkAttribute& part : read_attributes(attribute.value)) {
             if (part.type == NFTA_HOOK_HOOKNUM) chain.hook = number(part);
-            if (part.type == NFTA_HOOK_PRIORITY) chain.priority = static_cast<std::int32_t>(number(part));
+            if (part.type == NFTA_HOOK_PRIORITY)
+                chain.priority = static_cast<std::int32_t>(number(part));
         }
     }
     return chain;
 }
 
 void add_rule(PacketFilter& filter, const NetlinkAnswer& answer) {
-    const std::string family = family_text(answer.header<nfgenmsg>().value_or(nfgenmsg{}).nfgen_family);
+    const std::string family =
+        family_text(answer.header<nfgenmsg>().value_or(nfgenmsg{}).nfgen_family);
     std::string table;
     std::string chain;
     FilterRule rule;
@@ -169,11 +185,13 @@ void add_rule(PacketFilter& filter, const NetlinkAnswer& answer) {
         if (attribute.type == NFTA_RULE_CHAIN) chain = attribute.text();
         if (attribute.type == NFTA_RULE_HANDLE) rule.handle = attribute.network_number();
         if (attribute.type != NFTA_RULE_EXPRESSIONS) continue;
-        for (const NetlinkAttribute& expression : read_attributes(attribute.value)) rule.steps.push_back(read_step(expression.value));
+        for (const NetlinkAttribute& expression : read_attributes(attribute.value))
+            rule.steps.push_back(read_step(expression.value));
     }
-    const auto its_chain = std::find_if(filter.chains.begin(), filter.chains.end(), [&](const FilterChain& each) {
-        return each.family == family && each.table == table && each.name == chain;
-    });
+    const auto its_chain =
+        std::find_if(filter.chains.begin(), filter.chains.end(), [&](const FilterChain& each) {
+            return each.family == family && each.table == table && each.name == chain;
+        });
     if (its_chain != filter.chains.end()) its_chain->rules.push_back(std::move(rule));
 }
 
@@ -181,16 +199,19 @@ FilterSet::Element read_element(const NetlinkAttribute& attribute) {
     FilterSet::Element element;
     for (const NetlinkAttribute& part : read_attributes(attribute.value)) {
         if (part.type == NFTA_SET_ELEM_KEY) element.key = read_value(part);
-        if (part.type == NFTA_SET_ELEM_FLAGS) element.ends_interval = (number(part) & NFT_SET_ELEM_INTERVAL_END) != 0;
+        if (part.type == NFTA_SET_ELEM_FLAGS)
+            element.ends_interval = (number(part) & NFT_SET_ELEM_INTERVAL_END) != 0;
         std::vector<std::uint8_t> ignored;
-        if (part.type == NFTA_SET_ELEM_DATA) read_data(part, ignored, element.verdict, element.chain);
+        if (part.type == NFTA_SET_ELEM_DATA)
+            read_data(part, ignored, element.verdict, element.chain);
     }
     return element;
 }
 
 /// A set that cannot be read is left out: a lookup in it is then answered with "perhaps".
 void add_set(Netlink& netlink, PacketFilter& filter, const NetlinkAnswer& answer) {
-    const std::string family = family_text(answer.header<nfgenmsg>().value_or(nfgenmsg{}).nfgen_family);
+    const std::string family =
+        family_text(answer.header<nfgenmsg>().value_or(nfgenmsg{}).nfgen_family);
     const NetlinkBytes attributes = answer.attributes(sizeof(nfgenmsg));
     const auto table = find_attribute(attributes, NFTA_SET_TABLE);
     const auto name = find_attribute(attributes, NFTA_SET_NAME);
@@ -206,9 +227,11 @@ void add_set(Netlink& netlink, PacketFilter& filter, const NetlinkAnswer& answer
     const auto answers = netlink.ask(std::move(elements));
     if (!answers) return;
     for (const NetlinkAnswer& each : *answers) {
-        const auto list = find_attribute(each.attributes(sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
+        const auto list =
+            find_attribute(each.attributes(sizeof(nfgenmsg)), NFTA_SET_ELEM_LIST_ELEMENTS);
         if (!list) continue;
-        for (const NetlinkAttribute& element : read_attributes(list->value)) set.elements.push_back(read_element(element));
+        for (const NetlinkAttribute& element : read_attributes(list->value))
+            set.elements.push_back(read_element(element));
     }
     filter.sets[family + ' ' + table->text() + ' ' + name->text()] = std::move(set);
 }
@@ -222,7 +245,9 @@ Result<PacketFilter> read_packet_filter() {
     if (!netlink) return Error{"nftables: " + netlink.error().message, netlink.error().code};
     const auto chains = netlink->ask(request(NFT_MSG_GETCHAIN, NFPROTO_UNSPEC));
     // A kernel without nf_tables, or with its module not loaded, knows no such question.
-    if (!chains && (chains.error().code == EINVAL || chains.error().code == EOPNOTSUPP || chains.error().code == ENOENT)) return filter;
+    if (!chains && (chains.error().code == EINVAL || chains.error().code == EOPNOTSUPP ||
+                    chains.error().code == ENOENT))
+        return filter;
     if (!chains) return Error{"nftables: " + chains.error().message, chains.error().code};
     for (const NetlinkAnswer& answer : *chains)
         if (auto chain = read_chain(answer)) filter.chains.push_back(std::move(*chain));
@@ -231,8 +256,9 @@ Result<PacketFilter> read_packet_filter() {
     for (const NetlinkAnswer& answer : *rules) add_rule(filter, answer);
     if (const auto sets = netlink->ask(request(NFT_MSG_GETSET, NFPROTO_UNSPEC)))
         for (const NetlinkAnswer& answer : *sets) add_set(*netlink, filter, answer);
-    std::stable_sort(filter.chains.begin(), filter.chains.end(),
-                     [](const FilterChain& a, const FilterChain& b) { return a.priority < b.priority; });
+    std::stable_sort(
+        filter.chains.begin(), filter.chains.end(),
+        [](const FilterChain& a, const FilterChain& b) { return a.priority < b.priority; });
     return filter;
 }
 

@@ -76,13 +76,16 @@ std::vector<PortRange> parse_port_list(std::string_view text) {
     for (const std::string& word : words_of(list)) {
         const std::size_t dash = word.find('-');
         const auto first = to_number<std::uint16_t>(std::string_view{word}.substr(0, dash));
-        const auto last = dash == std::string::npos ? first : to_number<std::uint16_t>(std::string_view{word}.substr(dash + 1));
+        const auto last = dash == std::string::npos
+                              ? first
+                              : to_number<std::uint16_t>(std::string_view{word}.substr(dash + 1));
         if (first && last && *first <= *last) ranges.push_back({*first, *last});
     }
     return ranges;
 }
 
-std::optional<std::uint64_t> find_counter(std::string_view text, std::string_view group, std::string_view name) {
+std::optional<std::uint64_t> find_counter(std::string_view text, std::string_view group,
+                                          std::string_view name) {
     const std::string prefix = std::string{group} + ':';
     std::istringstream stream{std::string{text}};
     std::vector<std::string> names;
@@ -113,7 +116,8 @@ std::uint64_t find_mask(std::string_view status, std::string_view key) {
     std::istringstream stream{std::string{status}};
     for (std::string line; std::getline(stream, line);) {
         const std::vector<std::string> words = words_of(line);
-        if (words.size() == 2 && words[0] == key) return to_number<std::uint64_t>(words[1], 16).value_or(0);
+        if (words.size() == 2 && words[0] == key)
+            return to_number<std::uint64_t>(words[1], 16).value_or(0);
     }
     return 0;
 }
@@ -130,28 +134,34 @@ std::vector<SocketLine> parse_sockets(std::string_view text) {
         if (words.size() <= drops_field) continue;
         const auto local = parse_proc_endpoint(words[local_field]);
         if (!local) continue;
-        sockets.push_back(
-            {*local, to_number<std::uint64_t>(words[inode_field]).value_or(0), to_number<std::uint64_t>(words[drops_field]).value_or(0)});
+        sockets.push_back({*local, to_number<std::uint64_t>(words[inode_field]).value_or(0),
+                           to_number<std::uint64_t>(words[drops_field]).value_or(0)});
     }
     return sockets;
 }
 
 std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes) {
     std::vector<std::string> wanted;
-    for (const std::uint64_t inode : inodes) wanted.push_back("socket:[" + std::to_string(inode) + ']');
+    for (const std::uint64_t inode : inodes)
+        wanted.push_back("socket:[" + std::to_string(inode) + ']');
     std::vector<std::string> holders(inodes.size());
     const Directory processes = open_directory("/proc");
     if (inodes.empty() || processes == nullptr) return holders;
-    for (const dirent* process = ::readdir(processes.get()); process != nullptr; process = ::readdir(processes.get())) {
+    for (const dirent* process = ::readdir(processes.get()); process != nullptr;
+         process = ::readdir(processes.get())) {
         if (process->d_name[0] < '0' || process->d_name[0] > '9') continue;
         const std::string base = std::string{"/proc/"} + process->d_name;
         const Directory descriptors = open_directory(base + "/fd");
         if (descriptors == nullptr) continue;
-        for (const dirent* entry = ::readdir(descriptors.get()); entry != nullptr; entry = ::readdir(descriptors.get())) {
+        for (const dirent* entry = ::readdir(descriptors.get()); entry != nullptr;
+             entry = ::readdir(descriptors.get())) {
             std::array<char, 64> target{};
-            const ssize_t length = ::readlink((base + "/fd/" + entry->d_name).c_str(), target.data(), target.size());
+            const ssize_t length =
+                ::readlink((base + "/fd/" + entry->d_name).c_str(), target.data(), target.size());
             if (length <= 0) continue;
-            const auto place = std::find(wanted.begin(), wanted.end(), std::string_view{target.data(), static_cast<std::size_t>(length)});
+            const auto place =
+                std::find(wanted.begin(), wanted.end(),
+                          std::string_view{target.data(), static_cast<std::size_t>(length)});
             if (place == wanted.end()) continue;
             std::string name = read_host_file(base + "/comm").value_or("");
             while (!name.empty() && name.back() == '\n') name.pop_back();

@@ -17,8 +17,9 @@ namespace {
 std::uint8_t family_number(Family family) { return family == Family::ipv4 ? AF_INET : AF_INET6; }
 
 std::vector<std::uint8_t> address_bytes(const Address& address) {
-    return address.is_ipv4() ? std::vector<std::uint8_t>{address.bytes.begin() + 12, address.bytes.end()}
-                             : std::vector<std::uint8_t>{address.bytes.begin(), address.bytes.end()};
+    return address.is_ipv4()
+               ? std::vector<std::uint8_t>{address.bytes.begin() + 12, address.bytes.end()}
+               : std::vector<std::uint8_t>{address.bytes.begin(), address.bytes.end()};
 }
 
 std::optional<Address> read_address(const NetlinkAttribute& attribute) {
@@ -52,7 +53,8 @@ NetlinkRequest route_request(const Address& to, const Address& from) {
 }
 
 void add_port(NetlinkRequest& request, std::uint16_t type, std::uint16_t port) {
-    const std::array<std::uint8_t, 2> bytes{static_cast<std::uint8_t>(port >> 8), static_cast<std::uint8_t>(port & 0xff)};
+    const std::array<std::uint8_t, 2> bytes{static_cast<std::uint8_t>(port >> 8),
+                                            static_cast<std::uint8_t>(port & 0xff)};
     if (port != 0) request.add(type, NetlinkBytes{bytes});
 }
 
@@ -60,7 +62,8 @@ RouteFacts read_route(const NetlinkAnswer& answer) {
     RouteFacts facts;
     const rtmsg header = answer.header<rtmsg>().value_or(rtmsg{});
     facts.is_local = header.rtm_type == RTN_LOCAL;
-    facts.source = facts.next_hop = Address::any(header.rtm_family == AF_INET ? Family::ipv4 : Family::ipv6);
+    facts.source = facts.next_hop =
+        Address::any(header.rtm_family == AF_INET ? Family::ipv4 : Family::ipv6);
     for (const NetlinkAttribute& attribute : read_attributes(answer.attributes(sizeof header))) {
         switch (attribute.type) {
             case RTA_OIF:
@@ -112,15 +115,17 @@ Result<std::vector<InterfaceFacts>> RouteTable::interfaces() {
     if (!addresses) return addresses.error();
     const int reverse_path_of_all = read_reverse_path("all");
     std::vector<InterfaceFacts> found;
-    for (const NetlinkAnswer& link : *links) found.push_back(read_interface(link, reverse_path_of_all));
+    for (const NetlinkAnswer& link : *links)
+        found.push_back(read_interface(link, reverse_path_of_all));
     for (const NetlinkAnswer& answer : *addresses) {
         const ifaddrmsg header = answer.header<ifaddrmsg>().value_or(ifaddrmsg{});
         // On point-to-point links IFA_ADDRESS is the peer's; IFA_LOCAL is ours where it is given.
         auto attribute = find_attribute(answer.attributes(sizeof header), IFA_LOCAL);
         if (!attribute) attribute = find_attribute(answer.attributes(sizeof header), IFA_ADDRESS);
         const auto address = attribute ? read_address(*attribute) : std::nullopt;
-        const auto owner =
-            std::find_if(found.begin(), found.end(), [&](const InterfaceFacts& each) { return each.index == header.ifa_index; });
+        const auto owner = std::find_if(
+            found.begin(), found.end(),
+            [&](const InterfaceFacts& each) { return each.index == header.ifa_index; });
         if (address && owner != found.end()) owner->addresses.push_back(*address);
     }
     return found;
@@ -161,7 +166,8 @@ void RouteTable::read_neighbours() {
         const auto address = attribute ? read_address(*attribute) : std::nullopt;
         if (!address) continue;
         const bool is_silent = (header.ndm_state & (NUD_FAILED | NUD_INCOMPLETE)) != 0;
-        const bool answers_now = (header.ndm_state & (NUD_REACHABLE | NUD_PERMANENT | NUD_STALE | NUD_DELAY | NUD_PROBE)) != 0;
+        const bool answers_now = (header.ndm_state & (NUD_REACHABLE | NUD_PERMANENT | NUD_STALE |
+                                                      NUD_DELAY | NUD_PROBE)) != 0;
         neighbours_->push_back({*address, static_cast<std::uint32_t>(header.ndm_ifindex),
                                 is_silent     ? NeighbourState::silent
                                 : answers_now ? NeighbourState::answers

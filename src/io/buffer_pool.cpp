@@ -11,14 +11,21 @@ namespace udpproxy {
 Result<BufferPool> BufferPool::create(std::uint32_t count, std::size_t buffer_bytes) {
     const std::size_t lines = (buffer_bytes + 63) / 64;
     const std::size_t stride_bytes = (lines | 1U) * 64;
-    void* memory = ::mmap(nullptr, count * stride_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory = ::mmap(nullptr, count * stride_bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
-        return system_error("mmap of " + std::to_string(count) + " receive buffers of " + std::to_string(stride_bytes) + " bytes", errno);
+        return system_error("mmap of " + std::to_string(count) + " receive buffers of " +
+                                std::to_string(stride_bytes) + " bytes",
+                            errno);
     return BufferPool{static_cast<std::byte*>(memory), count, stride_bytes};
 }
 
 BufferPool::BufferPool(std::byte* memory, std::uint32_t count, std::size_t stride_bytes)
-    : memory_(memory), count_(count), stride_bytes_(stride_bytes), available_(count), is_out_(count) {
+    : memory_(memory),
+      count_(count),
+      stride_bytes_(stride_bytes),
+      available_(count),
+      is_out_(count) {
     for (std::uint32_t index = count; index > 0; --index) available_.push(index - 1);
     for (std::uint32_t index = 0; index < count; ++index) is_out_.push(false);
 }

@@ -1,5 +1,6 @@
-// DepartureChains: the departures of a batch, chained by slot in their order, and cut into sends: long trains split, neighbours coalesced. Shared by both
-// engines; what fits together is decided in net/train.hpp, the system calls are made in sender.cpp and uring_send.cpp.
+// DepartureChains: the departures of a batch, chained by slot in their order, and cut into sends:
+// long trains split, neighbours coalesced. Shared by both engines; what fits together is decided in
+// net/train.hpp, the system calls are made in sender.cpp and uring_send.cpp.
 #pragma once
 
 #include <memory>
@@ -12,7 +13,8 @@ namespace udpproxy {
 
 inline constexpr std::uint32_t no_departure = 0xffffffffU;
 
-/// What one pass of the kernel sends: a part of departure `first`, or `departures` whole ones, chained, that go to one place.
+/// What one pass of the kernel sends: a part of departure `first`, or `departures` whole ones,
+/// chained, that go to one place.
 struct Sending {
     std::uint32_t first = no_departure;
     std::uint32_t departures = 1;
@@ -20,8 +22,12 @@ struct Sending {
     std::uint32_t bytes = 0;   // together
     std::uint32_t segment_bytes = 0;
 
-    [[nodiscard]] bool is_train() const noexcept { return segment_bytes != 0 && bytes > segment_bytes; }
-    [[nodiscard]] std::uint32_t datagrams() const noexcept { return segments_of(bytes, segment_bytes); }
+    [[nodiscard]] bool is_train() const noexcept {
+        return segment_bytes != 0 && bytes > segment_bytes;
+    }
+    [[nodiscard]] std::uint32_t datagrams() const noexcept {
+        return segments_of(bytes, segment_bytes);
+    }
 };
 
 /// Where the cutting of a chain has come to.
@@ -43,7 +49,9 @@ public:
     void chain(std::span<const Departure> departures);
 
     /// The slots with departures, in the order of their first ones.
-    [[nodiscard]] std::span<const Slot> slots() const noexcept { return {slots_.begin(), slots_.size()}; }
+    [[nodiscard]] std::span<const Slot> slots() const noexcept {
+        return {slots_.begin(), slots_.size()};
+    }
     /// Takes a slot's chain, to be walked once.
     [[nodiscard]] ChainWalk take(Slot slot) noexcept {
         Chain& chain = chains_[index_of(slot)];
@@ -52,16 +60,21 @@ public:
         return walk;
     }
 
-    [[nodiscard]] std::uint32_t next(std::uint32_t departure) const noexcept { return next_[departure]; }
+    [[nodiscard]] std::uint32_t next(std::uint32_t departure) const noexcept {
+        return next_[departure];
+    }
 
-    /// Cuts the next send off the chain. `limits_towards` says what a departure's path takes (TrainLimits); it is asked only when there is something to
-    /// coalesce or to split. Requires: !walk.is_over().
+    /// Cuts the next send off the chain. `limits_towards` says what a departure's path takes
+    /// (TrainLimits); it is asked only when there is something to coalesce or to split. Requires:
+    /// !walk.is_over().
     template <class LimitsTowards>
-    [[nodiscard]] Sending cut(std::span<const Departure> departures, ChainWalk& walk, LimitsTowards&& limits_towards) const {
+    [[nodiscard]] Sending cut(std::span<const Departure> departures, ChainWalk& walk,
+                              LimitsTowards&& limits_towards) const {
         const Departure& first = departures[walk.at];
         const std::uint32_t following = next_[walk.at];
         Sending sending{walk.at, 1, walk.offset, first.bytes - walk.offset, first.segment_bytes};
-        const bool has_neighbour = following != no_departure && leave_together(first, departures[following]);
+        const bool has_neighbour =
+            following != no_departure && leave_together(first, departures[following]);
         if (!has_neighbour && !sending.is_train()) {
             sending.segment_bytes = 0;
             walk = ChainWalk{following, 0};
@@ -79,7 +92,8 @@ public:
         }
         Coalescing coalescing(sending.bytes, first.segment_bytes, limits);
         walk = ChainWalk{following, 0};
-        while (coalescing.is_open() && walk.at != no_departure && leave_together(first, departures[walk.at]) &&
+        while (coalescing.is_open() && walk.at != no_departure &&
+               leave_together(first, departures[walk.at]) &&
                coalescing.take(departures[walk.at].bytes, departures[walk.at].segment_bytes)) {
             ++sending.departures;
             walk.at = next_[walk.at];
@@ -95,10 +109,13 @@ private:
         std::uint32_t last = no_departure;
     };
 
-    /// To one place, from one place, in one class of service. (On one slot already; lengths are the coalescing's business.)
-    [[nodiscard]] static bool leave_together(const Departure& one, const Departure& other) noexcept {
-        return one.tos == other.tos && one.to.port == other.to.port && one.interface_index == other.interface_index &&
-               one.to.address == other.to.address && one.to.scope == other.to.scope && one.from == other.from;
+    /// To one place, from one place, in one class of service. (On one slot already; lengths are the
+    /// coalescing's business.)
+    [[nodiscard]] static bool leave_together(const Departure& one,
+                                             const Departure& other) noexcept {
+        return one.tos == other.tos && one.to.port == other.to.port &&
+               one.interface_index == other.interface_index && one.to.address == other.to.address &&
+               one.to.scope == other.to.scope && one.from == other.from;
     }
 
     std::unique_ptr<Chain[]> chains_;  // by slot

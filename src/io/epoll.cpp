@@ -1,6 +1,7 @@
-// The epoll engine: opening, waiting and receiving. One wait is epoll_wait and a bounded recvmmsg on each socket that is ready. Level-triggered: what a
-// bound leaves behind is reported again at the next wait. EPOLLERR is reported whether asked for or not until the error is read, so every event
-// is answered with a receive.
+// The epoll engine: opening, waiting and receiving. One wait is epoll_wait and a bounded recvmmsg
+// on each socket that is ready. Level-triggered: what a bound leaves behind is reported again at
+// the next wait. EPOLLERR is reported whether asked for or not until the error is read, so every
+// event is answered with a receive.
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -11,11 +12,14 @@
 namespace udpproxy {
 
 Result<EpollBackend> EpollBackend::open(EngineSetup setup) {
-    Result<BufferPool> request_pool = BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
+    Result<BufferPool> request_pool =
+        BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
     if (!request_pool) return request_pool.error();
-    Result<BufferPool> reply_pool = BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
+    Result<BufferPool> reply_pool =
+        BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
     if (!reply_pool) return reply_pool.error();
-    auto state = std::make_unique<State>(std::move(setup), std::move(*request_pool), std::move(*reply_pool));
+    auto state =
+        std::make_unique<State>(std::move(setup), std::move(*request_pool), std::move(*reply_pool));
     state->epoll_descriptor = ::epoll_create1(EPOLL_CLOEXEC);
     if (state->epoll_descriptor < 0) return system_error("epoll_create1", errno);
     state->wake_descriptor = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -30,16 +34,19 @@ EpollBackend::~EpollBackend() = default;
 Result<void> EpollBackend::start() {
     State& state = *state_;
     if (state.batch_wait > Duration::zero()) make_sleep_exact();
-    if (const int error = state.watch(state.wake_descriptor, wake_event)) return system_error("epoll_ctl", error);
+    if (const int error = state.watch(state.wake_descriptor, wake_event))
+        return system_error("epoll_ctl", error);
     for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {
-        if (const int error = adopt(Slot{index}, state.listeners[index])) return system_error("epoll_ctl", error);
+        if (const int error = adopt(Slot{index}, state.listeners[index]))
+            return system_error("epoll_ctl", error);
     }
     return {};
 }
 
 int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
     if (const int error = state_->watch(listener.socket.descriptor(), index_of(slot))) return error;
-    state_->slots.assign_listener(slot, listener.socket.release(), listener.family, listener.offload);
+    state_->slots.assign_listener(slot, listener.socket.release(), listener.family,
+                                  listener.offload);
     return 0;
 }
 
@@ -48,7 +55,9 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
     state.last_arrivals = state.completions.requests.size() + state.completions.replies.size();
     state.completions.clear();
     for (const Leg leg : {Leg::request, Leg::reply})
-        UDPPROXY_ASSERT(state.pool_of(leg).available() + state.in_flight[static_cast<std::size_t>(leg)] == state.pool_of(leg).count());
+        UDPPROXY_ASSERT(state.pool_of(leg).available() +
+                            state.in_flight[static_cast<std::size_t>(leg)] ==
+                        state.pool_of(leg).count());
     state.close_queued();
     state.feed_starved();
     int limit_ms = -1;
@@ -68,7 +77,8 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
             (void)!::read(state.wake_descriptor, &value, sizeof value);
             continue;
         }
-        // Closing takes a descriptor out of the set at once, and happens between waits: no event is ever stale.
+        // Closing takes a descriptor out of the set at once, and happens between waits: no event is
+        // ever stale.
         state.receive_from(Slot{static_cast<std::uint32_t>(data)});
     }
     return state.completions;
@@ -88,7 +98,8 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
     OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] = state.slots.assign(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
+        slots[i] =
+            state.slots.assign(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
         const int error = state.watch(descriptors[i], index_of(slots[i]));
         if (error == 0) continue;
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
@@ -99,13 +110,16 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
     return outcome;
 }
 
-OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
+OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const MemberJoining& joining,
+                                        Slot& joined) {
     State& state = *state_;
     if (state.slots.slots_free() == 0) return {OpeningStep::socket, EMFILE};
     std::array<int, 64> descriptors{};
-    for (std::size_t i = 0; i < members.size(); ++i) descriptors[i] = state.slots[members[i]].descriptor;
+    for (std::size_t i = 0; i < members.size(); ++i)
+        descriptors[i] = state.slots[members[i]].descriptor;
     int descriptor = -1;
-    const OpeningOutcome outcome = join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
+    const OpeningOutcome outcome =
+        join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
     joined = state.slots.assign(descriptor, joining.local.family(), Leg::reply, joining.offload);
     if (const int error = state.watch(descriptor, index_of(joined))) {
@@ -148,8 +162,11 @@ int EpollBackend::State::wait_for_events(int limit_ms) {
         if (passed >= limit) return 0;
     }
     const int ready = look_for_events(limit_ms);
-    // Events do not tell how many datagrams wait; where the last wait brought a full batch, the next one does as well.
-    if (ready <= 0 || limit_ms == 0 || batch_wait == Duration::zero() || last_arrivals >= full_batch) return ready;
+    // Events do not tell how many datagrams wait; where the last wait brought a full batch, the
+    // next one does as well.
+    if (ready <= 0 || limit_ms == 0 || batch_wait == Duration::zero() ||
+        last_arrivals >= full_batch)
+        return ready;
     sleep_for(batch_wait);
     return look_for_events(0);
 }
@@ -166,18 +183,22 @@ void EpollBackend::State::watch_again(Slot slot, std::uint32_t events_wanted) {
     event.events = events_wanted;
     event.data.u64 = index_of(slot);
     // The descriptor is in the set: only a bug of ours makes this fail.
-    UDPPROXY_ASSERT(::epoll_ctl(epoll_descriptor, EPOLL_CTL_MOD, slots[slot].descriptor, &event) == 0);
+    UDPPROXY_ASSERT(::epoll_ctl(epoll_descriptor, EPOLL_CTL_MOD, slots[slot].descriptor, &event) ==
+                    0);
 }
 
-/// Level-triggered, data that finds no buffer would be reported for ever: the socket is not watched until one has come home. An error is
-/// reported all the same, and taken out here.
+/// Level-triggered, data that finds no buffer would be reported for ever: the socket is not watched
+/// until one has come home. An error is reported all the same, and taken out here.
 void EpollBackend::State::starve(Slot slot) {
     SlotEntry& entry = slots[slot];
     if (entry.queued) {
         int error = 0;
         socklen_t length = sizeof error;
-        const bool failed = ::getsockopt(entry.descriptor, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0;
-        if (failed && !completions.faults.full()) completions.faults.push(Fault{FaultKind::receive, error, slot, 0});
+        const bool failed =
+            ::getsockopt(entry.descriptor, SOL_SOCKET, SO_ERROR, &error, &length) == 0 &&
+            error != 0;
+        if (failed && !completions.faults.full())
+            completions.faults.push(Fault{FaultKind::receive, error, slot, 0});
         return;
     }
     ++counters.buffers_exhausted;
@@ -204,7 +225,8 @@ void EpollBackend::State::close_queued() {
         const Slot slot = to_close[to_close.size() - 1];
         to_close.truncate(to_close.size() - 1);
         if (slots[slot].queued)
-            starved.truncate(static_cast<std::size_t>(std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
+            starved.truncate(static_cast<std::size_t>(
+                std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
         ::close(slots[slot].descriptor);  // also leaves the epoll set: nobody else holds the file
         slots.vacate(slot);
         completions.closed.push(slot);
@@ -223,7 +245,8 @@ void EpollBackend::State::receive_from(Slot slot) {
         const int received = receive_batch(slot, std::min(left, pool.available()));
         if (received >= 0) return;
         if (errno == EAGAIN || errno == EINTR) return;
-        if (!completions.faults.full()) completions.faults.push(Fault{FaultKind::receive, errno, slot, 0});
+        if (!completions.faults.full())
+            completions.faults.push(Fault{FaultKind::receive, errno, slot, 0});
     }
 }
 
@@ -245,19 +268,23 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
     }
     // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
     const int received =
-        ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted), MSG_DONTWAIT | MSG_TRUNC, nullptr);
+        ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted),
+                   MSG_DONTWAIT | MSG_TRUNC, nullptr);
     const int error = errno;
     const std::size_t taken = received > 0 ? static_cast<std::size_t>(received) : 0;
-    for (std::size_t i = 0; i < taken; ++i) take_arrival(slot, entry, receive_messages[i], incoming[i]);
+    for (std::size_t i = 0; i < taken; ++i)
+        take_arrival(slot, entry, receive_messages[i], incoming[i]);
     for (std::size_t i = wanted; i > taken; --i) pool.release(incoming[i - 1].buffer);
     errno = error;
     return received;
 }
 
-void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& assign) {
+void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message,
+                                       const Incoming& assign) {
     const ControlIn control = read_control(assign.control, message.msg_hdr.msg_controllen);
     ++in_flight[static_cast<std::size_t>(entry.leg)];
-    Arrival& arrival = (entry.leg == Leg::request ? completions.requests : completions.replies).append();
+    Arrival& arrival =
+        (entry.leg == Leg::request ? completions.requests : completions.replies).append();
     arrival.slot = slot;
     arrival.buffer = buffer_of(entry.leg, assign.buffer);
     arrival.payload = static_cast<const std::byte*>(assign.payload.iov_base);

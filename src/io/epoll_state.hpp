@@ -16,7 +16,8 @@
 namespace udpproxy {
 
 inline constexpr std::size_t events_per_wait = 512;
-inline constexpr std::size_t receives_per_socket = 64;  // per wait: one busy socket cannot starve the others
+inline constexpr std::size_t receives_per_socket =
+    64;  // per wait: one busy socket cannot starve the others
 inline constexpr std::uint64_t wake_event = ~std::uint64_t{0};
 
 /// One place of a recvmmsg: where name and control messages of a datagram go.
@@ -29,7 +30,8 @@ struct Incoming {
 
 struct EpollBackend::State {
     State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-        : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())), setup.slots_max),
+        : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())),
+                setup.slots_max),
           requests(std::move(request_pool)),
           replies(std::move(reply_pool)),
           payload_bytes_max(setup.payload_bytes_max),
@@ -51,10 +53,13 @@ struct EpollBackend::State {
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
-    [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
+    [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept {
+        return leg == Leg::request ? requests : replies;
+    }
     [[nodiscard]] int wait_for_events(int limit_ms);
     [[nodiscard]] int look_for_events(int limit_ms) {
-        return ::epoll_wait(epoll_descriptor, events.data(), static_cast<int>(events.size()), limit_ms);
+        return ::epoll_wait(epoll_descriptor, events.data(), static_cast<int>(events.size()),
+                            limit_ms);
     }
     [[nodiscard]] int watch(int descriptor, std::uint64_t data) const;
     void watch_again(Slot slot, std::uint32_t events_wanted);
@@ -62,7 +67,8 @@ struct EpollBackend::State {
     void feed_starved();
     void receive_from(Slot slot);
     [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
-    void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message, const Incoming& assign);
+    void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message,
+                      const Incoming& assign);
     void close_queued();
 
     int epoll_descriptor = -1;
@@ -77,7 +83,8 @@ struct EpollBackend::State {
     Duration batch_wait;
     std::size_t last_arrivals = 0;  // of the wait before
     Batch<Slot> to_close;
-    Batch<Slot> starved;  // sockets with data but no buffer for it: not watched until one has come home
+    Batch<Slot>
+        starved;  // sockets with data but no buffer for it: not watched until one has come home
     Completions completions;
 
     std::array<epoll_event, events_per_wait> events{};

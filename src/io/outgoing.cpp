@@ -5,8 +5,8 @@
 
 namespace udpproxy {
 
-void write_outgoing(const Departure& departure, const Sending& sending, std::span<iovec> parts, Family family,
-                    Outgoing& outgoing) noexcept {
+void write_outgoing(const Departure& departure, const Sending& sending, std::span<iovec> parts,
+                    Family family, Outgoing& outgoing) noexcept {
     msghdr& header = outgoing.header;
     header = msghdr{};
     header.msg_iov = parts.data();
@@ -17,7 +17,8 @@ void write_outgoing(const Departure& departure, const Sending& sending, std::spa
     }
     ControlOut control{departure.from, departure.interface_index, departure.tos, family, 0};
     // A train's segments are shorter than 65536 bytes: two of them fit into one send.
-    if (sending.is_train()) control.segment_bytes = static_cast<std::uint16_t>(sending.segment_bytes);
+    if (sending.is_train())
+        control.segment_bytes = static_cast<std::uint16_t>(sending.segment_bytes);
     header.msg_controllen = write_control(control, outgoing.control);
     if (header.msg_controllen > 0) header.msg_control = outgoing.control;
 }
@@ -40,6 +41,8 @@ bool may_be_pending_error(int error) noexcept {
     }
 }
 
-bool may_refuse_trains(int error) noexcept { return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP; }
+bool may_refuse_trains(int error) noexcept {
+    return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP;
+}
 
 }  // namespace udpproxy

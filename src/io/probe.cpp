@@ -19,7 +19,8 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     setup.buffers_per_leg = buffers_per_leg;
     Result<UringBackend> engine = UringBackend::open(std::move(setup));
     if (!engine) return {false, engine.error().message, engine.error().code};
-    if (Result<void> started = engine->start(); !started) return {false, started.error().message, started.error().code};
+    if (Result<void> started = engine->start(); !started)
+        return {false, started.error().message, started.error().code};
     // A kernel that does not know multishot recvmsg ends it at once, with EINVAL.
     const Completions& completions = engine->wait(engine->now());
     if (!completions.faults.empty()) {
@@ -29,7 +30,10 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
 
     utsname system{};
     ::uname(&system);
-    return {true, std::string{"Linux "} + system.release + " has DEFER_TASKRUN, buffer rings and multishot recvmsg", 0};
+    return {true,
+            std::string{"Linux "} + system.release +
+                " has DEFER_TASKRUN, buffer rings and multishot recvmsg",
+            0};
 }
 
 }  // namespace udpproxy

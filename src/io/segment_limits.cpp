@@ -17,7 +17,8 @@ std::optional<std::uint32_t> SegmentLimits::find(Slot slot, const Address& to, I
     return entry.segment_bytes;
 }
 
-/// Not keyed: who makes two paths share a place gains that one of them is learned again, at the price of one refused send.
+/// Not keyed: who makes two paths share a place gains that one of them is learned again, at the
+/// price of one refused send.
 std::size_t SegmentLimits::place_of(Slot slot, const Address& to) noexcept {
     std::uint64_t high = 0;
     std::uint64_t low = 0;

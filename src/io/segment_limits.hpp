@@ -1,5 +1,6 @@
-// SegmentLimits: which paths refuse trains of which segment size, so that what the kernel has refused once is not tried again with every batch. A small
-// fixed table that forgets: a path that changes is tried again after a minute, and one that was pushed out by another is learned anew.
+// SegmentLimits: which paths refuse trains of which segment size, so that what the kernel has
+// refused once is not tried again with every batch. A small fixed table that forgets: a path that
+// changes is tried again after a minute, and one that was pushed out by another is learned anew.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +19,12 @@ public:
 
     SegmentLimits();
 
-    /// Segments on `slot` towards `to` (unspecified: the slot is connected) are at most `segment_bytes` long in trains from now on.
+    /// Segments on `slot` towards `to` (unspecified: the slot is connected) are at most
+    /// `segment_bytes` long in trains from now on.
     void learn(Slot slot, const Address& to, std::uint32_t segment_bytes, Instant now);
     /// Nothing when no limit is known.
-    [[nodiscard]] std::optional<std::uint32_t> find(Slot slot, const Address& to, Instant now) const;
+    [[nodiscard]] std::optional<std::uint32_t> find(Slot slot, const Address& to,
+                                                    Instant now) const;
 
 private:
     static constexpr std::size_t places = 1024;  // direct-mapped

@@ -1,4 +1,5 @@
-// One sendmmsg per socket and up to 64 sends, each socket's departures in their order; a plain send where there is but one.
+// One sendmmsg per socket and up to 64 sends, each socket's departures in their order; a plain send
+// where there is but one.
 #include "sender.hpp"
 
 #include <cerrno>
@@ -7,7 +8,8 @@ namespace udpproxy {
 
 namespace {
 
-/// Of one departure, beside its retries and what had no room: any further error is counted as the first.
+/// Of one departure, beside its retries and what had no room: any further error is counted as the
+/// first.
 constexpr std::size_t errors_per_departure = 2;
 
 }  // namespace
@@ -33,7 +35,9 @@ Sending Sender::cut(Slot slot, ChainWalk& walk) {
     const Sending sending = chains_.cut(departures_, walk, [&](const Departure& departure) {
         TrainLimits limits{train_bytes_max(entry.family), entry.offload ? 65535U : 0U};
         if (entry.limited)
-            limits.segment_bytes = std::min(limits.segment_bytes, limits_.find(slot, departure.to.address, now_).value_or(65535));
+            limits.segment_bytes =
+                std::min(limits.segment_bytes,
+                         limits_.find(slot, departure.to.address, now_).value_or(65535));
         return limits;
     });
     if (sending.is_train()) ++counters_.trains_sent;
@@ -43,11 +47,13 @@ Sending Sender::cut(Slot slot, ChainWalk& walk) {
 std::size_t Sender::write_parts(const Sending& sending, iovec* parts) const noexcept {
     std::uint32_t departure = sending.first;
     if (sending.departures == 1) {
-        parts[0] = iovec{const_cast<std::byte*>(departures_[departure].payload) + sending.offset, sending.bytes};
+        parts[0] = iovec{const_cast<std::byte*>(departures_[departure].payload) + sending.offset,
+                         sending.bytes};
         return 1;
     }
     for (std::size_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
-        parts[i] = iovec{const_cast<std::byte*>(departures_[departure].payload), departures_[departure].bytes};
+        parts[i] = iovec{const_cast<std::byte*>(departures_[departure].payload),
+                         departures_[departure].bytes};
     return sending.departures;
 }
 
@@ -56,10 +62,12 @@ void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& wal
     for (bool has_capacity = true; has_capacity;) {
         std::size_t count = 0;
         std::size_t parts = 0;
-        while (count < sends_per_call && parts_.size() - parts >= train_segments_max && take_next(slot, head, walk, sendings_[count])) {
+        while (count < sends_per_call && parts_.size() - parts >= train_segments_max &&
+               take_next(slot, head, walk, sendings_[count])) {
             const Sending& sending = sendings_[count];
             const std::size_t taken = write_parts(sending, &parts_[parts]);
-            write_outgoing(departures_[sending.first], sending, std::span{parts_}.subspan(parts, taken), family, outgoing_[count]);
+            write_outgoing(departures_[sending.first], sending,
+                           std::span{parts_}.subspan(parts, taken), family, outgoing_[count]);
             messages_[count].msg_hdr = outgoing_[count].header;
             parts += taken;
             ++count;
@@ -71,7 +79,8 @@ void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& wal
 }
 
 /// The next send of the chain, but for those of a departure of which a part had no room already.
-bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk, Sending& sending) {
+bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
+                       Sending& sending) {
     while (!head.empty()) {
         sending = head.front();
         head = head.subspan(1);
@@ -84,8 +93,9 @@ bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& wal
 }
 
 bool Sender::send_messages(Slot slot, std::size_t count) {
-    // sendmmsg stops at the first failure; when something went out before it, the error itself is lost and has been consumed
-    // (net/socket.c, __sys_sendmmsg), so the next call is that send's second attempt.
+    // sendmmsg stops at the first failure; when something went out before it, the error itself is
+    // lost and has been consumed (net/socket.c, __sys_sendmmsg), so the next call is that send's
+    // second attempt.
     bool second_attempt = false;
     for (std::size_t at = 0; at < count;) {
         const Sending& sending = sendings_[at];
@@ -116,15 +126,20 @@ bool Sender::send_messages(Slot slot, std::size_t count) {
 }
 
 int Sender::send_many(Slot slot, std::size_t at, std::size_t count) {
-    return ::sendmmsg(table_[slot].descriptor, &messages_[at], static_cast<unsigned>(count - at), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return ::sendmmsg(table_[slot].descriptor, &messages_[at], static_cast<unsigned>(count - at),
+                      MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/// Of many clients each has one datagram in a turn: send() spares the kernel three copies from user space.
+/// Of many clients each has one datagram in a turn: send() spares the kernel three copies from user
+/// space.
 int Sender::send_last(Slot slot, std::size_t at) {
     const Sending& sending = sendings_[at];
     if (needs_message(departures_[sending.first], sending)) return send_many(slot, at, at + 1);
     const iovec& payload = messages_[at].msg_hdr.msg_iov[0];
-    return ::send(table_[slot].descriptor, payload.iov_base, payload.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 1 : -1;
+    return ::send(table_[slot].descriptor, payload.iov_base, payload.iov_len,
+                  MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
+               ? 1
+               : -1;
 }
 
 void Sender::settle(Slot slot, const Sending& sending, int error) {
@@ -155,9 +170,13 @@ bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
     bool has_capacity = true;
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure)) {
-        const std::uint32_t end = sending.departures == 1 ? sending.offset + sending.bytes : departures_[departure].bytes;
+        const std::uint32_t end =
+            sending.departures == 1 ? sending.offset + sending.bytes : departures_[departure].bytes;
         for (std::uint32_t offset = sending.offset; offset < end; offset += sending.segment_bytes) {
-            const int error = has_capacity ? send_segment(slot, departure, offset, std::min(sending.segment_bytes, end - offset)) : EAGAIN;
+            const int error = has_capacity
+                                  ? send_segment(slot, departure, offset,
+                                                 std::min(sending.segment_bytes, end - offset))
+                                  : EAGAIN;
             singles_left |= error == 0;
             if (!means_no_space(error)) continue;
             keep_from(slot, departure, offset, error);
@@ -169,15 +188,18 @@ bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
     return has_capacity;
 }
 
-/// Sends it, a second time if need be. Returns 0 or errno; unless that means no room, the fault is noted.
-int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset, std::uint32_t bytes) {
+/// Sends it, a second time if need be. Returns 0 or errno; unless that means no room, the fault is
+/// noted.
+int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset,
+                         std::uint32_t bytes) {
     const Sending single{departure, 1, offset, bytes, 0};
     int error = attempt(slot, single);
     if (error != 0 && departures_[departure].to.port == 0 && may_be_pending_error(error)) {
         error = attempt(slot, single);
         if (error == 0) note(FaultKind::send_retry, 0, slot, departure, 1, bytes);
     }
-    if (error != 0 && !means_no_space(error)) note(FaultKind::send, error, slot, departure, 1, bytes);
+    if (error != 0 && !means_no_space(error))
+        note(FaultKind::send, error, slot, departure, 1, bytes);
     return error;
 }
 
@@ -191,8 +213,8 @@ void Sender::keep(Slot slot, const Sending& sending, int error) {
 void Sender::keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset, int error) {
     const std::uint32_t bytes = departures_[departure].bytes - offset;
     without_space_.insert(departure);
-    faults_.push(
-        Fault{FaultKind::send_no_space, error, slot, departure, segments_of(bytes, departures_[departure].segment_bytes), bytes, offset});
+    faults_.push(Fault{FaultKind::send_no_space, error, slot, departure,
+                       segments_of(bytes, departures_[departure].segment_bytes), bytes, offset});
 }
 
 int Sender::attempt(Slot slot, const Sending& sending) {
@@ -200,14 +222,18 @@ int Sender::attempt(Slot slot, const Sending& sending) {
     std::array<iovec, train_segments_max> parts{};
     Outgoing outgoing{};
     const std::size_t taken = write_parts(sending, parts.data());
-    write_outgoing(departures_[sending.first], sending, std::span{parts}.first(taken), entry.family, outgoing);
-    return ::sendmsg(entry.descriptor, &outgoing.header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0 : errno;
+    write_outgoing(departures_[sending.first], sending, std::span{parts}.first(taken), entry.family,
+                   outgoing);
+    return ::sendmsg(entry.descriptor, &outgoing.header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0
+                                                                                           : errno;
 }
 
-/// A size that a path does not take in trains is not tried again for a while; a socket that takes none at all never again.
+/// A size that a path does not take in trains is not tried again for a while; a socket that takes
+/// none at all never again.
 void Sender::remember(Slot slot, const Sending& sending, int error, bool singles_left) {
     SlotEntry& entry = table_[slot];
-    // Nothing leaves either way (a blackhole route says EINVAL to everything): trains are not to blame.
+    // Nothing leaves either way (a blackhole route says EINVAL to everything): trains are not to
+    // blame.
     if (!singles_left && error != EMSGSIZE) return;
     if (error == EIO || error == EOPNOTSUPP) {
         entry.offload = false;
@@ -217,7 +243,8 @@ void Sender::remember(Slot slot, const Sending& sending, int error, bool singles
     limits_.learn(slot, departures_[sending.first].to.address, sending.segment_bytes - 1, now_);
 }
 
-void Sender::note(FaultKind kind, int error, Slot slot, std::uint32_t departure, std::uint32_t datagrams, std::uint32_t bytes) {
+void Sender::note(FaultKind kind, int error, Slot slot, std::uint32_t departure,
+                  std::uint32_t datagrams, std::uint32_t bytes) {
     Fault* same = nullptr;
     std::size_t errors = 0;
     // A departure's faults stand together: its sends are neighbours on its slot.
@@ -242,7 +269,8 @@ void Sender::note_all(FaultKind kind, int error, Slot slot, const Sending& sendi
     }
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
-        note(kind, error, slot, departure, departures_[departure].datagrams(), departures_[departure].bytes);
+        note(kind, error, slot, departure, departures_[departure].datagrams(),
+             departures_[departure].bytes);
 }
 
 }  // namespace udpproxy

@@ -1,6 +1,7 @@
-// Sender: sends with sendmmsg(2) and send(2), the second attempt after a pending socket error, and the way out when the kernel refuses a train. The epoll engine
-// sends everything with it, the io_uring engine what is not a slot's only send, and whatever failed at the first attempt. How departures become sends lives in
-// departure_chains.hpp.
+// Sender: sends with sendmmsg(2) and send(2), the second attempt after a pending socket error, and
+// the way out when the kernel refuses a train. The epoll engine sends everything with it, the
+// io_uring engine what is not a slot's only send, and whatever failed at the first attempt. How
+// departures become sends lives in departure_chains.hpp.
 #pragma once
 
 #include <array>
@@ -20,12 +21,15 @@ inline constexpr std::size_t sends_per_call = 64;
 /// A few marked ones of many indices; costs one comparison while none is.
 class IndexMarks {
 public:
-    explicit IndexMarks(std::size_t indices) : marks_(std::make_unique<bool[]>(indices)), marked_(indices) {}
+    explicit IndexMarks(std::size_t indices)
+        : marks_(std::make_unique<bool[]>(indices)), marked_(indices) {}
 
     void insert(std::uint32_t index) {
         if (!std::exchange(marks_[index], true)) marked_.push(index);
     }
-    [[nodiscard]] bool contains(std::size_t index) const noexcept { return !marked_.empty() && marks_[index]; }
+    [[nodiscard]] bool contains(std::size_t index) const noexcept {
+        return !marked_.empty() && marks_[index];
+    }
     void clear() noexcept {
         for (const std::uint32_t index : marked_) marks_[index] = false;
         marked_.clear();
@@ -52,32 +56,42 @@ public:
         return sending.departures == 1 && sending.bytes < departures_[sending.first].bytes;
     }
     /// Whether the departure, or its end, had no room: its buffer stays with the shard.
-    [[nodiscard]] bool keeps(std::size_t departure) const noexcept { return without_space_.contains(departure); }
+    [[nodiscard]] bool keeps(std::size_t departure) const noexcept {
+        return without_space_.contains(departure);
+    }
 
-    /// Points `parts` at the payload of a send; returns how many it took, at most train_segments_max.
+    /// Points `parts` at the payload of a send; returns how many it took, at most
+    /// train_segments_max.
     std::size_t write_parts(const Sending& sending, iovec* parts) const noexcept;
 
     /// Sends `head`, which has been cut off the chain before, and all that is left of the chain.
     void send_chain(Slot slot, std::span<const Sending> head, ChainWalk& walk);
-    /// A first attempt of the engine's own failed with `error`: sends again what may be sent again, and notes as faults what cannot leave.
+    /// A first attempt of the engine's own failed with `error`: sends again what may be sent again,
+    /// and notes as faults what cannot leave.
     void settle(Slot slot, const Sending& sending, int error);
 
-    [[nodiscard]] std::span<const Fault> faults() const noexcept { return {faults_.begin(), faults_.size()}; }
+    [[nodiscard]] std::span<const Fault> faults() const noexcept {
+        return {faults_.begin(), faults_.size()};
+    }
 
 private:
-    [[nodiscard]] bool take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk, Sending& sending);
-    // False, of these three: the socket's send buffer is full, so that what follows on the slot has no room either, and must not overtake.
+    [[nodiscard]] bool take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
+                                 Sending& sending);
+    // False, of these three: the socket's send buffer is full, so that what follows on the slot has
+    // no room either, and must not overtake.
     [[nodiscard]] bool send_messages(Slot slot, std::size_t count);
     [[nodiscard]] int send_many(Slot slot, std::size_t at, std::size_t count);
     [[nodiscard]] int send_last(Slot slot, std::size_t at);
     [[nodiscard]] bool give_up(Slot slot, const Sending& sending, int error);
     [[nodiscard]] bool send_singly(Slot slot, const Sending& sending, int refusal);
-    [[nodiscard]] int send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset, std::uint32_t bytes);
+    [[nodiscard]] int send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset,
+                                   std::uint32_t bytes);
     void keep(Slot slot, const Sending& sending, int error);
     void keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset, int error);
     [[nodiscard]] int attempt(Slot slot, const Sending& sending);
     void remember(Slot slot, const Sending& sending, int error, bool singles_left);
-    void note(FaultKind kind, int error, Slot slot, std::uint32_t departure, std::uint32_t datagrams, std::uint32_t bytes);
+    void note(FaultKind kind, int error, Slot slot, std::uint32_t departure,
+              std::uint32_t datagrams, std::uint32_t bytes);
     void note_all(FaultKind kind, int error, Slot slot, const Sending& sending);
 
     SlotTable& table_;

@@ -1,5 +1,6 @@
-// SlotTable: which socket sits in which slot, for both engines. A slot's generation changes whenever its socket goes, so that a late completion
-// or event of an earlier holder is recognised and changes nothing.
+// SlotTable: which socket sits in which slot, for both engines. A slot's generation changes
+// whenever its socket goes, so that a late completion or event of an earlier holder is recognised
+// and changes nothing.
 #pragma once
 
 #include <cstdint>
@@ -35,13 +36,16 @@ public:
           free_(slots_max) {
         UDPPROXY_ASSERT(listeners_max <= slots_max);
         for (std::uint32_t index = 0; index < listeners_max; ++index)
-            entries_[index] = SlotEntry{-1, 0, Family::ipv4, Leg::request, false, false, false, false, false, false};
+            entries_[index] = SlotEntry{-1,    0,     Family::ipv4, Leg::request, false,
+                                        false, false, false,        false,        false};
     }
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
     [[nodiscard]] std::uint32_t listeners_max() const noexcept { return listeners_max_; }
     /// For members.
-    [[nodiscard]] std::uint32_t slots_free() const noexcept { return slots_max_ - high_water_ + static_cast<std::uint32_t>(free_.size()); }
+    [[nodiscard]] std::uint32_t slots_free() const noexcept {
+        return slots_max_ - high_water_ + static_cast<std::uint32_t>(free_.size());
+    }
 
     // Requires: slots_free() > 0.
     Slot assign(int descriptor, Family family, Leg leg, bool offload) {
@@ -54,7 +58,8 @@ public:
             free_.truncate(free_.size() - 1);
         }
         SlotEntry& entry = entries_[index];
-        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false, false, offload, false};
+        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false,
+                          false,      offload,          false};
         return Slot{index};
     }
 
@@ -62,7 +67,8 @@ public:
     void assign_listener(Slot slot, int descriptor, Family family, bool offload) {
         SlotEntry& entry = (*this)[slot];
         UDPPROXY_ASSERT(index_of(slot) < listeners_max_ && entry.descriptor < 0);
-        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false, false, offload, false};
+        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false,
+                          false,      offload,          false};
     }
 
     /// The slot is free again, its generation over.

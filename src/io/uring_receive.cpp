@@ -1,8 +1,10 @@
-// Receiving with io_uring, in the order of a wait: buffers go to the kernel, receives are armed, sockets close, and what has come in is reaped.
+// Receiving with io_uring, in the order of a wait: buffers go to the kernel, receives are armed,
+// sockets close, and what has come in is reaped.
 //
-// A multishot receive ends by itself more often than one would think: an empty datagram, an error, a want of buffers, a full completion queue
-// (io_uring/net.c, io_recv_finish and io_recvmsg). Every completion without IORING_CQE_F_MORE is therefore looked at: the receive is armed
-// again unless the socket closes; after ENOBUFS only once buffers have come home, or a dry leg would spin.
+// A multishot receive ends by itself more often than one would think: an empty datagram, an error,
+// a want of buffers, a full completion queue (io_uring/net.c, io_recv_finish and io_recvmsg). Every
+// completion without IORING_CQE_F_MORE is therefore looked at: the receive is armed again unless
+// the socket closes; after ENOBUFS only once buffers have come home, or a dry leg would spin.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,14 +38,16 @@ const Completions& UringBackend::wait(std::optional<Instant> deadline) {
     state.to_cancel.clear();
     if (!state.wake_armed) {
         io_uring_sqe& entry = state.next_entry();
-        io_uring_prep_read(&entry, state.wake_descriptor, &state.wake_value, sizeof state.wake_value, 0);
+        io_uring_prep_read(&entry, state.wake_descriptor, &state.wake_value,
+                           sizeof state.wake_value, 0);
         entry.user_data = tag(Completion::wake, 0, 0);
         state.wake_armed = true;
     }
 
     for (const Completed& completion : state.early) state.take(completion);
     // What is there already must be reported before anything is waited for.
-    const bool must_return = !state.completions.closed.empty() || !state.early.empty() || !state.to_close.empty();
+    const bool must_return =
+        !state.completions.closed.empty() || !state.early.empty() || !state.to_close.empty();
     state.early.clear();
     if (must_return)
         state.submit_and_wait(1, Duration::zero());
@@ -59,7 +63,9 @@ void UringBackend::State::sleep_until(std::optional<Instant> deadline) {
     if (deadline) limit = std::max(Duration::zero(), *deadline - monotonic_now());
     submit_and_wait(1, limit);
     const unsigned found = io_uring_cq_ready(&ring);
-    if (batch_wait == Duration::zero() || limit == Duration::zero() || found == 0 || found >= full_batch) return;
+    if (batch_wait == Duration::zero() || limit == Duration::zero() || found == 0 ||
+        found >= full_batch)
+        return;
     submit_and_wait(full_batch, batch_wait);
 }
 
@@ -77,19 +83,22 @@ bool UringBackend::State::find_by_looking(std::optional<Instant> deadline) {
     return true;
 }
 
-/// Time out, signal, or the kernel short of memory or with completions kept back: what is there is reaped, the rest comes next turn.
+/// Time out, signal, or the kernel short of memory or with completions kept back: what is there is
+/// reaped, the rest comes next turn.
 void UringBackend::State::submit_and_wait(unsigned wanted, std::optional<Duration> limit) {
     int outcome = 0;
     if (limit == Duration::zero()) {
-        // Not a wait with a time limit of nothing: for that the kernel sets a timer and goes to sleep until it rings, 15 us on a virtual machine.
+        // Not a wait with a time limit of nothing: for that the kernel sets a timer and goes to
+        // sleep until it rings, 15 us on a virtual machine.
         outcome = io_uring_submit_and_get_events(&ring);
     } else {
         __kernel_timespec time = timespec_of(limit.value_or(Duration::zero()));
         io_uring_cqe* first = nullptr;
-        outcome = io_uring_submit_and_wait_timeout(&ring, &first, wanted, limit ? &time : nullptr, nullptr);
+        outcome = io_uring_submit_and_wait_timeout(&ring, &first, wanted, limit ? &time : nullptr,
+                                                   nullptr);
     }
-    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN || outcome == -EBUSY ||
-                    outcome == -ENOMEM);
+    UDPPROXY_ASSERT(outcome >= 0 || outcome == -ETIME || outcome == -EINTR || outcome == -EAGAIN ||
+                    outcome == -EBUSY || outcome == -ENOMEM);
 }
 
 void UringBackend::discard(Buffer buffer) { state_->release_buffer(buffer); }
@@ -108,19 +117,23 @@ void UringBackend::State::provide_buffers(BufferGroup& group) {
     review_provided(group);
     const int mask = io_uring_buf_ring_mask(group.pool.count());
     int given = 0;
-    while (group.pool.available() > 0 && group.in_kernel + static_cast<std::size_t>(given) < group.provided_max) {
+    while (group.pool.available() > 0 &&
+           group.in_kernel + static_cast<std::size_t>(given) < group.provided_max) {
         const std::uint32_t index = group.pool.acquire();
-        io_uring_buf_ring_add(group.ring, group.pool.at(index), static_cast<unsigned>(payload_offset + payload_bytes_max),
+        io_uring_buf_ring_add(group.ring, group.pool.at(index),
+                              static_cast<unsigned>(payload_offset + payload_bytes_max),
                               static_cast<unsigned short>(index), mask, given++);
     }
     if (given > 0) io_uring_buf_ring_advance(group.ring, given);
     group.in_kernel += static_cast<std::size_t>(given);
     group.provided = group.in_kernel;
-    UDPPROXY_ASSERT(group.in_kernel + group.in_flight + group.pool.available() == group.pool.count());
+    UDPPROXY_ASSERT(group.in_kernel + group.in_flight + group.pool.available() ==
+                    group.pool.count());
     feed_starved(group);
 }
 
-/// Lends less from now on when half would have done. What is in the ring already goes home as it is used.
+/// Lends less from now on when half would have done. What is in the ring already goes home as it is
+/// used.
 void UringBackend::State::review_provided(BufferGroup& group) {
     group.used_most = std::max(group.used_most, group.provided - group.in_kernel);
     if (++group.waits < waits_per_review) return;
@@ -131,7 +144,8 @@ void UringBackend::State::review_provided(BufferGroup& group) {
 }
 
 void UringBackend::State::feed_starved(BufferGroup& group) {
-    // As many receives as there are buffers for them, the longest waiting first; the others wait on.
+    // As many receives as there are buffers for them, the longest waiting first; the others wait
+    // on.
     const std::size_t fed = std::min(group.starved.size(), group.in_kernel);
     if (fed == 0) return;
     for (std::size_t i = 0; i < fed; ++i) {
@@ -164,7 +178,8 @@ void UringBackend::State::arm(Slot slot) {
     if (entry.closing) return;
     io_uring_sqe& submission = next_entry();
     // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
-    io_uring_prep_recvmsg_multishot(&submission, static_cast<int>(index_of(slot)), &receive_template, MSG_TRUNC);
+    io_uring_prep_recvmsg_multishot(&submission, static_cast<int>(index_of(slot)),
+                                    &receive_template, MSG_TRUNC);
     submission.flags |= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
     submission.buf_group = entry.leg == Leg::request ? 0 : 1;
     submission.user_data = tag(Completion::receive, entry.generation, index_of(slot));
@@ -188,9 +203,11 @@ void UringBackend::State::cancel(Slot slot, bool by_descriptor) {
     const SlotEntry& entry = slots[slot];
     io_uring_sqe& submission = next_entry();
     if (by_descriptor) {
-        io_uring_prep_cancel_fd(&submission, static_cast<int>(index_of(slot)), IORING_ASYNC_CANCEL_FD_FIXED | IORING_ASYNC_CANCEL_ALL);
+        io_uring_prep_cancel_fd(&submission, static_cast<int>(index_of(slot)),
+                                IORING_ASYNC_CANCEL_FD_FIXED | IORING_ASYNC_CANCEL_ALL);
     } else {
-        io_uring_prep_cancel64(&submission, tag(Completion::receive, entry.generation, index_of(slot)), 0);
+        io_uring_prep_cancel64(&submission,
+                               tag(Completion::receive, entry.generation, index_of(slot)), 0);
     }
     submission.user_data = tag(Completion::cancel, entry.generation, index_of(slot));
 }
@@ -226,13 +243,16 @@ void UringBackend::State::take(const Completed& completion) {
     }
 }
 
-void UringBackend::State::take_receive(const Completed& completion, std::uint32_t generation, Slot slot) {
+void UringBackend::State::take_receive(const Completed& completion, std::uint32_t generation,
+                                       Slot slot) {
     SlotEntry& entry = slots[slot];
     if (entry.generation != generation) {
-        // Of an earlier holder of the slot: gives its buffer back and changes nothing. A slot's leg is for ever.
+        // Of an earlier holder of the slot: gives its buffer back and changes nothing. A slot's leg
+        // is for ever.
         ++counters.stale_completions;
         if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
-            BufferGroup& group = group_of(index_of(slot) < slots.listeners_max() ? Leg::request : Leg::reply);
+            BufferGroup& group =
+                group_of(index_of(slot) < slots.listeners_max() ? Leg::request : Leg::reply);
             --group.in_kernel;
             group.pool.release(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         }
@@ -240,8 +260,10 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
     }
     UDPPROXY_ASSERT(entry.armed);
     if ((completion.flags & IORING_CQE_F_BUFFER) != 0) take_arrival(completion, entry, slot);
-    const bool failed_receive = completion.res < 0 && completion.res != -ENOBUFS && completion.res != -ECANCELED;
-    if (failed_receive && !completions.faults.full()) completions.faults.push(Fault{FaultKind::receive, -completion.res, slot, 0});
+    const bool failed_receive =
+        completion.res < 0 && completion.res != -ENOBUFS && completion.res != -ECANCELED;
+    if (failed_receive && !completions.faults.full())
+        completions.faults.push(Fault{FaultKind::receive, -completion.res, slot, 0});
     if ((completion.flags & IORING_CQE_F_MORE) != 0) return;
     entry.armed = false;
     if (entry.closing) {
@@ -254,7 +276,8 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
         BufferGroup& group = group_of(entry.leg);
         // Either there are no more, or no more had been in use; then twice as many will be.
         if (group.pool.available() == 0) ++counters.buffers_exhausted;
-        group.provided_max = std::min<std::size_t>(group.pool.count(), std::max(group.provided_max, 2 * group.provided));
+        group.provided_max = std::min<std::size_t>(
+            group.pool.count(), std::max(group.provided_max, 2 * group.provided));
         group.starved.push(slot);
     } else {
         queue_arming(slot);
@@ -273,7 +296,8 @@ void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& e
     const std::byte* memory = group.pool.at(index);
     const auto* header = reinterpret_cast<const io_uring_recvmsg_out*>(memory);
     const ControlIn control = read_control(memory + control_offset, header->controllen);
-    Arrival& arrival = (entry.leg == Leg::request ? completions.requests : completions.replies).append();
+    Arrival& arrival =
+        (entry.leg == Leg::request ? completions.requests : completions.replies).append();
     arrival.slot = slot;
     arrival.buffer = buffer_of(entry.leg, index);
     arrival.payload = memory + payload_offset;
@@ -287,10 +311,12 @@ void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& e
     if (control.segment_bytes != 0) ++counters.trains_received;
 }
 
-void UringBackend::State::take_cancel(const Completed& completion, std::uint32_t generation, Slot slot) {
+void UringBackend::State::take_cancel(const Completed& completion, std::uint32_t generation,
+                                      Slot slot) {
     const SlotEntry& entry = slots[slot];
     if (entry.generation != generation || !entry.armed) return;
-    // Not found, or running at that moment: look again next turn, by descriptor. Found: the receive's own last completion follows.
+    // Not found, or running at that moment: look again next turn, by descriptor. Found: the
+    // receive's own last completion follows.
     if (completion.res == -ENOENT || completion.res == -EALREADY) to_cancel.push(slot);
 }
 

@@ -1,9 +1,11 @@
-// Sending with io_uring. A slot's only send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS: it runs inside the submission, a success leaves no
-// completion, and when the submission returns every buffer is ours again. A slot that has several sends gets one sendmmsg from the Sender: it costs less
-// for each, and stops where one fails, so that none overtakes another's second attempt.
+// Sending with io_uring. A slot's only send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS:
+// it runs inside the submission, a success leaves no completion, and when the submission returns
+// every buffer is ours again. A slot that has several sends gets one sendmmsg from the Sender: it
+// costs less for each, and stops where one fails, so that none overtakes another's second attempt.
 //
-// When a submission returns, the completion queue holds its failures: wait has emptied it, and with DEFER_TASKRUN receives complete in wait only. The
-// one exception is a queue that had overflowed: the kernel refills it at every call, and what turns up then is kept for the next wait.
+// When a submission returns, the completion queue holds its failures: wait has emptied it, and with
+// DEFER_TASKRUN receives complete in wait only. The one exception is a queue that had overflowed:
+// the kernel refills it at every call, and what turns up then is kept for the next wait.
 #include <sys/socket.h>
 
 #include "uring_state.hpp"
@@ -29,7 +31,8 @@ std::span<const Fault> UringBackend::send(std::span<const Departure> departures)
     return sender.faults();
 }
 
-void UringBackend::State::queue_send(std::span<const Departure> departures, const Sending& sending) {
+void UringBackend::State::queue_send(std::span<const Departure> departures,
+                                     const Sending& sending) {
     if (queued.full() || parts.room() < train_segments_max) submit_sends(departures);
     const Departure& departure = departures[sending.first];
     const int slot = static_cast<int>(index_of(departure.slot));
@@ -42,7 +45,8 @@ void UringBackend::State::queue_send(std::span<const Departure> departures, cons
         write_outgoing(departure, sending, payload, slots[departure.slot].family, message);
         io_uring_prep_sendmsg(&submission, slot, &message.header, MSG_DONTWAIT | MSG_NOSIGNAL);
     } else {
-        io_uring_prep_send(&submission, slot, departure.payload + sending.offset, sending.bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        io_uring_prep_send(&submission, slot, departure.payload + sending.offset, sending.bytes,
+                           MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     submission.flags |= IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS;
     submission.user_data = tag(Completion::send, 0, static_cast<std::uint32_t>(queued.size()));

@@ -17,23 +17,29 @@ namespace udpproxy {
 inline constexpr unsigned submission_entries = 1024;
 inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
-/// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time, and trains of 40 kB in 512 buffers are 20 MB that no
-/// cache holds. So it gets no more than this, twice as many whenever a receive finds none, and fewer again when half would have done for a while:
-/// what came home last stays warm, in caches and page tables (docs/benchmarks.md, "Buffers").
+/// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time,
+/// and trains of 40 kB in 512 buffers are 20 MB that no cache holds. So it gets no more than this,
+/// twice as many whenever a receive finds none, and fewer again when half would have done for a
+/// while: what came home last stays warm, in caches and page tables (docs/benchmarks.md,
+/// "Buffers").
 inline constexpr std::size_t buffers_provided_min = 64;
 inline constexpr std::uint32_t waits_per_review = 4096;
 
-/// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or departure index (32 bits).
+/// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or
+/// departure index (32 bits).
 enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake = 4 };
 
-[[nodiscard]] constexpr std::uint64_t tag(Completion kind, std::uint32_t generation, std::uint32_t index) noexcept {
-    return static_cast<std::uint64_t>(kind) << 56 | static_cast<std::uint64_t>(generation & 0xffffffU) << 32 | index;
+[[nodiscard]] constexpr std::uint64_t tag(Completion kind, std::uint32_t generation,
+                                          std::uint32_t index) noexcept {
+    return static_cast<std::uint64_t>(kind) << 56 |
+           static_cast<std::uint64_t>(generation & 0xffffffU) << 32 | index;
 }
 
-// A received buffer: io_uring_recvmsg_out, then the name (padded so that cmsghdr is aligned), then control
-// messages, then the payload.
+// A received buffer: io_uring_recvmsg_out, then the name (padded so that cmsghdr is aligned), then
+// control messages, then the payload.
 inline constexpr std::size_t name_offset = sizeof(io_uring_recvmsg_out);
-inline constexpr std::size_t name_bytes = (sizeof(SocketName) + alignof(cmsghdr) - 1) / alignof(cmsghdr) * alignof(cmsghdr);
+inline constexpr std::size_t name_bytes =
+    (sizeof(SocketName) + alignof(cmsghdr) - 1) / alignof(cmsghdr) * alignof(cmsghdr);
 inline constexpr std::size_t control_offset = name_offset + name_bytes;
 inline constexpr std::size_t payload_offset = control_offset + control_bytes_max;
 
@@ -53,7 +59,9 @@ struct UringBackend::State {
     /// One leg's buffers and the ring through which the kernel takes them.
     struct BufferGroup {
         BufferGroup(BufferPool buffers, std::uint32_t slots_max)
-            : pool(std::move(buffers)), provided_max(std::min<std::size_t>(pool.count(), buffers_provided_min)), starved(slots_max) {}
+            : pool(std::move(buffers)),
+              provided_max(std::min<std::size_t>(pool.count(), buffers_provided_min)),
+              starved(slots_max) {}
 
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
@@ -66,7 +74,9 @@ struct UringBackend::State {
         Batch<Slot> starved;        // receives that ended for want of a buffer
     };
 
-    [[nodiscard]] BufferGroup& group_of(Leg leg) noexcept { return leg == Leg::request ? requests : replies; }
+    [[nodiscard]] BufferGroup& group_of(Leg leg) noexcept {
+        return leg == Leg::request ? requests : replies;
+    }
     [[nodiscard]] io_uring_sqe& next_entry();
 
     // uring_receive.cpp, in the order of a wait
@@ -109,7 +119,8 @@ struct UringBackend::State {
     Duration busy_poll;
     Duration batch_wait;
 
-    // Completions other than of sends that turned up while sends were collected; the next wait begins with them.
+    // Completions other than of sends that turned up while sends were collected; the next wait
+    // begins with them.
     Batch<Completed> early;
     Batch<Slot> to_arm;
     Batch<Slot> to_close;   // close() was called

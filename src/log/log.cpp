@@ -31,21 +31,27 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
 
 std::string present_time() {
     const auto now = std::chrono::system_clock::now();
-    const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() % 1'000'000;
-    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros);
+    const auto micros =
+        std::chrono::duration_cast<std::chrono::microseconds>(now.time_since_epoch()).count() %
+        1'000'000;
+    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z",
+                       fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros);
 }
 
 bool needs_quotes(std::string_view value) {
     return value.empty() || std::any_of(value.begin(), value.end(), [](char c) {
-               return c == ' ' || c == '"' || c == '=' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+               return c == ' ' || c == '"' || c == '=' || c == '\\' ||
+                      static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
            });
 }
 
-/// As JSON; what is not UTF-8 is replaced, and DEL, which JSON leaves alone, is escaped like the other control characters.
+/// As JSON; what is not UTF-8 is replaced, and DEL, which JSON leaves alone, is escaped like the
+/// other control characters.
 template <class Json>
 std::string dump(const Json& value) {
     std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    for (std::size_t at = text.find('\x7f'); at != std::string::npos; at = text.find('\x7f', at)) text.replace(at, 1, "\\u007f");
+    for (std::size_t at = text.find('\x7f'); at != std::string::npos; at = text.find('\x7f', at))
+        text.replace(at, 1, "\\u007f");
     return text;
 }
 
@@ -72,13 +78,15 @@ std::string_view name_of(LogLevel level) {
     return "debug";
 }
 
-LogField::LogField(std::string_view name, double number) : key(name), value(fmt::format("{:.3f}", number)), bare(true) {}
+LogField::LogField(std::string_view name, double number)
+    : key(name), value(fmt::format("{:.3f}", number)), bare(true) {}
 
-std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event,
-                        const std::vector<LogField>& fields) {
+std::string format_line(LogFormat format, std::string_view time, LogLevel level,
+                        std::string_view event, const std::vector<LogField>& fields) {
     if (format == LogFormat::text) {
         std::string line = fmt::format("time={} level={} event={}", time, name_of(level), event);
-        for (const LogField& field : fields) line += fmt::format(" {}={}", field.key, as_text(field));
+        for (const LogField& field : fields)
+            line += fmt::format(" {}={}", field.key, as_text(field));
         return line;
     }
     nlohmann::ordered_json line{{"time", time}, {"level", name_of(level)}, {"event", event}};

@@ -34,13 +34,15 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
     msghdr header{};
     header.msg_control = const_cast<void*>(control);
     header.msg_controllen = bytes;
-    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr; message = CMSG_NXTHDR(&header, message)) {
+    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr;
+         message = CMSG_NXTHDR(&header, message)) {
         if (message->cmsg_level == IPPROTO_IP) {
             if (message->cmsg_type == IP_TOS) {
                 found.tos = read_value<std::uint8_t>(message);  // one byte on the way in
             } else if (message->cmsg_type == IP_PKTINFO) {
                 const auto info = read_value<in_pktinfo>(message);
-                // For a unicast datagram ipi_spec_dst is the address it was sent to; for a broadcast it is the address to answer from.
+                // For a unicast datagram ipi_spec_dst is the address it was sent to; for a
+                // broadcast it is the address to answer from.
                 found.local = Address::ipv4(info.ipi_spec_dst.s_addr);
                 found.interface_index = static_cast<std::uint32_t>(info.ipi_ifindex);
             }
@@ -76,9 +78,11 @@ std::size_t write_control(const ControlOut& control, void* buffer) noexcept {
     }
     if (control.tos != 0) {
         const int tos = control.tos;
-        message = ipv4 ? write_message(message, IPPROTO_IP, IP_TOS, tos) : write_message(message, IPPROTO_IPV6, IPV6_TCLASS, tos);
+        message = ipv4 ? write_message(message, IPPROTO_IP, IP_TOS, tos)
+                       : write_message(message, IPPROTO_IPV6, IPV6_TCLASS, tos);
     }
-    if (control.segment_bytes != 0) message = write_message(message, IPPROTO_UDP, UDP_SEGMENT, control.segment_bytes);
+    if (control.segment_bytes != 0)
+        message = write_message(message, IPPROTO_UDP, UDP_SEGMENT, control.segment_bytes);
     return static_cast<std::size_t>(reinterpret_cast<char*>(message) - static_cast<char*>(buffer));
 }
 

@@ -1,6 +1,7 @@
-// Addresses, endpoints and prefixes as text, as bytes and as socket names. Called by the configuration, by messages and, for socket names,
-// by the engines. Resolving host names deliberately lives elsewhere: nothing here asks the network. The system is asked one thing only, the
-// number behind an interface name (`%eth0`) and back.
+// Addresses, endpoints and prefixes as text, as bytes and as socket names. Called by the
+// configuration, by messages and, for socket names, by the engines. Resolving host names
+// deliberately lives elsewhere: nothing here asks the network. The system is asked one thing only,
+// the number behind an interface name (`%eth0`) and back.
 #include "udpproxy/net/endpoint.hpp"
 
 #include <arpa/inet.h>
@@ -16,10 +17,12 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::array<std::uint8_t, 12> mapped_prefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};  // RFC 4291 section 2.5.5.2
+constexpr std::array<std::uint8_t, 12> mapped_prefix{
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};  // RFC 4291 section 2.5.5.2
 constexpr unsigned mapped_bits = 96;
 
-/// The text in quotation marks, on one line and of bounded length whatever it contains: it came from outside.
+/// The text in quotation marks, on one line and of bounded length whatever it contains: it came
+/// from outside.
 std::string quoted(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::string out{'"'};
@@ -28,7 +31,8 @@ std::string quoted(std::string_view text) {
             out += letter;
         } else {
             std::array<char, 5> escape{};
-            std::snprintf(escape.data(), escape.size(), "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(letter)));
+            std::snprintf(escape.data(), escape.size(), "\\x%02x",
+                          static_cast<unsigned>(static_cast<unsigned char>(letter)));
             out += escape.data();
         }
     }
@@ -36,9 +40,11 @@ std::string quoted(std::string_view text) {
     return out + '"';
 }
 
-/// A decimal number of at most `digits_max` digits (nine keep it within 32 bits), without sign and without leading zeros.
+/// A decimal number of at most `digits_max` digits (nine keep it within 32 bits), without sign and
+/// without leading zeros.
 bool read_number(std::string_view text, std::size_t digits_max, std::uint32_t& number) {
-    if (text.empty() || text.size() > digits_max || (text.size() > 1 && text.front() == '0')) return false;
+    if (text.empty() || text.size() > digits_max || (text.size() > 1 && text.front() == '0'))
+        return false;
     number = 0;
     for (const char letter : text) {
         if (letter < '0' || letter > '9') return false;
@@ -58,20 +64,25 @@ Result<std::uint32_t> parse_scope(std::string_view zone, std::string_view text) 
     return Error{quoted(text) + ": there is no interface " + quoted(zone)};
 }
 
-/// What stands between the brackets of an IPv6 endpoint: an address, and a scope where the address is link-local.
+/// What stands between the brackets of an IPv6 endpoint: an address, and a scope where the address
+/// is link-local.
 Result<Endpoint> parse_scoped_address(std::string_view inner, std::string_view text) {
     Endpoint endpoint;
     const std::size_t percent = inner.find('%');
     Result<Address> address = parse_address(inner.substr(0, percent));
     if (!address) return address.error();
     endpoint.address = *address;
-    if (endpoint.address.is_ipv4()) return Error{quoted(text) + ": brackets are for IPv6 addresses; write an IPv4 address without them"};
+    if (endpoint.address.is_ipv4())
+        return Error{quoted(text) +
+                     ": brackets are for IPv6 addresses; write an IPv4 address without them"};
     if (percent == std::string_view::npos) {
         if (endpoint.address.is_link_local())
-            return Error{quoted(text) + ": a link-local address needs its interface, as in \"[" + std::string{inner} + "%eth0]:53\""};
+            return Error{quoted(text) + ": a link-local address needs its interface, as in \"[" +
+                         std::string{inner} + "%eth0]:53\""};
         return endpoint;
     }
-    if (!endpoint.address.is_link_local()) return Error{quoted(text) + ": only a link-local address (fe80::/10) takes an interface"};
+    if (!endpoint.address.is_link_local())
+        return Error{quoted(text) + ": only a link-local address (fe80::/10) takes an interface"};
     Result<std::uint32_t> scope = parse_scope(inner.substr(percent + 1), text);
     if (!scope) return scope.error();
     endpoint.scope = *scope;
@@ -93,9 +104,13 @@ Address Address::ipv6(const in6_addr& address) noexcept {
     return result;
 }
 
-Address Address::any(Family family) noexcept { return family == Family::ipv4 ? ipv4(0) : Address{}; }
+Address Address::any(Family family) noexcept {
+    return family == Family::ipv4 ? ipv4(0) : Address{};
+}
 
-bool Address::is_ipv4() const noexcept { return std::memcmp(bytes.data(), mapped_prefix.data(), mapped_prefix.size()) == 0; }
+bool Address::is_ipv4() const noexcept {
+    return std::memcmp(bytes.data(), mapped_prefix.data(), mapped_prefix.size()) == 0;
+}
 
 std::uint32_t Address::ipv4_network_order() const noexcept {
     UDPPROXY_ASSERT(is_ipv4());
@@ -106,16 +121,22 @@ std::uint32_t Address::ipv4_network_order() const noexcept {
 
 bool Address::is_unspecified() const noexcept { return *this == any(family()); }
 
-bool Address::is_multicast() const noexcept { return is_ipv4() ? (bytes[12] & 0xf0U) == 0xe0U : bytes[0] == 0xffU; }
+bool Address::is_multicast() const noexcept {
+    return is_ipv4() ? (bytes[12] & 0xf0U) == 0xe0U : bytes[0] == 0xffU;
+}
 
-bool Address::is_link_local() const noexcept { return bytes[0] == 0xfeU && (bytes[1] & 0xc0U) == 0x80U; }
+bool Address::is_link_local() const noexcept {
+    return bytes[0] == 0xfeU && (bytes[1] & 0xc0U) == 0x80U;
+}
 
 bool Address::is_loopback() const noexcept {
     if (is_ipv4()) return bytes[12] == 127;
     return bytes == std::array<std::uint8_t, 16>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
 }
 
-bool Address::is_broadcast() const noexcept { return is_ipv4() && ipv4_network_order() == 0xffffffffU; }
+bool Address::is_broadcast() const noexcept {
+    return is_ipv4() && ipv4_network_order() == 0xffffffffU;
+}
 
 bool Prefix::contains(const Address& candidate) const noexcept {
     if (candidate.family() != address.family()) return false;
@@ -144,25 +165,29 @@ socklen_t write_socket_name(const Endpoint& endpoint, SocketName& name) noexcept
 }
 
 Endpoint read_socket_name(const SocketName& name) noexcept {
-    if (name.any.sa_family == AF_INET) return Endpoint{Address::ipv4(name.ipv4.sin_addr.s_addr), 0, ntohs(name.ipv4.sin_port)};
+    if (name.any.sa_family == AF_INET)
+        return Endpoint{Address::ipv4(name.ipv4.sin_addr.s_addr), 0, ntohs(name.ipv4.sin_port)};
     if (name.any.sa_family != AF_INET6) return Endpoint{};
     const Address address = Address::ipv6(name.ipv6.sin6_addr);
-    // The kernel sets a scope for addresses of link scope only (include/net/ipv6.h, ipv6_iface_scope_id); dropping any other keeps
-    // endpoints comparable.
+    // The kernel sets a scope for addresses of link scope only (include/net/ipv6.h,
+    // ipv6_iface_scope_id); dropping any other keeps endpoints comparable.
     const std::uint32_t scope = address.is_link_local() ? name.ipv6.sin6_scope_id : 0;
     return Endpoint{address, scope, ntohs(name.ipv6.sin6_port)};
 }
 
 Result<Address> parse_address(std::string_view text) {
     std::array<char, INET6_ADDRSTRLEN> terminated{};
-    if (!text.empty() && text.size() < terminated.size() && text.find('\0') == std::string_view::npos) {
+    if (!text.empty() && text.size() < terminated.size() &&
+        text.find('\0') == std::string_view::npos) {
         std::copy(text.begin(), text.end(), terminated.begin());
         in_addr ipv4{};
         if (inet_pton(AF_INET, terminated.data(), &ipv4) == 1) return Address::ipv4(ipv4.s_addr);
         in6_addr ipv6{};
         if (inet_pton(AF_INET6, terminated.data(), &ipv6) == 1) {
             const Address address = Address::ipv6(ipv6);
-            if (address.is_ipv4()) return Error{quoted(text) + " is an IPv4-mapped address; write \"" + format(address) + "\""};
+            if (address.is_ipv4())
+                return Error{quoted(text) + " is an IPv4-mapped address; write \"" +
+                             format(address) + "\""};
             return address;
         }
     }
@@ -171,7 +196,8 @@ Result<Address> parse_address(std::string_view text) {
 
 Result<std::uint16_t> parse_port(std::string_view text) {
     std::uint32_t port = 0;
-    if (!read_number(text, 5, port) || port == 0 || port > 65535) return Error{quoted(text) + " is not a port (1 to 65535)"};
+    if (!read_number(text, 5, port) || port == 0 || port > 65535)
+        return Error{quoted(text) + " is not a port (1 to 65535)"};
     return static_cast<std::uint16_t>(port);
 }
 
@@ -180,21 +206,28 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
     std::string_view port_text;
     if (!text.empty() && text.front() == '[') {
         const std::size_t close = text.find(']');
-        if (close == std::string_view::npos) return Error{quoted(text) + ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
+        if (close == std::string_view::npos)
+            return Error{quoted(text) +
+                         ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
         Result<Endpoint> inner = parse_scoped_address(text.substr(1, close - 1), text);
         if (!inner) return inner.error();
         endpoint = *inner;
         const std::string_view cooldown = text.substr(close + 1);
         if (cooldown.empty() || cooldown.front() != ':')
-            return Error{quoted(text) + ": a colon and a port are missing, as in \"[2001:db8::1]:53\""};
+            return Error{quoted(text) +
+                         ": a colon and a port are missing, as in \"[2001:db8::1]:53\""};
         port_text = cooldown.substr(1);
     } else {
         const std::size_t colon = text.find(':');
         if (colon != std::string_view::npos && text.find(':', colon + 1) != std::string_view::npos)
-            return Error{quoted(text) + ": an IPv6 address with a port needs brackets, as in \"[2001:db8::1]:53\""};
+            return Error{
+                quoted(text) +
+                ": an IPv6 address with a port needs brackets, as in \"[2001:db8::1]:53\""};
         Result<Address> address = parse_address(text.substr(0, colon));
         if (!address) return address.error();
-        if (colon == std::string_view::npos) return Error{quoted(text) + ": the port is missing, as in \"" + std::string{text} + ":53\""};
+        if (colon == std::string_view::npos)
+            return Error{quoted(text) + ": the port is missing, as in \"" + std::string{text} +
+                         ":53\""};
         endpoint.address = *address;
         port_text = text.substr(colon + 1);
     }
@@ -206,18 +239,23 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
 
 Result<Prefix> parse_prefix(std::string_view text) {
     const std::size_t slash = text.find('/');
-    if (slash == std::string_view::npos) return Error{quoted(text) + ": the length is missing, as in \"192.0.2.0/24\""};
+    if (slash == std::string_view::npos)
+        return Error{quoted(text) + ": the length is missing, as in \"192.0.2.0/24\""};
     Result<Address> address = parse_address(text.substr(0, slash));
     if (!address) return address.error();
     const std::uint32_t bits_max = address->is_ipv4() ? 32 : 128;
     std::uint32_t bits = 0;
     if (!read_number(text.substr(slash + 1), 3, bits) || bits > bits_max)
-        return Error{quoted(text) + ": the length must be a number from 0 to " + std::to_string(bits_max)};
+        return Error{quoted(text) + ": the length must be a number from 0 to " +
+                     std::to_string(bits_max)};
     const Prefix prefix{*address, static_cast<std::uint8_t>(bits)};
     Prefix cleared = prefix;
     const std::size_t kept = bits + (address->is_ipv4() ? mapped_bits : 0U);
-    for (std::size_t bit = kept; bit < 128; ++bit) cleared.address.bytes[bit / 8] &= static_cast<std::uint8_t>(~(0x80U >> (bit % 8)));
-    if (cleared != prefix) return Error{quoted(text) + " has bits set beyond its length; write \"" + format(cleared) + "\""};
+    for (std::size_t bit = kept; bit < 128; ++bit)
+        cleared.address.bytes[bit / 8] &= static_cast<std::uint8_t>(~(0x80U >> (bit % 8)));
+    if (cleared != prefix)
+        return Error{quoted(text) + " has bits set beyond its length; write \"" + format(cleared) +
+                     "\""};
     return prefix;
 }
 
@@ -243,6 +281,8 @@ std::string format(const Endpoint& endpoint) {
     return text + ':' + std::to_string(endpoint.port);
 }
 
-std::string format(const Prefix& prefix) { return format(prefix.address) + '/' + std::to_string(prefix.bits); }
+std::string format(const Prefix& prefix) {
+    return format(prefix.address) + '/' + std::to_string(prefix.bits);
+}
 
 }  // namespace udpproxy

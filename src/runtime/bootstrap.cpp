@@ -13,7 +13,8 @@ namespace udpproxy {
 
 namespace {
 
-// A resolver that is there answers within it; one that is not must not keep the other proxies from their clients.
+// A resolver that is there answers within it; one that is not must not keep the other proxies from
+// their clients.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr int answer_look_ms = 5;
 // What reloads may bring beyond what the start has, as far as the table of files allows.
@@ -32,18 +33,24 @@ Result<void> Bootstrap::choose_engine() {
     if (probe.usable) {
         engine_ = Engine::io_uring;
     } else if (config_.engine == EngineChoice::io_uring) {
-        return Error{"runtime.engine = \"io_uring\", but this kernel refuses it: " + probe.reason + "; use \"auto\" or \"epoll\""};
+        return Error{"runtime.engine = \"io_uring\", but this kernel refuses it: " + probe.reason +
+                     "; use \"auto\" or \"epoll\""};
     }
-    log_.info("engine", {{"engine", name_of(engine_)}, {"reason", probe.usable ? probe.reason : "io_uring refused: " + probe.reason}});
+    log_.info("engine",
+              {{"engine", name_of(engine_)},
+               {"reason", probe.usable ? probe.reason : "io_uring refused: " + probe.reason}});
     return {};
 }
 
 int Bootstrap::prepare_proxies(Names& names, const Signals& signals) {
     const PortRange ephemeral = ephemeral_ports();
-    if (!trains_supported()) log_.info("offload", {{"offload", "off"}, {"reason", "this kernel has no UDP_GRO (Linux 5.0)"}});
+    if (!trains_supported())
+        log_.info("offload",
+                  {{"offload", "off"}, {"reason", "this kernel has no UDP_GRO (Linux 5.0)"}});
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
-        proxies_.push_back(setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral));
+        proxies_.push_back(
+            setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral));
         if (proxy.upstream.endpoint)
             proxies_.back().routed_source = routed_source_towards(*proxy.upstream.endpoint);
         else
@@ -59,7 +66,8 @@ int Bootstrap::prepare_proxies(Names& names, const Signals& signals) {
 
 void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {
     for (const Names::Found& answer : found) {
-        proxies_[answer.proxy].upstream = upstream_of(config_.proxies[answer.proxy], answer.endpoint, 1);
+        proxies_[answer.proxy].upstream =
+            upstream_of(config_.proxies[answer.proxy], answer.endpoint, 1);
         proxies_[answer.proxy].routed_source = routed_source_towards(answer.endpoint);
     }
 }
@@ -67,15 +75,18 @@ void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {
 std::vector<std::string> Bootstrap::reckon() {
     shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     descriptors_ = raise_descriptor_limit();
-    room_ = reckon_room(config_, proxies_, MachineRoom{descriptors_, shard_count_, ephemeral_ports()});
-    for (std::size_t i = 0; i < proxies_.size(); ++i) proxies_[i].sessions_max = room_.proxies[i].sessions_max;
+    room_ =
+        reckon_room(config_, proxies_, MachineRoom{descriptors_, shard_count_, ephemeral_ports()});
+    for (std::size_t i = 0; i < proxies_.size(); ++i)
+        proxies_[i].sessions_max = room_.proxies[i].sessions_max;
     return room_.complaints;
 }
 
 void Bootstrap::log_capacity() {
     for (std::size_t i = 0; i < proxies_.size(); ++i) {
-        log_.info("capacity",
-                  {{"proxy", proxies_[i].name}, {"sessions", proxies_[i].sessions_max}, {"limit", room_.proxies[i].arithmetic}});
+        log_.info("capacity", {{"proxy", proxies_[i].name},
+                               {"sessions", proxies_[i].sessions_max},
+                               {"limit", room_.proxies[i].arithmetic}});
     }
 }
 
@@ -83,9 +94,11 @@ Result<void> Bootstrap::open_all_listeners() {
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
-            Result<ListenerSockets> opened = open_listener(proxy, listen.endpoint, shard_count_, bind_attempts_at_start);
+            Result<ListenerSockets> opened =
+                open_listener(proxy, listen.endpoint, shard_count_, bind_attempts_at_start);
             if (!opened) return opened.error();
-            log_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy), *opened);
+            log_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy),
+                         *opened);
             listeners_.push_back(ListenerSetup{index, listen.endpoint});
             listener_sockets_.push_back(std::move(*opened));
         }
@@ -99,10 +112,13 @@ std::uint32_t Bootstrap::listeners_max() const {
     for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
     const std::uint64_t table = std::min<std::uint64_t>(descriptors_, 1U << 20);
     const std::uint64_t room = table > room_.descriptors_max ? table - room_.descriptors_max : 0;
-    return static_cast<std::uint32_t>(std::max<std::uint64_t>(listeners, std::min<std::uint64_t>(room, listeners + spare_listeners)));
+    return static_cast<std::uint32_t>(std::max<std::uint64_t>(
+        listeners, std::min<std::uint64_t>(room, listeners + spare_listeners)));
 }
 
-std::uint32_t Bootstrap::bindings_max() const { return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_bindings; }
+std::uint32_t Bootstrap::bindings_max() const {
+    return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_bindings;
+}
 
 std::uint32_t Bootstrap::port_pools_max() const {
     return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_port_pools;
@@ -134,11 +150,14 @@ ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) con
 Result<void> Bootstrap::start_shards() {
     SipKey key;
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
-    if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_) return system_error("getrandom", errno);
-    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), room_.sessions_max, key, listeners_max(), bindings_max());
+    if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_)
+        return system_error("getrandom", errno);
+    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), room_.sessions_max,
+                                       key, listeners_max(), bindings_max());
     for (std::size_t i = 0; i < listeners_.size(); ++i) {
         for (const Socket& socket : listener_sockets_[i].sockets)
-            listener_watches_.push_back({listeners_[i].proxy, format(listeners_[i].endpoint), socket.descriptor()});
+            listener_watches_.push_back(
+                {listeners_[i].proxy, format(listeners_[i].endpoint), socket.descriptor()});
     }
     for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
         ShardSetup setup = setup_of_shard(shard, key);
@@ -149,9 +168,11 @@ Result<void> Bootstrap::start_shards() {
         engine_setup.busy_poll = config_.busy_poll;
         engine_setup.batch_wait = config_.batch_wait;
         for (std::size_t i = 0; i < listeners_.size(); ++i)
-            engine_setup.listeners.push_back(ListenerSocket{std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family(),
-                                                            proxies_[listeners_[i].proxy].offload});
-        Result<std::unique_ptr<ShardThread>> created = ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
+            engine_setup.listeners.push_back(ListenerSocket{
+                std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family(),
+                proxies_[listeners_[i].proxy].offload});
+        Result<std::unique_ptr<ShardThread>> created =
+            ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));
     }
@@ -171,7 +192,8 @@ void Bootstrap::fill(Roster& roster) const {
     roster.proxies = proxies_;
     roster.draining.assign(proxies_.size(), false);
     roster.listeners = listener_watches_;
-    for (const ListenerSetup& listener : listeners_) roster.listener_endpoints.push_back(listener.endpoint);
+    for (const ListenerSetup& listener : listeners_)
+        roster.listener_endpoints.push_back(listener.endpoint);
     roster.shards = &shards_;
     roster.use = use_;
     roster.sessions_max = room_.sessions_max;

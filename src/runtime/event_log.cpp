@@ -48,9 +48,11 @@ void EventLog::take_events(Instant now) {
                     write_session(event);
                     break;
                 case EventKind::listener_refused:
-                    log_.error("listener_refused", {{"listen", format(reconfigurer_.listeners()[event.listener].endpoint)},
-                                                    {"reason", error_text(event.error)},
-                                                    {"effect", "a shard does not listen there until a restart"}});
+                    log_.error(
+                        "listener_refused",
+                        {{"listen", format(reconfigurer_.listeners()[event.listener].endpoint)},
+                         {"reason", error_text(event.error)},
+                         {"effect", "a shard does not listen there until a restart"}});
                     break;
             }
         }
@@ -77,11 +79,15 @@ void EventLog::write_unlisted(const Event& event, Instant now) {
     known.unlogged = 0;
 }
 
-/// Tells the sum of those that had no line of their own, and forgets who has been silent: the table stays as small as a minute's lines.
+/// Tells the sum of those that had no line of their own, and forgets who has been silent: the table
+/// stays as small as a minute's lines.
 void EventLog::begin_unlisted_minute(Instant now) {
     if (unlisted_others_ > 0)
-        log_.warn("unlisted_others", {{"datagrams", unlisted_others_}, {"note", "more sources than have a line of their own"}});
-    std::erase_if(unlisted_, [&](const auto& entry) { return now - entry.second.logged_at >= repeat_every && entry.second.unlogged == 0; });
+        log_.warn("unlisted_others", {{"datagrams", unlisted_others_},
+                                      {"note", "more sources than have a line of their own"}});
+    std::erase_if(unlisted_, [&](const auto& entry) {
+        return now - entry.second.logged_at >= repeat_every && entry.second.unlogged == 0;
+    });
     unlisted_lines_ = 0;
     unlisted_others_ = 0;
     unlisted_minute_ = now;
@@ -89,8 +95,9 @@ void EventLog::begin_unlisted_minute(Instant now) {
 
 void EventLog::write_session(const Event& event) {
     const ListenerSlot& listener = reconfigurer_.listeners()[event.listener];
-    const std::string local =
-        event.local.is_unspecified() ? format(listener.endpoint) : format(Endpoint{event.local, 0, listener.endpoint.port});
+    const std::string local = event.local.is_unspecified()
+                                  ? format(listener.endpoint)
+                                  : format(Endpoint{event.local, 0, listener.endpoint.port});
     log_.info("session_ended", {{"proxy", reconfigurer_.proxies()[event.proxy].config.name},
                                 {"client", format(event.client)},
                                 {"local", local},
@@ -110,22 +117,27 @@ void EventLog::check_limits(Instant now) {
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
             if (!is_limit(static_cast<Drop>(reason))) continue;
             std::uint64_t count = 0;
-            for (const auto& shard : shards_) count += shard->shard().counters.proxies[proxy].drops[reason].read();
+            for (const auto& shard : shards_)
+                count += shard->shard().counters.proxies[proxy].drops[reason].read();
             check_limit(proxy, drop_reasons[reason].name, count, now);
         }
         std::uint64_t evicted = 0;
-        for (const auto& shard : shards_) evicted += shard->shard().counters.proxies[proxy].sessions_evicted.read();
+        for (const auto& shard : shards_)
+            evicted += shard->shard().counters.proxies[proxy].sessions_evicted.read();
         check_limit(proxy, "sessions_evicted", evicted, now);
     }
 }
 
-void EventLog::check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now) {
+void EventLog::check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count,
+                           Instant now) {
     LimitMet& limit = limits_[{proxy, reason}];
     if (count < limit.logged) limit = LimitMet{};  // the place is another proxy's now
-    if (count == limit.logged || (limit.ever_logged && now - limit.logged_at < repeat_every)) return;
-    log_.warn(
-        "limit_met",
-        {{"proxy", reconfigurer_.proxies()[proxy].config.name}, {"reason", reason}, {"count", count - limit.logged}, {"total", count}});
+    if (count == limit.logged || (limit.ever_logged && now - limit.logged_at < repeat_every))
+        return;
+    log_.warn("limit_met", {{"proxy", reconfigurer_.proxies()[proxy].config.name},
+                            {"reason", reason},
+                            {"count", count - limit.logged},
+                            {"total", count}});
     limit = {count, now, true};
 }
 
@@ -153,8 +165,9 @@ void EventLog::write_counters() {
     }
     for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
         std::vector<LogField> fields{{"shard", shard}};
-        for_each_counter(shards_[shard]->shard().counters,
-                         [&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
+        for_each_counter(
+            shards_[shard]->shard().counters,
+            [&](std::string_view name, std::uint64_t value) { fields.emplace_back(name, value); });
         fields.emplace_back("run_queue_delay_ns", shards_[shard]->run_queue_delay_ns());
         log_.info("shard_counters", fields);
     }

@@ -16,8 +16,8 @@ std::string name_of(const ProxyConfig& proxy, const Endpoint& endpoint) {
     return fmt::format("listener \"{}\" {}", proxy.name, format(endpoint));
 }
 
-void warn_of_small_buffer(Log& log, const std::string& listener, const char* key, const char* sysctl, std::uint64_t asked,
-                          std::uint64_t granted) {
+void warn_of_small_buffer(Log& log, const std::string& listener, const char* key,
+                          const char* sysctl, std::uint64_t asked, std::uint64_t granted) {
     if (granted >= asked) return;
     log.warn("small_buffer", {{"listener", listener},
                               {"key", key},
@@ -28,31 +28,38 @@ void warn_of_small_buffer(Log& log, const std::string& listener, const char* key
 
 }  // namespace
 
-Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint, std::uint32_t shards, int attempts) {
-    const ListenerRequest request{endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes, proxy.path_mtu,
+Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint,
+                                      std::uint32_t shards, int attempts) {
+    const ListenerRequest request{endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes,
+                                  proxy.path_mtu,
                                   proxy.offload == Offload::automatic && trains_supported()};
     Result<ListenerSockets> opened = open_listeners(request, shards);
-    for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < attempts; ++attempt) {
+    for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < attempts;
+         ++attempt) {
         std::this_thread::sleep_for(bind_again_after);
         opened = open_listeners(request, shards);
     }
-    if (!opened) return Error{name_of(proxy, endpoint) + ": " + opened.error().message, opened.error().code};
+    if (!opened)
+        return Error{name_of(proxy, endpoint) + ": " + opened.error().message, opened.error().code};
     return opened;
 }
 
-void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const std::string& upstream,
-                  const ListenerSockets& opened) {
+void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
+                  const std::string& upstream, const ListenerSockets& opened) {
     log.info("listening", {{"proxy", proxy.name},
                            {"listen", format(endpoint)},
                            {"upstream", upstream},
                            {"receive_buffer", opened.receive_buffer_bytes},
                            {"send_buffer", opened.send_buffer_bytes}});
     if (opened.address_absent)
-        log.warn("address_absent",
-                 {{"proxy", proxy.name}, {"listen", format(endpoint)}, {"effect", "not on this host yet; serves as soon as it is"}});
+        log.warn("address_absent", {{"proxy", proxy.name},
+                                    {"listen", format(endpoint)},
+                                    {"effect", "not on this host yet; serves as soon as it is"}});
     const std::string name = name_of(proxy, endpoint);
-    warn_of_small_buffer(log, name, "receive_buffer", "net.core.rmem_max", proxy.receive_buffer_bytes, opened.receive_buffer_bytes);
-    warn_of_small_buffer(log, name, "send_buffer", "net.core.wmem_max", proxy.send_buffer_bytes, opened.send_buffer_bytes);
+    warn_of_small_buffer(log, name, "receive_buffer", "net.core.rmem_max",
+                         proxy.receive_buffer_bytes, opened.receive_buffer_bytes);
+    warn_of_small_buffer(log, name, "send_buffer", "net.core.wmem_max", proxy.send_buffer_bytes,
+                         opened.send_buffer_bytes);
 }
 
 }  // namespace udpproxy

@@ -1,4 +1,5 @@
-// Listening: the sockets of one listening address, opened with patience, and what the log says of them. For the start and for reloads.
+// Listening: the sockets of one listening address, opened with patience, and what the log says of
+// them. For the start and for reloads.
 #pragma once
 
 #include "udpproxy/config/config.hpp"
@@ -13,9 +14,12 @@ inline constexpr int bind_attempts_at_start = 20;
 inline constexpr int bind_attempts_at_reload = 3;
 
 /// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use`.
-[[nodiscard]] Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint, std::uint32_t shards, int attempts);
+[[nodiscard]] Result<ListenerSockets> open_listener(const ProxyConfig& proxy,
+                                                    const Endpoint& endpoint, std::uint32_t shards,
+                                                    int attempts);
 
 /// What was opened, and what is not as it was asked for.
-void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const std::string& upstream, const ListenerSockets& opened);
+void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
+                  const std::string& upstream, const ListenerSockets& opened);
 
 }  // namespace udpproxy

@@ -18,9 +18,12 @@ bool same_upstream(const UpstreamAddress& a, const UpstreamAddress& b) {
 }
 
 bool same_aliases(const ProxyConfig& a, const ProxyConfig& b) {
-    const auto same = [](const Alias& x, const Alias& y) { return x.prefix == y.prefix && x.scope == y.scope && x.port == y.port; };
+    const auto same = [](const Alias& x, const Alias& y) {
+        return x.prefix == y.prefix && x.scope == y.scope && x.port == y.port;
+    };
     return a.alias_filter == b.alias_filter &&
-           std::equal(a.reply_aliases.begin(), a.reply_aliases.end(), b.reply_aliases.begin(), b.reply_aliases.end(), same);
+           std::equal(a.reply_aliases.begin(), a.reply_aliases.end(), b.reply_aliases.begin(),
+                      b.reply_aliases.end(), same);
 }
 
 template <class T>
@@ -38,7 +41,8 @@ void compare_proxies(Plan& plan, const ProxyConfig& a, const ProxyConfig& b) {
     step.aliases = !same_aliases(a, b);
     step.upstream = !same_upstream(a.upstream, b.upstream);
     step.sources = a.source != b.source || a.ports != b.ports;
-    if (step.settings || step.aliases || step.upstream || step.sources) plan.proxies.push_back(step);
+    if (step.settings || step.aliases || step.upstream || step.sources)
+        plan.proxies.push_back(step);
     const std::string prefix = fmt::format("proxy \"{}\": ", a.name);
     note_restart(plan, prefix + "receive_buffer", a.receive_buffer_bytes, b.receive_buffer_bytes);
     note_restart(plan, prefix + "send_buffer", a.send_buffer_bytes, b.send_buffer_bytes);
@@ -50,7 +54,8 @@ void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
     std::map<Endpoint, std::string> owner_wanted;
     std::map<Endpoint, std::string> owner_present;
     for (const ProxyConfig& proxy : wanted.proxies)
-        for (const ListenAddress& listen : proxy.listen) owner_wanted.emplace(listen.endpoint, proxy.name);
+        for (const ListenAddress& listen : proxy.listen)
+            owner_wanted.emplace(listen.endpoint, proxy.name);
     for (const ProxyConfig& proxy : present.proxies) {
         for (const ListenAddress& listen : proxy.listen) {
             owner_present.emplace(listen.endpoint, proxy.name);
@@ -63,14 +68,15 @@ void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
     }
     for (const ProxyConfig& proxy : wanted.proxies)
         for (const ListenAddress& listen : proxy.listen)
-            if (!owner_present.contains(listen.endpoint)) plan.listeners.push_back({listen.endpoint, std::nullopt, proxy.name});
+            if (!owner_present.contains(listen.endpoint))
+                plan.listeners.push_back({listen.endpoint, std::nullopt, proxy.name});
 }
 
 }  // namespace
 
 const ProxyConfig* find_proxy(const Config& config, std::string_view name) {
-    const auto found =
-        std::find_if(config.proxies.begin(), config.proxies.end(), [&](const ProxyConfig& proxy) { return proxy.name == name; });
+    const auto found = std::find_if(config.proxies.begin(), config.proxies.end(),
+                                    [&](const ProxyConfig& proxy) { return proxy.name == name; });
     return found == config.proxies.end() ? nullptr : &*found;
 }
 
@@ -83,7 +89,8 @@ Plan plan_reload(const Config& present, const Config& wanted) {
             plan.proxies.push_back({ProxyStep::Kind::removed, proxy.name});
     }
     for (const ProxyConfig& proxy : wanted.proxies)
-        if (find_proxy(present, proxy.name) == nullptr) plan.proxies.push_back({ProxyStep::Kind::added, proxy.name});
+        if (find_proxy(present, proxy.name) == nullptr)
+            plan.proxies.push_back({ProxyStep::Kind::added, proxy.name});
     plan_listeners(plan, present, wanted);
     note_restart(plan, "runtime.engine", present.engine, wanted.engine);
     note_restart(plan, "runtime.shards", present.shards, wanted.shards);
@@ -93,9 +100,12 @@ Plan plan_reload(const Config& present, const Config& wanted) {
     note_restart(plan, "admin.socket", present.admin.socket, wanted.admin.socket);
     note_restart(plan, "admin.group", present.admin.group, wanted.admin.group);
     note_restart(plan, "admin.listen", present.admin.listen, wanted.admin.listen);
-    plan.limits = present.sessions_max != wanted.sessions_max || !(rate_of(present.new_sessions) == rate_of(wanted.new_sessions)) ||
-                  present.pool_min != wanted.pool_min || present.log_sessions != wanted.log_sessions;
-    plan.log = present.log_level != wanted.log_level || present.log_format != wanted.log_format || present.log_file != wanted.log_file;
+    plan.limits = present.sessions_max != wanted.sessions_max ||
+                  !(rate_of(present.new_sessions) == rate_of(wanted.new_sessions)) ||
+                  present.pool_min != wanted.pool_min ||
+                  present.log_sessions != wanted.log_sessions;
+    plan.log = present.log_level != wanted.log_level || present.log_format != wanted.log_format ||
+               present.log_file != wanted.log_file;
     return plan;
 }
 

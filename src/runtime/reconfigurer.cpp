@@ -1,4 +1,5 @@
-// What goes on while the program runs: names that get addresses, what drains, and what shards have given back.
+// What goes on while the program runs: names that get addresses, what drains, and what shards have
+// given back.
 #include "udpproxy/runtime/reconfigurer.hpp"
 
 #include <fmt/format.h>
@@ -9,19 +10,23 @@ namespace udpproxy {
 
 namespace {
 
-/// The numbers of the proxy's aliases, in their order. A new alias gets one that nobody has had, or when there is none left, one whose alias has gone.
+/// The numbers of the proxy's aliases, in their order. A new alias gets one that nobody has had, or
+/// when there is none left, one whose alias has gone.
 std::vector<std::uint8_t> number_aliases(ProxySlot& slot) {
     std::vector<AliasCounter> present;
     std::vector<bool> taken(reply_sources_max, false);
     taken[0] = true;  // the upstream's own
     const auto is_of = [](const Alias& alias) {
         return [&alias](const AliasCounter& counter) {
-            return counter.prefix == alias.prefix && counter.scope == alias.scope && counter.port == alias.port;
+            return counter.prefix == alias.prefix && counter.scope == alias.scope &&
+                   counter.port == alias.port;
         };
     };
     for (const Alias& alias : slot.config.reply_aliases) {
-        const auto known = std::find_if(slot.alias_counters.begin(), slot.alias_counters.end(), is_of(alias));
-        present.push_back({alias.prefix, alias.scope, alias.port, known == slot.alias_counters.end() ? std::uint8_t{0} : known->number});
+        const auto known =
+            std::find_if(slot.alias_counters.begin(), slot.alias_counters.end(), is_of(alias));
+        present.push_back({alias.prefix, alias.scope, alias.port,
+                           known == slot.alias_counters.end() ? std::uint8_t{0} : known->number});
         taken[present.back().number] = true;
     }
     std::vector<bool> remembered = taken;
@@ -30,10 +35,13 @@ std::vector<std::uint8_t> number_aliases(ProxySlot& slot) {
     for (AliasCounter& counter : present) {
         if (counter.number == 0) {
             auto free = std::find(remembered.begin(), remembered.end(), false);
-            if (free == remembered.end()) free = remembered.begin() + (std::find(taken.begin(), taken.end(), false) - taken.begin());
+            if (free == remembered.end())
+                free = remembered.begin() +
+                       (std::find(taken.begin(), taken.end(), false) - taken.begin());
             counter.number = static_cast<std::uint8_t>(free - remembered.begin());
             remembered[counter.number] = taken[counter.number] = true;
-            std::erase_if(slot.alias_counters, [&](const AliasCounter& each) { return each.number == counter.number; });
+            std::erase_if(slot.alias_counters,
+                          [&](const AliasCounter& each) { return each.number == counter.number; });
             slot.alias_counters.push_back(counter);
         }
         numbers.push_back(counter.number);
@@ -43,7 +51,8 @@ std::vector<std::uint8_t> number_aliases(ProxySlot& slot) {
 
 }  // namespace
 
-Reconfigurer::Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names, Roster& roster, Log& log)
+Reconfigurer::Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names,
+                           Roster& roster, Log& log)
     : config_(std::move(config)),
       drain_timeout_(drain_timeout),
       bootstrap_(start),
@@ -98,7 +107,8 @@ void Reconfigurer::publish() {
         ProxySetup& setup = roster_.proxies[index];
         static_cast<ProxySettings&>(setup) = slot.settings;
         setup.name = slot.config.name;
-        roster_.draining[index] = slot.draining || drain_deadline_ || slot.state != SlotState::serving;
+        roster_.draining[index] =
+            slot.draining || drain_deadline_ || slot.state != SlotState::serving;
         setup.upstream = slot.upstream ? slot.upstream : upstream_of(slot.config, Endpoint{}, 1);
         setup.sources = slot.config.source;
         setup.ports = slot.bindings.empty() ? PortRange{} : slot.bindings.front().ports;
@@ -114,7 +124,9 @@ void Reconfigurer::publish() {
 /// Before the shards close a listener's sockets: their numbers may be somebody else's then.
 void Reconfigurer::unwatch(const Endpoint& endpoint) {
     const std::lock_guard lock(roster_.mutex);
-    std::erase_if(roster_.listeners, [text = format(endpoint)](const ListenerWatch& watch) { return watch.listen == text; });
+    std::erase_if(roster_.listeners, [text = format(endpoint)](const ListenerWatch& watch) {
+        return watch.listen == text;
+    });
 }
 
 void Reconfigurer::look(Instant now) {
@@ -122,7 +134,8 @@ void Reconfigurer::look(Instant now) {
         const ProxySlot& slot = proxies_[found.proxy];
         const bool is_new = !slot.upstream->is_resolved();
         if (slot.upstream->endpoint() != found.endpoint)
-            set_upstream(found.proxy, found.endpoint, !is_new && slot.config.on_change == OnChange::close);
+            set_upstream(found.proxy, found.endpoint,
+                         !is_new && slot.config.on_change == OnChange::close);
         publish();
     }
     close_retired(now);
@@ -136,8 +149,9 @@ bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {
         drain_deadline_ = now + drain_timeout_;
         publish();
         send_about_proxy(CommandKind::drain, all_proxies);
-        log_.info("draining", {{"sessions", bootstrap_.use()->sessions.read()},
-                               {"seconds_at_most", std::chrono::duration<double>(drain_timeout_).count()}});
+        log_.info("draining",
+                  {{"sessions", bootstrap_.use()->sessions.read()},
+                   {"seconds_at_most", std::chrono::duration<double>(drain_timeout_).count()}});
         return true;
     }
     const std::optional<std::uint16_t> index = serving(*proxy);
@@ -145,7 +159,8 @@ bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {
     proxies_[*index].draining = true;
     publish();
     send_about_proxy(CommandKind::drain, *index);
-    log_.info("draining", {{"proxy", *proxy}, {"sessions", bootstrap_.use()->proxies[*index].sessions.read()}});
+    log_.info("draining",
+              {{"proxy", *proxy}, {"sessions", bootstrap_.use()->proxies[*index].sessions.read()}});
     return true;
 }
 
@@ -195,23 +210,28 @@ void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, b
 }
 
 bool Reconfigurer::has_listeners(std::uint16_t proxy) const {
-    return std::any_of(listeners_.begin(), listeners_.end(),
-                       [&](const ListenerSlot& slot) { return slot.state != SlotState::vacant && slot.proxy == proxy; });
+    return std::any_of(listeners_.begin(), listeners_.end(), [&](const ListenerSlot& slot) {
+        return slot.state != SlotState::vacant && slot.proxy == proxy;
+    });
 }
 
 std::optional<std::uint16_t> Reconfigurer::serving(const std::string& name) const {
     for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
-        if (proxies_[index].state == SlotState::serving && proxies_[index].config.name == name) return index;
+        if (proxies_[index].state == SlotState::serving && proxies_[index].config.name == name)
+            return index;
     }
     return std::nullopt;
 }
 
-/// All shards close a listener at once: one that went earlier would move the others' clients to sockets that do not know them.
+/// All shards close a listener at once: one that went earlier would move the others' clients to
+/// sockets that do not know them.
 void Reconfigurer::close_retired(Instant now) {
     const SharedUse& use = *bootstrap_.use();
     for (std::uint16_t index = 0; index < listeners_.size(); ++index) {
         ListenerSlot& slot = listeners_[index];
-        if (slot.state != SlotState::retired || (use.listener_sessions[index].read() > 0 && now < slot.deadline)) continue;
+        if (slot.state != SlotState::retired ||
+            (use.listener_sessions[index].read() > 0 && now < slot.deadline))
+            continue;
         slot.state = SlotState::closing;
         unwatch(slot.endpoint);
         Command command;
@@ -232,14 +252,20 @@ void Reconfigurer::free_vacated() {
     SharedUse& use = *bootstrap_.use();
     for (std::size_t index = 0; index < listeners_.size(); ++index) {
         ListenerSlot& slot = listeners_[index];
-        if (slot.state != SlotState::closing || use.listeners_held[index].load(std::memory_order_acquire) > 0) continue;
-        if (slot.is_late) use.descriptors.release(static_cast<std::uint32_t>(bootstrap_.shards().size()));
-        log_.info("listener_closed", {{"proxy", proxies_[slot.proxy].config.name}, {"listen", format(slot.endpoint)}});
+        if (slot.state != SlotState::closing ||
+            use.listeners_held[index].load(std::memory_order_acquire) > 0)
+            continue;
+        if (slot.is_late)
+            use.descriptors.release(static_cast<std::uint32_t>(bootstrap_.shards().size()));
+        log_.info("listener_closed",
+                  {{"proxy", proxies_[slot.proxy].config.name}, {"listen", format(slot.endpoint)}});
         slot = ListenerSlot{};
     }
     for (std::size_t index = 0; index < proxies_.size(); ++index) {
         ProxySlot& slot = proxies_[index];
-        if (slot.state != SlotState::closing || use.proxies_held[index].load(std::memory_order_acquire) > 0) continue;
+        if (slot.state != SlotState::closing ||
+            use.proxies_held[index].load(std::memory_order_acquire) > 0)
+            continue;
         log_.info("proxy_gone", {{"proxy", slot.config.name}});
         slot.state = SlotState::vacant;
         slot.draining = false;

@@ -1,5 +1,6 @@
-// Reload: from a file to commands. Everything that can fail is done first, on the side: reading, checking, the arithmetic of room, places, the sockets
-// of new listeners. Only then is anything told to a shard, and from there on nothing fails.
+// Reload: from a file to commands. Everything that can fail is done first, on the side: reading,
+// checking, the arithmetic of room, places, the sockets of new listeners. Only then is anything
+// told to a shard, and from there on nothing fails.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,14 +28,18 @@ struct Reconfigurer::Preparation {
 namespace {
 
 std::string text_of(const ListenerStep& step) {
-    if (!step.from) return fmt::format("listener {}: added to \"{}\"", format(step.endpoint), *step.to);
-    if (!step.to) return fmt::format("listener {}: removed from \"{}\"", format(step.endpoint), *step.from);
-    return fmt::format("listener {}: from \"{}\" to \"{}\"", format(step.endpoint), *step.from, *step.to);
+    if (!step.from)
+        return fmt::format("listener {}: added to \"{}\"", format(step.endpoint), *step.to);
+    if (!step.to)
+        return fmt::format("listener {}: removed from \"{}\"", format(step.endpoint), *step.from);
+    return fmt::format("listener {}: from \"{}\" to \"{}\"", format(step.endpoint), *step.from,
+                       *step.to);
 }
 
 std::vector<std::string> text_of(const Plan& plan) {
     std::vector<std::string> lines;
-    for (const ProxyStep& step : plan.proxies) lines.push_back(fmt::format("proxy \"{}\": {}", step.name, text_of(step)));
+    for (const ProxyStep& step : plan.proxies)
+        lines.push_back(fmt::format("proxy \"{}\": {}", step.name, text_of(step)));
     for (const ListenerStep& step : plan.listeners) lines.push_back(text_of(step));
     if (plan.limits) lines.emplace_back("limits: changed");
     if (plan.log) lines.emplace_back("log: changed");
@@ -46,10 +51,12 @@ std::vector<std::string> text_of(const Plan& plan) {
 
 Reconfigurer::Reload Reconfigurer::reload(Instant now) {
     auto outcome = read_config(roster_.config_file);
-    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome)) return reject(complaints->lines);
+    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
+        return reject(complaints->lines);
     Config& wanted = std::get<Config>(outcome);
     Preparation preparation;
-    if (std::vector<std::string> reasons = prepare(wanted, preparation); !reasons.empty()) return reject(std::move(reasons));
+    if (std::vector<std::string> reasons = prepare(wanted, preparation); !reasons.empty())
+        return reject(std::move(reasons));
 
     carry_out(wanted, preparation, now);
     keep_what_needs_a_restart(wanted);
@@ -59,15 +66,20 @@ Reconfigurer::Reload Reconfigurer::reload(Instant now) {
     Reload report{true, text_of(preparation.plan)};
     for (const std::string& line : report.lines) log_.info("reload_change", {{"change", line}});
     for (const std::string& key : preparation.plan.needs_restart)
-        log_.warn("needs_restart", {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
-    log_.info("reloaded", {{"config", roster_.config_file}, {"changes", report.lines.size()}, {"reloads", reloads_}});
+        log_.warn("needs_restart",
+                  {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
+    log_.info(
+        "reloaded",
+        {{"config", roster_.config_file}, {"changes", report.lines.size()}, {"reloads", reloads_}});
     return report;
 }
 
 Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
     ++reload_failures_;
     for (const std::string& reason : reasons) log_.error("reload_failed", {{"reason", reason}});
-    log_.error("not_reloaded", {{"config", roster_.config_file}, {"effect", "everything stays as it was"}, {"failures", reload_failures_}});
+    log_.error("not_reloaded", {{"config", roster_.config_file},
+                                {"effect", "everything stays as it was"},
+                                {"failures", reload_failures_}});
     return {false, std::move(reasons)};
 }
 
@@ -76,19 +88,25 @@ std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation
     preparation.plan = plan_reload(config_, wanted);
     std::vector<ProxySetup> setups;
     for (const ProxyConfig& proxy : wanted.proxies)
-        setups.push_back(setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral_ports()));
+        setups.push_back(
+            setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral_ports()));
     const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
-    preparation.room = reckon_room(wanted, setups, MachineRoom{descriptor_limit(), shards, ephemeral_ports()});
+    preparation.room =
+        reckon_room(wanted, setups, MachineRoom{descriptor_limit(), shards, ephemeral_ports()});
     if (!preparation.room.complaints.empty()) return preparation.room.complaints;
     if (versions_.size() + wanted.proxies.size() > upstream_versions_max)
         return {
-            "sessions hold more versions of upstreams than there is room for; wait until some have ended, or use on_change = \"close\""};
-    if (std::string reason = find_slots(wanted, preparation); !reason.empty()) return {std::move(reason)};
-    if (std::string reason = open_new_listeners(wanted, preparation); !reason.empty()) return {std::move(reason)};
+            "sessions hold more versions of upstreams than there is room for; wait until some have "
+            "ended, or use on_change = \"close\""};
+    if (std::string reason = find_slots(wanted, preparation); !reason.empty())
+        return {std::move(reason)};
+    if (std::string reason = open_new_listeners(wanted, preparation); !reason.empty())
+        return {std::move(reason)};
     return {};
 }
 
-/// The places of the new configuration's proxies: the one it has, the one it had, one that nobody ever had, any vacant one.
+/// The places of the new configuration's proxies: the one it has, the one it had, one that nobody
+/// ever had, any vacant one.
 std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparation) const {
     std::vector<bool> taken(proxies_.size(), false);
     const auto find = [&](auto&& suits) -> std::optional<std::uint16_t> {
@@ -105,22 +123,35 @@ std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparat
     std::vector<const ProxyConfig*> left;
     for (const ProxyConfig& proxy : wanted.proxies) {
         const auto has_it = [&](const ProxySlot& slot) {
-            return slot.config.name == proxy.name && (slot.state == SlotState::serving || slot.state == SlotState::retired);
+            return slot.config.name == proxy.name &&
+                   (slot.state == SlotState::serving || slot.state == SlotState::retired);
         };
-        const auto had_it = [&](const ProxySlot& slot) { return slot.config.name == proxy.name && slot.state == SlotState::vacant; };
-        if (!take(proxy.name, find(has_it)) && !take(proxy.name, find(had_it))) left.push_back(&proxy);
+        const auto had_it = [&](const ProxySlot& slot) {
+            return slot.config.name == proxy.name && slot.state == SlotState::vacant;
+        };
+        if (!take(proxy.name, find(has_it)) && !take(proxy.name, find(had_it)))
+            left.push_back(&proxy);
     }
     for (const ProxyConfig* proxy : left) {
-        if (take(proxy->name, find([](const ProxySlot& slot) { return slot.state == SlotState::vacant && !slot.was_ever_used(); })))
+        if (take(proxy->name, find([](const ProxySlot& slot) {
+                     return slot.state == SlotState::vacant && !slot.was_ever_used();
+                 })))
             continue;
-        if (take(proxy->name, find([](const ProxySlot& slot) { return slot.state == SlotState::vacant; }))) continue;
-        return fmt::format("proxy \"{}\": {} proxies are there, with those that drain, and that is the most; try again when they have gone",
-                           proxy->name, proxies_.size());
+        if (take(proxy->name,
+                 find([](const ProxySlot& slot) { return slot.state == SlotState::vacant; })))
+            continue;
+        return fmt::format(
+            "proxy \"{}\": {} proxies are there, with those that drain, and that is the most; try "
+            "again when they have gone",
+            proxy->name, proxies_.size());
     }
     std::size_t bindings = 0;
-    for (const ProxyConfig& proxy : wanted.proxies) bindings += std::max<std::size_t>(1, proxy.source.size());
-    for (const ProxyConfig& proxy : config_.proxies) bindings -= std::min(bindings, std::max<std::size_t>(1, proxy.source.size()));
-    if (bindings > 0 && !find_bindings(bindings)) return "more sources than reloads have room for; it needs a restart";
+    for (const ProxyConfig& proxy : wanted.proxies)
+        bindings += std::max<std::size_t>(1, proxy.source.size());
+    for (const ProxyConfig& proxy : config_.proxies)
+        bindings -= std::min(bindings, std::max<std::size_t>(1, proxy.source.size()));
+    if (bindings > 0 && !find_bindings(bindings))
+        return "more sources than reloads have room for; it needs a restart";
     return {};
 }
 
@@ -129,39 +160,51 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
     for (const ListenerStep& step : preparation.plan.listeners) {
         if (step.from) continue;
         const auto is_there = [&](const ListenerSlot& slot) {
-            return slot.endpoint == step.endpoint && (slot.state == SlotState::serving || slot.state == SlotState::retired);
+            return slot.endpoint == step.endpoint &&
+                   (slot.state == SlotState::serving || slot.state == SlotState::retired);
         };
-        if (std::any_of(listeners_.begin(), listeners_.end(), is_there)) continue;  // still draining: it serves again
+        if (std::any_of(listeners_.begin(), listeners_.end(), is_there))
+            continue;  // still draining: it serves again
         while (next < listeners_.size() && listeners_[next].state != SlotState::vacant) ++next;
         if (next == listeners_.size())
-            return fmt::format("listener {}: {} listeners are there, and reloads have no room for more; it needs a restart",
-                               format(step.endpoint), listeners_.size());
+            return fmt::format(
+                "listener {}: {} listeners are there, and reloads have no room for more; it needs "
+                "a restart",
+                format(step.endpoint), listeners_.size());
         const ProxyConfig& proxy = *find_proxy(wanted, *step.to);
-        Result<ListenerSockets> opened =
-            open_listener(proxy, step.endpoint, static_cast<std::uint32_t>(bootstrap_.shards().size()), bind_attempts_at_reload);
+        Result<ListenerSockets> opened = open_listener(
+            proxy, step.endpoint, static_cast<std::uint32_t>(bootstrap_.shards().size()),
+            bind_attempts_at_reload);
         if (!opened) return opened.error().message;
         preparation.opened.push_back({next++, step.endpoint, std::move(*opened), proxy.name});
     }
-    const auto descriptors = static_cast<std::uint32_t>(preparation.opened.size() * bootstrap_.shards().size());
-    if (descriptors > 0 && !bootstrap_.use()->descriptors.acquire(descriptors, bootstrap_.room().descriptors_max))
-        return "no descriptors left for more listeners; raise LimitNOFILE and restart, or try again when there are fewer sessions";
+    const auto descriptors =
+        static_cast<std::uint32_t>(preparation.opened.size() * bootstrap_.shards().size());
+    if (descriptors > 0 &&
+        !bootstrap_.use()->descriptors.acquire(descriptors, bootstrap_.room().descriptors_max))
+        return "no descriptors left for more listeners; raise LimitNOFILE and restart, or try "
+               "again when there are fewer sessions";
     return {};
 }
 
 void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Instant now) {
     if (preparation.plan.log) {
-        if (Result<void> changed = log_.change(wanted.log_level, wanted.log_format, wanted.log_file); !changed)
+        if (Result<void> changed =
+                log_.change(wanted.log_level, wanted.log_format, wanted.log_file);
+            !changed)
             log_.error("log_kept", {{"reason", changed.error().message}});
     }
     if (preparation.plan.limits) set_limits(wanted, preparation.room);
     for (std::size_t i = 0; i < wanted.proxies.size(); ++i) {
         const ProxyConfig& proxy = wanted.proxies[i];
         const std::uint16_t slot = preparation.slots.at(proxy.name);
-        bring_proxy(slot, proxy, preparation.room.proxies[i], proxies_[slot].state == SlotState::serving);
+        bring_proxy(slot, proxy, preparation.room.proxies[i],
+                    proxies_[slot].state == SlotState::serving);
     }
     for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
         ProxySlot& slot = proxies_[index];
-        if (slot.state != SlotState::serving || find_proxy(wanted, slot.config.name) != nullptr) continue;
+        if (slot.state != SlotState::serving || find_proxy(wanted, slot.config.name) != nullptr)
+            continue;
         names_.forget(index);
         slot.state = SlotState::retired;
         slot.deadline = now + drain_timeout_;
@@ -170,7 +213,8 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
 }
 
 /// Tells what is different and nothing else: an unchanged proxy is not touched.
-void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyRoom& room, bool was_serving) {
+void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
+                               const ProxyRoom& room, bool was_serving) {
     ProxySlot& slot = proxies_[index];
     const bool is_new = slot.state == SlotState::vacant;
     const bool is_fresh = is_new && slot.config.name != wanted.name;
@@ -183,7 +227,9 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted, c
     if (const Plan plan = plan_reload(before, after); !plan.proxies.empty()) step = plan.proxies[0];
     slot.state = SlotState::serving;
     if (is_fresh) slot.alias_counters.clear();
-    if (is_new) bootstrap_.use()->proxies_held[index] = static_cast<std::uint32_t>(bootstrap_.shards().size());
+    if (is_new)
+        bootstrap_.use()->proxies_held[index] =
+            static_cast<std::uint32_t>(bootstrap_.shards().size());
 
     if (is_new || step.settings) {
         ProxySettings settings = settings_of(wanted);
@@ -201,20 +247,26 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted, c
     if (wanted.upstream.endpoint) {
         names_.forget(index);
         if (is_new || step.upstream || step.aliases)
-            set_upstream(index, *wanted.upstream.endpoint, close_older && *wanted.upstream.endpoint != present);
+            set_upstream(index, *wanted.upstream.endpoint,
+                         close_older && *wanted.upstream.endpoint != present);
     } else {
-        // A new name's address comes later; until then sessions and new clients have what there was.
+        // A new name's address comes later; until then sessions and new clients have what there
+        // was.
         if (is_new || (step.aliases && !step.upstream)) set_upstream(index, present, false);
         ask_for_name(index);
     }
     if (!is_new && step.sources) set_source_bindings(index);
     if (is_new || !was_serving)
-        log_.info("capacity", {{"proxy", wanted.name}, {"sessions", slot.settings.sessions_max}, {"limit", room.arithmetic}});
+        log_.info("capacity", {{"proxy", wanted.name},
+                               {"sessions", slot.settings.sessions_max},
+                               {"limit", room.arithmetic}});
 }
 
 void Reconfigurer::ask_for_name(std::uint16_t proxy) {
     const ProxySlot& slot = proxies_[proxy];
-    names_.ask(proxy, slot.config, slot.upstream->is_resolved() ? std::optional<Endpoint>{slot.upstream->endpoint()} : std::nullopt);
+    names_.ask(proxy, slot.config,
+               slot.upstream->is_resolved() ? std::optional<Endpoint>{slot.upstream->endpoint()}
+                                            : std::nullopt);
 }
 
 void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
@@ -225,13 +277,16 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
         slot.proxy = preparation.slots.at(opened.proxy);
         slot.is_late = true;
         const ProxySlot& proxy = proxies_[slot.proxy];
-        log_listener(log_, proxy.config, opened.endpoint, udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
+        log_listener(log_, proxy.config, opened.endpoint,
+                     udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
         {
             const std::lock_guard lock(roster_.mutex);
             for (const Socket& socket : opened.sockets.sockets)
-                roster_.listeners.push_back({slot.proxy, format(opened.endpoint), socket.descriptor()});
+                roster_.listeners.push_back(
+                    {slot.proxy, format(opened.endpoint), socket.descriptor()});
         }
-        bootstrap_.use()->listeners_held[opened.slot] = static_cast<std::uint32_t>(bootstrap_.shards().size());
+        bootstrap_.use()->listeners_held[opened.slot] =
+            static_cast<std::uint32_t>(bootstrap_.shards().size());
         for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
             const auto arrival = std::make_shared<ListenerArrival>();
             arrival->socket = std::move(opened.sockets.sockets[shard]);
@@ -248,7 +303,9 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
     for (const ListenerStep& step : preparation.plan.listeners) {
         for (std::uint16_t index = 0; index < listeners_.size(); ++index) {
             ListenerSlot& slot = listeners_[index];
-            if (slot.endpoint != step.endpoint || (slot.state != SlotState::serving && slot.state != SlotState::retired)) continue;
+            if (slot.endpoint != step.endpoint ||
+                (slot.state != SlotState::serving && slot.state != SlotState::retired))
+                continue;
             Command command;
             command.listener = index;
             if (!step.to) {
@@ -281,8 +338,10 @@ void Reconfigurer::set_limits(const Config& wanted, const Room& room) {
     command.report_sessions = wanted.log_sessions;
     send_to_all(command);
     if (wanted.sessions_max && *wanted.sessions_max > bootstrap_.sessions_max())
-        log_.warn("needs_restart", {{"key", "limits.sessions_max"},
-                                    {"effect", fmt::format("{} until a restart: the tables have that size", bootstrap_.sessions_max())}});
+        log_.warn("needs_restart",
+                  {{"key", "limits.sessions_max"},
+                   {"effect", fmt::format("{} until a restart: the tables have that size",
+                                          bootstrap_.sessions_max())}});
 }
 
 /// So that the next reload finds them different again, and says so.

@@ -18,7 +18,8 @@ namespace {
 
 constexpr Duration again_first = std::chrono::seconds{1};
 constexpr Duration again_at_most = std::chrono::minutes{1};
-// The same reason is written again after this long: not at each attempt, yet not once in a week either.
+// The same reason is written again after this long: not at each attempt, yet not once in a week
+// either.
 constexpr Duration repeat_every = std::chrono::minutes{10};
 
 /// The family that answers must be of: what else of the proxy has one.
@@ -28,18 +29,25 @@ std::optional<Family> family_of(const ProxyConfig& proxy) {
     return std::nullopt;
 }
 
-/// What the configuration could not see in a name: it leads back to a listener, or nowhere, or to an alias. Empty when all is well.
-std::string fault_of_resolved(const Config& config, const ProxyConfig& proxy, const Endpoint& upstream) {
-    if (upstream.address.is_unspecified() || upstream.address.is_multicast() || upstream.address.is_broadcast())
+/// What the configuration could not see in a name: it leads back to a listener, or nowhere, or to
+/// an alias. Empty when all is well.
+std::string fault_of_resolved(const Config& config, const ProxyConfig& proxy,
+                              const Endpoint& upstream) {
+    if (upstream.address.is_unspecified() || upstream.address.is_multicast() ||
+        upstream.address.is_broadcast())
         return "not the address of a host";
     for (const Alias& alias : proxy.reply_aliases) {
-        if (alias.is_exact() && alias.prefix.address == upstream.address && alias.port == upstream.port)
+        if (alias.is_exact() && alias.prefix.address == upstream.address &&
+            alias.port == upstream.port)
             return "listed in reply_aliases too; take it out there";
     }
-    const bool is_loopback = upstream.address.is_ipv4() ? upstream.address.bytes[12] == 127 : upstream.address == *parse_address("::1");
+    const bool is_loopback = upstream.address.is_ipv4() ? upstream.address.bytes[12] == 127
+                                                        : upstream.address == *parse_address("::1");
     for (const ProxyConfig& other : config.proxies) {
         for (const ListenAddress& listen : other.listen) {
-            const bool meets = listen.endpoint == upstream || (is_loopback && listen.endpoint.address == Address::any(upstream.family()));
+            const bool meets =
+                listen.endpoint == upstream ||
+                (is_loopback && listen.endpoint.address == Address::any(upstream.family()));
             if (meets && listen.endpoint.port == upstream.port)
                 return fmt::format("the listener of proxy \"{}\": a forwarding loop", other.name);
         }
@@ -51,18 +59,22 @@ std::string sentence_of_failure(const ProxyConfig& proxy, const Error& error) {
     return fmt::format("upstream \"{}\": resolve: {}", proxy.upstream.text, error.message);
 }
 
-Duration pause_after(std::uint32_t failures) { return std::min(again_at_most, again_first * (1U << std::min(failures - 1, 6U))); }
+Duration pause_after(std::uint32_t failures) {
+    return std::min(again_at_most, again_first * (1U << std::min(failures - 1, 6U)));
+}
 
 }  // namespace
 
-UpstreamChoice choose_upstream(const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
+UpstreamChoice choose_upstream(const Config& config, const ProxyConfig& proxy,
+                               const std::vector<Endpoint>& found,
                                const std::optional<Endpoint>& preferred) {
     UpstreamChoice choice;
     for (const Endpoint& endpoint : found) {
         const std::string fault = fault_of_resolved(config, proxy, endpoint);
         if (!fault.empty()) {
             if (choice.refused.empty())
-                choice.refused = fmt::format("upstream \"{}\" is {}: {}", proxy.upstream.text, format(endpoint), fault);
+                choice.refused = fmt::format("upstream \"{}\" is {}: {}", proxy.upstream.text,
+                                             format(endpoint), fault);
         } else if (!choice.endpoint || endpoint == preferred) {
             choice.endpoint = endpoint;
         }
@@ -75,10 +87,12 @@ std::vector<std::string> complaints_of_resolver(const Config& config) {
     for (const ProxyConfig& proxy : config.proxies) {
         if (proxy.upstream.endpoint) continue;
         const auto found = resolve(proxy.upstream.host, proxy.upstream.port, family_of(proxy));
-        const UpstreamChoice choice = found ? choose_upstream(config, proxy, *found) : UpstreamChoice{};
+        const UpstreamChoice choice =
+            found ? choose_upstream(config, proxy, *found) : UpstreamChoice{};
         if (choice.endpoint) continue;
-        complaints.push_back(fmt::format("{}: proxy \"{}\": {}", proxy.upstream.position, proxy.name,
-                                         found ? choice.refused : sentence_of_failure(proxy, found.error())));
+        complaints.push_back(
+            fmt::format("{}: proxy \"{}\": {}", proxy.upstream.position, proxy.name,
+                        found ? choice.refused : sentence_of_failure(proxy, found.error())));
     }
     return complaints;
 }
@@ -120,14 +134,18 @@ void Names::serve(std::shared_ptr<Desk> desk) {
     }
 }
 
-void Names::ask(std::uint16_t proxy, const ProxyConfig& config, const std::optional<Endpoint>& present) {
+void Names::ask(std::uint16_t proxy, const ProxyConfig& config,
+                const std::optional<Endpoint>& present) {
     if (tickets_ == 0) {
-        // Nobody waits for this thread: at the end it may sit in the C library for as long as the resolver's time-outs say.
+        // Nobody waits for this thread: at the end it may sit in the C library for as long as the
+        // resolver's time-outs say.
         std::thread(serve, desk_).detach();
     }
     Question& question = questions_[proxy];
-    const bool is_under_way = question.asked && question.config.upstream.host == config.upstream.host &&
-                              question.config.upstream.port == config.upstream.port && family_of(question.config) == family_of(config);
+    const bool is_under_way = question.asked &&
+                              question.config.upstream.host == config.upstream.host &&
+                              question.config.upstream.port == config.upstream.port &&
+                              family_of(question.config) == family_of(config);
     const std::uint64_t ticket = question.ticket;
     question = Question{};
     question.config = config;
@@ -146,7 +164,8 @@ void Names::post(Question& question) {
     question.asked = true;
     const UpstreamAddress& upstream = question.config.upstream;
     const std::lock_guard lock(desk_->mutex);
-    desk_->jobs.push_back({question.ticket, upstream.host, upstream.port, family_of(question.config)});
+    desk_->jobs.push_back(
+        {question.ticket, upstream.host, upstream.port, family_of(question.config)});
     desk_->news.notify_one();
 }
 
@@ -176,13 +195,16 @@ std::vector<Names::Found> Names::look(const Config& config, Instant now) {
     return found;
 }
 
-std::optional<Endpoint> Names::decide(const Config& config, Question& question, const Answer& answer, Instant now) {
+std::optional<Endpoint> Names::decide(const Config& config, Question& question,
+                                      const Answer& answer, Instant now) {
     const ProxyConfig& proxy = question.config;
     UpstreamChoice choice;
     if (answer.found) choice = choose_upstream(config, proxy, *answer.found, question.present);
     if (!choice.endpoint) {
         question.again_at = now + pause_after(++question.failures);
-        log_refusal(question, answer.found ? choice.refused : sentence_of_failure(proxy, answer.found.error()), now);
+        log_refusal(
+            question,
+            answer.found ? choice.refused : sentence_of_failure(proxy, answer.found.error()), now);
         return std::nullopt;
     }
     std::vector<LogField> fields{{"proxy", proxy.name},
@@ -202,12 +224,14 @@ void Names::log_refusal(Question& question, const std::string& reason, Instant n
               {{"proxy", question.config.name},
                {"reason", reason},
                {"attempts", question.failures},
-               {"effect", question.present ? "goes on with the address it has" : "its clients are dropped until there is an address"},
+               {"effect", question.present ? "goes on with the address it has"
+                                           : "its clients are dropped until there is an address"},
                {"next", "asked again every second to every minute"}});
 }
 
 bool Names::all_answered() const {
-    return std::all_of(questions_.begin(), questions_.end(), [](const auto& entry) { return entry.second.answered; });
+    return std::all_of(questions_.begin(), questions_.end(),
+                       [](const auto& entry) { return entry.second.answered; });
 }
 
 }  // namespace udpproxy

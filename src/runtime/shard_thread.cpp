@@ -33,14 +33,17 @@ public:
         std::promise<Result<void>> started;
         std::future<Result<void>> outcome = started.get_future();
         thread_ = std::thread([this, cpu, &started] {
-            ::pthread_setname_np(::pthread_self(), ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
-            if (cpu) (void)pin_to_cpu(*cpu);  // a CPU taken offline since: the thread runs where it can
+            ::pthread_setname_np(::pthread_self(),
+                                 ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
+            if (cpu)
+                (void)pin_to_cpu(*cpu);  // a CPU taken offline since: the thread runs where it can
             const Result<void> result = loop_.start();
             const bool serves = result.has_value();
             started.set_value(result);
             thread_id_.store(::gettid(), std::memory_order_relaxed);
             if (serves) loop_.run();
-            final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()), std::memory_order_relaxed);
+            final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()),
+                                  std::memory_order_relaxed);
             ended_.store(true, std::memory_order_release);
         });
         Result<void> result = outcome.get();
@@ -53,15 +56,17 @@ public:
     [[nodiscard]] Duration cpu_time() override {
         clockid_t clock = 0;
         timespec time{};
-        if (!thread_.joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 || ::clock_gettime(clock, &time) != 0)
+        if (!thread_.joinable() || ::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 ||
+            ::clock_gettime(clock, &time) != 0)
             return Duration{};
         return std::chrono::seconds{time.tv_sec} + Duration{time.tv_nsec};
     }
 
     [[nodiscard]] bool has_ended() const override { return ended_.load(std::memory_order_acquire); }
     [[nodiscard]] std::uint64_t run_queue_delay_ns() const override {
-        return has_ended() ? final_delay_ns_.load(std::memory_order_relaxed)
-                           : udpproxy::run_queue_delay_ns(thread_id_.load(std::memory_order_relaxed));
+        return has_ended()
+                   ? final_delay_ns_.load(std::memory_order_relaxed)
+                   : udpproxy::run_queue_delay_ns(thread_id_.load(std::memory_order_relaxed));
     }
     void join() override {
         if (thread_.joinable()) thread_.join();
@@ -80,7 +85,8 @@ template <Backend B>
 Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup engine_setup) {
     Result<B> backend = B::open(std::move(engine_setup));
     if (!backend) return backend.error();
-    return std::unique_ptr<ShardThread>(std::make_unique<EngineThread<B>>(std::move(setup), std::move(*backend)));
+    return std::unique_ptr<ShardThread>(
+        std::make_unique<EngineThread<B>>(std::move(setup), std::move(*backend)));
 }
 
 }  // namespace
@@ -96,8 +102,10 @@ void ShardThread::post_waiting() {
     wake();
 }
 
-Result<std::unique_ptr<ShardThread>> ShardThread::create(Engine engine, ShardSetup setup, EngineSetup engine_setup) {
-    if (engine == Engine::io_uring) return create_over<UringBackend>(std::move(setup), std::move(engine_setup));
+Result<std::unique_ptr<ShardThread>> ShardThread::create(Engine engine, ShardSetup setup,
+                                                         EngineSetup engine_setup) {
+    if (engine == Engine::io_uring)
+        return create_over<UringBackend>(std::move(setup), std::move(engine_setup));
     return create_over<EpollBackend>(std::move(setup), std::move(engine_setup));
 }
 

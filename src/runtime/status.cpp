@@ -11,8 +11,10 @@ namespace udpproxy {
 QueueState queue_state(const ListenerWatch& listener) {
     std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
     socklen_t length = sizeof memory;
-    // Linux 4.12; SK_MEMINFO_DROPS since 4.19. Where it is missing nothing was lost that could be told.
-    if (::getsockopt(listener.descriptor, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) != 0) return {};
+    // Linux 4.12; SK_MEMINFO_DROPS since 4.19. Where it is missing nothing was lost that could be
+    // told.
+    if (::getsockopt(listener.descriptor, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) != 0)
+        return {};
     return {memory[SK_MEMINFO_DROPS], memory[SK_MEMINFO_RMEM_ALLOC]};
 }
 

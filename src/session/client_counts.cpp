@@ -5,7 +5,8 @@
 
 namespace udpproxy {
 
-ClientCounts::ClientCounts(std::uint32_t sessions_max, SipKey key) : key_(key), entries_(sessions_max), map_(sessions_max) {}
+ClientCounts::ClientCounts(std::uint32_t sessions_max, SipKey key)
+    : key_(key), entries_(sessions_max), map_(sessions_max) {}
 
 bool ClientCounts::acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit) {
     const Words words = words_of(proxy, client);
@@ -32,7 +33,8 @@ void ClientCounts::release(std::uint16_t proxy, const Address& client) {
     const std::optional<std::uint32_t> known = find(hash, words);
     UDPPROXY_ASSERT(known.has_value());
     if (--entries_[*known].sessions > 0) return;
-    map_.erase(hash, *known, [this](std::uint32_t index) { return siphash13(key_, entries_[index].client); });
+    map_.erase(hash, *known,
+               [this](std::uint32_t index) { return siphash13(key_, entries_[index].client); });
     entries_.release(*known);
 }
 

@@ -6,9 +6,13 @@
 
 namespace udpproxy {
 
-GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> cooldowns, std::size_t bindings_max)
-    : groups_(groups_max), bindings_(std::max(bindings_max, cooldowns.size())), bindings_used_(cooldowns.size()) {
-    for (std::size_t binding = 0; binding < cooldowns.size(); ++binding) bindings_[binding].cooldown = cooldowns[binding];
+GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> cooldowns,
+                     std::size_t bindings_max)
+    : groups_(groups_max),
+      bindings_(std::max(bindings_max, cooldowns.size())),
+      bindings_used_(cooldowns.size()) {
+    for (std::size_t binding = 0; binding < cooldowns.size(); ++binding)
+        bindings_[binding].cooldown = cooldowns[binding];
 }
 
 void GroupPool::use_binding(BindingIndex binding, Duration cooldown, const Upstream* upstream) {
@@ -32,7 +36,8 @@ std::uint32_t GroupPool::add(BindingIndex binding, std::uint32_t session) {
     return *index;
 }
 
-std::optional<std::uint32_t> GroupPool::acquire(BindingIndex binding, std::uint32_t session, Instant now) {
+std::optional<std::uint32_t> GroupPool::acquire(BindingIndex binding, std::uint32_t session,
+                                                Instant now) {
     Binding& from = bindings_[binding];
     if (from.cooling.empty()) return std::nullopt;
     const std::uint32_t index = from.cooling.front();
@@ -79,7 +84,8 @@ void GroupPool::begin_close(std::uint32_t index) {
 }
 
 void GroupPool::forget(std::uint32_t index) {
-    UDPPROXY_ASSERT(groups_[index].state == GroupState::closing && groups_[index].members_open == 0);
+    UDPPROXY_ASSERT(groups_[index].state == GroupState::closing &&
+                    groups_[index].members_open == 0);
     --bindings_[groups_[index].binding].groups;
     groups_.release(index);
 }
@@ -94,7 +100,8 @@ std::optional<Instant> GroupPool::surplus_at(const Binding& binding, Duration su
 
 std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
     for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
-        if (const auto at = surplus_at(binding, surplus_after); at && *at <= now) return binding.cooling.front();
+        if (const auto at = surplus_at(binding, surplus_after); at && *at <= now)
+            return binding.cooling.front();
     }
     return std::nullopt;
 }
@@ -102,14 +109,16 @@ std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_af
 std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     std::optional<Instant> next;
     for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
-        if (const auto at = surplus_at(binding, surplus_after); at && (!next || *at < *next)) next = at;
+        if (const auto at = surplus_at(binding, surplus_after); at && (!next || *at < *next))
+            next = at;
     }
     return next;
 }
 
 std::optional<std::uint32_t> GroupPool::cooled_down(BindingIndex binding, Instant now) const {
     const Binding& from = bindings_[binding];
-    if (from.cooling.empty() || now - groups_[from.cooling.front()].cooling_since < from.cooldown) return std::nullopt;
+    if (from.cooling.empty() || now - groups_[from.cooling.front()].cooling_since < from.cooldown)
+        return std::nullopt;
     return from.cooling.front();
 }
 
@@ -118,7 +127,8 @@ std::optional<std::uint32_t> GroupPool::oldest_cooling() const {
     for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
         if (binding.cooling.empty()) continue;
         const std::uint32_t index = binding.cooling.front();
-        if (!oldest || groups_[index].cooling_since < groups_[*oldest].cooling_since) oldest = index;
+        if (!oldest || groups_[index].cooling_since < groups_[*oldest].cooling_since)
+            oldest = index;
     }
     return oldest;
 }

@@ -7,7 +7,8 @@
 
 namespace udpproxy {
 
-PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards, std::uint64_t start)
+PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards,
+                   std::uint64_t start)
     : ranges_(ranges.begin(), ranges.end()) {
     std::vector<std::uint32_t> cuts;
     for (const PortRange& range : ranges_) {
@@ -20,12 +21,14 @@ PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::
         PortInterval interval;
         interval.first = static_cast<std::uint16_t>(cuts[i]);
         interval.last = static_cast<std::uint16_t>(cuts[i + 1] - 1);
-        const bool wanted = std::any_of(ranges_.begin(), ranges_.end(), [&](const PortRange& range) {
-            return range.first <= interval.first && interval.last <= range.last;
-        });
+        const bool wanted =
+            std::any_of(ranges_.begin(), ranges_.end(), [&](const PortRange& range) {
+                return range.first <= interval.first && interval.last <= range.last;
+            });
         if (!wanted) continue;
         for (std::uint32_t port = interval.first; port <= interval.last; ++port) {
-            if (port % shards == shard) interval.queue.push_back(Cooling{static_cast<std::uint16_t>(port), Instant::min()});
+            if (port % shards == shard)
+                interval.queue.push_back(Cooling{static_cast<std::uint16_t>(port), Instant::min()});
         }
         interval.count = interval.queue.size();
         interval.head = interval.count == 0 ? 0 : start % interval.count;
@@ -37,8 +40,10 @@ std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
     const PortRange& wanted = ranges_[range];
     PortInterval* best = nullptr;
     for (PortInterval& interval : intervals_) {
-        if (interval.first < wanted.first || interval.last > wanted.last || interval.count == 0) continue;
-        if (best == nullptr || interval.queue[interval.head].until < best->queue[best->head].until) best = &interval;
+        if (interval.first < wanted.first || interval.last > wanted.last || interval.count == 0)
+            continue;
+        if (best == nullptr || interval.queue[interval.head].until < best->queue[best->head].until)
+            best = &interval;
     }
     if (best == nullptr || best->queue[best->head].until > now) return std::nullopt;
     const std::uint16_t port = best->queue[best->head].port;
@@ -52,7 +57,8 @@ std::size_t PortPool::ports(std::size_t range) const noexcept {
     const PortRange& wanted = ranges_[range];
     std::size_t count = 0;
     for (const PortInterval& interval : intervals_) {
-        if (interval.first >= wanted.first && interval.last <= wanted.last) count += interval.queue.size();
+        if (interval.first >= wanted.first && interval.last <= wanted.last)
+            count += interval.queue.size();
     }
     return count;
 }
@@ -60,18 +66,21 @@ std::size_t PortPool::ports(std::size_t range) const noexcept {
 void PortPool::release(std::uint16_t port, Instant until) {
     PortInterval* interval = interval_of(port);
     UDPPROXY_ASSERT(interval != nullptr && interval->count < interval->queue.size());
-    interval->queue[(interval->head + interval->count) % interval->queue.size()] = Cooling{port, until};
+    interval->queue[(interval->head + interval->count) % interval->queue.size()] =
+        Cooling{port, until};
     ++interval->count;
     --leased_;
 }
 
 void PortPool::take_over(const PortPool& old) {
     const auto was_there = [&](std::uint16_t port) {
-        return std::any_of(old.ranges_.begin(), old.ranges_.end(),
-                           [&](const PortRange& range) { return range.first <= port && port <= range.last; });
+        return std::any_of(old.ranges_.begin(), old.ranges_.end(), [&](const PortRange& range) {
+            return range.first <= port && port <= range.last;
+        });
     };
     for (PortInterval& interval : intervals_) {
-        // Everything is free in a fresh pool. The cuts contain those of `old`, so a stretch lies in one range of it as a whole, or in none.
+        // Everything is free in a fresh pool. The cuts contain those of `old`, so a stretch lies in
+        // one range of it as a whole, or in none.
         if (!was_there(interval.first)) continue;
         leased_ += static_cast<std::uint32_t>(interval.count);
         interval.count = interval.head = 0;
@@ -85,8 +94,10 @@ void PortPool::take_over(const PortPool& old) {
 }
 
 PortPool::PortInterval* PortPool::interval_of(std::uint16_t port) {
-    const auto interval = std::find_if(intervals_.begin(), intervals_.end(),
-                                       [&](const PortInterval& candidate) { return candidate.first <= port && port <= candidate.last; });
+    const auto interval =
+        std::find_if(intervals_.begin(), intervals_.end(), [&](const PortInterval& candidate) {
+            return candidate.first <= port && port <= candidate.last;
+        });
     return interval == intervals_.end() ? nullptr : &*interval;
 }
 

@@ -12,8 +12,8 @@ constexpr std::uint32_t eviction_scan_max = 16;
 
 }  // namespace
 
-SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key, std::uint32_t shard,
-                           std::uint32_t shards)
+SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts,
+                           SipKey key, std::uint32_t shard, std::uint32_t shards)
     : sessions_(sessions_max),
       map_(sessions_max),
       timeouts_(std::move(timeouts)),
@@ -22,7 +22,8 @@ SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeou
       next_id_(std::uint64_t{shards} + shard),
       id_step_(shards) {}
 
-std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now) {
+std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
+                                  Instant now) {
     const std::optional<std::uint32_t> index = sessions_.acquire();
     UDPPROXY_ASSERT(index.has_value());
     Session& session = sessions_[*index];
@@ -38,7 +39,8 @@ std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std:
 
 void SessionTable::retire(std::uint32_t index) {
     const Session& session = sessions_[index];
-    map_.erase(hash(session.key), index, [this](std::uint32_t other) { return hash(sessions_[other].key); });
+    map_.erase(hash(session.key), index,
+               [this](std::uint32_t other) { return hash(sessions_[other].key); });
     if (session.bucket != no_index) wheel_.remove(index, session.bucket, wheel_links());
     if (!session.assured) unassured_[session.proxy].remove(index, unassured_links());
     sessions_.release(index);
@@ -72,7 +74,8 @@ void SessionTable::refile(std::uint32_t index) {
     session.bucket = wheel_.file(index, due_at(session), wheel_links());
 }
 
-std::optional<std::uint32_t> SessionTable::eviction_candidate(std::uint16_t proxy, Instant now, Duration idle) {
+std::optional<std::uint32_t> SessionTable::eviction_candidate(std::uint16_t proxy, Instant now,
+                                                              Duration idle) {
     IndexList& order = unassured_[proxy];
     const std::uint32_t scan_budget = std::min(eviction_scan_max, order.size());
     std::optional<std::uint32_t> chosen;
@@ -81,10 +84,14 @@ std::optional<std::uint32_t> SessionTable::eviction_candidate(std::uint16_t prox
         const std::uint32_t index = next;
         Session& session = sessions_[index];
         next = session.unassured.next;
-        if (now - session.last_active_at >= idle && (!chosen || session.last_active_at < sessions_[*chosen].last_active_at)) chosen = index;
-        if (now - session.last_active_at >= idle || session.last_active_at == session.listed_at) continue;
-        // Was active since it was listed, and only just: others may have waited longer, and are looked at first the next time. Who is idle long enough
-        // keeps his place: behind those that were active later, he would not be found when he is wanted.
+        if (now - session.last_active_at >= idle &&
+            (!chosen || session.last_active_at < sessions_[*chosen].last_active_at))
+            chosen = index;
+        if (now - session.last_active_at >= idle || session.last_active_at == session.listed_at)
+            continue;
+        // Was active since it was listed, and only just: others may have waited longer, and are
+        // looked at first the next time. Who is idle long enough keeps his place: behind those that
+        // were active later, he would not be found when he is wanted.
         session.listed_at = session.last_active_at;
         order.remove(index, unassured_links());
         order.push_back(index, unassured_links());

@@ -1,4 +1,5 @@
-// Accounting at the end of a turn: what left, what did not and why, and the law that nothing is unaccounted for.
+// Accounting at the end of a turn: what left, what did not and why, and the law that nothing is
+// unaccounted for.
 #include "udpproxy/shard/shard.hpp"
 
 namespace udpproxy {
@@ -18,8 +19,11 @@ std::uint64_t datagrams_kept(const Shard& shard) {
 void account_receive_faults(Shard& shard, std::span<const Fault> faults) {
     for (const Fault& fault : faults) {
         const std::uint32_t group = shard.group_of_slot[index_of(fault.slot)];
-        // An error on a listener is nobody's in particular; it is counted with the proxy it belongs to.
-        const std::uint16_t proxy = group != no_index ? shard.groups[group].proxy : shard.setup.listeners[index_of(fault.slot)].proxy;
+        // An error on a listener is nobody's in particular; it is counted with the proxy it belongs
+        // to.
+        const std::uint16_t proxy = group != no_index
+                                        ? shard.groups[group].proxy
+                                        : shard.setup.listeners[index_of(fault.slot)].proxy;
         shard.counters_of(proxy).receive_errors.add(1);
     }
 }
@@ -41,7 +45,8 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
             note_lost_source(shard, departure, fault.error);
             counters.drop(drop_of_send_error(fault.error), fault.datagrams);
             shard.drops_total += fault.datagrams;
-            if (shard.trace.is_on()) trace_unsent(shard, departure, drop_of_send_error(fault.error));
+            if (shard.trace.is_on())
+                trace_unsent(shard, departure, drop_of_send_error(fault.error));
         }
         // Whole segments did not leave, so what did is as many datagrams as its bytes say.
         if (fault.datagrams == departure.datagrams())
@@ -64,10 +69,12 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
     }
     shard.departures.clear();
     shard.resumed.clear();
-    UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total + datagrams_kept(shard));
+    UDPPROXY_ASSERT(shard.arrivals_total ==
+                    shard.departures_total + shard.drops_total + datagrams_kept(shard));
 }
 
-void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies) {
+void drop_while_stopping(Shard& shard, std::span<const Arrival> requests,
+                         std::span<const Arrival> replies) {
     for (const Arrival& arrival : requests) {
         const std::uint16_t proxy = shard.setup.listeners[index_of(arrival.slot)].proxy;
         shard.arrivals_total += arrival.datagrams();

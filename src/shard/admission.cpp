@@ -1,7 +1,8 @@
-// Admission: a new client gets a session. The cold path; it may make system calls through Sockets, and is bounded per turn.
+// Admission: a new client gets a session. The cold path; it may make system calls through Sockets,
+// and is bounded per turn.
 //
-// Order within a client is kept: whoever has a session by now is forwarded in passing, whatever the bound says, so nobody's second datagram
-// overtakes the first.
+// Order within a client is kept: whoever has a session by now is forwarded in passing, whatever the
+// bound says, so nobody's second datagram overtakes the first.
 #include <algorithm>
 #include <array>
 
@@ -15,8 +16,8 @@ constexpr int ports_tried_per_group = 16;
 
 }  // namespace
 
-/// Who had no session when it was read has one now only if it was admitted in this turn; looking there, and not in the table, keeps a turn short that
-/// has a full queue of new clients before it.
+/// Who had no session when it was read has one now only if it was admitted in this turn; looking
+/// there, and not in the table, keeps a turn short that has a full queue of new clients before it.
 bool Admission::forward_if_admitted(const NewClient& new_client) {
     const auto hashes = std::span{admitted_}.first(admitted_count_);
     if (std::find(hashes.begin(), hashes.end(), new_client.hash) == hashes.end()) return false;
@@ -28,7 +29,8 @@ bool Admission::forward_if_admitted(const NewClient& new_client) {
 
 AdmissionDecision Admission::decide(const NewClient& new_client) {
     const std::uint16_t proxy = shard_.setup.listeners[new_client.key.listener].proxy;
-    if (const std::optional<Drop> refused = failed_admission_check(shard_, new_client)) return reject(*refused);
+    if (const std::optional<Drop> refused = failed_admission_check(shard_, new_client))
+        return reject(*refused);
     if (const std::optional<Drop> refused = take_place(proxy, new_client)) return reject(*refused);
 
     evicted_for_port_ = false;
@@ -47,7 +49,8 @@ AdmissionDecision Admission::decide(const NewClient& new_client) {
     shard_.setup.use->unassured.add(1);
     shard_.setup.use->proxies[proxy].unassured.add(1);
     ++shard_.listeners[new_client.key.listener].sessions;
-    shard_.setup.use->listener_sessions[new_client.key.listener].used.fetch_add(1, std::memory_order_relaxed);
+    shard_.setup.use->listener_sessions[new_client.key.listener].used.fetch_add(
+        1, std::memory_order_relaxed);
     shard_.counters_of(proxy).sessions_admitted.add(1);
     forward_request(shard_, index, new_client.arrival, now_);
     admitted_[admitted_count_++] = new_client.hash;
@@ -58,13 +61,15 @@ AdmissionDecision Admission::find_group(std::uint16_t proxy_index, std::uint32_t
     Proxy& proxy = shard_.proxies[proxy_index];
     AdmissionDecision decision = reject(Drop::source_unavailable);
     for (BindingIndex tried = 0; tried < proxy.bindings; ++tried) {
-        const BindingIndex binding = proxy.first_binding + (proxy.next_binding + tried) % proxy.bindings;
+        const BindingIndex binding =
+            proxy.first_binding + (proxy.next_binding + tried) % proxy.bindings;
         look_up_source(shard_, sockets_, binding, now_);
         if (shard_.bindings[binding].error != 0) {
             decision = reject(Drop::source_unavailable);
             continue;
         }
-        if (const std::optional<std::uint32_t> in_use = shard_.groups.acquire(binding, no_index, now_)) {
+        if (const std::optional<std::uint32_t> in_use =
+                shard_.groups.acquire(binding, no_index, now_)) {
             group = *in_use;
             shard_.counters_of(proxy_index).groups_reused.add(1);
         } else {
@@ -96,14 +101,16 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, std::uint32_
     opening.with_open_member = watches || upstream.needs_open_member();
 
     auto members = static_cast<std::uint32_t>(opening.members());
-    bool taken = !shard_.groups.full() && shard_.setup.use->descriptors.acquire(members, shard_.setup.descriptors_max);
-    if (!taken && !shard_.groups.full() && proxy.setup.watch == Watch::spare_capacity && opening.with_open_member &&
-        !upstream.needs_open_member()) {
+    bool taken = !shard_.groups.full() &&
+                 shard_.setup.use->descriptors.acquire(members, shard_.setup.descriptors_max);
+    if (!taken && !shard_.groups.full() && proxy.setup.watch == Watch::spare_capacity &&
+        opening.with_open_member && !upstream.needs_open_member()) {
         // Watching is for spare room only.
         opening.with_open_member = false;
         taken = shard_.setup.use->descriptors.acquire(--members, shard_.setup.descriptors_max);
     }
-    if (!taken) return evicts_ ? evict_for_group(binding.proxy, members) : reject(Drop::descriptor_limit);
+    if (!taken)
+        return evicts_ ? evict_for_group(binding.proxy, members) : reject(Drop::descriptor_limit);
 
     std::array<Slot, group_members_max> slots{};
     OpeningOutcome outcome;
@@ -138,7 +145,8 @@ bool Admission::prepare_group(BindingIndex binding) {
     return true;
 }
 
-void Admission::add_group(BindingIndex binding, const GroupOpening& opening, std::span<const Slot> slots, std::uint32_t& index) {
+void Admission::add_group(BindingIndex binding, const GroupOpening& opening,
+                          std::span<const Slot> slots, std::uint32_t& index) {
     index = shard_.groups.add(binding, no_index);
     ReplyGroup& group = shard_.groups[index];
     group.local = opening.local;
@@ -155,19 +163,23 @@ void Admission::add_group(BindingIndex binding, const GroupOpening& opening, std
     shard_.counters_of(group.proxy).groups_opened.add(1);
 }
 
-AdmissionDecision Admission::decide_on_failure(const OpeningOutcome& outcome, BindingIndex binding_index) {
+AdmissionDecision Admission::decide_on_failure(const OpeningOutcome& outcome,
+                                               BindingIndex binding_index) {
     SourceBinding& binding = shard_.bindings[binding_index];
     // Others hold a whole row of ports: the next ones are tried in the next turn.
     if (outcome.step == OpeningStep::bind && outcome.error == EADDRINUSE) return wait_for_port;
     if (outcome.step == OpeningStep::bind && outcome.error == EADDRNOTAVAIL) {
-        // The source has gone since it was looked up. It is looked up again when the next second has passed.
+        // The source has gone since it was looked up. It is looked up again when the next second
+        // has passed.
         binding.error = outcome.error;
         shard_.groups.outdate(binding_index);
         return reject(Drop::source_unavailable);
     }
-    if (outcome.step == OpeningStep::socket && (outcome.error == EMFILE || outcome.error == ENFILE)) {
+    if (outcome.step == OpeningStep::socket &&
+        (outcome.error == EMFILE || outcome.error == ENFILE)) {
         // Somebody else holds what our budget counted on.
-        return shard_.descriptors_closing > 0 || !evicts_ ? wait_for_descriptors : free_descriptors(binding.proxy);
+        return shard_.descriptors_closing > 0 || !evicts_ ? wait_for_descriptors
+                                                          : free_descriptors(binding.proxy);
     }
     if (outcome.step == OpeningStep::connect) return reject(Drop::upstream_unroutable);
     return reject(Drop::group_failed);
@@ -188,10 +200,13 @@ bool Admission::shall_watch(Proxy& proxy) const {
 
 namespace {
 
-/// Whether one of the first `kept` new clients is the same client: then this datagram waits behind it.
+/// Whether one of the first `kept` new clients is the same client: then this datagram waits behind
+/// it.
 bool waits_already(const Shard& shard, std::size_t kept, const NewClient& new_client) {
     for (std::size_t i = 0; i < kept; ++i) {
-        if (shard.new_clients[i].hash == new_client.hash && shard.new_clients[i].key == new_client.key) return true;
+        if (shard.new_clients[i].hash == new_client.hash &&
+            shard.new_clients[i].key == new_client.key)
+            return true;
     }
     return false;
 }
@@ -210,13 +225,15 @@ void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
         if (!waits_already(shard, kept, new_client)) {
             if (!shard.stopping) --left;  // refusing costs nothing
             decision = admission.decide(new_client);
-            if (decision.verdict == Verdict::wait && ++new_client.waits > waits_max) decision.verdict = Verdict::dropped;
+            if (decision.verdict == Verdict::wait && ++new_client.waits > waits_max)
+                decision.verdict = Verdict::dropped;
         }
         switch (decision.verdict) {
             case Verdict::admitted:
                 break;
             case Verdict::dropped:
-                shard.drop(new_client.arrival, shard.setup.listeners[new_client.key.listener].proxy, decision.reason);
+                shard.drop(new_client.arrival, shard.setup.listeners[new_client.key.listener].proxy,
+                           decision.reason);
                 break;
             case Verdict::wait:
                 shard.new_clients[kept++] = new_client;

@@ -1,5 +1,6 @@
-// Admission: the judge of the new clients of one turn. Private to admission.cpp (the way of a new client to its group) and eviction.cpp (places under the
-// limits, and who goes first when there is none).
+// Admission: the judge of the new clients of one turn. Private to admission.cpp (the way of a new
+// client to its group) and eviction.cpp (places under the limits, and who goes first when there is
+// none).
 #pragma once
 
 #include <array>
@@ -23,12 +24,14 @@ inline constexpr AdmissionDecision wait_for_port{Verdict::wait, Drop::ports_exha
 
 class Admission {
 public:
-    Admission(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
+    Admission(Shard& shard, Sockets& sockets, Instant now)
+        : shard_(shard), sockets_(sockets), now_(now) {}
 
     [[nodiscard]] AdmissionDecision decide(const NewClient& new_client);
     /// Forwards the datagram if its client was admitted in this turn.
     [[nodiscard]] bool forward_if_admitted(const NewClient& new_client);
-    /// Opens a group that cools down at once, ready for a new client. False: it could not be had without making room.
+    /// Opens a group that cools down at once, ready for a new client. False: it could not be had
+    /// without making room.
     [[nodiscard]] bool prepare_group(BindingIndex binding);
     /// As many groups were opened as one turn may.
     [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
@@ -37,7 +40,8 @@ private:
     // eviction.cpp: a place, and who goes when there is none
     [[nodiscard]] std::optional<Drop> take_place(std::uint16_t proxy, const NewClient& new_client);
     void give_place(std::uint16_t proxy, const Address& client);
-    [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy, const NewClient& new_client);
+    [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy,
+                                                   const NewClient& new_client);
     [[nodiscard]] std::optional<Drop> take_room(std::uint16_t proxy, const NewClient& new_client);
     [[nodiscard]] bool has_capacity(std::uint16_t proxy);
     [[nodiscard]] Rate eviction_rate(std::uint16_t proxy) const;
@@ -52,20 +56,23 @@ private:
     // admission.cpp: a group for the new client
     [[nodiscard]] AdmissionDecision find_group(std::uint16_t proxy, std::uint32_t& group);
     [[nodiscard]] AdmissionDecision open_group(BindingIndex binding, std::uint32_t& group);
-    [[nodiscard]] AdmissionDecision decide_on_failure(const OpeningOutcome& outcome, BindingIndex binding);
-    void add_group(BindingIndex binding, const GroupOpening& opening, std::span<const Slot> slots, std::uint32_t& group);
+    [[nodiscard]] AdmissionDecision decide_on_failure(const OpeningOutcome& outcome,
+                                                      BindingIndex binding);
+    void add_group(BindingIndex binding, const GroupOpening& opening, std::span<const Slot> slots,
+                   std::uint32_t& group);
     [[nodiscard]] bool shall_watch(Proxy& proxy) const;
 
     Shard& shard_;
     Sockets& sockets_;
     Instant now_;
     bool evicts_ = true;
-    bool evicted_for_port_ = false;                              // for the new client at hand
-    std::uint32_t openings_ = 0;                                 // tried in this turn
-    std::uint32_t admitted_count_ = 0;                           // of admitted_
-    std::uint32_t fruitless_scans_ = 0;                          // for somebody who could go, in this turn
-    std::uint32_t descriptors_wanted_ = 0;                       // by the new clients of this turn that wait for them
-    std::array<std::uint64_t, admissions_per_turn> admitted_{};  // hashes of who was admitted in this turn
+    bool evicted_for_port_ = false;         // for the new client at hand
+    std::uint32_t openings_ = 0;            // tried in this turn
+    std::uint32_t admitted_count_ = 0;      // of admitted_
+    std::uint32_t fruitless_scans_ = 0;     // for somebody who could go, in this turn
+    std::uint32_t descriptors_wanted_ = 0;  // by the new clients of this turn that wait for them
+    std::array<std::uint64_t, admissions_per_turn>
+        admitted_{};  // hashes of who was admitted in this turn
 };
 
 }  // namespace udpproxy

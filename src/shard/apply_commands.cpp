@@ -1,5 +1,6 @@
-// Obedience: what the control thread asks for, done between turns. Nothing here allocates or frees: what a command brings was made by the control
-// thread, which also keeps it until the last shard has let go of it. What concerns groups and sessions that are there is left to reconcile.cpp.
+// Obedience: what the control thread asks for, done between turns. Nothing here allocates or frees:
+// what a command brings was made by the control thread, which also keeps it until the last shard
+// has let go of it. What concerns groups and sessions that are there is left to reconcile.cpp.
 #include <algorithm>
 
 #include "udpproxy/shard/shard.hpp"
@@ -10,7 +11,8 @@ namespace {
 
 void set_upstream(Shard& shard, Command& command) {
     Proxy& proxy = shard.proxies[command.proxy];
-    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding) {
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
+         ++binding) {
         shard.groups.set_upstream(binding, command.upstream.get());
         shard.bindings[binding].checked = false;  // another way may lead there
     }
@@ -25,14 +27,18 @@ void set_settings(Shard& shard, const Command& command) {
         proxy.draining = false;
     }
     static_cast<ProxySettings&>(proxy.setup) = command.settings;
-    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding)
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
+         ++binding)
         shard.groups.set_cooldown(binding, proxy.setup.port_cooldown);
-    shard.table.set_timeouts(command.proxy, {proxy.setup.idle_timeout, proxy.setup.unassured_timeout});
+    shard.table.set_timeouts(command.proxy,
+                             {proxy.setup.idle_timeout, proxy.setup.unassured_timeout});
 }
 
-/// Sessions keep their ports; groups that rest in the old source bindings close, and new clients are bound in the new ones.
+/// Sessions keep their ports; groups that rest in the old source bindings close, and new clients
+/// are bound in the new ones.
 void retire_bindings(Shard& shard, Proxy& proxy) {
-    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding) {
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
+         ++binding) {
         shard.bindings[binding].retired = true;
         shard.groups.outdate(binding);
         ++shard.leaving;
@@ -54,7 +60,8 @@ void set_source_bindings(Shard& shard, const Command& command) {
     Proxy& proxy = shard.proxies[command.proxy];
     retire_bindings(shard, proxy);
     UDPPROXY_ASSERT(change.first + change.bindings.size() <= shard.bindings.capacity());
-    if (shard.bindings.size() < change.first + change.bindings.size()) shard.bindings.resize(change.first + change.bindings.size());
+    if (shard.bindings.size() < change.first + change.bindings.size())
+        shard.bindings.resize(change.first + change.bindings.size());
     proxy.first_binding = change.first;
     proxy.bindings = static_cast<BindingIndex>(change.bindings.size());
     proxy.next_binding = 0;
@@ -65,16 +72,20 @@ void set_source_bindings(Shard& shard, const Command& command) {
         binding.wanted = change.bindings[i].source;
         binding.port_pool = change.bindings[i].port_pool;
         binding.port_range = change.bindings[i].port_range;
-        if (!binding.wanted.is_unspecified()) shard.pool_sources[binding.port_pool] = binding.wanted;
-        shard.groups.use_binding(change.first + i, proxy.setup.port_cooldown, proxy.setup.upstream.get());
+        if (!binding.wanted.is_unspecified())
+            shard.pool_sources[binding.port_pool] = binding.wanted;
+        shard.groups.use_binding(change.first + i, proxy.setup.port_cooldown,
+                                 proxy.setup.upstream.get());
     }
 }
 
 void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
     Listener& listener = shard.listeners[command.listener];
     UDPPROXY_ASSERT(!listener.open);
-    shard.setup.listeners[command.listener] = ListenerSetup{command.proxy, command.arrival->endpoint};
-    const int error = sockets.adopt(Slot{command.listener}, command.arrival->socket, command.arrival->endpoint.family(),
+    shard.setup.listeners[command.listener] =
+        ListenerSetup{command.proxy, command.arrival->endpoint};
+    const int error = sockets.adopt(Slot{command.listener}, command.arrival->socket,
+                                    command.arrival->endpoint.family(),
                                     shard.proxies[command.proxy].setup.offload);
     if (error == 0) {
         listener.open = true;

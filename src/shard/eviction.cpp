@@ -1,5 +1,6 @@
-// Making room: a place for a new client under every limit, and who goes first when there is none: cooling groups before sessions, sessions that are not
-// assured before nobody. An assured session never makes way.
+// Making room: a place for a new client under every limit, and who goes first when there is none:
+// cooling groups before sessions, sessions that are not assured before nobody. An assured session
+// never makes way.
 #include <algorithm>
 
 #include "admission.hpp"
@@ -43,7 +44,8 @@ std::optional<Drop> Admission::take_session(std::uint16_t proxy, const NewClient
     const Address& client = new_client.key.client;
     const std::uint32_t client_max = shard_.proxies[proxy].setup.sessions_per_client_max;
     // Asked before somebody is ended for a client that may have no more.
-    if (client_max != 0 && !use.client_counts.acquire(proxy, client, client_max)) return Drop::client_limit;
+    if (client_max != 0 && !use.client_counts.acquire(proxy, client, client_max))
+        return Drop::client_limit;
     const std::optional<Drop> refused = take_room(proxy, new_client);
     if (refused && client_max != 0) use.client_counts.release(proxy, client);
     if (!refused && client_max == 0) (void)use.client_counts.acquire(proxy, client, 0);
@@ -53,7 +55,10 @@ std::optional<Drop> Admission::take_session(std::uint16_t proxy, const NewClient
 std::optional<Drop> Admission::take_room(std::uint16_t proxy, const NewClient& new_client) {
     SharedUse& use = *shard_.setup.use;
     // Who waits has had his token in an earlier turn.
-    const auto is_held_back = [&] { return new_client.waits == 0 && is_above_source_rate(shard_, proxy, new_client.key.client, now_); };
+    const auto is_held_back = [&] {
+        return new_client.waits == 0 &&
+               is_above_source_rate(shard_, proxy, new_client.key.client, now_);
+    };
     if (!has_capacity(proxy)) {
         // Another shard may take the place that was made; then the next victim makes another.
         for (int tried = 0; tried < evictions_per_new_client_max && may_evict(proxy); ++tried) {
@@ -71,20 +76,25 @@ std::optional<Drop> Admission::take_room(std::uint16_t proxy, const NewClient& n
     return Drop::source_rate;
 }
 
-/// How fast sessions may be ended for new clients: each sends a port to its rest, and a flood must not send them all. Three quarters of the ports that
-/// sessions leave free, in the time of a rest.
+/// How fast sessions may be ended for new clients: each sends a port to its rest, and a flood must
+/// not send them all. Three quarters of the ports that sessions leave free, in the time of a rest.
 Rate Admission::eviction_rate(std::uint16_t index) const {
     const Proxy& proxy = shard_.proxies[index];
     if (proxy.setup.port_cooldown == Duration::zero()) return Rate{};
     std::uint64_t ports = 0;
-    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding)
-        ports += shard_.ports[shard_.bindings[binding].port_pool].ports(shard_.bindings[binding].port_range);
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
+         ++binding)
+        ports += shard_.ports[shard_.bindings[binding].port_pool].ports(
+            shard_.bindings[binding].port_range);
     ports *= shard_.setup.shards;  // the others have as many
     const std::uint64_t sessions = proxy.setup.sessions_max;
     const std::uint64_t spare = ports > sessions ? ports - sessions : 0;
-    const auto cooldown_ms = static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(proxy.setup.port_cooldown).count());
-    const auto per_second = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(spare * 750 / cooldown_ms, 1, 1'000'000));
-    return Rate{per_second, static_cast<std::uint32_t>(std::max<std::uint64_t>(per_second, spare / 8))};
+    const auto cooldown_ms = static_cast<std::uint64_t>(
+        std::chrono::ceil<std::chrono::milliseconds>(proxy.setup.port_cooldown).count());
+    const auto per_second = static_cast<std::uint32_t>(
+        std::clamp<std::uint64_t>(spare * 750 / cooldown_ms, 1, 1'000'000));
+    return Rate{per_second,
+                static_cast<std::uint32_t>(std::max<std::uint64_t>(per_second, spare / 8))};
 }
 
 bool Admission::may_evict(std::uint16_t proxy) const {
@@ -102,47 +112,59 @@ void Admission::evict(std::uint16_t proxy, std::uint32_t session, bool keep_grou
 bool Admission::has_capacity(std::uint16_t proxy) {
     SharedUse& use = *shard_.setup.use;
     if (shard_.table.full() || !use.sessions.acquire(1, shard_.setup.sessions_max)) return false;
-    if (use.proxies[proxy].sessions.acquire(1, shard_.proxies[proxy].setup.sessions_max)) return true;
+    if (use.proxies[proxy].sessions.acquire(1, shard_.proxies[proxy].setup.sessions_max))
+        return true;
     use.sessions.release(1);
     return false;
 }
 
-/// Who goes first when room is short: of the proxy itself if that has somebody to give, else the least recently active of all proxies.
+/// Who goes first when room is short: of the proxy itself if that has somebody to give, else the
+/// least recently active of all proxies.
 std::optional<std::uint32_t> Admission::eviction_candidate(std::uint16_t proxy) {
     if (const auto own = shard_.table.eviction_candidate(proxy, now_, eviction_idle)) return own;
     std::optional<std::uint32_t> oldest;
     for (std::uint16_t other = 0; other < shard_.proxies.size(); ++other) {
         if (other == proxy) continue;
         const auto candidate = shard_.table.eviction_candidate(other, now_, eviction_idle);
-        if (candidate && (!oldest || shard_.table[*candidate].last_active_at < shard_.table[*oldest].last_active_at)) oldest = candidate;
+        if (candidate && (!oldest || shard_.table[*candidate].last_active_at <
+                                         shard_.table[*oldest].last_active_at))
+            oldest = candidate;
     }
     return oldest;
 }
 
 std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
-    // Nobody becomes idle within a turn; a flood of new clients is not answered with a flood of looks.
+    // Nobody becomes idle within a turn; a flood of new clients is not answered with a flood of
+    // looks.
     if (fruitless_scans_ >= fruitless_scans_max) return std::nullopt;
-    const bool own_limit = shard_.setup.use->proxies[proxy].sessions.read() >= shard_.proxies[proxy].setup.sessions_max;
+    const bool own_limit = shard_.setup.use->proxies[proxy].sessions.read() >=
+                           shard_.proxies[proxy].setup.sessions_max;
     const std::optional<std::uint32_t> gone =
-        own_limit ? shard_.table.eviction_candidate(proxy, now_, eviction_idle) : eviction_candidate(proxy);
+        own_limit ? shard_.table.eviction_candidate(proxy, now_, eviction_idle)
+                  : eviction_candidate(proxy);
     if (!gone) ++fruitless_scans_;
     return gone;
 }
 
-/// Every port is in use or cools down. A cooled down group of another source binding gives its port at once; else a session ends, whose group serves a later new client
-/// when it has cooled down, or this one without a rest. Not more of them rest than are in use: a storm of new clients ends nobody in vain.
+/// Every port is in use or cools down. A cooled down group of another source binding gives its port
+/// at once; else a session ends, whose group serves a later new client when it has cooled down, or
+/// this one without a rest. Not more of them rest than are in use: a storm of new clients ends
+/// nobody in vain.
 AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, std::uint32_t& group) {
     const SourceBinding& binding = shard_.bindings[binding_index];
     for (BindingIndex other = 0; other < shard_.bindings.size(); ++other) {
-        if (other == binding_index || shard_.bindings[other].port_pool != binding.port_pool) continue;
+        if (other == binding_index || shard_.bindings[other].port_pool != binding.port_pool)
+            continue;
         if (const auto cooled_down = shard_.groups.cooled_down(other, now_)) {
             close_group(shard_, sockets_, *cooled_down);
             return wait_for_port;
         }
     }
-    if (evicted_for_port_ || 2 * shard_.groups.cooling(binding_index) >= shard_.groups.size(binding_index))
+    if (evicted_for_port_ ||
+        2 * shard_.groups.cooling(binding_index) >= shard_.groups.size(binding_index))
         return reject(Drop::ports_exhausted);
-    const std::optional<std::uint32_t> gone = shard_.table.eviction_candidate(binding.proxy, now_, eviction_idle);
+    const std::optional<std::uint32_t> gone =
+        shard_.table.eviction_candidate(binding.proxy, now_, eviction_idle);
     if (!gone) return reject(Drop::ports_exhausted);
     evicted_for_port_ = true;
     end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);
@@ -157,20 +179,24 @@ AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, std::uin
 AdmissionDecision Admission::evict_for_group(std::uint16_t proxy, std::uint32_t members) {
     descriptors_wanted_ += members;
     const std::uint32_t used = shard_.setup.use->descriptors.read();
-    if (used - shard_.descriptors_closing + descriptors_wanted_ <= shard_.setup.descriptors_max) return wait_for_descriptors;
+    if (used - shard_.descriptors_closing + descriptors_wanted_ <= shard_.setup.descriptors_max)
+        return wait_for_descriptors;
     return free_descriptors(proxy);
 }
 
-/// Closes what is needed least: the group that has cooled down longest (its port goes on cooling), else the group of the session that may go first.
+/// Closes what is needed least: the group that has cooled down longest (its port goes on cooling),
+/// else the group of the session that may go first.
 AdmissionDecision Admission::free_descriptors(std::uint16_t proxy) {
     if (const auto cooling = shard_.groups.oldest_cooling()) {
         close_group(shard_, sockets_, *cooling);
         return wait_for_descriptors;
     }
-    const std::optional<std::uint32_t> gone = may_evict(proxy) ? eviction_candidate(proxy) : std::nullopt;
+    const std::optional<std::uint32_t> gone =
+        may_evict(proxy) ? eviction_candidate(proxy) : std::nullopt;
     if (!gone) return reject(Drop::descriptor_limit);
     // With no rest asked for, the victim's group serves the new client as it is.
-    const bool acquire_it = shard_.proxies[proxy].setup.port_cooldown == Duration::zero() && shard_.table[*gone].proxy == proxy;
+    const bool acquire_it = shard_.proxies[proxy].setup.port_cooldown == Duration::zero() &&
+                            shard_.table[*gone].proxy == proxy;
     evict(proxy, *gone, acquire_it);
     return wait_for_descriptors;
 }

@@ -36,8 +36,10 @@ void list_sessions(Shard& shard, const Question& question, Answer& answer, Insta
     answer.sessions.clear();
     const std::uint32_t end = shard.table.high_water();
     std::uint32_t index = question.from;
-    for (std::uint32_t scan_budget = 0; index < end && scan_budget < scanned_per_answer; ++index, ++scan_budget) {
-        if (shard.table.is_live(index) && fits(question, shard.table[index])) answer.sessions.push(view_of(shard, index, now));
+    for (std::uint32_t scan_budget = 0; index < end && scan_budget < scanned_per_answer;
+         ++index, ++scan_budget) {
+        if (shard.table.is_live(index) && fits(question, shard.table[index]))
+            answer.sessions.push(view_of(shard, index, now));
     }
     answer.next = index < end ? index : no_index;
 }
@@ -45,7 +47,9 @@ void list_sessions(Shard& shard, const Question& question, Answer& answer, Insta
 void list_unlisted(const Shard& shard, Answer& answer, Instant now) {
     answer.unlisted.clear();
     for (const UnlistedSources::Entry& entry : shard.unlisted.entries()) {
-        if (entry.used) answer.unlisted.push(UnlistedView{entry.proxy, entry.source, entry.datagrams, now - entry.seen_at});
+        if (entry.used)
+            answer.unlisted.push(
+                UnlistedView{entry.proxy, entry.source, entry.datagrams, now - entry.seen_at});
     }
 }
 
@@ -62,7 +66,8 @@ void answer_inspection(Shard& shard, Sockets& sockets, Instant now) {
             list_sessions(shard, *question, answer, now);
             break;
         case QuestionKind::end_session:
-            answer.ended = shard.table.is_live(question->index) && shard.table[question->index].id == question->id;
+            answer.ended = shard.table.is_live(question->index) &&
+                           shard.table[question->index].id == question->id;
             if (answer.ended) give_up_pending_of(shard, shard.table[question->index].primary);
             if (answer.ended) end_session(shard, sockets, question->index, SessionEnd::killed, now);
             break;
@@ -71,7 +76,9 @@ void answer_inspection(Shard& shard, Sockets& sockets, Instant now) {
             break;
         case QuestionKind::begin_trace:
             answer.trace_begun = !shard.trace.is_on(now);
-            if (answer.trace_begun) shard.trace.begin(question->client->address, question->client_port, question->until);
+            if (answer.trace_begun)
+                shard.trace.begin(question->client->address, question->client_port,
+                                  question->until);
             break;
         case QuestionKind::end_trace:
             shard.trace.end();

@@ -1,6 +1,7 @@
-// Pending departures: what the kernel had no room for (EAGAIN: the socket's send buffer is full; ENOBUFS: a device or a table is) is kept and sent again
-// in the next turns, ahead of what comes later, for a tenth of a second at most. Few are kept, and no direction is paused for them: one client
-// behind a dead link must not make all others wait.
+// Pending departures: what the kernel had no room for (EAGAIN: the socket's send buffer is full;
+// ENOBUFS: a device or a table is) is kept and sent again in the next turns, ahead of what comes
+// later, for a tenth of a second at most. Few are kept, and no direction is paused for them: one
+// client behind a dead link must not make all others wait.
 #include <cerrno>
 
 #include <algorithm>
@@ -12,8 +13,10 @@ namespace udpproxy {
 namespace {
 
 void give_up(Shard& shard, const PendingDeparture& pending) {
-    shard.counters_of(pending.departure.proxy).drop(drop_of_send_error(pending.error), pending.departure.datagrams());
-    if (shard.trace.is_on()) trace_unsent(shard, pending.departure, drop_of_send_error(pending.error));
+    shard.counters_of(pending.departure.proxy)
+        .drop(drop_of_send_error(pending.error), pending.departure.datagrams());
+    if (shard.trace.is_on())
+        trace_unsent(shard, pending.departure, drop_of_send_error(pending.error));
     shard.drops_total += pending.departure.datagrams();
     shard.dropped.push(pending.departure.buffer);
 }
@@ -32,15 +35,18 @@ void resume_pending(Shard& shard, Instant now) {
     shard.pending.clear();
 }
 
-void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error, Instant now) {
+void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error,
+                  Instant now) {
     // The first departures of a turn are those resumed, in the same order.
     const bool is_resumed = index < shard.resumed.size();
     const PendingDeparture pending{departure, error, is_resumed ? shard.resumed[index].since : now};
-    // A request whose session has ended in this turn must not leave from a group that is closing, or somebody else's by then.
-    // Nor must a reply from a listener that is closing.
-    const bool is_orphan = departure.leg == Leg::request
-                               ? shard.groups[shard.group_of_slot[index_of(departure.slot)]].state != GroupState::in_use
-                               : shard.listeners[index_of(departure.slot)].closed;
+    // A request whose session has ended in this turn must not leave from a group that is closing,
+    // or somebody else's by then. Nor must a reply from a listener that is closing.
+    const bool is_orphan =
+        departure.leg == Leg::request
+            ? shard.groups[shard.group_of_slot[index_of(departure.slot)]].state !=
+                  GroupState::in_use
+            : shard.listeners[index_of(departure.slot)].closed;
     if (shard.pending.full() || is_orphan) {
         give_up(shard, pending);
         return;

@@ -1,5 +1,6 @@
-// Filling the pool: groups that stand ready for new clients ([limits] pool_min), opened when there is nothing better to do, so that a new client costs no
-// system call. Nobody makes way for them: they take descriptors and ports that are to spare, and are the first to go when those run short.
+// Filling the pool: groups that stand ready for new clients ([limits] pool_min), opened when there
+// is nothing better to do, so that a new client costs no system call. Nobody makes way for them:
+// they take descriptors and ports that are to spare, and are the first to go when those run short.
 #include "admission.hpp"
 
 namespace udpproxy {
@@ -12,14 +13,17 @@ constexpr Duration try_again_after = std::chrono::seconds{1};
 
 /// A quarter of the descriptors is left to new clients and reloads.
 bool has_spare_descriptors(const Shard& shard) {
-    return shard.setup.use->descriptors.read() + group_members_max <= shard.setup.descriptors_max / 4 * 3;
+    return shard.setup.use->descriptors.read() + group_members_max <=
+           shard.setup.descriptors_max / 4 * 3;
 }
 
 }  // namespace
 
 void prewarm_groups(Shard& shard, Sockets& sockets, Instant now) {
     // Those who are here come before those who may come.
-    if (!shard.prewarming || now < shard.prewarm_at || shard.stopping || shard.draining || !shard.new_clients.empty()) return;
+    if (!shard.prewarming || now < shard.prewarm_at || shard.stopping || shard.draining ||
+        !shard.new_clients.empty())
+        return;
     Admission admission(shard, sockets, now);
     std::uint32_t left = prewarms_per_turn;
     bool lacks = false;
@@ -29,9 +33,11 @@ void prewarm_groups(Shard& shard, Sockets& sockets, Instant now) {
         const bool is_wanted = !proxy.draining && proxy.setup.upstream->is_resolved();
         const std::uint32_t parts = shard.setup.shards * proxy.bindings;
         const std::uint32_t kept = is_wanted ? (shard.setup.pool_min + parts - 1) / parts : 0;
-        for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings; ++binding) {
+        for (BindingIndex binding = proxy.first_binding;
+             binding < proxy.first_binding + proxy.bindings; ++binding) {
             shard.groups.set_kept(binding, kept);
-            for (bool opened = true; opened && left > 0 && shard.groups.lacking(binding) > 0; --left) {
+            for (bool opened = true; opened && left > 0 && shard.groups.lacking(binding) > 0;
+                 --left) {
                 opened = has_spare_descriptors(shard) && admission.prepare_group(binding);
                 failed = failed || !opened;
             }

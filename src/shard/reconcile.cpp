@@ -1,6 +1,8 @@
-// Refit: groups and sessions that are there when a command comes are brought to what it says, some in each turn: members for aliases that are new join,
-// those of aliases that are none any more close, sessions whose version, listener or proxy goes end, and all are filed by the time-outs as they are now.
-// At the end of a pass, places that have become empty are given back. A pass over everything costs a look at each group; there is one per reload.
+// Refit: groups and sessions that are there when a command comes are brought to what it says, some
+// in each turn: members for aliases that are new join, those of aliases that are none any more
+// close, sessions whose version, listener or proxy goes end, and all are filed by the time-outs as
+// they are now. At the end of a pass, places that have become empty are given back. A pass over
+// everything costs a look at each group; there is one per reload.
 #include <algorithm>
 #include <array>
 
@@ -14,7 +16,8 @@ constexpr Duration try_again_after = std::chrono::seconds{1};
 
 class Reconciliation {
 public:
-    Reconciliation(Shard& shard, Sockets& sockets, Instant now) : shard_(shard), sockets_(sockets), now_(now) {}
+    Reconciliation(Shard& shard, Sockets& sockets, Instant now)
+        : shard_(shard), sockets_(sockets), now_(now) {}
 
     /// As many groups as the turn has room for; true when the last one was among them.
     [[nodiscard]] bool pass();
@@ -23,7 +26,8 @@ private:
     void look_at(std::uint32_t index);
     [[nodiscard]] bool ends(const Session& session, const ReplyGroup& group) const;
     void bring_to_version(std::uint32_t index, const Proxy& proxy);
-    [[nodiscard]] bool join(std::uint32_t index, std::span<const Slot> members, const std::optional<Endpoint>& peer, Slot& joined);
+    [[nodiscard]] bool join(std::uint32_t index, std::span<const Slot> members,
+                            const std::optional<Endpoint>& peer, Slot& joined);
     void leave(ReplyGroup& group, Slot slot);
 
     Shard& shard_;
@@ -33,7 +37,8 @@ private:
 };
 
 bool Reconciliation::pass() {
-    for (std::uint32_t scan_budget = 0; scan_budget < reconciled_per_turn && joins_ < joins_per_turn; ++scan_budget) {
+    for (std::uint32_t scan_budget = 0;
+         scan_budget < reconciled_per_turn && joins_ < joins_per_turn; ++scan_budget) {
         if (shard_.reconcile_next >= shard_.groups.high_water()) return true;
         look_at(shard_.reconcile_next++);
     }
@@ -52,15 +57,18 @@ void Reconciliation::look_at(std::uint32_t index) {
     shard_.table.refile(session);
     const Proxy& proxy = shard_.proxies[group.proxy];
     const Upstream& present = *proxy.setup.upstream;
-    if (group.upstream != &present && group.upstream->endpoint() == present.endpoint()) bring_to_version(index, proxy);
+    if (group.upstream != &present && group.upstream->endpoint() == present.endpoint())
+        bring_to_version(index, proxy);
 }
 
 bool Reconciliation::ends(const Session& session, const ReplyGroup& group) const {
     const Proxy& proxy = shard_.proxies[group.proxy];
-    return proxy.closing || shard_.listeners[session.key.listener].closing || group.upstream->version() < proxy.closes_below;
+    return proxy.closing || shard_.listeners[session.key.listener].closing ||
+           group.upstream->version() < proxy.closes_below;
 }
 
-/// The same upstream with other aliases. Members that are new join first; when one cannot, the group stays as it was until the next pass.
+/// The same upstream with other aliases. Members that are new join first; when one cannot, the
+/// group stays as it was until the next pass.
 void Reconciliation::bring_to_version(std::uint32_t index, const Proxy& proxy) {
     ReplyGroup& group = shard_.groups[index];
     const Upstream& to = *proxy.setup.upstream;
@@ -91,7 +99,8 @@ void Reconciliation::bring_to_version(std::uint32_t index, const Proxy& proxy) {
         else
             complete = complete && add(peer);
     }
-    const bool wants_open = to.needs_open_member() || (group.has_open_member && proxy.setup.watch != Watch::none);
+    const bool wants_open =
+        to.needs_open_member() || (group.has_open_member && proxy.setup.watch != Watch::none);
     if (wants_open && group.has_open_member)
         keep(had - 1);
     else if (wants_open)
@@ -113,19 +122,22 @@ void Reconciliation::bring_to_version(std::uint32_t index, const Proxy& proxy) {
     group.upstream = &to;
 }
 
-bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members, const std::optional<Endpoint>& peer, Slot& joined) {
+bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members,
+                          const std::optional<Endpoint>& peer, Slot& joined) {
     ProxyCounters& counters = shard_.counters_of(shard_.groups[index].proxy);
     SharedUse::Line& descriptors = shard_.setup.use->descriptors;
     ++joins_;
     if (!descriptors.acquire(1, shard_.setup.descriptors_max)) {
         // A session that is there goes before one that may come.
-        if (const auto cooling = shard_.groups.oldest_cooling()) close_group(shard_, sockets_, *cooling);
+        if (const auto cooling = shard_.groups.oldest_cooling())
+            close_group(shard_, sockets_, *cooling);
         counters.joins_failed.add(1);
         return false;
     }
     const ReplyGroup& group = shard_.groups[index];
     const ProxySettings& settings = shard_.proxies[group.proxy].setup;
-    const MemberJoining joining{group.local, peer, settings.path_mtu, settings.member_receive_buffer_bytes, settings.offload};
+    const MemberJoining joining{group.local, peer, settings.path_mtu,
+                                settings.member_receive_buffer_bytes, settings.offload};
     if (!sockets_.join_group(members, joining, joined).opened()) {
         descriptors.release(1);
         counters.joins_failed.add(1);
@@ -136,7 +148,8 @@ bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members, co
     return true;
 }
 
-/// What still comes in there belongs to the group until the socket is closed; its source is not listed any more.
+/// What still comes in there belongs to the group until the socket is closed; its source is not
+/// listed any more.
 void Reconciliation::leave(ReplyGroup& group, Slot slot) {
     sockets_.close(slot);
     ++group.members_leaving;
@@ -151,8 +164,9 @@ void Reconciliation::leave(ReplyGroup& group, Slot slot) {
 }
 
 [[nodiscard]] bool has_bindings(const Shard& shard, std::uint16_t proxy) {
-    return std::any_of(shard.bindings.begin(), shard.bindings.end(),
-                       [&](const SourceBinding& binding) { return binding.proxy == proxy && binding.retired; });
+    return std::any_of(
+        shard.bindings.begin(), shard.bindings.end(),
+        [&](const SourceBinding& binding) { return binding.proxy == proxy && binding.retired; });
 }
 
 void release_proxy(Shard& shard, std::uint16_t index) {
@@ -163,11 +177,13 @@ void release_proxy(Shard& shard, std::uint16_t index) {
     shard.setup.use->proxies_held[index].fetch_sub(1, std::memory_order_release);
 }
 
-/// Closes listeners that have no session left, and gives back source bindings without groups and proxies without either.
+/// Closes listeners that have no session left, and gives back source bindings without groups and
+/// proxies without either.
 void release_slots(Shard& shard, Sockets& sockets) {
     for (std::uint32_t index = 0; index < shard.listeners.size(); ++index) {
         Listener& listener = shard.listeners[index];
-        if (listener.closing && listener.sessions == 0 && !std::exchange(listener.closed, true)) sockets.close(Slot{index});
+        if (listener.closing && listener.sessions == 0 && !std::exchange(listener.closed, true))
+            sockets.close(Slot{index});
     }
     for (BindingIndex index = 0; index < shard.bindings.size(); ++index) {
         SourceBinding& binding = shard.bindings[index];
@@ -178,16 +194,21 @@ void release_slots(Shard& shard, Sockets& sockets) {
         shard.setup.use->bindings_held[index].fetch_sub(1, std::memory_order_release);
     }
     for (std::uint16_t index = 0; index < shard.proxies.size(); ++index) {
-        if (shard.proxies[index].closing && !has_listeners(shard, index) && !has_bindings(shard, index)) release_proxy(shard, index);
+        if (shard.proxies[index].closing && !has_listeners(shard, index) &&
+            !has_bindings(shard, index))
+            release_proxy(shard, index);
     }
 }
 
 }  // namespace
 
 void reconcile_groups(Shard& shard, Sockets& sockets, Instant now) {
-    if (shard.reconcile_at && *shard.reconcile_at <= now && Reconciliation(shard, sockets, now).pass()) {
+    if (shard.reconcile_at && *shard.reconcile_at <= now &&
+        Reconciliation(shard, sockets, now).pass()) {
         shard.reconcile_next = 0;
-        shard.reconcile_at = std::exchange(shard.reconcile_failed, false) ? std::optional<Instant>{now + try_again_after} : std::nullopt;
+        shard.reconcile_at = std::exchange(shard.reconcile_failed, false)
+                                 ? std::optional<Instant>{now + try_again_after}
+                                 : std::nullopt;
     }
     if (shard.leaving > 0) release_slots(shard, sockets);
 }

@@ -1,5 +1,5 @@
-// The reply leg: a datagram from the service to the client. The slot names the group, the group its session; no hash. The source is checked, the
-// client gets it from the address it wrote to.
+// The reply leg: a datagram from the service to the client. The slot names the group, the group its
+// session; no hash. The source is checked, the client gets it from the address it wrote to.
 #include "udpproxy/shard/shard.hpp"
 
 namespace udpproxy {
@@ -7,7 +7,8 @@ namespace udpproxy {
 namespace {
 
 void report_unlisted(Shard& shard, const ReplyGroup& group, const Arrival& arrival, Instant now) {
-    const std::uint64_t datagrams = shard.unlisted.note(group.proxy, arrival.from, arrival.datagrams(), now);
+    const std::uint64_t datagrams =
+        shard.unlisted.note(group.proxy, arrival.from, arrival.datagrams(), now);
     if (datagrams == 0) return;
     Event event;
     event.kind = EventKind::unlisted_reply;
@@ -23,18 +24,26 @@ struct ReplyAllowance {
     Drop otherwise = Drop::reply_limit;
 };
 
-/// Replies that a client has not earned: with a forged source it would be somebody's flood. Payload bytes are compared, as in RFC 9000 section 8.
-ReplyAllowance allowance_of(const ProxySetup& proxy, const Session& session, const Arrival& arrival, std::uint32_t datagrams) {
+/// Replies that a client has not earned: with a forged source it would be somebody's flood. Payload
+/// bytes are compared, as in RFC 9000 section 8.
+ReplyAllowance allowance_of(const ProxySetup& proxy, const Session& session, const Arrival& arrival,
+                            std::uint32_t datagrams) {
     ReplyAllowance allowance{datagrams, Drop::reply_limit};
-    const auto left = [](std::uint64_t limit, std::uint64_t used) { return limit > used ? limit - used : 0; };
+    const auto left = [](std::uint64_t limit, std::uint64_t used) {
+        return limit > used ? limit - used : 0;
+    };
     if (proxy.replies_max != 0) {
-        const std::uint64_t replies_left = left(proxy.replies_max * session.requests.datagrams, session.replies.datagrams);
-        if (replies_left < datagrams) allowance.datagrams = static_cast<std::uint32_t>(replies_left);
+        const std::uint64_t replies_left =
+            left(proxy.replies_max * session.requests.datagrams, session.replies.datagrams);
+        if (replies_left < datagrams)
+            allowance.datagrams = static_cast<std::uint32_t>(replies_left);
     }
     if (proxy.amplification_limit != 0 && !session.assured) {
-        const std::uint64_t bytes_left = left(proxy.amplification_limit * session.requests.bytes, session.replies.bytes);
+        const std::uint64_t bytes_left =
+            left(proxy.amplification_limit * session.requests.bytes, session.replies.bytes);
         if (bytes_left < arrival.bytes) {
-            const auto whole = static_cast<std::uint32_t>(datagrams > 1 ? bytes_left / arrival.segment_bytes : 0);
+            const auto whole =
+                static_cast<std::uint32_t>(datagrams > 1 ? bytes_left / arrival.segment_bytes : 0);
             if (whole < allowance.datagrams) allowance = ReplyAllowance{whole, Drop::amplification};
         }
     }
@@ -67,13 +76,15 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             continue;
         }
         Session& session = shard.table[group.session];
-        const ReplyAllowance allowance = allowance_of(shard.proxies[group.proxy].setup, session, arrival, datagrams);
+        const ReplyAllowance allowance =
+            allowance_of(shard.proxies[group.proxy].setup, session, arrival, datagrams);
         if (allowance.datagrams == 0) {
             shard.drop(arrival, group.proxy, allowance.otherwise);
             continue;
         }
         Departure& departure = shard.depart(arrival, Leg::reply, group.proxy);
-        if (allowance.datagrams < datagrams) shard.cut(departure, allowance.datagrams, allowance.otherwise);
+        if (allowance.datagrams < datagrams)
+            shard.cut(departure, allowance.datagrams, allowance.otherwise);
         session.last_active_at = now;
         session.replied = true;
         session.replies.datagrams += allowance.datagrams;

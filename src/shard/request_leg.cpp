@@ -1,4 +1,5 @@
-// The request leg: a datagram from a client to the upstream. Find the session, note that it is alive, send on its primary.
+// The request leg: a datagram from a client to the upstream. Find the session, note that it is
+// alive, send on its primary.
 #include <algorithm>
 #include <array>
 
@@ -18,7 +19,8 @@ struct LookupKey {
 
 LookupKey lookup_key_of(const Shard& shard, const Arrival& arrival) {
     const auto listener = static_cast<std::uint16_t>(index_of(arrival.slot));
-    const ClientKey key{arrival.from.address, arrival.local, arrival.from.scope, arrival.from.port, listener};
+    const ClientKey key{arrival.from.address, arrival.local, arrival.from.scope, arrival.from.port,
+                        listener};
     return {key, shard.table.hash(key)};
 }
 
@@ -40,8 +42,8 @@ void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client
 }  // namespace
 
 void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now) {
-    // With many clients neither the cell nor the session is in the cache any more. Both are asked for some datagrams ahead, in two steps; waiting for
-    // them one by one was most of our own time.
+    // With many clients neither the cell nor the session is in the cache any more. Both are asked
+    // for some datagrams ahead, in two steps; waiting for them one by one was most of our own time.
     std::array<LookupKey, look_ahead> chunk;
     while (!arrivals.empty()) {
         const std::size_t count = std::min(arrivals.size(), look_ahead);

@@ -1,4 +1,5 @@
-// Retirement: sessions end, groups rest or close, sockets go. Bounded per turn; what is left over waits for the next.
+// Retirement: sessions end, groups rest or close, sockets go. Bounded per turn; what is left over
+// waits for the next.
 #include <algorithm>
 
 #include "udpproxy/shard/shard.hpp"
@@ -45,7 +46,8 @@ void retire_sessions(Shard& shard, Sockets& sockets, Instant now) {
     }
 }
 
-void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd end, Instant now, bool keep_group) {
+void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd end, Instant now,
+                 bool keep_group) {
     const Session& session = shard.table[index];
     const std::uint32_t group_index = session.group;
     const ReplyGroup& group = shard.groups[group_index];
@@ -103,7 +105,8 @@ void close_all_listeners(Shard& shard, Sockets& sockets) {
 
 void close_all_groups(Shard& shard, Sockets& sockets) {
     for (std::uint32_t index = 0; index < shard.groups.high_water(); ++index) {
-        if (shard.groups.is_live(index) && shard.groups[index].state != GroupState::closing) close_group(shard, sockets, index);
+        if (shard.groups.is_live(index) && shard.groups[index].state != GroupState::closing)
+            close_group(shard, sockets, index);
     }
 }
 
@@ -127,7 +130,8 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         const SourceBinding& binding = shard.bindings[group.binding];
         // What it has cooled down counts.
         const Instant cooling_since = std::min(group.cooling_since, now);
-        shard.ports[binding.port_pool].release(group.local.port, cooling_since + shard.proxies[group.proxy].setup.port_cooldown);
+        shard.ports[binding.port_pool].release(
+            group.local.port, cooling_since + shard.proxies[group.proxy].setup.port_cooldown);
         const auto members = static_cast<std::uint32_t>(group.members + group.members_leaving);
         UDPPROXY_ASSERT(shard.descriptors_closing >= members);
         shard.descriptors_closing -= members;
@@ -139,12 +143,17 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
 }
 
 std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
-    // New clients beyond the bound are next; those who wait for descriptors are looked at when one is closed, and every millisecond.
-    if (!shard.new_clients.empty()) return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
-    if (!shard.pending.empty() || !shard.suspect_groups.empty()) return now + std::chrono::milliseconds{1};
+    // New clients beyond the bound are next; those who wait for descriptors are looked at when one
+    // is closed, and every millisecond.
+    if (!shard.new_clients.empty())
+        return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
+    if (!shard.pending.empty() || !shard.suspect_groups.empty())
+        return now + std::chrono::milliseconds{1};
     std::optional<Instant> next = shard.reconcile_at;
-    const std::optional<Instant> prewarm_at = shard.prewarming && !shard.draining ? std::optional{shard.prewarm_at} : std::nullopt;
-    for (const std::optional<Instant>& other : {prewarm_at, shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
+    const std::optional<Instant> prewarm_at =
+        shard.prewarming && !shard.draining ? std::optional{shard.prewarm_at} : std::nullopt;
+    for (const std::optional<Instant>& other :
+         {prewarm_at, shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
         if (other && (!next || *other < *next)) next = other;
     }
     return next;

@@ -1,4 +1,5 @@
-// Putting a shard together: source bindings from sources, port pools from source bindings, and the batches of a turn.
+// Putting a shard together: source bindings from sources, port pools from source bindings, and the
+// batches of a turn.
 #include "udpproxy/shard/shard.hpp"
 
 #include <algorithm>
@@ -9,18 +10,21 @@ namespace {
 
 std::vector<SessionTimeouts> timeouts_of(const ShardSetup& setup) {
     std::vector<SessionTimeouts> timeouts;
-    for (const ProxySetup& proxy : setup.proxies) timeouts.push_back({proxy.idle_timeout, proxy.unassured_timeout});
+    for (const ProxySetup& proxy : setup.proxies)
+        timeouts.push_back({proxy.idle_timeout, proxy.unassured_timeout});
     timeouts.resize(std::max<std::size_t>(timeouts.size(), setup.proxies_max));
     return timeouts;
 }
 
 std::vector<Duration> cooldowns_of(const ShardSetup& setup) {
     std::vector<Duration> cooldowns;
-    for (const ProxySetup& proxy : setup.proxies) cooldowns.insert(cooldowns.end(), proxy.sources.size(), proxy.port_cooldown);
+    for (const ProxySetup& proxy : setup.proxies)
+        cooldowns.insert(cooldowns.end(), proxy.sources.size(), proxy.port_cooldown);
     return cooldowns;
 }
 
-std::vector<Proxy> proxies_of(const ShardSetup& setup, const std::shared_ptr<const Upstream>& no_upstream) {
+std::vector<Proxy> proxies_of(const ShardSetup& setup,
+                              const std::shared_ptr<const Upstream>& no_upstream) {
     std::vector<Proxy> proxies;
     BindingIndex next_binding = 0;
     for (const ProxySetup& from : setup.proxies) {
@@ -35,7 +39,8 @@ std::vector<Proxy> proxies_of(const ShardSetup& setup, const std::shared_ptr<con
     return proxies;
 }
 
-std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locations, std::uint32_t bindings_max) {
+std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locations,
+                                       std::uint32_t bindings_max) {
     std::vector<SourceBinding> bindings;
     bindings.reserve(bindings_max);
     for (const BindingLocation& location : locations) {
@@ -48,12 +53,15 @@ std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locat
     return bindings;
 }
 
-/// What is known at start; look-ups keep it up to date, and source bindings that come later fill in the rest.
+/// What is known at start; look-ups keep it up to date, and source bindings that come later fill in
+/// the rest.
 std::vector<Address> pool_sources_of(const ShardSetup& setup) {
     const std::vector<BindingLocation> locations = binding_locations(setup.proxies);
     std::vector<Address> sources(std::max<std::size_t>(locations.size(), setup.port_pools_max));
     for (const BindingLocation& location : locations)
-        sources[location.port_pool] = location.source.is_unspecified() ? setup.proxies[location.proxy].routed_source : location.source;
+        sources[location.port_pool] = location.source.is_unspecified()
+                                          ? setup.proxies[location.proxy].routed_source
+                                          : location.source;
     return sources;
 }
 
@@ -65,7 +73,8 @@ std::vector<PortPool> port_pools_of(const ShardSetup& setup) {
     }
     std::vector<PortPool> pools;
     pools.reserve(setup.port_pools_max);
-    for (const std::vector<PortRange>& pool : ranges) pools.emplace_back(pool, setup.shard, setup.shards, setup.ports_start);
+    for (const std::vector<PortRange>& pool : ranges)
+        pools.emplace_back(pool, setup.shard, setup.shards, setup.ports_start);
     return pools;
 }
 
@@ -79,14 +88,16 @@ std::vector<BindingLocation> binding_locations(const std::vector<ProxySetup>& pr
         for (const Address& source : proxies[proxy].sources) {
             // A routed source and a listed one may be the same address.
             const Address& routed = proxies[proxy].routed_source;
-            const Address& address = source.is_unspecified() && !routed.is_unspecified() ? routed : source;
+            const Address& address =
+                source.is_unspecified() && !routed.is_unspecified() ? routed : source;
             const auto found = std::find(pools.begin(), pools.end(), address);
             const auto pool = static_cast<std::uint32_t>(found - pools.begin());
             if (found == pools.end()) {
                 pools.push_back(address);
                 ranges_in_pool.push_back(0);
             }
-            locations.push_back(BindingLocation{proxy, source, address, pool, ranges_in_pool[pool]++, proxies[proxy].ports});
+            locations.push_back(BindingLocation{proxy, source, address, pool,
+                                                ranges_in_pool[pool]++, proxies[proxy].ports});
         }
     }
     return locations;
@@ -111,7 +122,8 @@ Shard::Shard(ShardSetup from)
       pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
       resumed(pending.capacity()),
       suspect_groups(suspect_groups_max) {
-    for (std::size_t listener = 0; listener < setup.listeners.size(); ++listener) listeners[listener].open = true;
+    for (std::size_t listener = 0; listener < setup.listeners.size(); ++listener)
+        listeners[listener].open = true;
     setup.listeners.resize(listeners.size());
     setup.proxies.clear();  // they live in `proxies` from now on
     for (BindingIndex binding = 0; binding < bindings.size(); ++binding)
@@ -127,8 +139,10 @@ Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     departure.interface_index = 0;
     departure.leg = leg;
     departure.proxy = proxy;
-    // DSCP is the upper six bits (RFC 2474), ECN the lower two (RFC 3168); ECN is always carried through.
-    departure.tos = proxies[proxy].setup.copy_dscp ? arrival.tos : static_cast<std::uint8_t>(arrival.tos & 0x03U);
+    // DSCP is the upper six bits (RFC 2474), ECN the lower two (RFC 3168); ECN is always carried
+    // through.
+    departure.tos = proxies[proxy].setup.copy_dscp ? arrival.tos
+                                                   : static_cast<std::uint8_t>(arrival.tos & 0x03U);
     return departure;
 }
 

@@ -1,8 +1,10 @@
-// Source addresses: where the groups of a source binding are bound, and what follows when that address changes, goes or comes back.
+// Source addresses: where the groups of a source binding are bound, and what follows when that
+// address changes, goes or comes back.
 //
-// A socket stays bound to its address for life. While the address is away its sends fail, and when it is back the same socket works, so a session
-// outlives a flap. Only when routing has settled on another address is the session of no more use: it ends, and the client's next datagram begins
-// a new one from the new address.
+// A socket stays bound to its address for life. While the address is away its sends fail, and when
+// it is back the same socket works, so a session outlives a flap. Only when routing has settled on
+// another address is the session of no more use: it ends, and the client's next datagram begins a
+// new one from the new address.
 #include <cerrno>
 
 #include "udpproxy/shard/shard.hpp"
@@ -11,14 +13,18 @@ namespace udpproxy {
 
 namespace {
 
-/// The look-up itself found no socket or no port (a connect takes one): what was known before still holds.
+/// The look-up itself found no socket or no port (a connect takes one): what was known before still
+/// holds.
 bool says_nothing_of_the_source(int error) {
-    return error == EAGAIN || error == EADDRINUSE || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+    return error == EAGAIN || error == EADDRINUSE || error == EMFILE || error == ENFILE ||
+           error == ENOBUFS || error == ENOMEM;
 }
 
-/// A send fails like this when its source address has gone (net/ipv4/route.c, ip_route_output_key_hash_rcu; net/ipv6/ip6_output.c).
+/// A send fails like this when its source address has gone (net/ipv4/route.c,
+/// ip_route_output_key_hash_rcu; net/ipv6/ip6_output.c).
 bool may_mean_a_lost_source(int error) {
-    return error == ENETUNREACH || error == EADDRNOTAVAIL || error == EINVAL || error == EHOSTUNREACH;
+    return error == ENETUNREACH || error == EADDRNOTAVAIL || error == EINVAL ||
+           error == EHOSTUNREACH;
 }
 
 }  // namespace
@@ -28,7 +34,8 @@ void look_up_source(Shard& shard, Sockets& sockets, BindingIndex index, Instant 
     if (binding.checked && now - binding.checked_at < source_check_every) return;
     binding.checked = true;
     binding.checked_at = now;
-    const SourceAnswer answer = sockets.source_towards(shard.proxies[binding.proxy].setup.upstream->endpoint(), binding.wanted);
+    const SourceAnswer answer = sockets.source_towards(
+        shard.proxies[binding.proxy].setup.upstream->endpoint(), binding.wanted);
     if (binding.error == 0 && binding.looked_up && says_nothing_of_the_source(answer.error)) return;
     binding.looked_up = true;
     binding.error = answer.error;
@@ -40,14 +47,17 @@ void look_up_source(Shard& shard, Sockets& sockets, BindingIndex index, Instant 
 }
 
 void note_lost_source(Shard& shard, const Departure& departure, int error) {
-    if (departure.leg != Leg::request || !may_mean_a_lost_source(error) || shard.suspect_groups.full()) return;
+    if (departure.leg != Leg::request || !may_mean_a_lost_source(error) ||
+        shard.suspect_groups.full())
+        return;
     const std::uint32_t group = shard.group_of_slot[index_of(departure.slot)];
     if (group != no_index) shard.suspect_groups.push(group);
 }
 
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
     for (const std::uint32_t index : shard.suspect_groups) {
-        if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::in_use) continue;
+        if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::in_use)
+            continue;
         const ReplyGroup& group = shard.groups[index];
         look_up_source(shard, sockets, group.binding, now);
         const SourceBinding& binding = shard.bindings[group.binding];
@@ -59,7 +69,9 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
 
 bool is_own_port(const Shard& shard, const Endpoint& source) {
     for (std::size_t pool = 0; pool < shard.pool_sources.size(); ++pool) {
-        if (shard.setup.use->own_ports[pool].contains(source.port) && shard.pool_sources[pool] == source.address) return true;
+        if (shard.setup.use->own_ports[pool].contains(source.port) &&
+            shard.pool_sources[pool] == source.address)
+            return true;
     }
     return false;
 }

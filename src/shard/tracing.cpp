@@ -1,4 +1,5 @@
-// What of a datagram a trace keeps. Each function is called where the datagram's fate is decided, and only while a trace is on.
+// What of a datagram a trace keeps. Each function is called where the datagram's fate is decided,
+// and only while a trace is on.
 #include <algorithm>
 #include <cstring>
 
@@ -15,7 +16,8 @@ void keep_payload(TraceRecord& record, const std::byte* payload, std::uint32_t b
 }
 
 /// A record for each datagram of a train.
-void keep_segments(Shard& shard, TraceRecord& record, const std::byte* payload, std::uint32_t bytes, std::uint32_t segment_bytes) {
+void keep_segments(Shard& shard, TraceRecord& record, const std::byte* payload, std::uint32_t bytes,
+                   std::uint32_t segment_bytes) {
     const std::uint32_t step = segment_bytes == 0 || segment_bytes > bytes ? bytes : segment_bytes;
     std::uint32_t at = 0;
     do {
@@ -68,7 +70,9 @@ void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Dr
         record.local = arrival.local;
     } else {
         const Session* session = session_of(shard, arrival.slot);
-        if (session == nullptr || !shard.trace.follows(session->key.client_endpoint(), shard.turn_at)) return;
+        if (session == nullptr ||
+            !shard.trace.follows(session->key.client_endpoint(), shard.turn_at))
+            return;
         record = record_of(shard, *session, Leg::reply);
         record.service = arrival.from;
     }
@@ -87,7 +91,9 @@ void trace_unsent(Shard& shard, const Departure& departure, Drop reason) {
     TraceRecord record;
     if (departure.leg == Leg::request) {
         const Session* session = session_of(shard, departure.slot);
-        if (session == nullptr || !shard.trace.follows(session->key.client_endpoint(), shard.turn_at)) return;
+        if (session == nullptr ||
+            !shard.trace.follows(session->key.client_endpoint(), shard.turn_at))
+            return;
         record = record_of(shard, *session, Leg::request);
     } else {
         if (!shard.trace.follows(departure.to, shard.turn_at)) return;

@@ -1,5 +1,6 @@
-// The versions of upstreams that this shard's groups were opened with, and how many groups each has. Nothing here allocates or frees: the control
-// thread made them and keeps each until the last shard has let go of it.
+// The versions of upstreams that this shard's groups were opened with, and how many groups each
+// has. Nothing here allocates or frees: the control thread made them and keeps each until the last
+// shard has let go of it.
 #include <algorithm>
 
 #include "udpproxy/shard/shard.hpp"
@@ -7,10 +8,13 @@
 namespace udpproxy {
 
 void hold_upstream(Shard& shard, const Proxy& proxy) {
-    const auto is_it = [&](const HeldUpstream& held) { return held.upstream == proxy.setup.upstream; };
+    const auto is_it = [&](const HeldUpstream& held) {
+        return held.upstream == proxy.setup.upstream;
+    };
     auto place = std::find_if(shard.upstreams.begin(), shard.upstreams.end(), is_it);
     if (place == shard.upstreams.end()) {
-        place = std::find_if(shard.upstreams.begin(), shard.upstreams.end(), [](const HeldUpstream& held) { return !held.upstream; });
+        place = std::find_if(shard.upstreams.begin(), shard.upstreams.end(),
+                             [](const HeldUpstream& held) { return !held.upstream; });
         // The control thread makes no more versions than fit.
         UDPPROXY_ASSERT(place != shard.upstreams.end());
         *place = HeldUpstream{proxy.setup.upstream, 0};
@@ -19,8 +23,9 @@ void hold_upstream(Shard& shard, const Proxy& proxy) {
 }
 
 void let_go_of_upstream(Shard& shard, const Upstream* upstream) {
-    const auto place = std::find_if(shard.upstreams.begin(), shard.upstreams.end(),
-                                    [&](const HeldUpstream& held) { return held.upstream.get() == upstream; });
+    const auto place =
+        std::find_if(shard.upstreams.begin(), shard.upstreams.end(),
+                     [&](const HeldUpstream& held) { return held.upstream.get() == upstream; });
     UDPPROXY_ASSERT(place != shard.upstreams.end() && place->groups > 0);
     if (--place->groups == 0) place->upstream.reset();
 }

@@ -1,12 +1,13 @@
-// malloc and its relatives, put before the C library's (glibc's own names for them are stable: __libc_malloc and so on). operator new is built on
-// malloc, so it is counted as well.
+// malloc and its relatives, put before the C library's (glibc's own names for them are stable:
+// __libc_malloc and so on). operator new is built on malloc, so it is counted as well.
 #include "contract/allocations.hpp"
 
 #include <cerrno>
 #include <cstdlib>
 
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
 #define UDPPROXY_SANITISED 1
 #endif
 #endif

@@ -1,4 +1,5 @@
-// Counting what the running thread allocates, through malloc and everything built on it. Not under sanitisers, which bring an allocator of their own.
+// Counting what the running thread allocates, through malloc and everything built on it. Not under
+// sanitisers, which bring an allocator of their own.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// A shard allocates when it starts and never again: 1000 turns of traffic, admission, expiry, opening and closing of groups, over each real engine.
+// A shard allocates when it starts and never again: 1000 turns of traffic, admission, expiry,
+// opening and closing of groups, over each real engine.
 #include "contract/allocations.hpp"
 
 #include <cstdlib>
@@ -8,7 +9,8 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE("allocations are counted in this build, or the tests that need it say that they are skipped") {
+TEST_CASE(
+    "allocations are counted in this build, or the tests that need it say that they are skipped") {
     if (!counts_allocations()) {
         skip("allocations are not counted under sanitisers");
         return;
@@ -29,7 +31,8 @@ TEST_CASE("allocations are counted in this build, or the tests that need it say 
     CHECK(allocations() == before + 2);
 }
 
-/// Allocations of 1000 turns after the first, or of as many more as it takes until 60 sessions have expired.
+/// Allocations of 1000 turns after the first, or of as many more as it takes until 60 sessions have
+/// expired.
 template <class Engine>
 std::size_t allocations_of_turns(LoopRig<Engine>& rig) {
     std::vector<Peer> clients;
@@ -38,23 +41,30 @@ std::size_t allocations_of_turns(LoopRig<Engine>& rig) {
     rig.turn();
     const std::size_t before = allocations();
     const Instant deadline = monotonic_now() + patience;
-    for (std::size_t turn = 0; turn < 1000 || (rig.counters().sessions_expired.read() < 60 && monotonic_now() < deadline); ++turn) {
+    for (std::size_t turn = 0;
+         turn < 1000 || (rig.counters().sessions_expired.read() < 60 && monotonic_now() < deadline);
+         ++turn) {
         clients[turn % clients.size()].send(rig.listener(), turn % 10 == 0 ? "" : "question");
-        if (turn % 7 == 0) clients[(turn + 1) % clients.size()].send(rig.listener(), std::string(3000, 'q'));
+        if (turn % 7 == 0)
+            clients[(turn + 1) % clients.size()].send(rig.listener(), std::string(3000, 'q'));
         {
             const Counting counting;
             rig.turn();
         }
         while (const std::optional<Letter> question = rig.upstream.receive(Duration::zero())) {
-            for (const Peer* peer : {&rig.upstream, &rig.first_alias, &rig.second_alias}) peer->send(question->from, "answer");
+            for (const Peer* peer : {&rig.upstream, &rig.first_alias, &rig.second_alias})
+                peer->send(question->from, "answer");
             if (turn % 5 == 0) unlisted.send(question->from, "unlisted");
         }
-        if (turn % 50 == 49) (void)unlisted.receive(std::chrono::milliseconds{2});  // time passes, sessions expire
+        if (turn % 50 == 49)
+            (void)unlisted.receive(std::chrono::milliseconds{2});  // time passes, sessions expire
     }
     return allocations() - before;
 }
 
-TEST_CASE_TEMPLATE("a turn allocates nothing, whether it forwards, admits, lends, opens, expires or drops", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a turn allocates nothing, whether it forwards, admits, lends, opens, expires or drops", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     if (!counts_allocations()) {
         skip("allocations are not counted under sanitisers");
@@ -62,15 +72,20 @@ TEST_CASE_TEMPLATE("a turn allocates nothing, whether it forwards, admits, lends
     }
     LoopRigSetup setup;
     setup.unassured_timeout = setup.idle_timeout = std::chrono::milliseconds{2};
-    SUBCASE("with a rest that is soon over: groups are lent again") { setup.port_cooldown = std::chrono::milliseconds{1}; }
-    SUBCASE("with a long rest: a group is opened for every session") { setup.port_cooldown = std::chrono::seconds{10}; }
+    SUBCASE("with a rest that is soon over: groups are lent again") {
+        setup.port_cooldown = std::chrono::milliseconds{1};
+    }
+    SUBCASE("with a long rest: a group is opened for every session") {
+        setup.port_cooldown = std::chrono::seconds{10};
+    }
     LoopRig<Engine> rig(setup);
     CHECK(allocations_of_turns(rig) == 0);
     CHECK(rig.counters().sessions_admitted.read() >= 60);
     CHECK(rig.counters().sessions_expired.read() >= 60);
     CHECK(rig.counters().departures_reply.read() > 500);
     CHECK(rig.counters().dropped(Drop::unlisted_source) > 0);
-    if (setup.port_cooldown < std::chrono::seconds{1}) CHECK(rig.counters().groups_reused.read() > 0);
+    if (setup.port_cooldown < std::chrono::seconds{1})
+        CHECK(rig.counters().groups_reused.read() > 0);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What comes in: payload, source, TOS and local address of arrivals, every size, cut ones, empty ones.
+// What comes in: payload, source, TOS and local address of arrivals, every size, cut ones, empty
+// ones.
 #include <net/if.h>
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE_TEMPLATE("an arrival carries its slot, source, payload and TOS", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("an arrival carries its slot, source, payload and TOS", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -33,14 +35,16 @@ TEST_CASE_TEMPLATE("an arrival carries its slot, source, payload and TOS", Engin
     }
 }
 
-TEST_CASE_TEMPLATE("a wildcard listener tells the address that was written to, and the interface", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a wildcard listener tells the address that was written to, and the interface",
+                   Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
         setup.listen = {Address::any(family)};
         Rig<Engine> rig(setup);
         std::vector<Address> written_to{loopback(family)};
-        if (family == Family::ipv4) written_to.insert(written_to.end(), {address("127.0.0.7"), address("127.1.2.3")});
+        if (family == Family::ipv4)
+            written_to.insert(written_to.end(), {address("127.0.0.7"), address("127.1.2.3")});
         for (const Address& local : written_to) {
             CAPTURE(format(local));
             rig.seen.clear();
@@ -52,7 +56,8 @@ TEST_CASE_TEMPLATE("a wildcard listener tells the address that was written to, a
     }
 }
 
-TEST_CASE_TEMPLATE("a listener on one address does not tell the address again", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a listener on one address does not tell the address again", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -64,15 +69,17 @@ TEST_CASE_TEMPLATE("a listener on one address does not tell the address again", 
     }
 }
 
-TEST_CASE_TEMPLATE("datagrams of every size arrive whole, from empty to the largest the protocol has", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "datagrams of every size arrive whole, from empty to the largest the protocol has", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
         setup.listen = {loopback(family)};
         Rig<Engine> rig(setup);
         const std::size_t largest = family == Family::ipv4 ? 65507 : 65527;
-        for (const std::size_t bytes :
-             {std::size_t{0}, std::size_t{1}, std::size_t{1472}, largest, std::size_t{0}, largest, std::size_t{1}}) {
+        for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{1472}, largest,
+                                        std::size_t{0}, largest, std::size_t{1}}) {
             CAPTURE(bytes);
             std::string payload(bytes, '.');
             for (std::size_t i = 0; i < bytes; ++i) payload[i] = static_cast<char>(i % 251);
@@ -86,7 +93,9 @@ TEST_CASE_TEMPLATE("datagrams of every size arrive whole, from empty to the larg
     }
 }
 
-TEST_CASE_TEMPLATE("a datagram longer than the buffer is flagged, on both legs, and one that just fits is not", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a datagram longer than the buffer is flagged, on both legs, and one that just fits is not",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -103,14 +112,16 @@ TEST_CASE_TEMPLATE("a datagram longer than the buffer is flagged, on both legs, 
             REQUIRE(rig.collect(2));
             for (const Seen& seen : rig.seen) {
                 CHECK(seen.truncated == (bytes > 100));
-                CHECK(seen.payload == std::string(std::min<std::size_t>(bytes, 100), seen.leg == Leg::request ? 'q' : 'r'));
+                CHECK(seen.payload == std::string(std::min<std::size_t>(bytes, 100),
+                                                  seen.leg == Leg::request ? 'q' : 'r'));
             }
         }
         CHECK(rig.seen.size() == 2);
     }
 }
 
-TEST_CASE_TEMPLATE("2000 empty datagrams among data silence neither a listener nor a member", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("2000 empty datagrams among data silence neither a listener nor a member",
+                   Engine, UDPPROXY_ENGINES) {
     // An empty datagram ends a multishot receive.
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
@@ -128,7 +139,8 @@ TEST_CASE_TEMPLATE("2000 empty datagrams among data silence neither a listener n
         }
         REQUIRE(rig.collect(200));
         for (const Seen& seen : rig.seen) {
-            CHECK(seen.from == (seen.leg == Leg::request ? rig.client().endpoint() : upstream.endpoint()));
+            CHECK(seen.from ==
+                  (seen.leg == Leg::request ? rig.client().endpoint() : upstream.endpoint()));
             if (seen.payload.empty())
                 ++empty;
             else
@@ -145,13 +157,15 @@ TEST_CASE_TEMPLATE("2000 empty datagrams among data silence neither a listener n
     CHECK(rig.seen.empty());
 }
 
-TEST_CASE_TEMPLATE("arrivals of each socket keep the order in which they were sent", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("arrivals of each socket keep the order in which they were sent", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.listen = {loopback(Family::ipv4), address("127.0.0.2"), address("127.0.0.3")};
     Rig<Engine> rig(setup);
     for (int i = 0; i < 200; ++i) {
-        for (std::size_t at = 0; at < 3; ++at) rig.client().send(rig.listener(at), std::to_string(i));
+        for (std::size_t at = 0; at < 3; ++at)
+            rig.client().send(rig.listener(at), std::to_string(i));
     }
     REQUIRE(rig.collect(600));
     std::map<Slot, int> next;

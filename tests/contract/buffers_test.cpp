@@ -1,5 +1,6 @@
-// The law of buffers: free + in the kernel + in flight == total, seen from outside: however few there are, what the socket's queue holds arrives,
-// receiving goes on after they ran out, and a leg without buffers waits quietly.
+// The law of buffers: free + in the kernel + in flight == total, seen from outside: however few
+// there are, what the socket's queue holds arrives, receiving goes on after they ran out, and a leg
+// without buffers waits quietly.
 #include <map>
 
 #include "contract/rig.hpp"
@@ -34,12 +35,16 @@ void run_many_times_the_pool(std::uint32_t buffers) {
     CHECK(rig.quiet() <= 3);
 }
 
-TEST_CASE_TEMPLATE("bursts larger than the pool lose nothing and keep their order, with 2, 4 and 64 buffers", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "bursts larger than the pool lose nothing and keep their order, with 2, 4 and 64 buffers",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const std::uint32_t buffers : {2U, 4U, 64U}) run_many_times_the_pool<Engine>(buffers);
 }
 
-TEST_CASE_TEMPLATE("a leg whose buffers are all out receives nothing, and goes on when they come home", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a leg whose buffers are all out receives nothing, and goes on when they come home", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Leg leg : {Leg::request, Leg::reply}) {
         RigSetup setup;
@@ -54,9 +59,11 @@ TEST_CASE_TEMPLATE("a leg whose buffers are all out receives nothing, and goes o
         CHECK(rig.engine().counters().buffers_exhausted > 0);
 
         // The other leg has buffers of its own.
-        rig.client().send(leg == Leg::request ? group.local : rig.listener(), "dropped by the kernel or seen");
+        rig.client().send(leg == Leg::request ? group.local : rig.listener(),
+                          "dropped by the kernel or seen");
         upstream.send(leg == Leg::request ? group.local : rig.listener(), "of the other leg");
-        REQUIRE(rig.until([&] { return !rig.seen.empty() && rig.seen.back().payload == "of the other leg"; }));
+        REQUIRE(rig.until(
+            [&] { return !rig.seen.empty() && rig.seen.back().payload == "of the other leg"; }));
 
         rig.seen.clear();
         for (std::size_t i = 0; i < 4; ++i) CHECK(payload_of(rig.held[i]) == std::to_string(i));
@@ -66,7 +73,8 @@ TEST_CASE_TEMPLATE("a leg whose buffers are all out receives nothing, and goes o
     }
 }
 
-TEST_CASE_TEMPLATE("all buffers can be discarded and lent again, many times over", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("all buffers can be discarded and lent again, many times over", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.buffers_per_leg = 16;
@@ -75,10 +83,13 @@ TEST_CASE_TEMPLATE("all buffers can be discarded and lent again, many times over
     const OpenedGroup group = rig.open_group(upstream.endpoint());
     for (int round = 0; round < 50; ++round) {
         for (const Leg leg : {Leg::request, Leg::reply}) {
-            for (int i = 0; i < 16; ++i) upstream.send(leg == Leg::request ? rig.listener() : group.local, std::to_string(i));
+            for (int i = 0; i < 16; ++i)
+                upstream.send(leg == Leg::request ? rig.listener() : group.local,
+                              std::to_string(i));
             REQUIRE(rig.hold(16, leg));
             // Payloads stay as they are while they are held: no buffer has two holders.
-            for (std::size_t i = 0; i < 16; ++i) CHECK(payload_of(rig.held[i]) == std::to_string(i));
+            for (std::size_t i = 0; i < 16; ++i)
+                CHECK(payload_of(rig.held[i]) == std::to_string(i));
             rig.discard_held();
         }
     }
@@ -97,7 +108,8 @@ TEST_CASE_TEMPLATE("a departure brings its buffer home, sent or not", Engine, UD
         const std::vector<Arrival> arrivals = rig.feed({"a", "b", "c", "d"});
         const std::vector<Fault> faults =
             rig.send({towards(arrivals[0], group.slots[0]), back_to(arrivals[1], Slot{0}, refused),
-                      back_to(arrivals[2], Slot{0}, rig.client().endpoint()), towards(arrivals[3], group.slots[0])});
+                      back_to(arrivals[2], Slot{0}, rig.client().endpoint()),
+                      towards(arrivals[3], group.slots[0])});
         REQUIRE(faults.size() == 1);
         CHECK(faults[0].kind == FaultKind::send);
         CHECK(faults[0].departure == 1);
@@ -106,17 +118,21 @@ TEST_CASE_TEMPLATE("a departure brings its buffer home, sent or not", Engine, UD
     }
 }
 
-TEST_CASE("io_uring lends more buffers after a burst found too few, keeps to that, and lends fewer again when it was quiet") {
+TEST_CASE(
+    "io_uring lends more buffers after a burst found too few, keeps to that, and lends fewer again "
+    "when it was quiet") {
     if (!runs_here<UringBackend>()) return;
     RigSetup setup;
-    setup.listen = {loopback(Family::ipv4), address("127.0.0.2"), address("127.0.0.3"), address("127.0.0.4")};
+    setup.listen = {loopback(Family::ipv4), address("127.0.0.2"), address("127.0.0.3"),
+                    address("127.0.0.4")};
     setup.buffers_per_leg = 1024;
     Rig<UringBackend> rig(setup);
     const auto receives_ended_by_burst = [&] {
         const std::uint64_t before = rig.engine().counters().receives_rearmed;
         rig.seen.clear();
         for (int i = 0; i < 50; ++i) {
-            for (std::size_t listener = 0; listener < 4; ++listener) rig.client().send(rig.listener(listener), std::to_string(i));
+            for (std::size_t listener = 0; listener < 4; ++listener)
+                rig.client().send(rig.listener(listener), std::to_string(i));
         }
         REQUIRE(rig.collect(200));
         return rig.engine().counters().receives_rearmed - before;
@@ -147,7 +163,8 @@ TEST_CASE("a wait on a leg without buffers blocks although data waits in the soc
     CHECK(waits_of_a_dry_leg<UringBackend>() <= 4);
 }
 
-// Level-triggered epoll reports the socket again at once, so that the wait spins until a buffer comes home.
+// Level-triggered epoll reports the socket again at once, so that the wait spins until a buffer
+// comes home.
 TEST_CASE("a wait on a leg without buffers blocks although data waits in the socket: epoll") {
     CHECK(waits_of_a_dry_leg<EpollBackend>() <= 4);
 }
@@ -175,7 +192,9 @@ void strand_an_error_on_a_dry_leg() {
     CHECK(rig.faults.size() <= 1);
 }
 
-TEST_CASE_TEMPLATE("an error on a member that waits for a buffer neither spins nor costs the data behind it", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "an error on a member that waits for a buffer neither spins nor costs the data behind it",
+    Engine, UDPPROXY_ENGINES) {
     // EPOLLERR is reported for a socket in the set even when nothing is asked for.
     if (!runs_here<Engine>()) return;
     strand_an_error_on_a_dry_leg<Engine>();

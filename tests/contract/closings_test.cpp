@@ -1,4 +1,5 @@
-// Closing members: complete when the slot is in `closed` and not before, nothing left behind then, and no datagram of the old holder on the new.
+// Closing members: complete when the slot is in `closed` and not before, nothing left behind then,
+// and no datagram of the old holder on the new.
 #include <algorithm>
 #include <atomic>
 #include <set>
@@ -9,7 +10,9 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE_TEMPLATE("a closed member's slot is reported once, its descriptor is gone and its port free at once", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a closed member's slot is reported once, its descriptor is gone and its port free at once",
+    Engine, UDPPROXY_ENGINES) {
     // Closing the descriptor of an armed receive without cancelling it would leave the port bound.
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
@@ -27,7 +30,8 @@ TEST_CASE_TEMPLATE("a closed member's slot is reported once, its descriptor is g
             if (round % 3 == 0) upstream.send(group.local, round % 6 == 0 ? "x" : "");
             if (round % 4 == 0) rig.wait(monotonic_now());
             REQUIRE(rig.close_and_wait(group));
-            CHECK(std::multiset<Slot>(rig.closed.begin(), rig.closed.end()) == std::multiset<Slot>(group.slots.begin(), group.slots.end()));
+            CHECK(std::multiset<Slot>(rig.closed.begin(), rig.closed.end()) ==
+                  std::multiset<Slot>(group.slots.begin(), group.slots.end()));
             CHECK(descriptor_count() == before);
             CHECK(try_bind(group.local) == 0);
         }
@@ -57,8 +61,10 @@ TEST_CASE_TEMPLATE("a member that waits for a buffer can be closed", Engine, UDP
     CHECK(rig.seen[0].slot == next.slots[0]);
 }
 
-TEST_CASE_TEMPLATE("however many members are closed at once, one wait closes some of them, and those after it the others", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "however many members are closed at once, one wait closes some of them, and those after it the "
+    "others",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.slots_max = 512;
@@ -66,10 +72,12 @@ TEST_CASE_TEMPLATE("however many members are closed at once, one wait closes som
     const Peer upstream{address("127.0.0.2")};
     const Peer alias{address("127.0.0.3")};
     std::vector<OpenedGroup> groups;
-    for (int i = 0; i < 120; ++i) groups.push_back(rig.open_group(upstream.endpoint(), {alias.endpoint()}, true));
+    for (int i = 0; i < 120; ++i)
+        groups.push_back(rig.open_group(upstream.endpoint(), {alias.endpoint()}, true));
     rig.wait(monotonic_now());
     for (const OpenedGroup& group : groups) rig.close(group);
-    // An empty datagram ends a multishot receive (K19), here of members whose turn to be closed has not come yet.
+    // An empty datagram ends a multishot receive (K19), here of members whose turn to be closed has
+    // not come yet.
     for (const OpenedGroup& group : groups) upstream.send(group.local, "");
     const Instant end = monotonic_now() + patience;
     while (rig.closed.size() < 360 && monotonic_now() < end) {
@@ -81,7 +89,9 @@ TEST_CASE_TEMPLATE("however many members are closed at once, one wait closes som
     CHECK(rig.closed.size() == 360);
 }
 
-TEST_CASE_TEMPLATE("300 members close while datagrams pour in for them, and every buffer comes home", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "300 members close while datagrams pour in for them, and every buffer comes home", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.slots_max = 400;
@@ -101,7 +111,8 @@ TEST_CASE_TEMPLATE("300 members close while datagrams pour in for them, and ever
             for (const OpenedGroup& group : groups) {
                 SocketName name;
                 const socklen_t length = write_socket_name(group.local, name);
-                ::sendto(upstream.descriptor(), "x", group.local.port % 8 == 0 ? 0 : 1, MSG_DONTWAIT, &name.any, length);
+                ::sendto(upstream.descriptor(), "x", group.local.port % 8 == 0 ? 0 : 1,
+                         MSG_DONTWAIT, &name.any, length);
             }
         }
     });
@@ -131,7 +142,8 @@ TEST_CASE_TEMPLATE("300 members close while datagrams pour in for them, and ever
     rig.discard_held();
 }
 
-TEST_CASE_TEMPLATE("a slot's next holder never sees a datagram of the old port", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a slot's next holder never sees a datagram of the old port", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.slots_max = 3;  // a listener and two members: slots are used again at once
@@ -142,7 +154,8 @@ TEST_CASE_TEMPLATE("a slot's next holder never sees a datagram of the old port",
     const std::set<Slot> slots(old.slots.begin(), old.slots.end());
     rig.wait(monotonic_now());
     for (int round = 0; round < 200; ++round) {
-        // Some queued unread, an empty one that ends the receive in the moment it is cancelled, some more while it closes.
+        // Some queued unread, an empty one that ends the receive in the moment it is cancelled,
+        // some more while it closes.
         for (const char* payload : {"old", "", "old"}) {
             upstream.send(old.local, payload);
             alias.send(old.local, payload);
@@ -172,8 +185,10 @@ TEST_CASE_TEMPLATE("a slot's next holder never sees a datagram of the old port",
     CHECK(rig.engine().counters().stale_completions == 0);
 }
 
-TEST_CASE_TEMPLATE("a receive cancelled for its old holder does not cost the next holder of the slot a datagram or a fault", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a receive cancelled for its old holder does not cost the next holder of the slot a datagram "
+    "or a fault",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.slots_max = 2;
@@ -204,7 +219,8 @@ TEST_CASE_TEMPLATE("a receive cancelled for its old holder does not cost the nex
     }
 }
 
-TEST_CASE_TEMPLATE("an engine that goes takes its members and descriptors with it", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("an engine that goes takes its members and descriptors with it", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     const std::size_t before = descriptor_count();
     {
@@ -235,9 +251,12 @@ std::size_t ports_left_bound() {
     return still_bound;
 }
 
-// Not so for io_uring: a ring is taken down by a worker of the kernel after its descriptor is closed, and its armed receives hold their sockets
-// until then. The loop therefore closes its listeners before it ends (the end-to-end tests start again at once).
-TEST_CASE("the ports of an engine that has gone are free at once: epoll") { CHECK(ports_left_bound<EpollBackend>() == 0); }
+// Not so for io_uring: a ring is taken down by a worker of the kernel after its descriptor is
+// closed, and its armed receives hold their sockets until then. The loop therefore closes its
+// listeners before it ends (the end-to-end tests start again at once).
+TEST_CASE("the ports of an engine that has gone are free at once: epoll") {
+    CHECK(ports_left_bound<EpollBackend>() == 0);
+}
 
 }  // namespace
 }  // namespace udpproxy::contract

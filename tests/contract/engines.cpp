@@ -18,7 +18,8 @@ int skipped_count = 0;
 void skip(const std::string& reason) {
     ++skipped_count;
     const auto* test = doctest::getContextOptions()->currentTest;
-    std::printf("[contract] SKIPPED \"%s\": %s\n", test != nullptr ? test->m_name : "", reason.c_str());
+    std::printf("[contract] SKIPPED \"%s\": %s\n", test != nullptr ? test->m_name : "",
+                reason.c_str());
 }
 
 int skipped() noexcept { return skipped_count; }

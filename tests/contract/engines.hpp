@@ -1,5 +1,6 @@
-// Which engines the contract is tested with, and how a test says that it could not run here. A test over an engine begins with
-// `if (!runs_here<Engine>()) return;`: without it an engine that this kernel refuses fails the test loudly, in Rig.
+// Which engines the contract is tested with, and how a test says that it could not run here. A test
+// over an engine begins with `if (!runs_here<Engine>()) return;`: without it an engine that this
+// kernel refuses fails the test loudly, in Rig.
 #pragma once
 
 #include <string>
@@ -13,7 +14,8 @@
 
 namespace udpproxy::contract {
 
-/// Prints one line that names the running test and why it, or a part of it, is skipped; counted for the last line of the run.
+/// Prints one line that names the running test and why it, or a part of it, is skipped; counted for
+/// the last line of the run.
 void skip(const std::string& reason);
 [[nodiscard]] int skipped() noexcept;
 

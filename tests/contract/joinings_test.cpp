@@ -1,4 +1,5 @@
-// What comes while an engine runs: members that join a finished group, and listeners that are adopted into a place kept for them.
+// What comes while an engine runs: members that join a finished group, and listeners that are
+// adopted into a place kept for them.
 #include <algorithm>
 
 #include "contract/rig.hpp"
@@ -6,10 +7,14 @@
 namespace udpproxy::contract {
 namespace {
 
-MemberJoining joining(const OpenedGroup& group, const std::optional<Endpoint>& peer) { return MemberJoining{group.local, peer}; }
+MemberJoining joining(const OpenedGroup& group, const std::optional<Endpoint>& peer) {
+    return MemberJoining{group.local, peer};
+}
 
-TEST_CASE_TEMPLATE("a member joins a finished group, takes its peer's datagrams, and nobody else can join before or after", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a member joins a finished group, takes its peer's datagrams, and nobody else can join before "
+    "or after",
+    Engine, UDPPROXY_ENGINES) {
     // With the flag back on one member alone three of four combinations are EADDRINUSE.
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
@@ -21,13 +26,18 @@ TEST_CASE_TEMPLATE("a member joins a finished group, takes its peer's datagrams,
         const Peer later{loopback(family)};
         for (const bool with_open_member : {true, false}) {
             CAPTURE(with_open_member);
-            const OpenedGroup group = rig.open_group(upstream.endpoint(), {alias.endpoint()}, with_open_member);
+            const OpenedGroup group =
+                rig.open_group(upstream.endpoint(), {alias.endpoint()}, with_open_member);
             Slot joined = no_slot;
-            REQUIRE(rig.engine().join_group(group.slots, joining(group, later.endpoint()), joined).opened());
+            REQUIRE(rig.engine()
+                        .join_group(group.slots, joining(group, later.endpoint()), joined)
+                        .opened());
             CHECK(std::find(group.slots.begin(), group.slots.end(), joined) == group.slots.end());
-            for (const Reuse reuse : {Reuse::none, Reuse::address, Reuse::port}) CHECK(try_bind(group.local, reuse) != 0);
+            for (const Reuse reuse : {Reuse::none, Reuse::address, Reuse::port})
+                CHECK(try_bind(group.local, reuse) != 0);
             rig.seen.clear();
-            for (const Peer* peer : {&upstream, &alias, &later}) peer->send(group.local, format(peer->endpoint()));
+            for (const Peer* peer : {&upstream, &alias, &later})
+                peer->send(group.local, format(peer->endpoint()));
             REQUIRE(rig.collect(3));
             for (const Seen& seen : rig.seen) {
                 CHECK(seen.payload == format(seen.from));
@@ -38,7 +48,8 @@ TEST_CASE_TEMPLATE("a member joins a finished group, takes its peer's datagrams,
             rig.engine().close(joined);
             REQUIRE(rig.until([&] { return rig.closed.size() == 1; }));
             rig.seen.clear();
-            for (const Peer* peer : {&upstream, &alias}) peer->send(group.local, format(peer->endpoint()));
+            for (const Peer* peer : {&upstream, &alias})
+                peer->send(group.local, format(peer->endpoint()));
             REQUIRE(rig.collect(2));
             rig.closed.clear();
             REQUIRE(rig.close_and_wait(group));
@@ -46,7 +57,8 @@ TEST_CASE_TEMPLATE("a member joins a finished group, takes its peer's datagrams,
     }
 }
 
-TEST_CASE_TEMPLATE("an open member joins and takes what no connected one does", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("an open member joins and takes what no connected one does", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{loopback(Family::ipv4)};
@@ -57,28 +69,33 @@ TEST_CASE_TEMPLATE("an open member joins and takes what no connected one does", 
     new_client.send(group.local, "from a new client");
     upstream.send(group.local, "from the upstream");
     REQUIRE(rig.collect(2));
-    for (const Seen& seen : rig.seen) CHECK((seen.slot == joined) == (seen.from == new_client.endpoint()));
+    for (const Seen& seen : rig.seen)
+        CHECK((seen.slot == joined) == (seen.from == new_client.endpoint()));
 }
 
-TEST_CASE_TEMPLATE("a join that fails leaves the group as it was and no descriptor behind", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a join that fails leaves the group as it was and no descriptor behind", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{loopback(Family::ipv4)};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
     const std::size_t before = descriptor_count();
     Slot joined = no_slot;
-    const OpeningOutcome outcome =
-        rig.engine().join_group(group.slots, joining(group, Endpoint{address("255.255.255.255"), 0, 53}), joined);
+    const OpeningOutcome outcome = rig.engine().join_group(
+        group.slots, joining(group, Endpoint{address("255.255.255.255"), 0, 53}), joined);
     CHECK_FALSE(outcome.opened());
     CHECK(outcome.step == OpeningStep::connect);
     CHECK(descriptor_count() == before);
-    for (const Reuse reuse : {Reuse::none, Reuse::address, Reuse::port}) CHECK(try_bind(group.local, reuse) != 0);
+    for (const Reuse reuse : {Reuse::none, Reuse::address, Reuse::port})
+        CHECK(try_bind(group.local, reuse) != 0);
     upstream.send(group.local, "still served");
     CHECK(rig.collect(1));
 }
 
-TEST_CASE_TEMPLATE("an adopted listener serves in its place, closes like any other, and the place can be taken again", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "an adopted listener serves in its place, closes like any other, and the place can be taken "
+    "again",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.listeners_max = 4;
@@ -86,7 +103,8 @@ TEST_CASE_TEMPLATE("an adopted listener serves in its place, closes like any oth
     const std::size_t before = descriptor_count();
     const Endpoint endpoint = unused_endpoint(loopback(Family::ipv4));
     for (int round = 0; round < 3; ++round) {
-        Result<ListenerSockets> opened = open_listeners(ListenerRequest{endpoint, 1U << 20, 1U << 20}, 1);
+        Result<ListenerSockets> opened =
+            open_listeners(ListenerRequest{endpoint, 1U << 20, 1U << 20}, 1);
         REQUIRE(opened.has_value());
         ListenerSocket listener{std::move(opened->sockets[0]), Family::ipv4};
         REQUIRE(rig.engine().adopt(Slot{2}, listener) == 0);

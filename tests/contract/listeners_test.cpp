@@ -1,4 +1,5 @@
-// Listeners and sources: one address for one instance, its clients spread over its sockets and each kept by one, and where requests leave from.
+// Listeners and sources: one address for one instance, its clients spread over its sockets and each
+// kept by one, and where requests leave from.
 #include <map>
 #include <set>
 
@@ -7,7 +8,9 @@
 namespace udpproxy::contract {
 namespace {
 
-ListenerRequest request_for(const Endpoint& endpoint) { return ListenerRequest{endpoint, 1U << 20, 1U << 20}; }
+ListenerRequest request_for(const Endpoint& endpoint) {
+    return ListenerRequest{endpoint, 1U << 20, 1U << 20};
+}
 
 Endpoint name_of(const Socket& socket) {
     SocketName name{};
@@ -26,7 +29,8 @@ TEST_CASE("a second instance on the same address is refused, however many socket
             CHECK(first->sockets.size() == count);
             const std::size_t before = descriptor_count();
             for (const std::size_t count_of_second : {1U, 3U}) {
-                const Result<ListenerSockets> second = open_listeners(request_for(endpoint), count_of_second);
+                const Result<ListenerSockets> second =
+                    open_listeners(request_for(endpoint), count_of_second);
                 REQUIRE_FALSE(second.has_value());
                 CHECK(second.error().message == "bind: Address already in use");
             }
@@ -37,7 +41,8 @@ TEST_CASE("a second instance on the same address is refused, however many socket
 
 TEST_CASE("a listener keeps out of a port that somebody holds with SO_REUSEPORT") {
     Socket holder;
-    REQUIRE(try_bind(Endpoint{group_address(Family::ipv4), 0, next_port()}, Reuse::port, holder) == 0);
+    REQUIRE(try_bind(Endpoint{group_address(Family::ipv4), 0, next_port()}, Reuse::port, holder) ==
+            0);
     CHECK_FALSE(open_listeners(request_for(name_of(holder)), 2).has_value());
 }
 
@@ -54,24 +59,29 @@ TEST_CASE("a listener on an address that is not here yet is opened, and the abse
 }
 
 TEST_CASE("the granted buffer sizes are told in payload bytes") {
-    Result<ListenerSockets> opened = open_listeners(ListenerRequest{Endpoint{loopback(Family::ipv4), 0, 0}, 65536, 131072}, 1);
+    Result<ListenerSockets> opened =
+        open_listeners(ListenerRequest{Endpoint{loopback(Family::ipv4), 0, 0}, 65536, 131072}, 1);
     REQUIRE(opened.has_value());
     CHECK(opened->receive_buffer_bytes == 65536);
     CHECK(opened->send_buffer_bytes == 131072);
 }
 
-TEST_CASE_TEMPLATE("200 clients are shared among the sockets of an address, and each client keeps to one", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "200 clients are shared among the sockets of an address, and each client keeps to one", Engine,
+    UDPPROXY_ENGINES) {
     // With SO_REUSEPORT cleared after the binds one socket would get everything.
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        Result<ListenerSockets> opened = open_listeners(request_for(unused_endpoint(loopback(family))), 2);
+        Result<ListenerSockets> opened =
+            open_listeners(request_for(unused_endpoint(loopback(family))), 2);
         REQUIRE(opened.has_value());
         const Endpoint endpoint = name_of(opened->sockets[0]);
         CHECK(name_of(opened->sockets[1]) == endpoint);
         EngineSetup setup;
         setup.slots_max = 4;
         setup.buffers_per_leg = 512;
-        for (Socket& socket : opened->sockets) setup.listeners.push_back(ListenerSocket{std::move(socket), family});
+        for (Socket& socket : opened->sockets)
+            setup.listeners.push_back(ListenerSocket{std::move(socket), family});
         Result<Engine> engine = Engine::open(std::move(setup));
         REQUIRE(engine.has_value());
         REQUIRE(engine->start().has_value());
@@ -101,7 +111,9 @@ TEST_CASE_TEMPLATE("200 clients are shared among the sockets of an address, and 
     }
 }
 
-TEST_CASE_TEMPLATE("requests leave from the wanted address if it is here, else from where routing says", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "requests leave from the wanted address if it is here, else from where routing says", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const std::size_t before = descriptor_count();
@@ -116,15 +128,21 @@ TEST_CASE_TEMPLATE("requests leave from the wanted address if it is here, else f
     CHECK(routed.error == 0);
     CHECK(routed.source == Endpoint{address("127.0.0.1"), 0, 0});
 
-    CHECK(rig.engine().source_towards(Endpoint{address("255.255.255.255"), 0, 53}, Address::any(Family::ipv4)).error != 0);
+    CHECK(
+        rig.engine()
+            .source_towards(Endpoint{address("255.255.255.255"), 0, 53}, Address::any(Family::ipv4))
+            .error != 0);
 
     if (families().size() == 2) {
         const Endpoint upstream6{address("::1"), 0, 53};
-        const SourceAnswer routed6 = rig.engine().source_towards(upstream6, Address::any(Family::ipv6));
+        const SourceAnswer routed6 =
+            rig.engine().source_towards(upstream6, Address::any(Family::ipv6));
         CHECK(routed6.error == 0);
         CHECK(routed6.source == Endpoint{address("::1"), 0, 0});
-        CHECK(rig.engine().source_towards(upstream6, address("::1")).source == Endpoint{address("::1"), 0, 0});
-        CHECK(rig.engine().source_towards(upstream6, address("2001:db8::1")).error == EADDRNOTAVAIL);
+        CHECK(rig.engine().source_towards(upstream6, address("::1")).source ==
+              Endpoint{address("::1"), 0, 0});
+        CHECK(rig.engine().source_towards(upstream6, address("2001:db8::1")).error ==
+              EADDRNOTAVAIL);
     }
     CHECK(descriptor_count() == before);
 }

@@ -1,4 +1,5 @@
-// LoopRig: a shard's whole loop over a real engine, turned by the test in its own thread: a service with two aliases behind it, clients before it.
+// LoopRig: a shard's whole loop over a real engine, turned by the test in its own thread: a service
+// with two aliases behind it, clients before it.
 #pragma once
 
 #include <memory>
@@ -23,7 +24,8 @@ inline PortRange next_ports() {
     constexpr int width = 1500;
     static int at = 0;
     at = (at + 1) % 12;
-    return PortRange{static_cast<std::uint16_t>(10000 + at * width), static_cast<std::uint16_t>(10000 + at * width + width - 1)};
+    return PortRange{static_cast<std::uint16_t>(10000 + at * width),
+                     static_cast<std::uint16_t>(10000 + at * width + width - 1)};
 }
 
 template <Backend Engine>
@@ -84,7 +86,8 @@ private:
         std::vector<AliasRule> aliases;
         const auto bits = static_cast<std::uint8_t>(from.listen.is_ipv4() ? 32 : 128);
         for (const Peer* alias : {&first_alias, &second_alias})
-            aliases.push_back(AliasRule{Prefix{alias->endpoint().address, bits}, 0, alias->endpoint().port});
+            aliases.push_back(
+                AliasRule{Prefix{alias->endpoint().address, bits}, 0, alias->endpoint().port});
         proxy.upstream = std::make_shared<Upstream>(upstream.endpoint(), std::move(aliases));
         proxy.watch = from.watch;
         proxy.sources = {group_address(from.listen.family())};
@@ -96,7 +99,9 @@ private:
         proxy.offload = from.offload && trains_supported();
 
         Result<ListenerSockets> opened =
-            open_listeners(ListenerRequest{Endpoint{from.listen, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, proxy.offload}, 1);
+            open_listeners(ListenerRequest{Endpoint{from.listen, 0, 0}, 4U << 20, 4U << 20,
+                                           PathMtu::want, proxy.offload},
+                           1);
         REQUIRE(opened.has_value());
         SocketName name{};
         socklen_t length = sizeof name;
@@ -117,7 +122,8 @@ private:
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
-        engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), from.listen.family(), proxy.offload});
+        engine_setup.listeners.push_back(
+            ListenerSocket{std::move(opened->sockets[0]), from.listen.family(), proxy.offload});
         Result<Engine> engine = Engine::open(std::move(engine_setup));
         INFO(complaint(engine));
         REQUIRE(engine.has_value());

@@ -1,5 +1,5 @@
-// A shard's loop end to end, over each real engine: requests reach the upstream, replies of the upstream and its aliases the client, from the
-// address that the client wrote to.
+// A shard's loop end to end, over each real engine: requests reach the upstream, replies of the
+// upstream and its aliases the client, from the address that the client wrote to.
 #include <set>
 
 #include "contract/loop_rig.hpp"
@@ -7,7 +7,8 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE_TEMPLATE("a client gets the replies of upstream and aliases from the address it wrote to", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a client gets the replies of upstream and aliases from the address it wrote to",
+                   Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         for (const bool wildcard : {false, true}) {
@@ -29,7 +30,8 @@ TEST_CASE_TEMPLATE("a client gets the replies of upstream and aliases from the a
             std::set<std::string> wanted;
             for (const Peer* peer : {&rig.upstream, &rig.first_alias, &rig.second_alias}) {
                 for (int i = 0; i < 3; ++i) {
-                    const std::string payload = format(peer->endpoint()) + " answers " + std::to_string(i);
+                    const std::string payload =
+                        format(peer->endpoint()) + " answers " + std::to_string(i);
                     wanted.insert(payload);
                     peer->send(question->from, payload, 0x04);
                 }
@@ -46,19 +48,22 @@ TEST_CASE_TEMPLATE("a client gets the replies of upstream and aliases from the a
 
             const Peer unlisted{loopback(family)};
             unlisted.send(question->from, "unlisted");
-            REQUIRE(rig.turns_until([&] { return rig.counters().dropped(Drop::unlisted_source) == 1; }));
+            REQUIRE(rig.turns_until(
+                [&] { return rig.counters().dropped(Drop::unlisted_source) == 1; }));
             CHECK_FALSE(client.receive(Duration::zero()).has_value());
         }
     }
 }
 
-TEST_CASE_TEMPLATE("each of 100 clients gets the answers to its own questions", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("each of 100 clients gets the answers to its own questions", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     LoopRig<Engine> rig;
     std::vector<Peer> clients;
     for (int i = 0; i < 100; ++i) clients.emplace_back(loopback(Family::ipv4));
     for (int round = 0; round < 3; ++round) {
-        for (std::size_t i = 0; i < clients.size(); ++i) clients[i].send(rig.listener(), std::to_string(i));
+        for (std::size_t i = 0; i < clients.size(); ++i)
+            clients[i].send(rig.listener(), std::to_string(i));
         std::set<Endpoint> askers;
         for (std::size_t i = 0; i < clients.size(); ++i) {
             const std::optional<Letter> question = rig.next_letter(rig.upstream);
@@ -74,15 +79,19 @@ TEST_CASE_TEMPLATE("each of 100 clients gets the answers to its own questions", 
                 REQUIRE(letter.has_value());
                 answers.insert(letter->payload);
             }
-            CHECK(answers == std::set<std::string>{"to " + std::to_string(i), "too " + std::to_string(i)});
+            CHECK(answers ==
+                  std::set<std::string>{"to " + std::to_string(i), "too " + std::to_string(i)});
         }
     }
     CHECK(rig.counters().sessions_admitted.read() == 100);
     CHECK(rig.counters().sessions_assured.read() == 100);
-    for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) CHECK(rig.counters().drops[reason].read() == 0);
+    for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason)
+        CHECK(rig.counters().drops[reason].read() == 0);
 }
 
-TEST_CASE_TEMPLATE("a session that has expired leaves its port at rest, and a late reply reaches nobody", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a session that has expired leaves its port at rest, and a late reply reaches nobody", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     LoopRigSetup setup;
     setup.unassured_timeout = std::chrono::milliseconds{30};
@@ -101,7 +110,9 @@ TEST_CASE_TEMPLATE("a session that has expired leaves its port at rest, and a la
     CHECK_FALSE(client.receive(Duration::zero()).has_value());
 }
 
-TEST_CASE_TEMPLATE("a stop command from another thread ends the loop, and what was queued is forwarded first", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a stop command from another thread ends the loop, and what was queued is forwarded first",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     LoopRig<Engine> rig;
     const Peer client{loopback(Family::ipv4)};

@@ -1,5 +1,6 @@
-// The contract tests' main(): doctest's, and a last line that says what could not be tested here. These tests use real sockets on loopback, the
-// same ones for every engine; what a shard makes of them is tested in tests/sim and tests/unit, real daemons in tests/e2e.
+// The contract tests' main(): doctest's, and a last line that says what could not be tested here.
+// These tests use real sockets on loopback, the same ones for every engine; what a shard makes of
+// them is tested in tests/sim and tests/unit, real daemons in tests/e2e.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

@@ -20,16 +20,20 @@ namespace udpproxy::contract {
 namespace {
 
 int open_socket(Family family) {
-    const int descriptor = ::socket(family == Family::ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    const int descriptor = ::socket(family == Family::ipv4 ? AF_INET : AF_INET6,
+                                    SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     const int one = 1;
-    if (descriptor >= 0 && family == Family::ipv6) ::setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (descriptor >= 0 && family == Family::ipv6)
+        ::setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
     return descriptor;
 }
 
 std::uint8_t tos_of(msghdr& header) {
     std::uint8_t tos = 0;
-    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr; message = CMSG_NXTHDR(&header, message)) {
-        if (message->cmsg_level == IPPROTO_IP && message->cmsg_type == IP_TOS) tos = *CMSG_DATA(message);
+    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr;
+         message = CMSG_NXTHDR(&header, message)) {
+        if (message->cmsg_level == IPPROTO_IP && message->cmsg_type == IP_TOS)
+            tos = *CMSG_DATA(message);
         if (message->cmsg_level == IPPROTO_IPV6 && message->cmsg_type == IPV6_TCLASS) {
             int value = 0;
             std::memcpy(&value, CMSG_DATA(message), sizeof value);
@@ -39,7 +43,9 @@ std::uint8_t tos_of(msghdr& header) {
     return tos;
 }
 
-Duration left_until(Instant deadline) { return std::max(Duration::zero(), deadline - monotonic_now()); }
+Duration left_until(Instant deadline) {
+    return std::max(Duration::zero(), deadline - monotonic_now());
+}
 
 }  // namespace
 
@@ -61,7 +67,8 @@ std::vector<Family> families() {
 Address group_address(Family family) {
     if (family == Family::ipv6) return loopback(family);
     const auto process = static_cast<std::uint32_t>(::getpid());
-    const std::uint32_t host = 127U << 24 | (64 + (process >> 14 & 0x3f)) << 16 | ((process >> 7 & 0x7f) + 1) << 8 | ((process & 0x7f) + 1);
+    const std::uint32_t host = 127U << 24 | (64 + (process >> 14 & 0x3f)) << 16 |
+                               ((process >> 7 & 0x7f) + 1) << 8 | ((process & 0x7f) + 1);
     return Address::ipv4(htonl(host));
 }
 
@@ -80,7 +87,8 @@ Peer::Peer(const Endpoint& at) : endpoint_(at) {
     const int one = 1;
     const int bytes = 4 << 20;
     const bool ipv4 = at.family() == Family::ipv4;
-    ::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_RECVTOS : IPV6_RECVTCLASS, &one, sizeof one);
+    ::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
+                 ipv4 ? IP_RECVTOS : IPV6_RECVTCLASS, &one, sizeof one);
     ::setsockopt(descriptor(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     SocketName name{};
     socklen_t length = sizeof name;
@@ -91,19 +99,23 @@ Peer::Peer(const Endpoint& at) : endpoint_(at) {
 void Peer::send(const Endpoint& to, std::string_view payload, int tos) const {
     if (tos >= 0) {
         const bool ipv4 = to.family() == Family::ipv4;
-        REQUIRE(::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos) == 0);
+        REQUIRE(::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
+                             ipv4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos) == 0);
     }
     SocketName name;
     const socklen_t length = write_socket_name(to, name);
-    const ssize_t sent = ::sendto(descriptor(), payload.data(), payload.size(), MSG_NOSIGNAL, &name.any, length);
+    const ssize_t sent =
+        ::sendto(descriptor(), payload.data(), payload.size(), MSG_NOSIGNAL, &name.any, length);
     INFO("sendto ", format(to), ": ", error_text(sent < 0 ? errno : 0));
     REQUIRE(sent == static_cast<ssize_t>(payload.size()));
 }
 
-void Peer::send_train(const Endpoint& to, std::string_view payload, std::size_t segment_bytes, int tos) const {
+void Peer::send_train(const Endpoint& to, std::string_view payload, std::size_t segment_bytes,
+                      int tos) const {
     if (tos >= 0) {
         const bool ipv4 = to.family() == Family::ipv4;
-        REQUIRE(::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos) == 0);
+        REQUIRE(::setsockopt(descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
+                             ipv4 ? IP_TOS : IPV6_TCLASS, &tos, sizeof tos) == 0);
     }
     SocketName name;
     iovec part{const_cast<char*>(payload.data()), payload.size()};
@@ -142,12 +154,15 @@ std::optional<Letter> Peer::receive(Duration limit) const {
         header.msg_control = control.data();
         header.msg_controllen = control.size();
         const ssize_t bytes = ::recvmsg(descriptor(), &header, MSG_DONTWAIT);
-        if (bytes >= 0) return Letter{std::string(payload.data(), static_cast<std::size_t>(bytes)), read_socket_name(name), tos_of(header)};
+        if (bytes >= 0)
+            return Letter{std::string(payload.data(), static_cast<std::size_t>(bytes)),
+                          read_socket_name(name), tos_of(header)};
         if (errno != EAGAIN) continue;  // an ICMP error: the next call finds none
         const Duration left = left_until(deadline);
         if (left == Duration::zero()) return std::nullopt;
         pollfd question{descriptor(), POLLIN, 0};
-        ::poll(&question, 1, static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+        ::poll(&question, 1,
+               static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count()));
     }
 }
 
@@ -166,8 +181,10 @@ int try_bind(const Endpoint& at, Reuse reuse, Socket& holder) {
     Socket socket{open_socket(at.family())};
     if (!socket) return errno;
     const int one = 1;
-    if (reuse == Reuse::address) ::setsockopt(socket.descriptor(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (reuse == Reuse::port) ::setsockopt(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    if (reuse == Reuse::address)
+        ::setsockopt(socket.descriptor(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (reuse == Reuse::port)
+        ::setsockopt(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     SocketName name;
     const socklen_t length = write_socket_name(at, name);
     if (::bind(socket.descriptor(), &name.any, length) != 0) return errno;

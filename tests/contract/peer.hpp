@@ -1,4 +1,5 @@
-// Peer: a client, an upstream or an outsider, as a plain UDP socket that knows nothing of the engines. Also the addresses and ports the tests use.
+// Peer: a client, an upstream or an outsider, as a plain UDP socket that knows nothing of the
+// engines. Also the addresses and ports the tests use.
 #pragma once
 
 #include <optional>
@@ -22,7 +23,8 @@ inline constexpr Duration moment = std::chrono::milliseconds{20};
 [[nodiscard]] Address loopback(Family family);
 /// The families that have their loopback address on this host; a missing one is said by skip().
 [[nodiscard]] std::vector<Family> families();
-/// An address for reply groups: for IPv4 one of 127.0.0.0/8 that no other process running these tests uses at the same time.
+/// An address for reply groups: for IPv4 one of 127.0.0.0/8 that no other process running these
+/// tests uses at the same time.
 [[nodiscard]] Address group_address(Family family);
 /// A port below the ephemeral ones that this process has not tried for long.
 [[nodiscard]] std::uint16_t next_port();
@@ -46,17 +48,20 @@ public:
     /// `tos` goes for this datagram and all later ones.
     void send(const Endpoint& to, std::string_view payload, int tos = -1) const;
     /// `payload` in datagrams of `segment_bytes`, in one call (UDP_SEGMENT).
-    void send_train(const Endpoint& to, std::string_view payload, std::size_t segment_bytes, int tos = -1) const;
+    void send_train(const Endpoint& to, std::string_view payload, std::size_t segment_bytes,
+                    int tos = -1) const;
     [[nodiscard]] std::optional<Letter> receive(Duration limit = patience) const;
     /// `count` letters, or fewer when the time is over.
-    [[nodiscard]] std::vector<Letter> receive_all(std::size_t count, Duration limit = patience) const;
+    [[nodiscard]] std::vector<Letter> receive_all(std::size_t count,
+                                                  Duration limit = patience) const;
 
 private:
     Endpoint endpoint_;
     Socket socket_;
 };
 
-/// Binds a socket to `at` with the flags an outsider might try; 0 or errno. With success the socket is left in `holder`.
+/// Binds a socket to `at` with the flags an outsider might try; 0 or errno. With success the socket
+/// is left in `holder`.
 [[nodiscard]] int try_bind(const Endpoint& at, Reuse reuse, Socket& holder);
 [[nodiscard]] int try_bind(const Endpoint& at, Reuse reuse = Reuse::none);
 

@@ -1,5 +1,6 @@
-// ICMP errors on connected members. On loopback the answer to a datagram for a closed port is there before the send returns, so that a send leaves
-// its error pending for the next call on the socket, be it a send or a receive.
+// ICMP errors on connected members. On loopback the answer to a datagram for a closed port is there
+// before the send returns, so that a send leaves its error pending for the next call on the socket,
+// be it a send or a receive.
 #include <algorithm>
 #include <map>
 
@@ -8,8 +9,10 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE_TEMPLATE("the first datagram after the upstream came back is delivered by the one retry, and the fault says so", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "the first datagram after the upstream came back is delivered by the one retry, and the fault "
+    "says so",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -37,7 +40,8 @@ TEST_CASE_TEMPLATE("the first datagram after the upstream came back is delivered
     }
 }
 
-TEST_CASE_TEMPLATE("a whole batch behind a pending error is delivered, each datagram once", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a whole batch behind a pending error is delivered, each datagram once", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Endpoint at = unused_endpoint(address("127.0.0.2"));
@@ -50,7 +54,8 @@ TEST_CASE_TEMPLATE("a whole batch behind a pending error is delivered, each data
     CHECK(rig.send({towards(arrivals[0], group.slots[0])}).empty());
     const Peer upstream{at};
     std::vector<Departure> departures;
-    for (std::size_t i = 1; i < arrivals.size(); ++i) departures.push_back(towards(arrivals[i], (i % 2 == 1 ? group : other).slots[0]));
+    for (std::size_t i = 1; i < arrivals.size(); ++i)
+        departures.push_back(towards(arrivals[i], (i % 2 == 1 ? group : other).slots[0]));
     const std::vector<Fault> faults = rig.send(departures);
     // The first send, which is the five of one digit coalesced, met the error.
     REQUIRE(faults.size() == 5);
@@ -65,8 +70,9 @@ TEST_CASE_TEMPLATE("a whole batch behind a pending error is delivered, each data
     for (const auto& [payload, count] : times) CHECK(count == 1);
 }
 
-TEST_CASE_TEMPLATE("a batch for a closed port has one fault per departure at most, and none that is not about it", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a batch for a closed port has one fault per departure at most, and none that is not about it",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer healthy{address("127.0.0.3")};
@@ -75,12 +81,14 @@ TEST_CASE_TEMPLATE("a batch for a closed port has one fault per departure at mos
     for (int round = 0; round < 5; ++round) {
         const std::vector<Arrival> arrivals = rig.feed(std::vector<std::string>(40, "x"));
         std::vector<Departure> departures;
-        for (std::size_t i = 0; i < arrivals.size(); ++i) departures.push_back(towards(arrivals[i], (i % 2 == 0 ? dead : other).slots[0]));
+        for (std::size_t i = 0; i < arrivals.size(); ++i)
+            departures.push_back(towards(arrivals[i], (i % 2 == 0 ? dead : other).slots[0]));
         std::map<std::uint32_t, int> faults;
         for (const Fault& fault : rig.send(departures)) {
             CHECK(fault.slot == dead.slots[0]);
             CHECK(fault.departure % 2 == 0);
-            CHECK((fault.kind == FaultKind::send_retry || (fault.kind == FaultKind::send && fault.error == ECONNREFUSED)));
+            CHECK((fault.kind == FaultKind::send_retry ||
+                   (fault.kind == FaultKind::send && fault.error == ECONNREFUSED)));
             ++faults[fault.departure];
         }
         for (const auto& [departure, count] : faults) CHECK(count == 1);
@@ -88,7 +96,8 @@ TEST_CASE_TEMPLATE("a batch for a closed port has one fault per departure at mos
     }
 }
 
-TEST_CASE_TEMPLATE("a receive takes out a pending error once, reports it once, and does not spin", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a receive takes out a pending error once, reports it once, and does not spin",
+                   Engine, UDPPROXY_ENGINES) {
     // epoll reports EPOLLERR until the error is read; io_uring ends the multishot receive.
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
@@ -121,7 +130,8 @@ TEST_CASE_TEMPLATE("a receive takes out a pending error once, reports it once, a
     CHECK(rig.seen[0].slot == group.slots[0]);
 }
 
-TEST_CASE_TEMPLATE("a pending error in front of replies in the queue costs none of them", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a pending error in front of replies in the queue costs none of them", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Endpoint at = unused_endpoint(address("127.0.0.2"));

@@ -1,5 +1,6 @@
-// When the kernel refuses a train: its datagrams are sent singly, in order, and the path is remembered. The refusals are real ones where loopback can be
-// brought to give them (a small MTU in a network namespace, a socket without checksums), else made (send_errors.hpp).
+// When the kernel refuses a train: its datagrams are sent singly, in order, and the path is
+// remembered. The refusals are real ones where loopback can be brought to give them (a small MTU in
+// a network namespace, a socket without checksums), else made (send_errors.hpp).
 #include <net/if.h>
 #include <netinet/udp.h>
 #include <sched.h>
@@ -19,7 +20,8 @@ constexpr std::uint32_t segment_bytes = 100;
 
 std::string numbered(std::size_t datagrams, std::size_t bytes = segment_bytes) {
     std::string payload;
-    for (std::size_t i = 0; i < datagrams; ++i) payload += std::string(bytes, static_cast<char>('0' + i));
+    for (std::size_t i = 0; i < datagrams; ++i)
+        payload += std::string(bytes, static_cast<char>('0' + i));
     return payload;
 }
 
@@ -30,7 +32,8 @@ std::string initials(const std::vector<Letter>& letters) {
     return made;
 }
 
-/// Long enough for the io_uring engine to send by sendmmsg, where send_errors.hpp sees it: every other departure has another TOS.
+/// Long enough for the io_uring engine to send by sendmmsg, where send_errors.hpp sees it: every
+/// other departure has another TOS.
 template <class Engine>
 std::vector<Departure> batch_of_trains(Rig<Engine>& rig, Slot slot, std::size_t trains) {
     std::vector<Departure> departures;
@@ -70,14 +73,17 @@ int descriptor_of(const Endpoint& local, bool connected) {
     for (int descriptor = 3; descriptor < 1024; ++descriptor) {
         SocketName name{};
         socklen_t length = sizeof name;
-        if (::getsockname(descriptor, &name.any, &length) != 0 || read_socket_name(name) != local) continue;
+        if (::getsockname(descriptor, &name.any, &length) != 0 || read_socket_name(name) != local)
+            continue;
         length = sizeof name;
         if ((::getpeername(descriptor, &name.any, &length) == 0) == connected) return descriptor;
     }
     return -1;
 }
 
-TEST_CASE_TEMPLATE("trains with segments over the MTU leave singly, and are not tried again in that size", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "trains with segments over the MTU leave singly, and are not tried again in that size", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     with_loopback_mtu(1300, [] {
         for (const Family family : families()) {
@@ -91,17 +97,20 @@ TEST_CASE_TEMPLATE("trains with segments over the MTU leave singly, and are not 
             const std::string expected = "012345";
             for (const bool to_client : {false, true}) {
                 const std::uint64_t fallbacks = counters.gso_fallbacks;
-                // Fragments are put together by the receiver; a train of them never arrives, so they are fed singly.
+                // Fragments are put together by the receiver; a train of them never arrives, so
+                // they are fed singly.
                 const auto send_six = [&](std::size_t bytes) {
                     std::vector<std::string> payloads;
                     for (char digit : expected) payloads.emplace_back(bytes, digit);
                     std::vector<Departure> departures;
                     for (const Arrival& arrival : rig.feed(payloads)) {
-                        departures.push_back(to_client ? back_to(arrival, Slot{0}, rig.client().endpoint())
-                                                       : towards(arrival, group.slots[0]));
+                        departures.push_back(
+                            to_client ? back_to(arrival, Slot{0}, rig.client().endpoint())
+                                      : towards(arrival, group.slots[0]));
                     }
                     CHECK(rig.send(departures).empty());
-                    CHECK(initials((to_client ? rig.client() : upstream).receive_all(6)) == expected);
+                    CHECK(initials((to_client ? rig.client() : upstream).receive_all(6)) ==
+                          expected);
                 };
                 send_six(1400);
                 CHECK(counters.gso_fallbacks == fallbacks + 1);
@@ -118,7 +127,8 @@ TEST_CASE_TEMPLATE("trains with segments over the MTU leave singly, and are not 
     });
 }
 
-TEST_CASE_TEMPLATE("a path's refusal does not touch the other clients of a listener", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a path's refusal does not touch the other clients of a listener", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer near{address("127.0.0.2")};
@@ -148,14 +158,17 @@ TEST_CASE_TEMPLATE("a path's refusal does not touch the other clients of a liste
     CHECK(rig.engine().counters().gso_fallbacks == 6);
 }
 
-TEST_CASE_TEMPLATE("a socket that sends no checksums refuses trains with EINVAL, and they leave singly", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a socket that sends no checksums refuses trains with EINVAL, and they leave singly", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
     (void)rig.engine().now();
     const int one = 1;
-    REQUIRE(::setsockopt(descriptor_of(group.local, true), SOL_SOCKET, SO_NO_CHECK, &one, sizeof one) == 0);
+    REQUIRE(::setsockopt(descriptor_of(group.local, true), SOL_SOCKET, SO_NO_CHECK, &one,
+                         sizeof one) == 0);
     for (int round = 0; round < 3; ++round) {
         std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 1);
         CHECK(rig.send(departures).empty());
@@ -164,7 +177,9 @@ TEST_CASE_TEMPLATE("a socket that sends no checksums refuses trains with EINVAL,
     }
 }
 
-TEST_CASE_TEMPLATE("EIO and EOPNOTSUPP send a socket's trains singly from then on, EINVAL those of the size", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "EIO and EOPNOTSUPP send a socket's trains singly from then on, EINVAL those of the size",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const int error : {EIO, EOPNOTSUPP, EINVAL, EMSGSIZE}) {
         CAPTURE(error_text(error));
@@ -187,12 +202,14 @@ TEST_CASE_TEMPLATE("EIO and EOPNOTSUPP send a socket's trains singly from then o
         const std::vector<Arrival> shorter = rig.feed_train(numbered(3, 50), 50);
         CHECK(rig.send({towards(shorter[0], group.slots[0])}).empty());
         CHECK(initials(upstream.receive_all(3)) == "012");
-        CHECK(rig.engine().counters().trains_sent == trains + (error == EIO || error == EOPNOTSUPP ? 0 : 1));
+        CHECK(rig.engine().counters().trains_sent ==
+              trains + (error == EIO || error == EOPNOTSUPP ? 0 : 1));
     }
 }
 
-TEST_CASE_TEMPLATE("other errors of a train are its own: it is lost whole, counted in datagrams, and not resent", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "other errors of a train are its own: it is lost whole, counted in datagrams, and not resent",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
@@ -211,14 +228,17 @@ TEST_CASE_TEMPLATE("other errors of a train are its own: it is lost whole, count
     CHECK(rig.engine().counters().gso_fallbacks == 0);
 }
 
-TEST_CASE_TEMPLATE("of a train that is sent singly, each datagram that cannot leave is counted, with its bytes", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "of a train that is sent singly, each datagram that cannot leave is counted, with its bytes",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
     SendErrors errors;
     errors.of_trains = EINVAL;
-    // Train 0: the second is lost. Train 1: each for a reason of its own; the third reason is counted as the one before it. Train 2: all.
+    // Train 0: the second is lost. Train 1: each for a reason of its own; the third reason is
+    // counted as the one before it. Train 2: all.
     errors.of_singles = {0, EPERM, 0, EPERM, ENOMEM, EFAULT, EINVAL, EINVAL, EINVAL};
     std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 6);
     departures[0].bytes -= 40;  // a short tail
@@ -239,8 +259,10 @@ TEST_CASE_TEMPLATE("of a train that is sent singly, each datagram that cannot le
     CHECK(faults[3].datagrams == 3);
 }
 
-TEST_CASE_TEMPLATE("where there is no room for the rest of a train that is sent singly, the rest stays with the caller, in order", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "where there is no room for the rest of a train that is sent singly, the rest stays with the "
+    "caller, in order",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const int error : {EAGAIN, ENOBUFS}) {
         CAPTURE(error_text(error));
@@ -264,11 +286,14 @@ TEST_CASE_TEMPLATE("where there is no room for the rest of a train that is sent 
                 again.back().bytes = fault.bytes;
             }
         }
-        // A full send buffer holds up all that is behind; a full device may be this destination's alone.
+        // A full send buffer holds up all that is behind; a full device may be this destination's
+        // alone.
         CHECK(again.size() == (error == EAGAIN ? 6 : 1));
-        CHECK(initials(upstream.receive_all(error == EAGAIN ? 1 : 16)) == (error == EAGAIN ? "0" : "0012012012012012"));
+        CHECK(initials(upstream.receive_all(error == EAGAIN ? 1 : 16)) ==
+              (error == EAGAIN ? "0" : "0012012012012012"));
         CHECK(rig.send(again).empty());
-        CHECK(initials(upstream.receive_all(error == EAGAIN ? 17 : 2)) == (error == EAGAIN ? "12012012012012012" : "12"));
+        CHECK(initials(upstream.receive_all(error == EAGAIN ? 17 : 2)) ==
+              (error == EAGAIN ? "12012012012012012" : "12"));
         // Every buffer is at home again.
         rig.seen.clear();
         for (int i = 0; i < 256; ++i) rig.client().send(rig.listener(), "again");
@@ -277,7 +302,8 @@ TEST_CASE_TEMPLATE("where there is no room for the rest of a train that is sent 
     }
 }
 
-TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and are tried again", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and are tried again",
+                   Engine, UDPPROXY_ENGINES) {
     // A blackhole route says EINVAL to trains and datagrams alike.
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
@@ -296,7 +322,9 @@ TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and
     CHECK(rig.engine().counters().trains_sent == trains + 1);
 }
 
-TEST_CASE_TEMPLATE("one retry after a pending error delivers a whole train, and says how many datagrams it was", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "one retry after a pending error delivers a whole train, and says how many datagrams it was",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -318,7 +346,8 @@ TEST_CASE_TEMPLATE("one retry after a pending error delivers a whole train, and 
     }
 }
 
-TEST_CASE_TEMPLATE("a pending error before coupled datagrams costs one retry and none of them", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a pending error before coupled datagrams costs one retry and none of them",
+                   Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Endpoint at = unused_endpoint(address("127.0.0.2"));
@@ -327,7 +356,8 @@ TEST_CASE_TEMPLATE("a pending error before coupled datagrams costs one retry and
     CHECK(rig.send({towards(arrivals[0], group.slots[0])}).empty());
     const Peer upstream{at};
     std::vector<Departure> departures;
-    for (std::size_t i = 1; i < arrivals.size(); ++i) departures.push_back(towards(arrivals[i], group.slots[0]));
+    for (std::size_t i = 1; i < arrivals.size(); ++i)
+        departures.push_back(towards(arrivals[i], group.slots[0]));
     const std::vector<Fault> faults = rig.send(departures);
     REQUIRE(faults.size() == 5);
     for (const Fault& fault : faults) {

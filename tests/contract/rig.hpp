@@ -1,5 +1,6 @@
-// Rig: an engine with its listeners, driven as a shard drives it, but so that a test can look at everything: arrivals are copied and their
-// buffers handed back (collect), or held until the test sends or discards them (hold). Every wait is bounded.
+// Rig: an engine with its listeners, driven as a shard drives it, but so that a test can look at
+// everything: arrivals are copied and their buffers handed back (collect), or held until the test
+// sends or discards them (hold). Every wait is bounded.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -65,7 +66,8 @@ struct Seen {
 }
 
 /// The reply leg's departure: on a listener's slot, to a client by name.
-[[nodiscard]] inline Departure back_to(const Arrival& arrival, Slot listener, const Endpoint& client, const Address& from = {}) {
+[[nodiscard]] inline Departure back_to(const Arrival& arrival, Slot listener,
+                                       const Endpoint& client, const Address& from = {}) {
     Departure departure = towards(arrival, listener);
     departure.to = client;
     departure.from = from;
@@ -146,7 +148,8 @@ public:
         return std::exchange(held, {});
     }
     /// The same for one train: whole when offload is on and the kernel kept it so.
-    [[nodiscard]] std::vector<Arrival> feed_train(std::string_view payload, std::size_t segment_bytes) {
+    [[nodiscard]] std::vector<Arrival> feed_train(std::string_view payload,
+                                                  std::size_t segment_bytes) {
         REQUIRE(held.empty());
         client_.send_train(listener(), payload, segment_bytes);
         std::size_t bytes = 0;
@@ -167,7 +170,8 @@ public:
     }
 
     /// Opens a group on a port that nobody has. Fails the test when it cannot.
-    [[nodiscard]] OpenedGroup open_group(const Endpoint& upstream, const std::vector<Endpoint>& aliases = {},
+    [[nodiscard]] OpenedGroup open_group(const Endpoint& upstream,
+                                         const std::vector<Endpoint>& aliases = {},
                                          bool with_open_member = false) {
         OpenedGroup group;
         GroupOpening opening;
@@ -212,8 +216,9 @@ private:
         engine_setup.batch_wait = setup.batch_wait;
         engine_setup.payload_bytes_max = setup.payload_bytes_max;
         for (const Address& at : setup.listen) {
-            Result<ListenerSockets> opened =
-                open_listeners(ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, offload_}, 1);
+            Result<ListenerSockets> opened = open_listeners(
+                ListenerRequest{Endpoint{at, 0, 0}, 4U << 20, 4U << 20, PathMtu::want, offload_},
+                1);
             INFO(complaint(opened));
             REQUIRE(opened.has_value());
             SocketName name{};
@@ -222,7 +227,8 @@ private:
             Endpoint endpoint = read_socket_name(name);
             if (at.is_unspecified()) endpoint.address = loopback(at.family());
             listeners_.push_back(endpoint);
-            engine_setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), at.family(), offload_});
+            engine_setup.listeners.push_back(
+                ListenerSocket{std::move(opened->sockets[0]), at.family(), offload_});
         }
         Result<Engine> engine = Engine::open(std::move(engine_setup));
         INFO(complaint(engine));
@@ -235,9 +241,11 @@ private:
             held.push_back(arrival);
             return;
         }
-        seen.push_back(Seen{leg, arrival.slot, arrival.from, arrival.local, arrival.interface_index, arrival.tos, arrival.truncated,
-                            arrival.bytes, arrival.segment_bytes, arrival.datagrams(),
-                            std::string(reinterpret_cast<const char*>(arrival.payload), std::min(arrival.bytes, payload_bytes_max_))});
+        seen.push_back(Seen{leg, arrival.slot, arrival.from, arrival.local, arrival.interface_index,
+                            arrival.tos, arrival.truncated, arrival.bytes, arrival.segment_bytes,
+                            arrival.datagrams(),
+                            std::string(reinterpret_cast<const char*>(arrival.payload),
+                                        std::min(arrival.bytes, payload_bytes_max_))});
         engine_.discard(arrival.buffer);
     }
 

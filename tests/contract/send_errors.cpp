@@ -17,7 +17,8 @@ thread_local SendErrors* armed = nullptr;
 
 bool is_train(const msghdr& message) {
     auto* header = const_cast<msghdr*>(&message);
-    for (cmsghdr* control = CMSG_FIRSTHDR(header); control != nullptr; control = CMSG_NXTHDR(header, control)) {
+    for (cmsghdr* control = CMSG_FIRSTHDR(header); control != nullptr;
+         control = CMSG_NXTHDR(header, control)) {
         if (control->cmsg_level == IPPROTO_UDP && control->cmsg_type == UDP_SEGMENT) return true;
     }
     return false;
@@ -57,7 +58,8 @@ extern "C" ssize_t send(int descriptor, const void* payload, size_t bytes, int f
     return ::syscall(SYS_sendto, descriptor, payload, bytes, flags, nullptr, 0);
 }
 
-/// Stops at the first failure as the kernel does: the error is told only when nothing went out before it.
+/// Stops at the first failure as the kernel does: the error is told only when nothing went out
+/// before it.
 extern "C" int sendmmsg(int descriptor, mmsghdr* messages, unsigned count, int flags) {
     unsigned sent = 0;
     for (; sent < count; ++sent) {

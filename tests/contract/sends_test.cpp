@@ -1,4 +1,5 @@
-// What goes out: destination, source address and TOS of departures, the order of each slot's, and what happens to one that cannot leave.
+// What goes out: destination, source address and TOS of departures, the order of each slot's, and
+// what happens to one that cannot leave.
 #include <map>
 #include <set>
 
@@ -7,8 +8,10 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE_TEMPLATE("a departure on a connected slot reaches the upstream with payload, TOS and the group's address", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a departure on a connected slot reaches the upstream with payload, TOS and the group's "
+    "address",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -18,7 +21,8 @@ TEST_CASE_TEMPLATE("a departure on a connected slot reaches the upstream with pa
         const OpenedGroup group = rig.open_group(upstream.endpoint());
         const std::vector<Arrival> arrivals = rig.feed({"with TOS", "", "without"});
         std::vector<Departure> departures;
-        for (const Arrival& arrival : arrivals) departures.push_back(towards(arrival, group.slots[0]));
+        for (const Arrival& arrival : arrivals)
+            departures.push_back(towards(arrival, group.slots[0]));
         departures[0].tos = 0x2e << 2 | 0x02;
         departures[1].tos = 0x01;
         CHECK(rig.send(departures).empty());
@@ -34,7 +38,9 @@ TEST_CASE_TEMPLATE("a departure on a connected slot reaches the upstream with pa
     }
 }
 
-TEST_CASE_TEMPLATE("a departure to a named client leaves from the listener's address, or the one asked for", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a departure to a named client leaves from the listener's address, or the one asked for",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup;
@@ -43,9 +49,10 @@ TEST_CASE_TEMPLATE("a departure to a named client leaves from the listener's add
         const Peer other{loopback(family)};
         const Address asked_for = family == Family::ipv4 ? address("127.0.0.7") : loopback(family);
         const std::vector<Arrival> arrivals = rig.feed({"plain", "from", "empty"});
-        std::vector<Departure> departures{back_to(arrivals[0], Slot{0}, rig.client().endpoint()),
-                                          back_to(arrivals[1], Slot{1}, rig.client().endpoint(), asked_for),
-                                          back_to(arrivals[2], Slot{1}, other.endpoint(), asked_for)};
+        std::vector<Departure> departures{
+            back_to(arrivals[0], Slot{0}, rig.client().endpoint()),
+            back_to(arrivals[1], Slot{1}, rig.client().endpoint(), asked_for),
+            back_to(arrivals[2], Slot{1}, other.endpoint(), asked_for)};
         departures[0].tos = 0xb9;
         departures[1].tos = 0x88;
         departures[2].bytes = 0;
@@ -65,8 +72,10 @@ TEST_CASE_TEMPLATE("a departure to a named client leaves from the listener's add
     }
 }
 
-TEST_CASE_TEMPLATE("a batch of 900 departures over interleaved slots keeps the order of each slot and returns all buffers", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a batch of 900 departures over interleaved slots keeps the order of each slot and returns all "
+    "buffers",
+    Engine, UDPPROXY_ENGINES) {
     // More than one submission (512) and more than one sendmmsg per slot (64).
     if (!runs_here<Engine>()) return;
     RigSetup setup;
@@ -88,14 +97,16 @@ TEST_CASE_TEMPLATE("a batch of 900 departures over interleaved slots keeps the o
         std::vector<Departure> departures;
         std::map<std::size_t, std::vector<std::string>> wanted;
         for (std::size_t i = 0; i < arrivals.size(); ++i) {
-            // Stretches of one slot, and slots in turn; some plain sends, some with a TOS that needs a message.
+            // Stretches of one slot, and slots in turn; some plain sends, some with a TOS that
+            // needs a message.
             const std::size_t goal = i < 300 ? i % 5 : (i / 70) % 5;
             wanted[goal].push_back(payloads[i]);
             if (goal < 3)
                 departures.push_back(towards(arrivals[i], groups[goal].slots[0]));
             else
-                departures.push_back(
-                    back_to(arrivals[i], Slot{static_cast<std::uint32_t>(goal - 3)}, (goal == 3 ? client : other_client).endpoint()));
+                departures.push_back(back_to(arrivals[i],
+                                             Slot{static_cast<std::uint32_t>(goal - 3)},
+                                             (goal == 3 ? client : other_client).endpoint()));
             departures.back().tos = i % 3 == 0 ? 0x04 : 0;
         }
         CHECK(rig.send(departures).empty());
@@ -104,7 +115,8 @@ TEST_CASE_TEMPLATE("a batch of 900 departures over interleaved slots keeps the o
             const std::vector<Letter> letters = receiver.receive_all(wanted[goal].size());
             REQUIRE(letters.size() == wanted[goal].size());
             std::size_t out_of_order = 0;
-            for (std::size_t i = 0; i < letters.size(); ++i) out_of_order += letters[i].payload != wanted[goal][i] ? 1 : 0;
+            for (std::size_t i = 0; i < letters.size(); ++i)
+                out_of_order += letters[i].payload != wanted[goal][i] ? 1 : 0;
             CHECK(out_of_order == 0);
         }
     }
@@ -116,7 +128,9 @@ TEST_CASE_TEMPLATE("a batch of 900 departures over interleaved slots keeps the o
     CHECK(rig.engine().counters().buffers_exhausted == 0);
 }
 
-TEST_CASE_TEMPLATE("a departure too large for the protocol is one send fault, and those around it leave", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a departure too large for the protocol is one send fault, and those around it leave", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     if (families().size() < 2) return;
     RigSetup setup;
@@ -126,10 +140,12 @@ TEST_CASE_TEMPLATE("a departure too large for the protocol is one send fault, an
     const Peer client{loopback(Family::ipv4)};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
     const std::string large(65527, 'L');  // fits into IPv6, not into IPv4
-    const std::vector<Arrival> arrivals = rig.feed({large, "1", large, large, "2", large, "3", large, "4"});
+    const std::vector<Arrival> arrivals =
+        rig.feed({large, "1", large, large, "2", large, "3", large, "4"});
     std::vector<Departure> departures;
     for (std::size_t i = 0; i < 5; ++i) departures.push_back(towards(arrivals[i], group.slots[0]));
-    for (std::size_t i = 5; i < 9; ++i) departures.push_back(back_to(arrivals[i], Slot{1}, client.endpoint()));
+    for (std::size_t i = 5; i < 9; ++i)
+        departures.push_back(back_to(arrivals[i], Slot{1}, client.endpoint()));
     std::set<std::uint32_t> lost;
     for (const Fault& fault : rig.send(departures)) {
         CHECK(fault.kind == FaultKind::send);
@@ -146,14 +162,17 @@ TEST_CASE_TEMPLATE("a departure too large for the protocol is one send fault, an
     }
 }
 
-TEST_CASE_TEMPLATE("one client that cannot be written to does not hold up the others of the listener", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "one client that cannot be written to does not hold up the others of the listener", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Endpoint refused{address("255.255.255.255"), 0, 9};  // EACCES without SO_BROADCAST
     const std::vector<Arrival> arrivals = rig.feed({"0", "1", "2", "3", "4", "5"});
     std::vector<Departure> departures;
     for (std::size_t i = 0; i < arrivals.size(); ++i)
-        departures.push_back(back_to(arrivals[i], Slot{0}, i % 2 == 0 ? refused : rig.client().endpoint()));
+        departures.push_back(
+            back_to(arrivals[i], Slot{0}, i % 2 == 0 ? refused : rig.client().endpoint()));
     std::set<std::uint32_t> lost;
     for (const Fault& fault : rig.send(departures)) {
         CHECK(fault.kind == FaultKind::send);

@@ -1,4 +1,5 @@
-// Trains on both legs: they arrive whole, leave with every boundary kept, and what came singly coalesces, but only with its like.
+// Trains on both legs: they arrive whole, leave with every boundary kept, and what came singly
+// coalesces, but only with its like.
 #include <functional>
 #include <numeric>
 
@@ -11,20 +12,23 @@ namespace {
 /// Bytes that tell where they stand.
 std::string pattern(std::size_t bytes, std::size_t seed = 0) {
     std::string payload(bytes, '.');
-    for (std::size_t i = 0; i < bytes; ++i) payload[i] = static_cast<char>((i * 31 + i / 251 + seed * 7) & 0xff);
+    for (std::size_t i = 0; i < bytes; ++i)
+        payload[i] = static_cast<char>((i * 31 + i / 251 + seed * 7) & 0xff);
     return payload;
 }
 
 std::vector<std::string> cut(const std::string& payload, std::size_t segment_bytes) {
     std::vector<std::string> datagrams;
-    for (std::size_t at = 0; at < payload.size(); at += segment_bytes) datagrams.push_back(payload.substr(at, segment_bytes));
+    for (std::size_t at = 0; at < payload.size(); at += segment_bytes)
+        datagrams.push_back(payload.substr(at, segment_bytes));
     return datagrams;
 }
 
 /// Each datagram's length and hash, so that a failure is short to read.
 std::vector<std::pair<std::size_t, std::size_t>> marks(const std::vector<std::string>& datagrams) {
     std::vector<std::pair<std::size_t, std::size_t>> made;
-    for (const std::string& datagram : datagrams) made.emplace_back(datagram.size(), std::hash<std::string>{}(datagram));
+    for (const std::string& datagram : datagrams)
+        made.emplace_back(datagram.size(), std::hash<std::string>{}(datagram));
     return made;
 }
 
@@ -38,9 +42,10 @@ struct Shape {
     std::size_t bytes;
     std::size_t segment_bytes;
 };
-const std::vector<Shape> shapes{{2, 1},        {1000, 100},       {1037, 100},           {64, 1},
-                                {101, 100},    {64 * 1000, 1000}, {63 * 1000 + 1, 1000}, {44 * 1472 + 600, 1472},
-                                {40000, 20000}};
+const std::vector<Shape> shapes{
+    {2, 1},        {1000, 100},       {1037, 100},           {64, 1},
+    {101, 100},    {64 * 1000, 1000}, {63 * 1000 + 1, 1000}, {44 * 1472 + 600, 1472},
+    {40000, 20000}};
 
 RigSetup in(Family family, bool offload = true) {
     RigSetup setup;
@@ -49,7 +54,8 @@ RigSetup in(Family family, bool offload = true) {
     return setup;
 }
 
-TEST_CASE_TEMPLATE("a train arrives whole, with segment size, source and TOS, on both legs", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a train arrives whole, with segment size, source and TOS, on both legs", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         Rig<Engine> rig(in(family));
@@ -64,7 +70,8 @@ TEST_CASE_TEMPLATE("a train arrives whole, with segment size, source and TOS, on
             REQUIRE(rig.collect(2));
             for (const Seen& seen : rig.seen) {
                 CHECK(seen.segment_bytes == shape.segment_bytes);
-                CHECK(seen.datagrams == (shape.bytes + shape.segment_bytes - 1) / shape.segment_bytes);
+                CHECK(seen.datagrams ==
+                      (shape.bytes + shape.segment_bytes - 1) / shape.segment_bytes);
                 CHECK((seen.payload == payload));
                 CHECK_FALSE(seen.truncated);
                 CHECK(seen.from == (seen.leg == Leg::request ? rig.client() : upstream).endpoint());
@@ -75,7 +82,8 @@ TEST_CASE_TEMPLATE("a train arrives whole, with segment size, source and TOS, on
     }
 }
 
-TEST_CASE_TEMPLATE("a datagram behind a train is one datagram, an empty one too", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a datagram behind a train is one datagram, an empty one too", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     rig.client().send_train(rig.listener(), pattern(1000), 100);
@@ -90,7 +98,9 @@ TEST_CASE_TEMPLATE("a datagram behind a train is one datagram, an empty one too"
     CHECK(rig.seen[1].payload.empty());
 }
 
-TEST_CASE_TEMPLATE("without offload a train arrives as its datagrams, and equal neighbours leave singly", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "without offload a train arrives as its datagrams, and equal neighbours leave singly", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig(in(Family::ipv4, false));
     const Peer upstream{address("127.0.0.2")};
@@ -109,7 +119,9 @@ TEST_CASE_TEMPLATE("without offload a train arrives as its datagrams, and equal 
     CHECK(rig.engine().counters().trains_sent == 0);
 }
 
-TEST_CASE_TEMPLATE("a train leaves in one pass with every boundary kept, to the upstream and to the client", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "a train leaves in one pass with every boundary kept, to the upstream and to the client",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         Rig<Engine> rig(in(family));
@@ -123,11 +135,13 @@ TEST_CASE_TEMPLATE("a train leaves in one pass with every boundary kept, to the 
             for (const bool to_client : {false, true}) {
                 const std::vector<Arrival> arrivals = rig.feed_train(payload, shape.segment_bytes);
                 REQUIRE(arrivals.size() == 1);
-                Departure departure =
-                    to_client ? back_to(arrivals[0], Slot{0}, rig.client().endpoint()) : towards(arrivals[0], group.slots[0]);
+                Departure departure = to_client
+                                          ? back_to(arrivals[0], Slot{0}, rig.client().endpoint())
+                                          : towards(arrivals[0], group.slots[0]);
                 departure.tos = 0x04;
                 CHECK(rig.send({departure}).empty());
-                const std::vector<Letter> letters = (to_client ? rig.client() : upstream).receive_all(datagrams.size());
+                const std::vector<Letter> letters =
+                    (to_client ? rig.client() : upstream).receive_all(datagrams.size());
                 CHECK(marks(payloads(letters)) == marks(datagrams));
                 for (const Letter& letter : letters) {
                     CHECK(letter.from == (to_client ? rig.listener() : group.local));
@@ -140,26 +154,32 @@ TEST_CASE_TEMPLATE("a train leaves in one pass with every boundary kept, to the 
     }
 }
 
-TEST_CASE_TEMPLATE("a train that is more than one send leaves in several", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a train that is more than one send leaves in several", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
-    // Receive offload may make longer ones than one send takes. Here the segment size of a datagram that is as large as can be is made up.
+    // Receive offload may make longer ones than one send takes. Here the segment size of a datagram
+    // that is as large as can be is made up.
     const std::string tiny = pattern(65507);
     for (const std::size_t segment_bytes : {10U, 500U, 1000U, 9361U, 40000U}) {
         const std::vector<Arrival> arrivals = rig.feed({tiny});
         Departure departure = towards(arrivals[0], group.slots[0]);
         departure.segment_bytes = static_cast<std::uint32_t>(segment_bytes);
-        departure.bytes = static_cast<std::uint32_t>(std::min<std::size_t>(65507, 300 * segment_bytes + 1));
-        const std::vector<std::string> datagrams = cut(tiny.substr(0, departure.bytes), segment_bytes);
+        departure.bytes =
+            static_cast<std::uint32_t>(std::min<std::size_t>(65507, 300 * segment_bytes + 1));
+        const std::vector<std::string> datagrams =
+            cut(tiny.substr(0, departure.bytes), segment_bytes);
         CHECK(rig.send({departure}).empty());
         CHECK(marks(payloads(upstream.receive_all(datagrams.size()))) == marks(datagrams));
     }
     CHECK(rig.engine().counters().gso_fallbacks == 0);
 }
 
-TEST_CASE_TEMPLATE("equal datagrams that came singly leave in as few passes as their lengths allow, in order", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "equal datagrams that came singly leave in as few passes as their lengths allow, in order",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     struct Row {
         std::vector<std::size_t> lengths;
@@ -183,22 +203,27 @@ TEST_CASE_TEMPLATE("equal datagrams that came singly leave in as few passes as t
         for (const Row& row : rows) {
             for (const bool to_client : {false, true}) {
                 std::vector<std::string> datagrams;
-                for (std::size_t i = 0; i < row.lengths.size(); ++i) datagrams.push_back(pattern(row.lengths[i], i));
+                for (std::size_t i = 0; i < row.lengths.size(); ++i)
+                    datagrams.push_back(pattern(row.lengths[i], i));
                 const std::vector<Arrival> arrivals = rig.feed(datagrams);
                 std::vector<Departure> departures;
                 for (std::size_t i = 0; i < arrivals.size(); ++i) {
-                    departures.push_back(to_client ? back_to(arrivals[i], Slot{0}, rig.client().endpoint())
-                                                   : towards(arrivals[i], group.slots[0]));
+                    departures.push_back(
+                        to_client ? back_to(arrivals[i], Slot{0}, rig.client().endpoint())
+                                  : towards(arrivals[i], group.slots[0]));
                 }
                 // One of another session's in the middle holds nothing up.
                 rig.client().send(rig.listener(), "between");
                 REQUIRE(rig.hold(1));
-                departures.insert(departures.begin() + static_cast<std::ptrdiff_t>(departures.size() / 2),
-                                  towards(std::exchange(rig.held, {})[0], beside.slots[0]));
+                departures.insert(
+                    departures.begin() + static_cast<std::ptrdiff_t>(departures.size() / 2),
+                    towards(std::exchange(rig.held, {})[0], beside.slots[0]));
                 const std::uint64_t before = rig.engine().counters().trains_sent;
                 CHECK(rig.send(departures).empty());
                 CHECK(rig.engine().counters().trains_sent - before == row.trains);
-                CHECK(marks(payloads((to_client ? rig.client() : upstream).receive_all(datagrams.size()))) == marks(datagrams));
+                CHECK(marks(payloads(
+                          (to_client ? rig.client() : upstream).receive_all(datagrams.size()))) ==
+                      marks(datagrams));
                 CHECK(payloads(other.receive_all(1)) == std::vector<std::string>{"between"});
             }
         }
@@ -206,8 +231,9 @@ TEST_CASE_TEMPLATE("equal datagrams that came singly leave in as few passes as t
     }
 }
 
-TEST_CASE_TEMPLATE("datagrams for different clients, from different addresses or with different TOS do not couple", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "datagrams for different clients, from different addresses or with different TOS do not couple",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.listen = {address("0.0.0.0")};
@@ -233,7 +259,8 @@ TEST_CASE_TEMPLATE("datagrams for different clients, from different addresses or
     CHECK(letters[4].from.address == address("127.0.0.8"));
 }
 
-TEST_CASE_TEMPLATE("a train longer than the buffer is flagged and counts as all its datagrams", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a train longer than the buffer is flagged and counts as all its datagrams",
+                   Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         RigSetup setup = in(family);
@@ -258,7 +285,9 @@ TEST_CASE_TEMPLATE("a train longer than the buffer is flagged and counts as all 
     }
 }
 
-TEST_CASE_TEMPLATE("trains pass through the whole loop both ways, and every counter counts datagrams", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "trains pass through the whole loop both ways, and every counter counts datagrams", Engine,
+    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
         for (const bool offload : {true, false}) {
@@ -307,7 +336,8 @@ TEST_CASE_TEMPLATE("trains pass through the whole loop both ways, and every coun
             const std::optional<Letter> letter = rig.next_letter(rig.upstream);
             REQUIRE(letter.has_value());
             new_client.send_train(letter->from, pattern(1037), 100);
-            CHECK(rig.turns_until([&] { return rig.counters().dropped(Drop::unlisted_source) == 11; }));
+            CHECK(rig.turns_until(
+                [&] { return rig.counters().dropped(Drop::unlisted_source) == 11; }));
         }
     }
 }

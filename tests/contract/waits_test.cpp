@@ -6,7 +6,8 @@
 namespace udpproxy::contract {
 namespace {
 
-TEST_CASE_TEMPLATE("a wait with a deadline blocks until then while everything is quiet", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a wait with a deadline blocks until then while everything is quiet", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
@@ -19,7 +20,8 @@ TEST_CASE_TEMPLATE("a wait with a deadline blocks until then while everything is
     CHECK(took < std::chrono::seconds{2});
 }
 
-TEST_CASE_TEMPLATE("a wait whose deadline has passed returns at once, with what is there", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a wait whose deadline has passed returns at once, with what is there", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     rig.wait(monotonic_now());
@@ -42,7 +44,8 @@ TEST_CASE_TEMPLATE("an arrival ends a wait without a deadline", Engine, UDPPROXY
     CHECK(rig.seen.size() == 1);
 }
 
-TEST_CASE_TEMPLATE("wake from another thread ends a wait without a deadline, every time", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("wake from another thread ends a wait without a deadline, every time", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     for (int round = 0; round < 50; ++round) {
@@ -53,7 +56,8 @@ TEST_CASE_TEMPLATE("wake from another thread ends a wait without a deadline, eve
     CHECK(rig.seen.empty());
 }
 
-TEST_CASE_TEMPLATE("wakes before a wait end that one and are used up by it", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("wakes before a wait end that one and are used up by it", Engine,
+                   UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     rig.engine().wake();
@@ -63,8 +67,10 @@ TEST_CASE_TEMPLATE("wakes before a wait end that one and are used up by it", Eng
     CHECK(rig.quiet() <= 3);
 }
 
-TEST_CASE_TEMPLATE("with busy_poll an arrival is found by looking, and a quiet wait ends at its deadline all the same", Engine,
-                   UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "with busy_poll an arrival is found by looking, and a quiet wait ends at its deadline all the "
+    "same",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.busy_poll = std::chrono::milliseconds{1};
@@ -84,7 +90,9 @@ TEST_CASE_TEMPLATE("with busy_poll an arrival is found by looking, and a quiet w
     waker.join();
 }
 
-TEST_CASE_TEMPLATE("with batch_wait a wait that a datagram has ended brings those that follow at once as well", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE(
+    "with batch_wait a wait that a datagram has ended brings those that follow at once as well",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.batch_wait = std::chrono::milliseconds{200};

@@ -11,13 +11,16 @@ namespace udpproxy::sim {
 inline Endpoint at(std::string_view text) { return *parse_endpoint(text); }
 
 /// 10.0.0.254:53, which also answers from .253 and .252.
-inline std::shared_ptr<const Upstream> small_upstream(AliasMembers members = AliasMembers::connected) {
+inline std::shared_ptr<const Upstream> small_upstream(
+    AliasMembers members = AliasMembers::connected) {
     std::vector<AliasRule> aliases;
-    for (const char* alias : {"10.0.0.253", "10.0.0.252"}) aliases.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
+    for (const char* alias : {"10.0.0.253", "10.0.0.252"})
+        aliases.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
     return std::make_shared<Upstream>(at("10.0.0.254:53"), std::move(aliases), members);
 }
 
-/// 10.1.0.1:53 in front of 10.0.0.254:53, which also answers from .253 and .252; ports 20000 to 20099; a group is four sockets, one of them open.
+/// 10.1.0.1:53 in front of 10.0.0.254:53, which also answers from .253 and .252; ports 20000 to
+/// 20099; a group is four sockets, one of them open.
 inline ShardSetup small_setup() {
     ShardSetup setup;
     ProxySetup proxy;
@@ -49,17 +52,22 @@ inline std::size_t sources_of(const ShardSetup& setup) {
 
 class SimShard {
 public:
-    explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1) : world(std::make_shared<SimWorld>(seed)) {
-        setup.use =
-            std::make_shared<SharedUse>(std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
-                                        std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max, setup.key);
-        for (const ListenerSetup& listener : setup.listeners) world->listeners.push_back(SimListener{listener.endpoint, {}});
+    explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1)
+        : world(std::make_shared<SimWorld>(seed)) {
+        setup.use = std::make_shared<SharedUse>(
+            std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
+            std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max,
+            setup.key);
+        for (const ListenerSetup& listener : setup.listeners)
+            world->listeners.push_back(SimListener{listener.endpoint, {}});
         const std::uint32_t slots_max = setup.slots_max;
         const std::uint32_t buffers = setup.buffers_per_leg;
-        loop = std::make_unique<Loop<SimBackend>>(std::move(setup), SimBackend(world, slots_max, buffers));
+        loop = std::make_unique<Loop<SimBackend>>(std::move(setup),
+                                                  SimBackend(world, slots_max, buffers));
     }
 
-    /// Turns; time stands still meanwhile. Whoever has advanced it far, or sends many new clients, sees what follows once the shard has caught up.
+    /// Turns; time stands still meanwhile. Whoever has advanced it far, or sends many new clients,
+    /// sees what follows once the shard has caught up.
     void turns(int count = 1) {
         for (int i = 0; i < count; ++i) {
             loop->turn();
@@ -77,8 +85,12 @@ public:
     std::vector<Packet> answered() { return std::exchange(world->at_clients, {}); }
 
     [[nodiscard]] Shard& shard() { return loop->shard(); }
-    [[nodiscard]] ProxyCounters& counters(std::uint16_t proxy = 0) { return loop->shard().counters.proxies[proxy]; }
-    [[nodiscard]] std::uint64_t dropped(Drop reason, std::uint16_t proxy = 0) { return counters(proxy).dropped(reason); }
+    [[nodiscard]] ProxyCounters& counters(std::uint16_t proxy = 0) {
+        return loop->shard().counters.proxies[proxy];
+    }
+    [[nodiscard]] std::uint64_t dropped(Drop reason, std::uint16_t proxy = 0) {
+        return counters(proxy).dropped(reason);
+    }
 
     std::shared_ptr<SimWorld> world;
     std::unique_ptr<Loop<SimBackend>> loop;

@@ -1,4 +1,5 @@
-// The simulated kernel's behaviour. The facts behind it, and the tests that show them on a real kernel, are listed in docs/kernel.md.
+// The simulated kernel's behaviour. The facts behind it, and the tests that show them on a real
+// kernel, are listed in docs/kernel.md.
 #include "sim/sim_world.hpp"
 
 #include <algorithm>
@@ -6,11 +7,13 @@
 
 namespace udpproxy::sim {
 
-void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::string payload, std::uint8_t tos) {
+void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::string payload,
+                            std::uint8_t tos) {
     for (SimListener& listener : listeners) {
         const bool takes = listener.endpoint.port == local.port &&
                            (listener.endpoint.address == local.address ||
-                            (listener.endpoint.address.is_unspecified() && listener.endpoint.family() == local.family()));
+                            (listener.endpoint.address.is_unspecified() &&
+                             listener.endpoint.family() == local.family()));
         if (!takes || !listener.is_open) continue;
         listener.queue.push_back(Packet{client, local, std::move(payload), tos});
         return;
@@ -18,7 +21,8 @@ void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::
     ++refused_by_kernel;
 }
 
-bool SimWorld::service_sends(const Endpoint& source, const Endpoint& group, std::string payload, std::uint8_t tos) {
+bool SimWorld::service_sends(const Endpoint& source, const Endpoint& group, std::string payload,
+                             std::uint8_t tos) {
     SimMember* best = nullptr;
     for (auto& [slot, member] : members) {
         if (member.local != group || (member.peer && *member.peer != source)) continue;
@@ -39,12 +43,14 @@ void SimWorld::reject(const Endpoint& group, const Endpoint& peer, int error) {
     }
 }
 
-SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max, std::uint32_t buffers_per_leg)
+SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
+                       std::uint32_t buffers_per_leg)
     : world_(std::move(world)),
       buffers_per_leg_(buffers_per_leg),
       payloads_(2 * std::size_t{buffers_per_leg}),
       completions_(std::make_unique<Completions>(buffers_per_leg, slots_max)) {
-    for (std::uint32_t slot = slots_max; slot > world_->listeners.size(); --slot) free_slots_.push_back(slot - 1);
+    for (std::uint32_t slot = slots_max; slot > world_->listeners.size(); --slot)
+        free_slots_.push_back(slot - 1);
     for (std::uint32_t buffer = 0; buffer < buffers_per_leg; ++buffer) {
         free_[0].push_back(buffer);
         free_[1].push_back(buffers_per_leg + buffer);
@@ -58,36 +64,43 @@ const Completions& SimBackend::wait(std::optional<Instant> deadline) {
     for (const Slot slot : std::exchange(closed_listeners_, {})) completions_->closed.push(slot);
     finish_closes();
     for (std::uint32_t i = 0; i < world_->listeners.size(); ++i)
-        take_arrivals(Slot{i}, world_->listeners[i].queue, Leg::request, &world_->listeners[i].endpoint);
+        take_arrivals(Slot{i}, world_->listeners[i].queue, Leg::request,
+                      &world_->listeners[i].endpoint);
     for (auto& [slot, member] : world_->members) {
         if (member.pending_error != 0 && world_->chance(0.3)) {
-            completions_->faults.push(Fault{FaultKind::receive, std::exchange(member.pending_error, 0), Slot{slot}, 0});
+            completions_->faults.push(
+                Fault{FaultKind::receive, std::exchange(member.pending_error, 0), Slot{slot}, 0});
         }
         take_arrivals(Slot{slot}, member.queue, Leg::reply, nullptr);
     }
-    const bool brought_nothing =
-        completions_->requests.empty() && completions_->replies.empty() && completions_->closed.empty() && completions_->faults.empty();
+    const bool brought_nothing = completions_->requests.empty() && completions_->replies.empty() &&
+                                 completions_->closed.empty() && completions_->faults.empty();
     if (brought_nothing && (!deadline || *deadline > world_->now)) ++world_->blocked_waits;
     return *completions_;
 }
 
-void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener) {
+void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg,
+                               const Endpoint* listener) {
     std::vector<std::uint32_t>& free = free_[leg == Leg::request ? 0 : 1];
     while (!queue.empty() && !free.empty()) {
         const Packet& packet = queue.front();
         const std::uint32_t buffer = free.back();
         free.pop_back();
-        Arrival& arrival = (leg == Leg::request ? completions_->requests : completions_->replies).append();
+        Arrival& arrival =
+            (leg == Leg::request ? completions_->requests : completions_->replies).append();
         arrival = Arrival{};
         arrival.slot = slot;
         arrival.buffer = Buffer{buffer};
         arrival.bytes = static_cast<std::uint32_t>(packet.payload.size());
         arrival.from = packet.from;
-        if (listener != nullptr && listener->address.is_unspecified()) arrival.local = packet.to.address;
+        if (listener != nullptr && listener->address.is_unspecified())
+            arrival.local = packet.to.address;
         arrival.tos = packet.tos;
         const Packet first = packet;
         payloads_[buffer] = packet.payload;
-        for (queue.pop_front(); !queue.empty() && queue.front().to == first.to && joins(arrival, queue.front()); queue.pop_front()) {
+        for (queue.pop_front();
+             !queue.empty() && queue.front().to == first.to && joins(arrival, queue.front());
+             queue.pop_front()) {
             if (!world_->chance(world_->train_chance)) break;
             arrival.segment_bytes = static_cast<std::uint32_t>(first.payload.size());
             payloads_[buffer] += queue.front().payload;
@@ -98,11 +111,14 @@ void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, co
     if (!queue.empty()) ++counters_.buffers_exhausted;
 }
 
-/// What receive offload would put behind the arrival: of the same sender and class, equal in length, the last one shorter.
+/// What receive offload would put behind the arrival: of the same sender and class, equal in
+/// length, the last one shorter.
 bool SimBackend::joins(const Arrival& arrival, const Packet& packet) {
-    const std::uint32_t segment_bytes = arrival.segment_bytes == 0 ? arrival.bytes : arrival.segment_bytes;
-    return segment_bytes > 0 && arrival.bytes % segment_bytes == 0 && packet.from == arrival.from && packet.tos == arrival.tos &&
-           !packet.payload.empty() && packet.payload.size() <= segment_bytes && arrival.datagrams() < 64;
+    const std::uint32_t segment_bytes =
+        arrival.segment_bytes == 0 ? arrival.bytes : arrival.segment_bytes;
+    return segment_bytes > 0 && arrival.bytes % segment_bytes == 0 && packet.from == arrival.from &&
+           packet.tos == arrival.tos && !packet.payload.empty() &&
+           packet.payload.size() <= segment_bytes && arrival.datagrams() < 64;
 }
 
 std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
@@ -112,8 +128,10 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
         bool has_capacity = true;
         if (departure.datagrams() > 1 && world_->chance(world_->refusal_chance)) {
             ++counters_.gso_fallbacks;
-            for (std::uint32_t at = 0; at < departure.bytes && has_capacity; at += departure.segment_bytes)
-                has_capacity = send_part(departure, i, at, std::min(departure.segment_bytes, departure.bytes - at), 0);
+            for (std::uint32_t at = 0; at < departure.bytes && has_capacity;
+                 at += departure.segment_bytes)
+                has_capacity = send_part(
+                    departure, i, at, std::min(departure.segment_bytes, departure.bytes - at), 0);
         } else {
             has_capacity = send_part(departure, i, 0, departure.bytes, departure.segment_bytes);
         }
@@ -122,25 +140,30 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
     return faults_;
 }
 
-bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std::uint32_t offset, std::uint32_t bytes,
-                           std::uint32_t segment_bytes) {
+bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std::uint32_t offset,
+                           std::uint32_t bytes, std::uint32_t segment_bytes) {
     const std::uint32_t datagrams = segments_of(bytes, segment_bytes);
     int error = attempt(departure, offset, bytes, segment_bytes);
     if (error == ECONNREFUSED && departure.to.port == 0) {
         error = attempt(departure, offset, bytes, segment_bytes);
-        if (error == 0) faults_.push_back(Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, 0});
+        if (error == 0)
+            faults_.push_back(
+                Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, 0});
     }
     if (error == EAGAIN || error == ENOBUFS) {
         const std::uint32_t cooldown = departure.bytes - offset;
-        faults_.push_back(Fault{FaultKind::send_no_space, error, departure.slot, index, segments_of(cooldown, departure.segment_bytes),
-                                cooldown, offset});
+        faults_.push_back(Fault{FaultKind::send_no_space, error, departure.slot, index,
+                                segments_of(cooldown, departure.segment_bytes), cooldown, offset});
         return false;
     }
-    if (error != 0) faults_.push_back(Fault{FaultKind::send, error, departure.slot, index, datagrams, bytes, 0});
+    if (error != 0)
+        faults_.push_back(
+            Fault{FaultKind::send, error, departure.slot, index, datagrams, bytes, 0});
     return true;
 }
 
-int SimBackend::attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes, std::uint32_t segment_bytes) {
+int SimBackend::attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes,
+                        std::uint32_t segment_bytes) {
     if (const int error = std::exchange(world_->next_send_error, 0)) return error;
     if (world_->send_errors != 0) return world_->send_errors;
     Packet packet;
@@ -161,7 +184,9 @@ int SimBackend::attempt(const Departure& departure, std::uint32_t offset, std::u
     const std::string payload(reinterpret_cast<const char*>(departure.payload) + offset, bytes);
     const std::uint32_t datagrams = segments_of(bytes, segment_bytes);
     for (std::uint32_t i = 0; i < datagrams; ++i) {
-        packet.payload = datagrams == 1 ? payload : payload.substr(std::size_t{i} * segment_bytes, segment_bytes);
+        packet.payload = datagrams == 1
+                             ? payload
+                             : payload.substr(std::size_t{i} * segment_bytes, segment_bytes);
         goal->push_back(packet);
     }
     return 0;
@@ -176,11 +201,13 @@ void SimBackend::discard(Buffer buffer) {
 
 OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
     UDPPROXY_ASSERT(opening.local.port != 0 && slots.size() == opening.members());
-    if (!world_->next_opening.opened()) return std::exchange(world_->next_opening, OpeningOutcome{});
+    if (!world_->next_opening.opened())
+        return std::exchange(world_->next_opening, OpeningOutcome{});
     if (free_slots_.size() < slots.size()) return {OpeningStep::socket, EMFILE};
     if (world_->absent.contains(opening.local.address)) return {OpeningStep::bind, EADDRNOTAVAIL};
     bool is_taken = world_->taken.contains(opening.local);
-    for (const auto& [slot, member] : world_->members) is_taken = is_taken || member.local == opening.local;
+    for (const auto& [slot, member] : world_->members)
+        is_taken = is_taken || member.local == opening.local;
     if (is_taken) return {OpeningStep::bind, EADDRINUSE};
     for (std::size_t i = 0; i < slots.size(); ++i) {
         slots[i] = Slot{free_slots_.back()};
@@ -196,8 +223,10 @@ OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slo
     return {};
 }
 
-OpeningOutcome SimBackend::join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
-    for (const Slot slot : members) UDPPROXY_ASSERT(world_->members.at(index_of(slot)).local == joining.local);
+OpeningOutcome SimBackend::join_group(std::span<const Slot> members, const MemberJoining& joining,
+                                      Slot& joined) {
+    for (const Slot slot : members)
+        UDPPROXY_ASSERT(world_->members.at(index_of(slot)).local == joining.local);
     if (!world_->next_join.opened()) return std::exchange(world_->next_join, OpeningOutcome{});
     if (free_slots_.empty()) return {OpeningStep::socket, EMFILE};
     joined = Slot{free_slots_.back()};
@@ -225,7 +254,8 @@ void SimBackend::close(Slot slot) {
     }
     SimMember& member = world_->members.at(index_of(slot));
     UDPPROXY_ASSERT(member.waits_until_closed < 0);
-    member.waits_until_closed = static_cast<int>(world_->pick(static_cast<std::size_t>(world_->close_waits_max) + 1));
+    member.waits_until_closed =
+        static_cast<int>(world_->pick(static_cast<std::size_t>(world_->close_waits_max) + 1));
 }
 
 void SimBackend::finish_closes() {
@@ -244,7 +274,8 @@ void SimBackend::finish_closes() {
 SourceAnswer SimBackend::source_towards(const Endpoint&, const Address& wanted) {
     if (world_->source_error != 0) return {world_->source_error, {}};
     const Address source = wanted.is_unspecified() ? world_->routed : wanted;
-    if (world_->absent.contains(source)) return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
+    if (world_->absent.contains(source))
+        return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
     return {0, Endpoint{source, 0, 0}};
 }
 

@@ -1,6 +1,8 @@
-// SimWorld: a small kernel and network for one shard, seeded and with virtual time. It knows as much of the kernel as a shard can notice: exclusive
-// ports, connected and open members, pending socket errors, closes that take a while, buffers that run out, trains. SimBackend (below) shows it to the loop
-// through the backend contract. The seed of a larger simulator: everything random comes from `random`, nothing from the machine.
+// SimWorld: a small kernel and network for one shard, seeded and with virtual time. It knows as
+// much of the kernel as a shard can notice: exclusive ports, connected and open members, pending
+// socket errors, closes that take a while, buffers that run out, trains. SimBackend (below) shows
+// it to the loop through the backend contract. The seed of a larger simulator: everything random
+// comes from `random`, nothing from the machine.
 #pragma once
 
 #include <deque>
@@ -44,40 +46,49 @@ public:
     explicit SimWorld(std::uint64_t seed) : random(seed) {}
 
     // What tests do to the world.
-    void client_sends(const Endpoint& client, const Endpoint& local, std::string payload, std::uint8_t tos = 0);
-    /// A datagram from the service's side to a group's address; returns false when no socket takes it (the kernel would answer with ICMP).
-    bool service_sends(const Endpoint& source, const Endpoint& group, std::string payload, std::uint8_t tos = 0);
+    void client_sends(const Endpoint& client, const Endpoint& local, std::string payload,
+                      std::uint8_t tos = 0);
+    /// A datagram from the service's side to a group's address; returns false when no socket takes
+    /// it (the kernel would answer with ICMP).
+    bool service_sends(const Endpoint& source, const Endpoint& group, std::string payload,
+                       std::uint8_t tos = 0);
     /// ICMP port unreachable for something sent from `group` to `peer`.
     void reject(const Endpoint& group, const Endpoint& peer, int error);
     [[nodiscard]] std::size_t open_members() const { return members.size(); }
-    [[nodiscard]] bool chance(double probability) { return std::uniform_real_distribution<>(0, 1)(random) < probability; }
-    [[nodiscard]] std::size_t pick(std::size_t count) { return std::uniform_int_distribution<std::size_t>(0, count - 1)(random); }
+    [[nodiscard]] bool chance(double probability) {
+        return std::uniform_real_distribution<>(0, 1)(random) < probability;
+    }
+    [[nodiscard]] std::size_t pick(std::size_t count) {
+        return std::uniform_int_distribution<std::size_t>(0, count - 1)(random);
+    }
 
     std::mt19937_64 random;
     Instant now{std::chrono::seconds{1000}};
     std::vector<SimListener> listeners;
-    std::map<std::uint32_t, SimMember> members;   // by slot index
-    std::set<Endpoint> taken;                     // addresses and ports of other programs
-    std::set<Address> absent;                     // source addresses that are not on this host
-    int source_error = 0;                         // what looking up a source address answers, if not 0
+    std::map<std::uint32_t, SimMember> members;  // by slot index
+    std::set<Endpoint> taken;                    // addresses and ports of other programs
+    std::set<Address> absent;                    // source addresses that are not on this host
+    int source_error = 0;  // what looking up a source address answers, if not 0
     Address routed = *parse_address("10.0.0.1");  // what routing says
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
     OpeningOutcome next_join;                     // not `opened()`: the next join fails so
     int next_send_error = 0;                      // the next send fails with it
     int send_errors = 0;                          // every send fails with it, if not 0
-    double train_chance = 0;                      // that a datagram which may join the one before it, in its buffer, does
-    double refusal_chance = 0;                    // that the kernel refuses a train, so that it is sent singly
-    int close_waits_max = 2;                      // a close completes after 0 to this many waits
-    std::vector<Packet> at_upstream;              // what came out on the service's side
-    std::vector<Packet> at_clients;               // what came out on the clients' side
-    std::uint64_t openings = 0;                   // groups opened
-    std::uint64_t refused_by_kernel = 0;          // datagrams that met no socket
-    std::uint64_t blocked_waits = 0;              // waits in which a real thread would have slept
+    double train_chance =
+        0;  // that a datagram which may join the one before it, in its buffer, does
+    double refusal_chance = 0;        // that the kernel refuses a train, so that it is sent singly
+    int close_waits_max = 2;          // a close completes after 0 to this many waits
+    std::vector<Packet> at_upstream;  // what came out on the service's side
+    std::vector<Packet> at_clients;   // what came out on the clients' side
+    std::uint64_t openings = 0;       // groups opened
+    std::uint64_t refused_by_kernel = 0;  // datagrams that met no socket
+    std::uint64_t blocked_waits = 0;      // waits in which a real thread would have slept
 };
 
 class SimBackend {
 public:
-    SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max, std::uint32_t buffers_per_leg);
+    SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
+               std::uint32_t buffers_per_leg);
 
     [[nodiscard]] Result<void> start();
     const Completions& wait(std::optional<Instant> deadline);
@@ -85,21 +96,26 @@ public:
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);
     [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
-    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined);
+    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members,
+                                            const MemberJoining& joining, Slot& joined);
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
     void close(Slot slot);
     [[nodiscard]] SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted);
     void wake() {}
     [[nodiscard]] const EngineCounters& counters() const { return counters_; }
     /// Buffers that are not at home.
-    [[nodiscard]] std::size_t buffers_out() const { return 2 * buffers_per_leg_ - free_[0].size() - free_[1].size(); }
+    [[nodiscard]] std::size_t buffers_out() const {
+        return 2 * buffers_per_leg_ - free_[0].size() - free_[1].size();
+    }
 
 private:
     void take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener);
     [[nodiscard]] static bool joins(const Arrival& arrival, const Packet& packet);
-    [[nodiscard]] bool send_part(const Departure& departure, std::uint32_t index, std::uint32_t offset, std::uint32_t bytes,
+    [[nodiscard]] bool send_part(const Departure& departure, std::uint32_t index,
+                                 std::uint32_t offset, std::uint32_t bytes,
                                  std::uint32_t segment_bytes);
-    [[nodiscard]] int attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes, std::uint32_t segment_bytes);
+    [[nodiscard]] int attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes,
+                              std::uint32_t segment_bytes);
     void finish_closes();
 
     std::shared_ptr<SimWorld> world_;

@@ -1,4 +1,5 @@
-// Clients that stay: some sockets, each with its own random nonce, ask at a fixed rate; every reply is held against who asked, what, and whom.
+// Clients that stay: some sockets, each with its own random nonce, ask at a fixed rate; every reply
+// is held against who asked, what, and whom.
 #include <algorithm>
 #include <random>
 
@@ -50,7 +51,8 @@ Askers::Askers(const AskOptions& options) : options_(options) {
     std::random_device dice;
     for (std::uint32_t i = 0; i < options.clients; ++i) {
         Client& client = clients_.emplace_back();
-        client.socket = open_udp(Endpoint{wanted(parse_address(options.from[i % options.from.size()]))}, 4 << 20);
+        client.socket = open_udp(
+            Endpoint{wanted(parse_address(options.from[i % options.from.size()]))}, 4 << 20);
         client.asks = wanted(parse_endpoint(options.to[i % options.to.size()]));
         client.book.nonce = (std::uint64_t{dice()} << 32U) | dice();
         readiness_.add(client.socket.descriptor(), i);
@@ -61,7 +63,8 @@ bool Askers::send_one(Client& client, Ledger& ledger, Instant now) {
     SocketName name{};
     const socklen_t length = write_socket_name(client.asks, name);
     for (std::uint32_t i = 0; i < options_.empties; ++i)
-        if (sendto(client.socket.descriptor(), nullptr, 0, MSG_DONTWAIT, &name.any, length) == 0) ++empties_;
+        if (sendto(client.socket.descriptor(), nullptr, 0, MSG_DONTWAIT, &name.any, length) == 0)
+            ++empties_;
     const std::span payload{payload_.data(), options_.bytes[next_size_++ % options_.bytes.size()]};
     Mark mark;
     mark.client = client.book.nonce;
@@ -69,7 +72,8 @@ bool Askers::send_one(Client& client, Ledger& ledger, Instant now) {
     mark.sent_at = static_cast<std::uint64_t>(now.time_since_epoch().count());
     write_mark(payload, mark);
     client.last_at = now;
-    if (sendto(client.socket.descriptor(), payload.data(), payload.size(), MSG_DONTWAIT, &name.any, length) < 0) {
+    if (sendto(client.socket.descriptor(), payload.data(), payload.size(), MSG_DONTWAIT, &name.any,
+               length) < 0) {
         ledger.take_back(client.book);
         return false;
     }
@@ -84,7 +88,9 @@ void Askers::receive(Ledger& ledger, Duration wait) {
         const std::size_t count = inbox_.receive(client.socket.descriptor());
         const Instant now = monotonic_now();
         for (std::size_t i = 0; i < count; ++i) {
-            if (ledger.take(client.book, inbox_.payload(i), inbox_.from(i), client.asks, now) && client.open > 0) --client.open;
+            if (ledger.take(client.book, inbox_.payload(i), inbox_.from(i), client.asks, now) &&
+                client.open > 0)
+                --client.open;
         }
     }
 }
@@ -103,8 +109,11 @@ void Askers::warm_up(Instant beginning) {
             left = 0;
             std::uint32_t sent = 0;
             for (Client& client : clients_) {
-                const auto first = client.book.replies.begin() + static_cast<std::ptrdiff_t>(client.book.counted_from);
-                if (std::any_of(first, client.book.replies.end(), [](std::uint8_t count) { return count > 0; })) continue;
+                const auto first = client.book.replies.begin() +
+                                   static_cast<std::ptrdiff_t>(client.book.counted_from);
+                if (std::any_of(first, client.book.replies.end(),
+                                [](std::uint8_t count) { return count > 0; }))
+                    continue;
                 ++left;
                 if (sent < sends_per_pass && monotonic_now() - client.last_at > warm_again_after) {
                     send_one(client, ledger, monotonic_now());
@@ -113,7 +122,9 @@ void Askers::warm_up(Instant beginning) {
             }
             receive(ledger, std::chrono::milliseconds{1});
         }
-        if (left > 0) throw std::runtime_error("warming up: " + std::to_string(left) + " clients have no answer");
+        if (left > 0)
+            throw std::runtime_error("warming up: " + std::to_string(left) +
+                                     " clients have no answer");
     }
     for (Client& client : clients_) {
         client.book.counted_from = client.book.replies.size();
@@ -123,8 +134,10 @@ void Askers::warm_up(Instant beginning) {
 }
 
 void Askers::send_due(Pace& pace, Ledger& ledger, Instant now) {
-    const std::uint64_t left = options_.count == 0 ? sends_per_pass : options_.count - std::min(options_.count, asked_);
-    std::uint32_t due = pace.due(now, static_cast<std::uint32_t>(std::min<std::uint64_t>(sends_per_pass, left)));
+    const std::uint64_t left =
+        options_.count == 0 ? sends_per_pass : options_.count - std::min(options_.count, asked_);
+    std::uint32_t due =
+        pace.due(now, static_cast<std::uint32_t>(std::min<std::uint64_t>(sends_per_pass, left)));
     for (std::size_t looked = 0; due > 0 && looked < clients_.size();) {
         Client& client = clients_[next_client_++ % clients_.size()];
         if (options_.window != 0 && client.open >= options_.window) {

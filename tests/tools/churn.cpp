@@ -1,4 +1,5 @@
-// Clients that ask once, as DNS clients do: each question comes from a port that asked nothing before.
+// Clients that ask once, as DNS clients do: each question comes from a port that asked nothing
+// before.
 #include <deque>
 #include <random>
 
@@ -18,8 +19,12 @@ constexpr std::uint32_t sends_per_pass = 32;
 class Churn {
 public:
     explicit Churn(const ChurnOptions& options)
-        : options_(options), asks_(wanted(parse_endpoint(options.to))), beginning_(monotonic_now()), ledger_(beginning_, 1) {
-        for (const std::string& from : options.from) sources_.push_back(Endpoint{wanted(parse_address(from)), 0, options.first_port});
+        : options_(options),
+          asks_(wanted(parse_endpoint(options.to))),
+          beginning_(monotonic_now()),
+          ledger_(beginning_, 1) {
+        for (const std::string& from : options.from)
+            sources_.push_back(Endpoint{wanted(parse_address(from)), 0, options.first_port});
     }
     void run();
 
@@ -55,7 +60,8 @@ Socket Churn::open_next() {
     for (int tried = 0; tried < 1000; ++tried) {
         Endpoint& source = sources_[next_source_++ % sources_.size()];
         const Endpoint here = source;
-        source.port = source.port == 65535 ? options_.first_port : static_cast<std::uint16_t>(source.port + 1);
+        source.port = source.port == 65535 ? options_.first_port
+                                           : static_cast<std::uint16_t>(source.port + 1);
         if (Socket opened = open_udp_unless_taken(here, 64 << 10)) return opened;
     }
     throw std::runtime_error("churn: no free port in a row of 1000");
@@ -66,7 +72,8 @@ void Churn::ask_one(Instant now) {
     client.socket = open_next();
     client.book.nonce = dice_();
     client.asked_at = now;
-    readiness_.add(client.socket.descriptor(), first_number_ + static_cast<std::uint32_t>(clients_.size() - 1));
+    readiness_.add(client.socket.descriptor(),
+                   first_number_ + static_cast<std::uint32_t>(clients_.size() - 1));
     Mark mark;
     mark.client = client.book.nonce;
     mark.sequence = ledger_.ask(client.book, now);
@@ -75,7 +82,8 @@ void Churn::ask_one(Instant now) {
     write_mark(payload, mark);
     SocketName name{};
     const socklen_t length = write_socket_name(asks_, name);
-    if (sendto(client.socket.descriptor(), payload.data(), payload.size(), MSG_DONTWAIT, &name.any, length) < 0)
+    if (sendto(client.socket.descriptor(), payload.data(), payload.size(), MSG_DONTWAIT, &name.any,
+               length) < 0)
         ledger_.take_back(client.book);
 }
 
@@ -85,7 +93,8 @@ void Churn::receive(Duration wait) {
         const std::size_t count = inbox_.receive(client.socket.descriptor());
         const Instant now = monotonic_now();
         for (std::size_t i = 0; i < count; ++i) {
-            if (ledger_.take(client.book, inbox_.payload(i), inbox_.from(i), asks_, now)) client.answered_at = now;
+            if (ledger_.take(client.book, inbox_.payload(i), inbox_.from(i), asks_, now))
+                client.answered_at = now;
         }
     }
 }
@@ -95,8 +104,8 @@ void Churn::retire(Instant now, bool all) {
     while (!clients_.empty()) {
         const Client& oldest = clients_.front();
         const bool answered = oldest.answered_at != Instant{};
-        const bool over =
-            answered ? now - oldest.answered_at > of_seconds(options_.linger) : now - oldest.asked_at > of_seconds(options_.patience);
+        const bool over = answered ? now - oldest.answered_at > of_seconds(options_.linger)
+                                   : now - oldest.asked_at > of_seconds(options_.patience);
         if (!over && !all) return;
         ledger_.close(oldest.book);
         clients_.pop_front();
@@ -122,7 +131,8 @@ void Churn::run() {
         now = monotonic_now();
     }
     retire(now, true);
-    nlohmann::ordered_json report{{"event", "churned"}, {"seconds", std::chrono::duration<double>(ended - start).count()}};
+    nlohmann::ordered_json report{
+        {"event", "churned"}, {"seconds", std::chrono::duration<double>(ended - start).count()}};
     report.update(ledger_.report());
     say(report);
 }

@@ -1,4 +1,5 @@
-// The subcommands of the load tool, each with what the command line says. main() fills these in; each function runs to its end and says what was.
+// The subcommands of the load tool, each with what the command line says. main() fills these in;
+// each function runs to its end and says what was.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ struct AskOptions {
     std::vector<std::string> from;  // addresses
     std::vector<std::string> to;    // endpoints, clients take them in turn
     std::uint32_t clients = 1;
-    double rate = 1000;        // questions a second of all clients together; 0: as the window allows
+    double rate = 1000;  // questions a second of all clients together; 0: as the window allows
     std::uint32_t window = 0;  // questions of one client that may be open; 0: any
     std::uint64_t count = 0;   // questions at most; 0: any
     double seconds = 1;
@@ -35,7 +36,7 @@ struct AskOptions {
     std::uint32_t replies = 1;              // wanted for each question
     std::uint32_t empties = 0;              // empty datagrams sent before each question
     double patience = 1;                    // seconds to wait for the last replies
-    bool warm = false;                      // first two rounds that make every client assured, not counted
+    bool warm = false;  // first two rounds that make every client assured, not counted
 };
 void ask(const AskOptions& options);
 
@@ -67,10 +68,10 @@ void spoof(const SpoofOptions& options);
 
 /// Forged ICMP errors about the flow FROM -> TO.
 struct IcmpOptions {
-    std::string about_from;                      // endpoint: who is told that its datagram came to grief
-    std::string about_to;                        // endpoint
+    std::string about_from;  // endpoint: who is told that its datagram came to grief
+    std::string about_to;    // endpoint
     std::uint16_t from_ports = 1, to_ports = 1;  // so many ports in a row
-    std::string teller;                          // address that the message claims to come from; empty: that of about_to
+    std::string teller;  // address that the message claims to come from; empty: that of about_to
     double rate = 10000;
     double seconds = 1;
     std::uint64_t count = 0;

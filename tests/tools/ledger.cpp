@@ -19,7 +19,8 @@ std::uint32_t quantile(std::vector<std::uint32_t>& sorted, double part) {
 
 std::uint64_t Ledger::ask(ClientBook& client, Instant now) {
     client.replies.push_back(0);
-    client.asked_at.push_back(static_cast<std::uint32_t>((now - beginning_) / std::chrono::milliseconds{1}));
+    client.asked_at.push_back(
+        static_cast<std::uint32_t>((now - beginning_) / std::chrono::milliseconds{1}));
     ++sent_;
     return client.replies.size() - 1;
 }
@@ -31,7 +32,8 @@ void Ledger::take_back(ClientBook& client) {
     ++refused_;
 }
 
-bool Ledger::take(ClientBook& client, std::span<const std::byte> payload, const Endpoint& from, const Endpoint& asked, Instant now) {
+bool Ledger::take(ClientBook& client, std::span<const std::byte> payload, const Endpoint& from,
+                  const Endpoint& asked, Instant now) {
     if (from != asked) {
         ++wrong_source_;
         return false;
@@ -63,7 +65,8 @@ bool Ledger::take(ClientBook& client, std::span<const std::byte> payload, const 
     if (++count != 1) return false;
     ++answered_;
     const auto waited = static_cast<std::uint64_t>(now.time_since_epoch().count()) - mark->sent_at;
-    latencies_us_.push_back(static_cast<std::uint32_t>(std::min<std::uint64_t>(waited / 1000, ~0U)));
+    latencies_us_.push_back(
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(waited / 1000, ~0U)));
     return true;
 }
 
@@ -93,14 +96,17 @@ std::vector<Ledger::Gap> Ledger::gaps() const {
 
 /// Seconds of CLOCK_MONOTONIC: what Python's time.monotonic() says.
 double Ledger::at(std::uint32_t milliseconds) const {
-    return std::chrono::duration<double>(beginning_.time_since_epoch()).count() + milliseconds / 1000.0;
+    return std::chrono::duration<double>(beginning_.time_since_epoch()).count() +
+           milliseconds / 1000.0;
 }
 
 nlohmann::ordered_json Ledger::report() const {
     std::vector<std::uint32_t> sorted = latencies_us_;
     std::sort(sorted.begin(), sorted.end());
     nlohmann::ordered_json gaps_told = nlohmann::ordered_json::array();
-    for (const Gap& gap : gaps()) gaps_told.push_back({{"first", at(gap.first_ms)}, {"last", at(gap.last_ms)}, {"lost", gap.lost}});
+    for (const Gap& gap : gaps())
+        gaps_told.push_back(
+            {{"first", at(gap.first_ms)}, {"last", at(gap.last_ms)}, {"lost", gap.lost}});
     return {{"sent", sent_},
             {"refused", refused_},
             {"answered", answered_},

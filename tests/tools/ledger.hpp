@@ -1,4 +1,5 @@
-// The book of a load: which question was asked when, which reply came to whom, and what is wrong with it. `ask` and `churn` keep one.
+// The book of a load: which question was asked when, which reply came to whom, and what is wrong
+// with it. `ask` and `churn` keep one.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +18,21 @@ struct ClientBook {
     std::uint64_t nonce = 0;
     std::vector<std::uint8_t> replies;    // by sequence: how many came
     std::vector<std::uint32_t> asked_at;  // by sequence: milliseconds since the ledger's beginning
-    std::size_t counted_from = 0;         // what was asked before is of an earlier ledger (warming up)
+    std::size_t counted_from = 0;  // what was asked before is of an earlier ledger (warming up)
 };
 
 class Ledger {
 public:
-    Ledger(Instant beginning, std::uint32_t replies_wanted) : beginning_(beginning), replies_wanted_(replies_wanted) {}
+    Ledger(Instant beginning, std::uint32_t replies_wanted)
+        : beginning_(beginning), replies_wanted_(replies_wanted) {}
 
     /// A question goes out; its sequence number is returned.
     std::uint64_t ask(ClientBook& client, Instant now);
     /// It did not: the kernel refused it.
     void take_back(ClientBook& client);
     /// A datagram came to `client`. Returns whether it is the first reply to one of its questions.
-    bool take(ClientBook& client, std::span<const std::byte> payload, const Endpoint& from, const Endpoint& asked, Instant now);
+    bool take(ClientBook& client, std::span<const std::byte> payload, const Endpoint& from,
+              const Endpoint& asked, Instant now);
     /// The client will hear no more: what is unanswered is lost.
     void close(const ClientBook& client);
 

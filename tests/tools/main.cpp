@@ -1,5 +1,6 @@
-// The load tool of the end-to-end tests: clients, services, floods and forged errors, each at a fixed rate and for a fixed time, with one line of
-// JSON at the end. tests/e2e/harness/load.py starts it in the namespaces of a test.
+// The load tool of the end-to-end tests: clients, services, floods and forged errors, each at a
+// fixed rate and for a fixed time, with one line of JSON at the end. tests/e2e/harness/load.py
+// starts it in the namespaces of a test.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
@@ -16,11 +17,15 @@ void add_serve(CLI::App& app, ServeOptions& options) {
     command.add_option("--at", options.at, "endpoints to listen on")->required();
     command.add_option("--answer-from", options.answer_from, "asked, turn, random, or an index");
     command.add_option("--replies", options.replies, "to each request");
-    command.add_option("--reply-bytes-factor", options.reply_bytes_factor, "a reply's length in lengths of its request");
+    command.add_option("--reply-bytes-factor", options.reply_bytes_factor,
+                       "a reply's length in lengths of its request");
     command.add_flag("--only-marked", options.only_marked, "silence to requests without a mark");
-    command.add_option("--misdeliver-every", options.misdeliver_every, "so many requests, one is answered to whoever asked before");
-    command.add_option("--corrupt-every", options.corrupt_every, "so many requests, one is answered with a wrong byte");
-    command.add_option("--repeat-every", options.repeat_every, "so many requests, one is answered twice");
+    command.add_option("--misdeliver-every", options.misdeliver_every,
+                       "so many requests, one is answered to whoever asked before");
+    command.add_option("--corrupt-every", options.corrupt_every,
+                       "so many requests, one is answered with a wrong byte");
+    command.add_option("--repeat-every", options.repeat_every,
+                       "so many requests, one is answered twice");
     command.add_option("--seconds", options.seconds, "at most");
     command.callback([&options] { serve(options); });
 }
@@ -30,12 +35,14 @@ void add_ask(CLI::App& app, AskOptions& options) {
     command.add_option("--from", options.from, "their addresses")->required();
     command.add_option("--to", options.to, "endpoints that they ask, in turn")->required();
     command.add_option("--clients", options.clients, "sockets")->check(CLI::PositiveNumber);
-    command.add_option("--rate", options.rate, "questions a second of all together; 0: as the window allows");
+    command.add_option("--rate", options.rate,
+                       "questions a second of all together; 0: as the window allows");
     command.add_option("--window", options.window, "open questions of one client; 0: any");
     command.add_option("--count", options.count, "questions at most; 0: any");
     command.add_option("--seconds", options.seconds, "of asking");
     command.add_option("--bytes", options.bytes, "lengths, in turn")->check(CLI::Range(48, 65527));
-    command.add_option("--replies", options.replies, "wanted for each question")->check(CLI::Range(1, 255));
+    command.add_option("--replies", options.replies, "wanted for each question")
+        ->check(CLI::Range(1, 255));
     command.add_option("--empties", options.empties, "empty datagrams before each question");
     command.add_option("--patience", options.patience, "seconds for the last replies");
     command.add_flag("--warm", options.warm, "make every client assured first");
@@ -71,11 +78,17 @@ void add_spoof(CLI::App& app, SpoofOptions& options) {
 
 void add_icmp(CLI::App& app, IcmpOptions& options) {
     CLI::App& command = *app.add_subcommand("icmp", "forged ICMP of every type and code");
-    command.add_option("--about-from", options.about_from, "the endpoint that is told, as sender of what is quoted")->required();
+    command
+        .add_option("--about-from", options.about_from,
+                    "the endpoint that is told, as sender of what is quoted")
+        ->required();
     command.add_option("--about-to", options.about_to, "the endpoint that it wrote to")->required();
-    command.add_option("--from-ports", options.from_ports, "so many in a row")->check(CLI::PositiveNumber);
-    command.add_option("--to-ports", options.to_ports, "so many in a row")->check(CLI::PositiveNumber);
-    command.add_option("--teller", options.teller, "the address that tells; else that of --about-to");
+    command.add_option("--from-ports", options.from_ports, "so many in a row")
+        ->check(CLI::PositiveNumber);
+    command.add_option("--to-ports", options.to_ports, "so many in a row")
+        ->check(CLI::PositiveNumber);
+    command.add_option("--teller", options.teller,
+                       "the address that tells; else that of --about-to");
     command.add_option("--rate", options.rate, "a second");
     command.add_option("--seconds", options.seconds, "at most");
     command.add_option("--count", options.count, "messages at most; 0: any");

@@ -1,4 +1,5 @@
-// A mark is a plain record with a hash behind it; both ends run on one machine, so byte order does not matter.
+// A mark is a plain record with a hash behind it; both ends run on one machine, so byte order does
+// not matter.
 #include "mark.hpp"
 
 #include <cstring>
@@ -53,7 +54,8 @@ void write_mark(std::span<std::byte> payload, Mark mark) {
 }
 
 std::optional<Mark> read_mark(std::span<const std::byte> payload) {
-    if (payload.size() < mark_bytes || std::memcmp(payload.data(), &magic, sizeof(magic)) != 0) return std::nullopt;
+    if (payload.size() < mark_bytes || std::memcmp(payload.data(), &magic, sizeof(magic)) != 0)
+        return std::nullopt;
     std::uint64_t sum = 0;
     std::memcpy(&sum, payload.data() + hash_at, sizeof(sum));
     if (sum != hash_around(payload)) return std::nullopt;

@@ -1,5 +1,5 @@
-// The mark in each datagram of the load tool: whose it is, which one, whether it is whole. A reply that bears another client's mark is what
-// the end-to-end tests look for.
+// The mark in each datagram of the load tool: whose it is, which one, whether it is whole. A reply
+// that bears another client's mark is what the end-to-end tests look for.
 #pragma once
 
 #include <cstddef>

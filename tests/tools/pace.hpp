@@ -1,5 +1,5 @@
-// A fixed rate: how many are due by now. Who was held up catches up for a moment only; what is older is left out, since a burst would measure
-// the queue and not the load.
+// A fixed rate: how many are due by now. Who was held up catches up for a moment only; what is
+// older is left out, since a burst would measure the queue and not the load.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,8 @@ public:
     /// Until the next is due.
     [[nodiscard]] Duration until_next(Instant now) const {
         if (per_second_ <= 0) return Duration::zero();
-        const auto next = start_ + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(done_ / per_second_));
+        const auto next = start_ + std::chrono::duration_cast<Duration>(
+                                       std::chrono::duration<double>(done_ / per_second_));
         return std::max(Duration::zero(), next - now);
     }
 

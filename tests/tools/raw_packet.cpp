@@ -22,7 +22,8 @@ constexpr std::size_t icmp_header_bytes = 8;
 
 std::uint32_t add_words(std::uint32_t sum, std::span<const std::byte> bytes) {
     for (std::size_t i = 0; i + 1 < bytes.size(); i += 2)
-        sum += (std::to_integer<std::uint32_t>(bytes[i]) << 8U) | std::to_integer<std::uint32_t>(bytes[i + 1]);
+        sum += (std::to_integer<std::uint32_t>(bytes[i]) << 8U) |
+               std::to_integer<std::uint32_t>(bytes[i + 1]);
     if (bytes.size() % 2 != 0) sum += std::to_integer<std::uint32_t>(bytes.back()) << 8U;
     return sum;
 }
@@ -32,16 +33,18 @@ std::uint16_t fold(std::uint32_t sum) {
     return static_cast<std::uint16_t>(~sum & 0xffffU);
 }
 
-/// The part of a checksum that both addresses and the protocol make up (for IPv6 all of them count, for IPv4 the last four bytes).
-std::uint32_t pseudo_header(const Address& from, const Address& to, std::uint8_t protocol, std::size_t bytes) {
+/// The part of a checksum that both addresses and the protocol make up (for IPv6 all of them count,
+/// for IPv4 the last four bytes).
+std::uint32_t pseudo_header(const Address& from, const Address& to, std::uint8_t protocol,
+                            std::size_t bytes) {
     const std::size_t skip = to.is_ipv4() ? 12 : 0;
     std::uint32_t sum = protocol + static_cast<std::uint32_t>(bytes);
     sum = add_words(sum, std::as_bytes(std::span{from.bytes}).subspan(skip));
     return add_words(sum, std::as_bytes(std::span{to.bytes}).subspan(skip));
 }
 
-std::size_t write_ip_header(std::span<std::byte> packet, const Address& from, const Address& to, std::uint8_t protocol,
-                            std::size_t payload_bytes) {
+std::size_t write_ip_header(std::span<std::byte> packet, const Address& from, const Address& to,
+                            std::uint8_t protocol, std::size_t payload_bytes) {
     if (to.is_ipv4()) {
         iphdr header{};
         header.version = 4;
@@ -69,25 +72,29 @@ std::size_t write_ip_header(std::span<std::byte> packet, const Address& from, co
 
 }  // namespace
 
-std::size_t write_udp_packet(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to, std::span<const std::byte> payload) {
+std::size_t write_udp_packet(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to,
+                             std::span<const std::byte> payload) {
     UDPPROXY_ASSERT(sizeof(ip6_hdr) + sizeof(udphdr) + payload.size() <= packet.size());
     const std::size_t udp_bytes = sizeof(udphdr) + payload.size();
-    const std::size_t at = write_ip_header(packet, from.address, to.address, IPPROTO_UDP, udp_bytes);
+    const std::size_t at =
+        write_ip_header(packet, from.address, to.address, IPPROTO_UDP, udp_bytes);
     udphdr header{};
     header.source = htons(from.port);
     header.dest = htons(to.port);
     header.len = htons(static_cast<std::uint16_t>(udp_bytes));
     const std::uint32_t sum =
-        add_words(pseudo_header(from.address, to.address, IPPROTO_UDP, udp_bytes), std::as_bytes(std::span{&header, 1}));
+        add_words(pseudo_header(from.address, to.address, IPPROTO_UDP, udp_bytes),
+                  std::as_bytes(std::span{&header, 1}));
     const std::uint16_t check = fold(add_words(sum, payload));
     header.check = htons(check == 0 ? 0xffff : check);
     std::memcpy(packet.data() + at, &header, sizeof(header));
-    if (!payload.empty()) std::memcpy(packet.data() + at + sizeof(header), payload.data(), payload.size());
+    if (!payload.empty())
+        std::memcpy(packet.data() + at + sizeof(header), payload.data(), payload.size());
     return at + udp_bytes;
 }
 
-std::size_t write_icmp_packet(std::span<std::byte> packet, const Address& teller, const IcmpError& error, const Endpoint& from,
-                              const Endpoint& to) {
+std::size_t write_icmp_packet(std::span<std::byte> packet, const Address& teller,
+                              const IcmpError& error, const Endpoint& from, const Endpoint& to) {
     std::array<std::byte, packet_bytes_max> quoted{};
     const std::array<std::byte, 24> payload{};
     const std::size_t quoted_bytes = write_udp_packet(quoted, from, to, payload);
@@ -102,7 +109,8 @@ std::size_t write_icmp_packet(std::span<std::byte> packet, const Address& teller
     const std::uint32_t word = htonl(error.word);
     std::memcpy(message.data() + 4, &word, sizeof(word));
     std::memcpy(message.data() + icmp_header_bytes, quoted.data(), quoted_bytes);
-    const std::uint32_t start = ipv4 ? 0 : pseudo_header(teller, from.address, protocol, icmp_bytes);
+    const std::uint32_t start =
+        ipv4 ? 0 : pseudo_header(teller, from.address, protocol, icmp_bytes);
     const std::uint16_t check = htons(fold(add_words(start, message)));
     std::memcpy(message.data() + 2, &check, sizeof(check));
     return at + icmp_bytes;
@@ -128,7 +136,9 @@ RawRow::RawRow(int descriptor, const Address& to) : descriptor_(descriptor), mem
 
 RawRow::~RawRow() { delete memory_; }
 
-std::span<std::byte> RawRow::next() { return {static_cast<std::byte*>(memory_->pieces[count_].iov_base), packet_bytes_max}; }
+std::span<std::byte> RawRow::next() {
+    return {static_cast<std::byte*>(memory_->pieces[count_].iov_base), packet_bytes_max};
+}
 
 std::size_t RawRow::push(std::size_t bytes) {
     memory_->pieces[count_++].iov_len = bytes;
@@ -138,7 +148,8 @@ std::size_t RawRow::push(std::size_t bytes) {
 std::size_t RawRow::flush() {
     std::size_t sent = 0;
     for (std::size_t at = 0; at < count_;) {
-        const int done = sendmmsg(descriptor_, memory_->headers.data() + at, static_cast<unsigned>(count_ - at), 0);
+        const int done = sendmmsg(descriptor_, memory_->headers.data() + at,
+                                  static_cast<unsigned>(count_ - at), 0);
         if (done > 0)
             sent += static_cast<std::size_t>(done);
         else if (errno == EINTR)

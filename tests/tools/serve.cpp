@@ -1,5 +1,5 @@
-// A service with several addresses: it answers each marked question with its own marked replies, from the address it was told to, and echoes
-// what bears no mark.
+// A service with several addresses: it answers each marked question with its own marked replies,
+// from the address it was told to, and echoes what bears no mark.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -34,8 +34,11 @@ public:
 private:
     void receive(std::uint32_t asked);
     void answer(std::uint32_t asked, std::span<const std::byte> request, const Endpoint& sender);
-    void reply(std::uint32_t asked, std::span<const std::byte> request, std::optional<Mark> mark, std::uint32_t copy, const Endpoint& to);
-    [[nodiscard]] bool is_nth(std::uint64_t every) const { return every != 0 && requests_ % every == 0; }
+    void reply(std::uint32_t asked, std::span<const std::byte> request, std::optional<Mark> mark,
+               std::uint32_t copy, const Endpoint& to);
+    [[nodiscard]] bool is_nth(std::uint64_t every) const {
+        return every != 0 && requests_ % every == 0;
+    }
     [[nodiscard]] std::uint32_t choose(std::uint32_t asked);
     [[nodiscard]] std::span<std::byte> room_for(std::size_t bytes);
     void send_all();
@@ -58,7 +61,8 @@ Server::Server(const ServeOptions& options) : options_(options) {
     for (const std::string& endpoint : options.at) {
         sockets_.push_back(open_udp(wanted(parse_endpoint(endpoint)), 16 << 20));
         outboxes_.push_back(std::make_unique<Outbox>());
-        readiness_.add(sockets_.back().descriptor(), static_cast<std::uint32_t>(sockets_.size() - 1));
+        readiness_.add(sockets_.back().descriptor(),
+                       static_cast<std::uint32_t>(sockets_.size() - 1));
     }
 }
 
@@ -83,7 +87,8 @@ void Server::send_all() {
     arena_used_ = 0;
 }
 
-void Server::answer(std::uint32_t asked, std::span<const std::byte> request, const Endpoint& sender) {
+void Server::answer(std::uint32_t asked, std::span<const std::byte> request,
+                    const Endpoint& sender) {
     ++requests_;
     if (request.empty()) ++empties_;
     const std::optional<Mark> mark = read_mark(request);
@@ -103,10 +108,11 @@ void Server::answer(std::uint32_t asked, std::span<const std::byte> request, con
     before_ = sender;
 }
 
-void Server::reply(std::uint32_t asked, std::span<const std::byte> request, std::optional<Mark> mark, std::uint32_t copy,
-                   const Endpoint& to) {
+void Server::reply(std::uint32_t asked, std::span<const std::byte> request,
+                   std::optional<Mark> mark, std::uint32_t copy, const Endpoint& to) {
     const std::uint32_t via = choose(asked);
-    const std::span<std::byte> payload = room_for(std::min<std::size_t>(request.size() * options_.reply_bytes_factor, 65507));
+    const std::span<std::byte> payload =
+        room_for(std::min<std::size_t>(request.size() * options_.reply_bytes_factor, 65507));
     if (mark) {
         mark->kind = Kind::reply;
         mark->via = static_cast<std::uint8_t>(via);
@@ -114,7 +120,8 @@ void Server::reply(std::uint32_t asked, std::span<const std::byte> request, std:
         write_mark(payload, *mark);
     } else {
         for (std::size_t at = 0; at < payload.size(); at += request.size())
-            std::copy_n(request.begin(), std::min(request.size(), payload.size() - at), payload.begin() + static_cast<std::ptrdiff_t>(at));
+            std::copy_n(request.begin(), std::min(request.size(), payload.size() - at),
+                        payload.begin() + static_cast<std::ptrdiff_t>(at));
     }
     if (!payload.empty() && is_nth(options_.corrupt_every)) payload.back() ^= std::byte{1};
     outboxes_[via]->add(payload, to);

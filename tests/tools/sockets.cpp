@@ -1,4 +1,5 @@
-// Sockets as the load tool wants them: what the product's own sockets need (groups, filters, flags) is not here.
+// Sockets as the load tool wants them: what the product's own sockets need (groups, filters, flags)
+// is not here.
 #include "sockets.hpp"
 
 #include <netinet/in.h>
@@ -13,13 +14,15 @@ namespace {
 int domain_of(Family family) { return family == Family::ipv4 ? AF_INET : AF_INET6; }
 
 void set_option(int descriptor, int level, int name, int value, const char* text) {
-    if (setsockopt(descriptor, level, name, &value, sizeof(value)) != 0) fail(std::string{"setsockopt "} + text);
+    if (setsockopt(descriptor, level, name, &value, sizeof(value)) != 0)
+        fail(std::string{"setsockopt "} + text);
 }
 
 /// Beyond rmem_max where we may; else what is granted must do.
 void set_buffer(int descriptor, int forced, int plain, int bytes) {
     if (setsockopt(descriptor, SOL_SOCKET, forced, &bytes, sizeof(bytes)) == 0) return;
-    if (setsockopt(descriptor, SOL_SOCKET, plain, &bytes, sizeof(bytes)) != 0) fail("setsockopt of a buffer's size");
+    if (setsockopt(descriptor, SOL_SOCKET, plain, &bytes, sizeof(bytes)) != 0)
+        fail("setsockopt of a buffer's size");
 }
 
 }  // namespace
@@ -33,9 +36,11 @@ Socket open_udp(const Endpoint& bind_to, int buffer_bytes) {
 }
 
 Socket open_udp_unless_taken(const Endpoint& bind_to, int buffer_bytes) {
-    Socket opened{socket(domain_of(bind_to.family()), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+    Socket opened{
+        socket(domain_of(bind_to.family()), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     if (!opened) fail("socket");
-    if (bind_to.family() == Family::ipv6) set_option(opened.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
+    if (bind_to.family() == Family::ipv6)
+        set_option(opened.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
     set_buffer(opened.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF, buffer_bytes);
     set_buffer(opened.descriptor(), SO_SNDBUFFORCE, SO_SNDBUF, buffer_bytes);
     SocketName name{};
@@ -93,7 +98,8 @@ std::size_t Outbox::flush(int descriptor) {
     std::size_t sent = 0;
     bool tried_again = false;
     for (std::size_t next = 0; next < count_;) {
-        const int done = sendmmsg(descriptor, headers_.data() + next, static_cast<unsigned>(count_ - next), MSG_DONTWAIT);
+        const int done = sendmmsg(descriptor, headers_.data() + next,
+                                  static_cast<unsigned>(count_ - next), MSG_DONTWAIT);
         if (done > 0) {
             next += static_cast<std::size_t>(done);
             sent += static_cast<std::size_t>(done);
@@ -124,7 +130,8 @@ std::span<const std::uint32_t> Readiness::wait(Duration wait) {
     std::array<epoll_event, 256> events;
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(wait);
     const timespec limit{seconds.count(), (wait - seconds).count()};
-    const int count = epoll_pwait2(epoll_.descriptor(), events.data(), static_cast<int>(events.size()), &limit, nullptr);
+    const int count = epoll_pwait2(epoll_.descriptor(), events.data(),
+                                   static_cast<int>(events.size()), &limit, nullptr);
     ready_.clear();
     for (int i = 0; i < count; ++i) ready_.push_back(events[static_cast<std::size_t>(i)].data.u32);
     return ready_;

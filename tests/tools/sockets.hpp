@@ -1,5 +1,5 @@
-// The sockets of the load tool, and datagrams in rows: recvmmsg in, sendmmsg out. Failures of set-up are exceptions, which main() turns into a
-// sentence and exit code 1.
+// The sockets of the load tool, and datagrams in rows: recvmmsg in, sendmmsg out. Failures of
+// set-up are exceptions, which main() turns into a sentence and exit code 1.
 #pragma once
 
 #include <sys/socket.h>
@@ -20,7 +20,8 @@ namespace udpproxy::load {
 inline constexpr std::size_t row_max = 64;
 inline constexpr std::size_t datagram_bytes_max = 65536;
 
-/// A bound, non-blocking UDP socket with room for bursts. Throws std::runtime_error with the address and the cause.
+/// A bound, non-blocking UDP socket with room for bursts. Throws std::runtime_error with the
+/// address and the cause.
 [[nodiscard]] Socket open_udp(const Endpoint& bind_to, int buffer_bytes);
 /// The same; an empty one when somebody has the port.
 [[nodiscard]] Socket open_udp_unless_taken(const Endpoint& bind_to, int buffer_bytes);
@@ -41,7 +42,8 @@ template <class T>
 class Inbox {
 public:
     Inbox();
-    /// Reads up to row_max datagrams that are there; 0 when none is. ICMP errors about earlier datagrams are passed over.
+    /// Reads up to row_max datagrams that are there; 0 when none is. ICMP errors about earlier
+    /// datagrams are passed over.
     std::size_t receive(int descriptor);
     [[nodiscard]] std::span<const std::byte> payload(std::size_t index) const;
     [[nodiscard]] Endpoint from(std::size_t index) const { return read_socket_name(names_[index]); }
@@ -59,7 +61,8 @@ public:
     [[nodiscard]] bool full() const { return count_ == row_max; }
     [[nodiscard]] bool empty() const { return count_ == 0; }
     void add(std::span<const std::byte> payload, const Endpoint& to);
-    /// Sends everything; returns how many the kernel took. One that is refused is passed over, once tried again.
+    /// Sends everything; returns how many the kernel took. One that is refused is passed over, once
+    /// tried again.
     std::size_t flush(int descriptor);
 
 private:

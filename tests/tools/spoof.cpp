@@ -1,5 +1,5 @@
-// A flood: datagrams that claim to come from anywhere in a prefix, as fast as told. What they carry is a mark of nobody, so that a reply to one
-// of them would be seen as foreign wherever it came.
+// A flood: datagrams that claim to come from anywhere in a prefix, as fast as told. What they carry
+// is a mark of nobody, so that a reply to one of them would be seen as foreign wherever it came.
 #include <cstring>
 #include <random>
 
@@ -24,7 +24,8 @@ Address draw(const Prefix& prefix, std::mt19937_64& dice) {
         const unsigned kept = first_bit > byte * 8 ? first_bit - byte * 8 : 0;
         const auto mask = static_cast<std::uint8_t>(0xffU >> kept);
         const auto random = static_cast<std::uint8_t>((byte < 8 ? high : low) >> (byte % 8 * 8));
-        drawn.bytes[byte] = static_cast<std::uint8_t>((drawn.bytes[byte] & ~mask) | (random & mask));
+        drawn.bytes[byte] =
+            static_cast<std::uint8_t>((drawn.bytes[byte] & ~mask) | (random & mask));
     }
     return drawn;
 }
@@ -38,7 +39,8 @@ void spoof(const SpoofOptions& options) {
     RawRow row(raw.descriptor(), to.address);
     std::mt19937_64 dice(options.seed);
     std::vector<std::byte> payload(options.bytes);
-    if (payload.size() >= mark_bytes) write_mark(payload, Mark{dice(), 0, 0, 0, Kind::request, 0, 0});
+    if (payload.size() >= mark_bytes)
+        write_mark(payload, Mark{dice(), 0, 0, 0, Kind::request, 0, 0});
     say({{"event", "ready"}});
 
     const Instant start = monotonic_now();
@@ -49,11 +51,14 @@ void spoof(const SpoofOptions& options) {
     Instant now = start;
     while (now < end && !stop_wanted() && (options.count == 0 || written < options.count)) {
         std::uint32_t due = pace.due(now, row_max);
-        if (options.count != 0) due = static_cast<std::uint32_t>(std::min<std::uint64_t>(due, options.count - written));
+        if (options.count != 0)
+            due = static_cast<std::uint32_t>(std::min<std::uint64_t>(due, options.count - written));
         for (std::uint32_t i = 0; i < due; ++i) {
             const std::uint64_t drawn = dice();
-            const auto port = static_cast<std::uint16_t>(options.first_port + drawn % (options.last_port - options.first_port + 1U));
-            sent += row.push(write_udp_packet(row.next(), Endpoint{draw(prefix, dice), 0, port}, to, payload));
+            const auto port = static_cast<std::uint16_t>(
+                options.first_port + drawn % (options.last_port - options.first_port + 1U));
+            sent += row.push(
+                write_udp_packet(row.next(), Endpoint{draw(prefix, dice), 0, port}, to, payload));
             ++written;
         }
         sent += row.flush();
@@ -65,7 +70,10 @@ void spoof(const SpoofOptions& options) {
         }
     }
     const double seconds = std::chrono::duration<double>(now - start).count();
-    say({{"event", "spoofed"}, {"sent", sent}, {"seconds", seconds}, {"rate", static_cast<double>(sent) / seconds}});
+    say({{"event", "spoofed"},
+         {"sent", sent},
+         {"seconds", seconds},
+         {"rate", static_cast<double>(sent) / seconds}});
 }
 
 }  // namespace udpproxy::load

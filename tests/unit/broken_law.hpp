@@ -1,4 +1,5 @@
-// Broken laws under test: UDPPROXY_ASSERT ends the process, so the deed is done in a child. Used by the tests of whatever asserts.
+// Broken laws under test: UDPPROXY_ASSERT ends the process, so the deed is done in a child. Used by
+// the tests of whatever asserts.
 #pragma once
 
 #include <sys/wait.h>
@@ -11,7 +12,8 @@
 
 namespace udpproxy {
 
-/// What the assertion said when `deed` aborted in a child process; "" when the child went on unharmed or died otherwise.
+/// What the assertion said when `deed` aborted in a child process; "" when the child went on
+/// unharmed or died otherwise.
 // Requires: no other thread is running.
 template <class Deed>
 std::string law_broken_by(Deed&& deed) {
@@ -30,7 +32,8 @@ std::string law_broken_by(Deed&& deed) {
     ::close(pipe_ends[1]);
     std::string said;
     std::array<char, 512> piece{};
-    for (ssize_t got = 0; child > 0 && (got = ::read(pipe_ends[0], piece.data(), piece.size())) > 0;)
+    for (ssize_t got = 0;
+         child > 0 && (got = ::read(pipe_ends[0], piece.data(), piece.size())) > 0;)
         said.append(piece.data(), static_cast<std::size_t>(got));
     ::close(pipe_ends[0]);
     int status = 0;

@@ -14,7 +14,8 @@
 namespace udpproxy {
 namespace {
 
-TEST_CASE("a buffer pool lends each buffer to one holder at a time, the one that came home last first") {
+TEST_CASE(
+    "a buffer pool lends each buffer to one holder at a time, the one that came home last first") {
     Result<BufferPool> created = BufferPool::create(4, 2048);
     REQUIRE(created);
     BufferPool pool = *std::move(created);
@@ -29,7 +30,8 @@ TEST_CASE("a buffer pool lends each buffer to one holder at a time, the one that
     CHECK(pool.acquire() == 2);
 }
 
-TEST_CASE("buffers are as long as asked, lie an odd number of cache lines apart and do not overlap") {
+TEST_CASE(
+    "buffers are as long as asked, lie an odd number of cache lines apart and do not overlap") {
     for (const std::size_t bytes : {1U, 64U, 65U, 2048U, 65535U, 65536U}) {
         CAPTURE(bytes);
         Result<BufferPool> created = BufferPool::create(8, bytes);
@@ -38,7 +40,8 @@ TEST_CASE("buffers are as long as asked, lie an odd number of cache lines apart 
         CHECK(pool.stride_bytes() >= bytes);
         CHECK(pool.stride_bytes() < bytes + 128);
         CHECK(pool.stride_bytes() % 128 == 64);
-        for (std::uint32_t index = 0; index < 8; ++index) std::memset(pool.at(index), static_cast<int>(index), bytes);
+        for (std::uint32_t index = 0; index < 8; ++index)
+            std::memset(pool.at(index), static_cast<int>(index), bytes);
         for (std::uint32_t index = 0; index < 8; ++index) {
             CHECK(pool.at(index)[0] == std::byte(index));
             CHECK(pool.at(index)[bytes - 1] == std::byte(index));
@@ -64,7 +67,8 @@ TEST_CASE("over 10000 random loans every buffer is at home or with one holder") 
     }
 }
 
-TEST_CASE("a buffer pool asserts that a buffer comes home once, and that none is lent when all are out") {
+TEST_CASE(
+    "a buffer pool asserts that a buffer comes home once, and that none is lent when all are out") {
     BufferPool pool = *BufferPool::create(2, 64);
     const std::uint32_t index = pool.acquire();
     CHECK(breaks_a_law([&] {

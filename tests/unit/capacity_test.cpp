@@ -1,4 +1,5 @@
-// Room: the arithmetic of descriptors, ports and sessions, what is refused and in which words; and proxies made into setups.
+// Room: the arithmetic of descriptors, ports and sessions, what is refused and in which words; and
+// proxies made into setups.
 #include "udpproxy/runtime/capacity.hpp"
 
 #include <doctest/doctest.h>
@@ -15,7 +16,8 @@ Alias alias(std::string_view prefix, std::optional<std::uint16_t> port, std::uin
     return {parse_prefix(prefix).value(), scope, port, std::string{prefix}};
 }
 
-ProxyConfig proxy(std::string name, std::vector<Alias> aliases = {}, UnlistedReplies unlisted = UnlistedReplies::off) {
+ProxyConfig proxy(std::string name, std::vector<Alias> aliases = {},
+                  UnlistedReplies unlisted = UnlistedReplies::off) {
     ProxyConfig config;
     config.name = std::move(name);
     config.listen = {{parse_endpoint("192.0.2.1:53").value(), "192.0.2.1:53"}};
@@ -25,12 +27,16 @@ ProxyConfig proxy(std::string name, std::vector<Alias> aliases = {}, UnlistedRep
     return config;
 }
 
-ProxySetup setup_of(const ProxyConfig& config) { return setup_of(config, parse_endpoint("198.51.100.1:53").value(), ephemeral); }
+ProxySetup setup_of(const ProxyConfig& config) {
+    return setup_of(config, parse_endpoint("198.51.100.1:53").value(), ephemeral);
+}
 
-AliasMembers filter_of(const ProxyConfig& config) { return setup_of(config).upstream->alias_members(); }
+AliasMembers filter_of(const ProxyConfig& config) {
+    return setup_of(config).upstream->alias_members();
+}
 
-Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors, std::uint32_t shards = 1,
-            std::optional<std::uint32_t> sessions_max = {}) {
+Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors,
+            std::uint32_t shards = 1, std::optional<std::uint32_t> sessions_max = {}) {
     Config config;
     config.proxies = proxies;
     config.sessions_max = sessions_max;
@@ -40,12 +46,15 @@ Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors, 
     return reckon_room(config, setups, {descriptors, shards, ephemeral});
 }
 
-TEST_CASE("a group has a primary, a member per connected alias, and an open one where it filters or watches") {
+TEST_CASE(
+    "a group has a primary, a member per connected alias, and an open one where it filters or "
+    "watches") {
     ProxySetup plain = setup_of(proxy("a"));
     CHECK(plain.upstream->members(false) == 1);
     CHECK(plain.upstream->members(true) == 2);
     CHECK_FALSE(plain.upstream->needs_open_member());
-    const ProxySetup connected = setup_of(proxy("a", {alias("192.0.2.7/32", 53), alias("192.0.2.8/32", 53)}));
+    const ProxySetup connected =
+        setup_of(proxy("a", {alias("192.0.2.7/32", 53), alias("192.0.2.8/32", 53)}));
     CHECK(connected.upstream->alias_members() == AliasMembers::connected);
     CHECK(connected.upstream->members(false) == 3);
     CHECK(connected.upstream->members(true) == 4);
@@ -59,7 +68,8 @@ TEST_CASE("a group has a primary, a member per connected alias, and an open one 
 TEST_CASE("aliases get connected members when all are exact and few, or when asked for") {
     const auto exact = [](unsigned count) {
         std::vector<Alias> aliases;
-        for (unsigned i = 1; i <= count; ++i) aliases.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
+        for (unsigned i = 1; i <= count; ++i)
+            aliases.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
         return aliases;
     };
     CHECK(filter_of(proxy("a", exact(4))) == AliasMembers::connected);
@@ -72,14 +82,17 @@ TEST_CASE("aliases get connected members when all are exact and few, or when ask
     config.alias_filter = AliasFilter::open;
     CHECK(filter_of(config) == AliasMembers::open);
     CHECK(setup_of(config).upstream->members(false) == 2);
-    for (const Alias& inexact : {alias("192.0.2.7/32", {}), alias("192.0.2.0/31", 53), alias("2001:db8::/32", 53)}) {
+    for (const Alias& inexact :
+         {alias("192.0.2.7/32", {}), alias("192.0.2.0/31", 53), alias("2001:db8::/32", 53)}) {
         std::vector<Alias> aliases = exact(1);
         aliases.push_back(inexact);
         CHECK(filter_of(proxy("a", aliases)) == AliasMembers::open);
     }
 }
 
-TEST_CASE("a proxy's setup carries what was configured, and routing's choice and the ephemeral ports where nothing was") {
+TEST_CASE(
+    "a proxy's setup carries what was configured, and routing's choice and the ephemeral ports "
+    "where nothing was") {
     ProxyConfig config = proxy("dns", {alias("fe80::7/128", 53, 3)});
     const Endpoint ipv6_upstream = parse_endpoint("[2001:db8::1]:53").value();
     ProxySetup setup = setup_of(config, ipv6_upstream, ephemeral);
@@ -119,7 +132,9 @@ TEST_CASE("unlisted replies decide who watches") {
     CHECK(setup_of(proxy("a", {}, UnlistedReplies::automatic)).watch == Watch::spare_capacity);
 }
 
-TEST_CASE("descriptors are reserved for the program, for each shard, and for each listener in each shard") {
+TEST_CASE(
+    "descriptors are reserved for the program, for each shard, and for each listener in each "
+    "shard") {
     CHECK(reckon({proxy("a")}, 20000).descriptors_reserved == 80 + 1 * (4 + 1));
     CHECK(reckon({proxy("a")}, 20000, 8).descriptors_reserved == 80 + 8 * (4 + 1));
     ProxyConfig wide = proxy("b");
@@ -134,7 +149,8 @@ TEST_CASE("sessions are descriptors over members, with the arithmetic in words")
     const Room room = reckon({proxy("a", two)}, 20000, 8);
     REQUIRE(room.proxies.size() == 1);
     CHECK(room.proxies[0].sessions_max == (20000 - 120) / 3);
-    CHECK(room.proxies[0].arithmetic == "(20000 descriptors - 120 reserved) / 3 per session = 6626; 28232 ports; at most 65536");
+    CHECK(room.proxies[0].arithmetic ==
+          "(20000 descriptors - 120 reserved) / 3 per session = 6626; 28232 ports; at most 65536");
     CHECK(room.sessions_max == 6626);
     CHECK(room.complaints.empty());
     CHECK(reckon({proxy("a", two, UnlistedReplies::all)}, 20000, 8).proxies[0].arithmetic ==
@@ -159,16 +175,19 @@ TEST_CASE("sessions are no more than ports times sources, and no more than a pro
 std::uint64_t groups_that_fit(const ProxySetup& setup, std::uint64_t descriptors) {
     std::uint64_t used = 0;
     for (std::uint64_t opened = 0;; ++opened) {
-        const std::uint64_t members = setup.upstream->members(used < descriptors / 2 || opened % 16 == 0);
+        const std::uint64_t members =
+            setup.upstream->members(used < descriptors / 2 || opened % 16 == 0);
         if (used + members > descriptors) return opened;
         used += members;
     }
 }
 
-TEST_CASE("where groups watch while there is room, the reckoning agrees with what admission will do") {
+TEST_CASE(
+    "where groups watch while there is room, the reckoning agrees with what admission will do") {
     for (unsigned aliases = 0; aliases <= 4; ++aliases) {
         std::vector<Alias> exact;
-        for (unsigned i = 1; i <= aliases; ++i) exact.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
+        for (unsigned i = 1; i <= aliases; ++i)
+            exact.push_back(alias("192.0.2." + std::to_string(i) + "/32", 53));
         const ProxyConfig config = proxy("a", exact, UnlistedReplies::automatic);
         for (const std::uint64_t free : {2U, 10U, 100U, 971U, 1024U, 5000U, 20001U}) {
             CAPTURE(aliases);
@@ -181,9 +200,12 @@ TEST_CASE("where groups watch while there is room, the reckoning agrees with wha
     }
     CHECK(reckon({proxy("a", {}, UnlistedReplies::automatic)}, 1085)
               .proxies[0]
-              .arithmetic.find("/ 2 (watching for unlisted sources) or 1 per session = ") != std::string::npos);
+              .arithmetic.find("/ 2 (watching for unlisted sources) or 1 per session = ") !=
+          std::string::npos);
     // An open filter watches in any case.
-    CHECK(reckon({proxy("a", {alias("192.0.2.0/24", {})}, UnlistedReplies::automatic)}, 1085).proxies[0].sessions_max == 500);
+    CHECK(reckon({proxy("a", {alias("192.0.2.0/24", {})}, UnlistedReplies::automatic)}, 1085)
+              .proxies[0]
+              .sessions_max == 500);
 }
 
 TEST_CASE("a number that fits is taken as it is") {
@@ -197,13 +219,15 @@ TEST_CASE("a number that fits is taken as it is") {
     CHECK(reckon({config}, 1085, 1, 10).sessions_max == 10);
 }
 
-TEST_CASE("a proxy's number that does not fit is refused with the arithmetic and the number that would") {
+TEST_CASE(
+    "a proxy's number that does not fit is refused with the arithmetic and the number that would") {
     ProxyConfig config = proxy("dns");
     config.sessions_max = 1001;
     const Room room = reckon({config}, 1085);
     REQUIRE(room.complaints.size() == 1);
     CHECK(room.complaints[0] ==
-          "x.toml:7:1: proxy \"dns\": sessions_max: 1001 do not fit: (1085 descriptors - 85 reserved) / 1 per session = 1000; 28232 ports; "
+          "x.toml:7:1: proxy \"dns\": sessions_max: 1001 do not fit: (1085 descriptors - 85 "
+          "reserved) / 1 per session = 1000; 28232 ports; "
           "at most 65536; use \"auto\" or at most 1000");
     config.sessions_max = 28233;
     CHECK(reckon({config}, 1'000'000).complaints.size() == 1);
@@ -215,7 +239,8 @@ TEST_CASE("the limit of all proxies together that does not fit is refused likewi
     const Room room = reckon({proxy("a"), proxy("b", {alias("192.0.2.7/32", 53)})}, 1086, 1, 1001);
     REQUIRE(room.complaints.size() == 1);
     CHECK(room.complaints[0] ==
-          "x.toml:2:3: limits.sessions_max: 1001 do not fit: (1086 descriptors - 86 reserved) / 1 per session = 1000; use \"auto\" or at "
+          "x.toml:2:3: limits.sessions_max: 1001 do not fit: (1086 descriptors - 86 reserved) / 1 "
+          "per session = 1000; use \"auto\" or at "
           "most "
           "that");
 }
@@ -224,8 +249,10 @@ TEST_CASE("a machine without room for one session is told so") {
     for (const std::uint64_t descriptors : {0U, 10U, 85U}) {
         const Room room = reckon({proxy("dns")}, descriptors);
         REQUIRE(room.complaints.size() == 1);
-        CHECK(room.complaints[0] == "x.toml:7:1: proxy \"dns\": no room for a single session: (" + std::to_string(descriptors) +
-                                        " descriptors - 85 reserved) / 1 per session = 0; 28232 ports; at most 65536");
+        CHECK(room.complaints[0] ==
+              "x.toml:7:1: proxy \"dns\": no room for a single session: (" +
+                  std::to_string(descriptors) +
+                  " descriptors - 85 reserved) / 1 per session = 0; 28232 ports; at most 65536");
         CHECK(room.descriptors_max == 0);
         CHECK(room.sessions_max == 0);
     }
@@ -241,7 +268,8 @@ TEST_CASE("numbers that fit alone but not together are refused") {
         from.name = name;
         from.sessions_max = 600;
         from.unlisted_replies = UnlistedReplies::off;
-        proxies.push_back(setup_of(from, Endpoint{*parse_address("10.0.0.1"), 0, 53}, PortRange{32768, 60999}));
+        proxies.push_back(
+            setup_of(from, Endpoint{*parse_address("10.0.0.1"), 0, 53}, PortRange{32768, 60999}));
     }
     const Room room = reckon_room(config, proxies, MachineRoom{1100, 1, PortRange{32768, 60999}});
     REQUIRE(room.complaints.size() == 1);
@@ -254,7 +282,9 @@ TEST_CASE("a limit without end is bounded by what a table of registered files ho
     CHECK(room.sessions_max == 28232);
 }
 
-TEST_CASE("several proxies may have together what the descriptors allow, and each what it could have alone") {
+TEST_CASE(
+    "several proxies may have together what the descriptors allow, and each what it could have "
+    "alone") {
     const Room room = reckon({proxy("a"), proxy("b")}, 1086);
     CHECK(room.proxies[0].sessions_max == 1000);
     CHECK(room.proxies[1].sessions_max == 1000);

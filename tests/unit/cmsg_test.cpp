@@ -1,4 +1,5 @@
-// Control messages: what is written can be read, in both families and for every TOS; and the kernel's own forms are understood.
+// Control messages: what is written can be read, in both families and for every TOS; and the
+// kernel's own forms are understood.
 #include "udpproxy/net/cmsg.hpp"
 
 #include <doctest/doctest.h>
@@ -61,8 +62,10 @@ in6_pktinfo packet_info(const Address& to, unsigned interface_index) {
     return info;
 }
 
-TEST_CASE("what is written for a departure is read again, for every TOS, with and without an address") {
-    for (const Address& from : {Address::any(Family::ipv4), Address::any(Family::ipv6), ipv4, ipv6, link_local}) {
+TEST_CASE(
+    "what is written for a departure is read again, for every TOS, with and without an address") {
+    for (const Address& from :
+         {Address::any(Family::ipv4), Address::any(Family::ipv6), ipv4, ipv6, link_local}) {
         for (const Family family : {Family::ipv4, Family::ipv6}) {
             if (!from.is_unspecified() && from.family() != family) continue;
             for (unsigned tos = 0; tos < 256; ++tos) {
@@ -77,7 +80,8 @@ TEST_CASE("what is written for a departure is read again, for every TOS, with an
                 const std::size_t bytes = write_control(out, buffer.bytes.data());
                 REQUIRE(bytes <= control_bytes_max);
                 REQUIRE((bytes == 0) == (from.is_unspecified() && tos == 0));
-                REQUIRE(std::all_of(buffer.bytes.begin() + static_cast<std::ptrdiff_t>(bytes), buffer.bytes.end(),
+                REQUIRE(std::all_of(buffer.bytes.begin() + static_cast<std::ptrdiff_t>(bytes),
+                                    buffer.bytes.end(),
                                     [](std::byte byte) { return byte == untouched; }));
                 const ControlIn in = read_control(buffer.bytes.data(), bytes);
                 REQUIRE(in.tos == tos);
@@ -94,13 +98,16 @@ TEST_CASE("no control is written when there is nothing to say") {
         for (const Address& from : {Address{}, Address::any(Family::ipv4)})
             CHECK(write_control({from, 0, 0, family, 0}, buffer.bytes.data()) == 0);
     }
-    CHECK(std::all_of(buffer.bytes.begin(), buffer.bytes.end(), [](std::byte byte) { return byte == untouched; }));
+    CHECK(std::all_of(buffer.bytes.begin(), buffer.bytes.end(),
+                      [](std::byte byte) { return byte == untouched; }));
 }
 
 TEST_CASE("control is written in the types and sizes the kernel takes") {
-    // ip(7): IP_PKTINFO takes a struct in_pktinfo, IP_TOS an int or a byte; ipv6(7): IPV6_PKTINFO a struct in6_pktinfo, IPV6_TCLASS an int.
+    // ip(7): IP_PKTINFO takes a struct in_pktinfo, IP_TOS an int or a byte; ipv6(7): IPV6_PKTINFO a
+    // struct in6_pktinfo, IPV6_TCLASS an int.
     ControlBuffer buffer;
-    CHECK(write_control({ipv4, 0, 0x2e, Family::ipv4, 0}, buffer.bytes.data()) == CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(int)));
+    CHECK(write_control({ipv4, 0, 0x2e, Family::ipv4, 0}, buffer.bytes.data()) ==
+          CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(int)));
     cmsghdr header{};
     std::memcpy(&header, buffer.bytes.data(), sizeof header);
     CHECK(header.cmsg_level == IPPROTO_IP);
@@ -132,9 +139,14 @@ TEST_CASE("an arrival without control says nothing") {
     CHECK(in.tos == 0);
 }
 
-TEST_CASE("the kernel's IPv4 control is understood: TOS as one byte, the address to answer from, the interface") {
+TEST_CASE(
+    "the kernel's IPv4 control is understood: TOS as one byte, the address to answer from, the "
+    "interface") {
     for (const std::uint8_t tos : std::initializer_list<std::uint8_t>{0, 1, 0x2e, 0xb8, 0xff}) {
-        const ControlIn in = Composer{}.add(IPPROTO_IP, IP_TOS, tos).add(IPPROTO_IP, IP_PKTINFO, packet_info(ipv4, ipv4, 5)).read();
+        const ControlIn in = Composer{}
+                                 .add(IPPROTO_IP, IP_TOS, tos)
+                                 .add(IPPROTO_IP, IP_PKTINFO, packet_info(ipv4, ipv4, 5))
+                                 .read();
         CHECK(in.tos == tos);
         CHECK(in.local == ipv4);
         CHECK(in.interface_index == 5);
@@ -143,14 +155,21 @@ TEST_CASE("the kernel's IPv4 control is understood: TOS as one byte, the address
 
 TEST_CASE("a broadcast is answered from the host's own address") {
     const Address broadcast = parse_address("192.0.2.255").value();
-    CHECK(Composer{}.add(IPPROTO_IP, IP_PKTINFO, packet_info(broadcast, ipv4, 5)).read().local == ipv4);
+    CHECK(Composer{}.add(IPPROTO_IP, IP_PKTINFO, packet_info(broadcast, ipv4, 5)).read().local ==
+          ipv4);
 }
 
 TEST_CASE("the kernel's IPv6 control is understood, in either order") {
     const auto info = packet_info(link_local, 9);
     for (const int tos : {0, 1, 0xb8, 0xff}) {
-        for (const ControlIn& in : {Composer{}.add(IPPROTO_IPV6, IPV6_PKTINFO, info).add(IPPROTO_IPV6, IPV6_TCLASS, tos).read(),
-                                    Composer{}.add(IPPROTO_IPV6, IPV6_TCLASS, tos).add(IPPROTO_IPV6, IPV6_PKTINFO, info).read()}) {
+        for (const ControlIn& in : {Composer{}
+                                        .add(IPPROTO_IPV6, IPV6_PKTINFO, info)
+                                        .add(IPPROTO_IPV6, IPV6_TCLASS, tos)
+                                        .read(),
+                                    Composer{}
+                                        .add(IPPROTO_IPV6, IPV6_TCLASS, tos)
+                                        .add(IPPROTO_IPV6, IPV6_PKTINFO, info)
+                                        .read()}) {
             CHECK(in.tos == tos);
             CHECK(in.local == link_local);
             CHECK(in.interface_index == 9);
@@ -160,8 +179,11 @@ TEST_CASE("the kernel's IPv6 control is understood, in either order") {
 
 TEST_CASE("the segment size of a train is read beside address and TOS, and written beside them") {
     const in6_pktinfo info = packet_info(ipv6, 3);
-    const ControlIn in =
-        Composer{}.add(IPPROTO_IPV6, IPV6_PKTINFO, info).add(IPPROTO_IPV6, IPV6_TCLASS, 0x2e).add(IPPROTO_UDP, UDP_GRO, 1200).read();
+    const ControlIn in = Composer{}
+                             .add(IPPROTO_IPV6, IPV6_PKTINFO, info)
+                             .add(IPPROTO_IPV6, IPV6_TCLASS, 0x2e)
+                             .add(IPPROTO_UDP, UDP_GRO, 1200)
+                             .read();
     CHECK(in.segment_bytes == 1200);
     CHECK(in.tos == 0x2e);
     CHECK(in.local == ipv6);

@@ -17,11 +17,13 @@ const Endpoint other_client = at("192.0.2.8:4000");
 const Endpoint first_alias = at("10.0.0.253:53");
 
 /// Keeps every version, as the control thread does.
-std::shared_ptr<const Upstream> version(std::string_view endpoint, std::uint32_t number, const std::vector<const char*>& aliases = {},
+std::shared_ptr<const Upstream> version(std::string_view endpoint, std::uint32_t number,
+                                        const std::vector<const char*>& aliases = {},
                                         AliasMembers members = AliasMembers::connected) {
     static std::vector<std::shared_ptr<const Upstream>> kept;
     std::vector<AliasRule> rules;
-    for (const char* alias : aliases) rules.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
+    for (const char* alias : aliases)
+        rules.push_back(AliasRule{Prefix{*parse_address(alias), 32}, 0, 53});
     kept.push_back(std::make_shared<Upstream>(at(endpoint), std::move(rules), members, number));
     return kept.back();
 }
@@ -39,7 +41,8 @@ void tell(SimShard& sim, CommandKind kind, std::uint16_t proxy = 0, std::uint16_
     tell(sim, command);
 }
 
-void set_upstream(SimShard& sim, std::shared_ptr<const Upstream> upstream, bool close_older = false) {
+void set_upstream(SimShard& sim, std::shared_ptr<const Upstream> upstream,
+                  bool close_older = false) {
     Command command;
     command.kind = CommandKind::set_upstream;
     command.upstream = std::move(upstream);
@@ -48,7 +51,8 @@ void set_upstream(SimShard& sim, std::shared_ptr<const Upstream> upstream, bool 
 }
 
 /// How many members of the group at `local` have this peer.
-std::size_t members_towards(SimShard& sim, const Endpoint& local, const std::optional<Endpoint>& peer) {
+std::size_t members_towards(SimShard& sim, const Endpoint& local,
+                            const std::optional<Endpoint>& peer) {
     std::size_t count = 0;
     for (const auto& [slot, member] : sim.world->members)
         if (member.local == local && member.peer == peer && member.waits_until_closed < 0) ++count;
@@ -57,7 +61,9 @@ std::size_t members_towards(SimShard& sim, const Endpoint& local, const std::opt
 
 }  // namespace
 
-TEST_CASE("new clients go to the new version of an upstream, and a session stays with the one it began with") {
+TEST_CASE(
+    "new clients go to the new version of an upstream, and a session stays with the one it began "
+    "with") {
     SimShard sim;
     sim.ask(client, "before");
     sim.turns();
@@ -83,7 +89,9 @@ TEST_CASE("new clients go to the new version of an upstream, and a session stays
     CHECK(sim.dropped(Drop::unlisted_source) == 1);
 }
 
-TEST_CASE("a group of an older version is not lent again, and with the last one its version is let go of") {
+TEST_CASE(
+    "a group of an older version is not lent again, and with the last one its version is let go "
+    "of") {
     SimShard sim;
     std::shared_ptr<const Upstream> second = version("10.0.0.9:53", 2);
     const long holders_before = second.use_count();
@@ -122,7 +130,9 @@ TEST_CASE("groups that rest when the version changes are closed, not lent") {
     CHECK(sim.shard().groups.size() == 1);
 }
 
-TEST_CASE("while a name has no address its new clients are dropped under one reason, and the first datagram after the command is served") {
+TEST_CASE(
+    "while a name has no address its new clients are dropped under one reason, and the first "
+    "datagram after the command is served") {
     ShardSetup setup = small_setup();
     setup.proxies[0].upstream = std::make_shared<Upstream>(Endpoint{});
     SimShard sim(setup);
@@ -137,7 +147,9 @@ TEST_CASE("while a name has no address its new clients are dropped under one rea
     CHECK(sim.shard().setup.use->sessions.used == 1);
 }
 
-TEST_CASE("a new alias joins the groups that are there, a removed one leaves them, and sessions keep port and group") {
+TEST_CASE(
+    "a new alias joins the groups that are there, a removed one leaves them, and sessions keep "
+    "port and group") {
     SimShard sim;
     sim.ask(client, "first");
     sim.turns();
@@ -178,7 +190,8 @@ TEST_CASE("a group goes from alias members to an open member and back") {
     sim.turns();
     const Endpoint group = sim.asked()[0].from;
     CHECK(members_towards(sim, group, std::nullopt) == 0);
-    set_upstream(sim, version("10.0.0.254:53", 2, {"10.0.0.253", "10.0.0.252", "10.0.0.251"}, AliasMembers::open));
+    set_upstream(sim, version("10.0.0.254:53", 2, {"10.0.0.253", "10.0.0.252", "10.0.0.251"},
+                              AliasMembers::open));
     CHECK(members_towards(sim, group, std::nullopt) == 1);
     CHECK(members_towards(sim, group, first_alias) == 0);
     REQUIRE(sim.world->service_sends(at("10.0.0.251:53"), group, "through the open one"));
@@ -191,7 +204,9 @@ TEST_CASE("a group goes from alias members to an open member and back") {
     CHECK(sim.shard().setup.use->descriptors.used == 2);
 }
 
-TEST_CASE("a member that cannot join is tried again a second later, and until then the group is as it was") {
+TEST_CASE(
+    "a member that cannot join is tried again a second later, and until then the group is as it "
+    "was") {
     SimShard sim;
     sim.ask(client, "first");
     sim.turns();
@@ -231,7 +246,9 @@ TEST_CASE("where no descriptor is left a resting group makes way for a new alias
     CHECK(members_towards(sim, group, at("10.0.0.251:53")) == 1);
 }
 
-TEST_CASE("with close_older sessions of older versions end, and the next datagram goes to the new upstream") {
+TEST_CASE(
+    "with close_older sessions of older versions end, and the next datagram goes to the new "
+    "upstream") {
     SimShard sim;
     sim.ask(client, "first");
     sim.turns();
@@ -261,7 +278,8 @@ TEST_CASE("new time-outs hold for the sessions that are there") {
     CHECK(sim.shard().table.size() == 0);
 }
 
-TEST_CASE("while draining nobody is admitted, known clients go on, and a resumed proxy admits again") {
+TEST_CASE(
+    "while draining nobody is admitted, known clients go on, and a resumed proxy admits again") {
     for (const std::uint16_t proxy : {std::uint16_t{0}, all_proxies}) {
         SimShard sim;
         sim.ask(client, "known");
@@ -280,7 +298,9 @@ TEST_CASE("while draining nobody is admitted, known clients go on, and a resumed
     }
 }
 
-TEST_CASE("a retired listener serves those it knows; closed, it ends them, closes and gives its place back") {
+TEST_CASE(
+    "a retired listener serves those it knows; closed, it ends them, closes and gives its place "
+    "back") {
     SimShard sim;
     SharedUse& use = *sim.shard().setup.use;
     use.listeners_held[0] = 1;
@@ -325,7 +345,8 @@ TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing be
     command.kind = CommandKind::set_upstream;
     command.upstream = version("10.0.0.9:53", 1);
     tell(sim, command);
-    // Another range of the source that is there: the pool is replaced, and what is leased stays leased.
+    // Another range of the source that is there: the pool is replaced, and what is leased stays
+    // leased.
     sim.ask(client, "on the first proxy");
     sim.turns();
     sim.asked();
@@ -378,7 +399,8 @@ public:
             if (draw_.pick(3) == 0) sim_.advance(std::chrono::milliseconds{draw_.pick(1500)});
             sim_.turns(1 + static_cast<int>(draw_.pick(3)));
             for (const Packet& packet : sim_.asked()) owner_[packet.from] = packet.payload;
-            for (const Packet& packet : sim_.answered()) REQUIRE(packet.payload == format(packet.to));
+            for (const Packet& packet : sim_.answered())
+                REQUIRE(packet.payload == format(packet.to));
         }
     }
     /// Whatever was commanded, in the end nothing is left.
@@ -407,7 +429,8 @@ private:
     }
 
     void act() {
-        const Endpoint who{*parse_address("192.0.2.9"), 0, static_cast<std::uint16_t>(1000 + draw_.pick(12))};
+        const Endpoint who{*parse_address("192.0.2.9"), 0,
+                           static_cast<std::uint16_t>(1000 + draw_.pick(12))};
         switch (draw_.pick(8)) {
             case 0:
                 return command_upstream();
@@ -425,19 +448,24 @@ private:
                 break;
         }
         if (owner_.empty()) return;
-        const auto place = std::next(owner_.begin(), static_cast<std::ptrdiff_t>(draw_.pick(owner_.size())));
-        const Endpoint source{*parse_address("10.0.0." + std::to_string(248 + draw_.pick(7))), 0, 53};
+        const auto place =
+            std::next(owner_.begin(), static_cast<std::ptrdiff_t>(draw_.pick(owner_.size())));
+        const Endpoint source{*parse_address("10.0.0." + std::to_string(248 + draw_.pick(7))), 0,
+                              53};
         sim_.world->service_sends(source, place->first, place->second);
     }
 
     void command_upstream() {
         std::vector<AliasRule> aliases;
         for (int last = 249; last < 254; ++last)
-            if (draw_.pick(2) == 0) aliases.push_back(AliasRule{Prefix{*parse_address("10.0.0." + std::to_string(last)), 32}, 0, 53});
+            if (draw_.pick(2) == 0)
+                aliases.push_back(
+                    AliasRule{Prefix{*parse_address("10.0.0." + std::to_string(last)), 32}, 0, 53});
         const Endpoint endpoint = draw_.pick(4) == 0 ? at("10.0.0.248:53") : at("10.0.0.254:53");
-        versions_.push_back(std::make_shared<Upstream>(endpoint, std::move(aliases),
-                                                       draw_.pick(3) == 0 ? AliasMembers::open : AliasMembers::connected,
-                                                       static_cast<std::uint32_t>(versions_.size()) + 2));
+        versions_.push_back(std::make_shared<Upstream>(
+            endpoint, std::move(aliases),
+            draw_.pick(3) == 0 ? AliasMembers::open : AliasMembers::connected,
+            static_cast<std::uint32_t>(versions_.size()) + 2));
         Command command;
         command.kind = CommandKind::set_upstream;
         command.upstream = versions_.back();
@@ -466,7 +494,9 @@ private:
 
 }  // namespace
 
-TEST_CASE("storms of commands lose no descriptor, hold no version for ever and send no reply to the wrong client") {
+TEST_CASE(
+    "storms of commands lose no descriptor, hold no version for ever and send no reply to the "
+    "wrong client") {
     for (std::uint64_t seed = 1; seed <= 60; ++seed) {
         CAPTURE(seed);
         CommandStorm storm(seed);

@@ -1,5 +1,5 @@
-// docs/configuration.md and udpproxy.toml.example against the code's list of keys: nothing missing, nothing stale, nothing that does not
-// work.
+// docs/configuration.md and udpproxy.toml.example against the code's list of keys: nothing missing,
+// nothing stale, nothing that does not work.
 #include <algorithm>
 
 #include "config_dump.hpp"
@@ -9,21 +9,27 @@
 namespace udpproxy {
 namespace {
 
-std::string heading(std::string_view section) { return section == "proxy" ? "[[proxy]]" : "[" + std::string{section} + "]"; }
+std::string heading(std::string_view section) {
+    return section == "proxy" ? "[[proxy]]" : "[" + std::string{section} + "]";
+}
 
-bool starts_with(const std::string& line, std::string_view start) { return line.compare(0, start.size(), start) == 0; }
+bool starts_with(const std::string& line, std::string_view start) {
+    return line.compare(0, start.size(), start) == 0;
+}
 
 std::string default_cell(const ConfigKey& key) {
     if (!key.default_value.empty()) return "`" + std::string{key.default_value} + "`";
-    return key.name == "name" || key.name == "listen" || key.name == "upstream" ? "required" : "absent";
+    return key.name == "name" || key.name == "listen" || key.name == "upstream" ? "required"
+                                                                                : "absent";
 }
 
 /// The row that a key has in its section's table; a bar inside a cell is escaped.
 std::string table_row(const ConfigKey& key) {
     std::string values;
-    for (const char letter : key.values) values += letter == '|' ? std::string{"\\|"} : std::string{letter};
-    return "| `" + std::string{key.name} + "` | " + std::string{key.kind} + " | " + values + " | " + default_cell(key) + " | " +
-           std::string{key.summary} + " |";
+    for (const char letter : key.values)
+        values += letter == '|' ? std::string{"\\|"} : std::string{letter};
+    return "| `" + std::string{key.name} + "` | " + std::string{key.kind} + " | " + values + " | " +
+           default_cell(key) + " | " + std::string{key.summary} + " |";
 }
 
 Config accepted(const std::string& text, const std::string& name) {
@@ -41,14 +47,17 @@ struct Example {
 };
 
 Example read_example() {
-    const std::vector<std::string> lines = lines_of(read_file(source_path("udpproxy.toml.example")));
+    const std::vector<std::string> lines =
+        lines_of(read_file(source_path("udpproxy.toml.example")));
     const auto cut = std::find(lines.begin(), lines.end(), "#[[proxy]]");
     REQUIRE(cut != lines.end());
     return {{lines.begin(), cut}, {cut, lines.end()}};
 }
 
 /// Takes the sign off `#key = value`, but leaves prose, which has a space behind the sign.
-std::string enabled(const std::string& line) { return line.size() > 1 && line[0] == '#' && line[1] != ' ' ? line.substr(1) : line; }
+std::string enabled(const std::string& line) {
+    return line.size() > 1 && line[0] == '#' && line[1] != ' ' ? line.substr(1) : line;
+}
 
 std::string joined(const std::vector<std::string>& lines) {
     std::string text;
@@ -72,7 +81,8 @@ TEST_CASE("docs/configuration.md has a table for each section, with exactly the 
         is_in_table = starts_with(line, "| Key |") || (is_in_table && starts_with(line, "|"));
     }
     for (std::size_t i = 0; i < std::max(expected.size(), found.size()); ++i)
-        CHECK((i < found.size() ? found[i] : "(missing)") == (i < expected.size() ? expected[i] : "(nothing)"));
+        CHECK((i < found.size() ? found[i] : "(missing)") ==
+              (i < expected.size() ? expected[i] : "(nothing)"));
 }
 
 TEST_CASE("every configuration shown in docs/configuration.md is accepted") {
@@ -95,9 +105,12 @@ TEST_CASE("every configuration shown in docs/configuration.md is accepted") {
     CHECK_FALSE(is_toml);
 }
 
-TEST_CASE("udpproxy.toml.example has every key, in its section and in the order of the code, set or as a comment with its default") {
+TEST_CASE(
+    "udpproxy.toml.example has every key, in its section and in the order of the code, set or as a "
+    "comment with its default") {
     std::vector<std::string> expected;
-    for (const ConfigKey& key : config_keys()) expected.push_back(heading(key.section) + " " + std::string{key.name});
+    for (const ConfigKey& key : config_keys())
+        expected.push_back(heading(key.section) + " " + std::string{key.name});
     std::vector<std::string> found;
     std::string section;
     for (const std::string& line : read_example().loopback) {
@@ -106,17 +119,20 @@ TEST_CASE("udpproxy.toml.example has every key, in its section and in the order 
         const std::size_t equals = text.find(" = ");
         if (starts_with(text, "#") || equals == std::string::npos) continue;
         const std::string entry = section + " " + text.substr(0, equals);
-        if (found.empty() || found.back() != entry) found.push_back(entry);  // reply_aliases stands there as a comment and set
+        if (found.empty() || found.back() != entry)
+            found.push_back(entry);  // reply_aliases stands there as a comment and set
         if (line == text) continue;
         for (const ConfigKey& key : config_keys())
-            if (heading(key.section) + " " + std::string{key.name} == entry && !key.default_value.empty())
+            if (heading(key.section) + " " + std::string{key.name} == entry &&
+                !key.default_value.empty())
                 CHECK(text == std::string{key.name} + " = " + std::string{key.default_value});
     }
     CHECK(joined(found) == joined(expected));
 }
 
 TEST_CASE("udpproxy.toml.example runs on loopback as it is") {
-    const std::string text = joined(read_example().loopback) + joined(read_example().floating_address);
+    const std::string text =
+        joined(read_example().loopback) + joined(read_example().floating_address);
     const Config config = accepted(text, "udpproxy.toml.example");
     REQUIRE(config.proxies.size() == 1);
     Config expected;
@@ -126,14 +142,18 @@ TEST_CASE("udpproxy.toml.example runs on loopback as it is") {
     proxy.listen = {{parse_endpoint("127.0.0.1:12345").value(), "127.0.0.1:12345"}};
     proxy.upstream = {parse_endpoint("127.0.0.254:12345").value(), "", 12345, "127.0.0.254:12345"};
     for (const char* address : {"127.0.0.253", "127.0.0.252"})
-        proxy.reply_aliases.push_back({Prefix{parse_address(address).value(), 32}, 0, std::uint16_t{12345}, address});
+        proxy.reply_aliases.push_back(
+            {Prefix{parse_address(address).value(), 32}, 0, std::uint16_t{12345}, address});
     CHECK(dump(config) == dump(expected));
 }
 
-TEST_CASE("taking the sign off each default in udpproxy.toml.example changes nothing, and the other keys are right as well") {
+TEST_CASE(
+    "taking the sign off each default in udpproxy.toml.example changes nothing, and the other keys "
+    "are right as well") {
     std::string text;
     for (const std::string& line : read_example().loopback)
-        if (line != "#reply_aliases = []") text += enabled(line) + '\n';  // that one is set a line below
+        if (line != "#reply_aliases = []")
+            text += enabled(line) + '\n';  // that one is set a line below
     Config config = accepted(text, "udpproxy.toml.example");
     CHECK(config.proxies.at(0).source.size() == 1);
     CHECK(config.proxies.at(0).ports == PortRange{20000, 59999});

@@ -1,6 +1,7 @@
-// From text to a configuration: what is read into which field, which complaints are made, and that no file breaks the reader. Complaints
-// live as golden files in golden/config: NAME.toml and, in NAME.expected, the complaints word for word, or `ok` and the summary. To accept
-// a change, run with UDPPROXY_GOLDEN_UPDATE=1 and read what git shows.
+// From text to a configuration: what is read into which field, which complaints are made, and that
+// no file breaks the reader. Complaints live as golden files in golden/config: NAME.toml and, in
+// NAME.expected, the complaints word for word, or `ok` and the summary. To accept a change, run
+// with UDPPROXY_GOLDEN_UPDATE=1 and read what git shows.
 #include "udpproxy/config/config.hpp"
 
 #include <algorithm>
@@ -14,7 +15,8 @@
 namespace udpproxy {
 namespace {
 
-const std::string minimal = "[[proxy]]\nname = \"dns\"\nlisten = \"127.0.0.1:12345\"\nupstream = \"127.0.0.254:12345\"\n";
+const std::string minimal =
+    "[[proxy]]\nname = \"dns\"\nlisten = \"127.0.0.1:12345\"\nupstream = \"127.0.0.254:12345\"\n";
 
 Config accepted(const std::string& text) {
     std::variant<Config, ConfigComplaints> result = parse_config(text, "test.toml");
@@ -54,9 +56,11 @@ std::string diff(const std::string& expected, const std::string& found) {
 TEST_CASE("complaints are as in the golden files") {
     const char* update = std::getenv("UDPPROXY_GOLDEN_UPDATE");
     std::set<std::string> cases;
-    for (const auto& entry : std::filesystem::directory_iterator{source_path("tests/unit/golden/config")}) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator{source_path("tests/unit/golden/config")}) {
         const std::string extension = entry.path().extension().string();
-        CHECK_MESSAGE((extension == ".toml" || extension == ".expected"), entry.path() << " is no golden file");
+        CHECK_MESSAGE((extension == ".toml" || extension == ".expected"),
+                      entry.path() << " is no golden file");
         cases.insert((entry.path().parent_path() / entry.path().stem()).string());
     }
     CHECK(cases.size() > 20);
@@ -64,7 +68,8 @@ TEST_CASE("complaints are as in the golden files") {
         const std::string name = std::filesystem::path{path}.filename().string() + ".toml";
         CAPTURE(name);
         const std::string found = verdict(read_file(path + ".toml"), name);
-        if (update != nullptr && *update == '1') std::ofstream{path + ".expected", std::ios::binary} << found;
+        if (update != nullptr && *update == '1')
+            std::ofstream{path + ".expected", std::ios::binary} << found;
         const std::string expected = read_file(path + ".expected");
         CHECK_MESSAGE(found == expected, name << ": - expected, + found" << diff(expected, found));
     }
@@ -76,7 +81,8 @@ TEST_CASE("a proxy of three keys has the defaults that config.hpp gives") {
     expected.proxies.emplace_back();
     expected.proxies[0].name = "dns";
     expected.proxies[0].listen = {{parse_endpoint("127.0.0.1:12345").value(), "127.0.0.1:12345"}};
-    expected.proxies[0].upstream = {parse_endpoint("127.0.0.254:12345").value(), "", 12345, "127.0.0.254:12345"};
+    expected.proxies[0].upstream = {parse_endpoint("127.0.0.254:12345").value(), "", 12345,
+                                    "127.0.0.254:12345"};
     CHECK(dump(config) == dump(expected));
     CHECK(config.sessions_max_position.empty());
 }
@@ -85,67 +91,91 @@ TEST_CASE("writing each key's default changes nothing") {
     std::string text;
     std::string_view section;
     for (const ConfigKey& key : config_keys()) {
-        if (key.section != section) text += key.section == "proxy" ? minimal : std::string{'['}.append(key.section).append("]\n");
+        if (key.section != section)
+            text += key.section == "proxy" ? minimal
+                                           : std::string{'['}.append(key.section).append("]\n");
         section = key.section;
-        if (!key.default_value.empty()) text += std::string{key.name} + " = " + std::string{key.default_value} + '\n';
+        if (!key.default_value.empty())
+            text += std::string{key.name} + " = " + std::string{key.default_value} + '\n';
     }
     CAPTURE(text);
     CHECK(dump(accepted(text)) == dump(accepted(minimal)));
 }
 
 TEST_CASE("each key is read into its field") {
-    const Config config = accepted(read_file(source_path("tests/unit/golden/config/accepted_everything.toml")));
+    const Config config =
+        accepted(read_file(source_path("tests/unit/golden/config/accepted_everything.toml")));
     CHECK(dump(config) ==
-          "engine 1\nshards 4\ncpu_pinning 1\nlevel 3\nformat 1\nfile /var/log/udpproxy.log\nsessions 1\nsessions_max 100000\n"
+          "engine 1\nshards 4\ncpu_pinning 1\nlevel 3\nformat 1\nfile "
+          "/var/log/udpproxy.log\nsessions 1\nsessions_max 100000\n"
           "new_sessions 5000 burst 20000\n"
           "admin /run/other.sock games [2001:db8::1]:9090\n"
           "name dns\n"
           "listen 10.1.0.1:53(10.1.0.1:53) [::1]:53([::1]:53) 0.0.0.0:54(:54) [::]:54(:54)\n"
           "upstream 10.0.0.254:53 port 53(10.0.0.254:53)\n"
-          "reply_aliases 10.0.0.253/32%0:53(10.0.0.253:53) 10.0.0.252/32%0:53(10.0.0.252) 10.0.0.0/24%0:53(10.0.0.0/24:53) "
+          "reply_aliases 10.0.0.253/32%0:53(10.0.0.253:53) 10.0.0.252/32%0:53(10.0.0.252) "
+          "10.0.0.0/24%0:53(10.0.0.0/24:53) "
           "10.0.0.251/32%0:-1(10.0.0.251:*) 10.0.0.0/24%0:-1(10.0.0.0/24:*)\n"
-          "on_change 1\nalias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports 20000-59999\n"
-          "port_cooldown 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max 65536\ndscp 1\n"
-          "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit 3\nreplies_max 2\npath_mtu 2\noffload 1\n"
+          "on_change 1\nalias_filter 2\nunlisted_replies 2\nsource 10.0.0.1 10.0.0.2\nports "
+          "20000-59999\n"
+          "port_cooldown 0\nidle_timeout 5400000000000\nunassured_timeout 500000000\nsessions_max "
+          "65536\ndscp 1\n"
+          "sessions_per_client_max 16\nnew_sessions 100 burst 500\namplification_limit "
+          "3\nreplies_max 2\npath_mtu 2\noffload 1\n"
           "receive_buffer 65536\nsend_buffer 1073741824\n"
           "name by-name\n"
           "listen [2001:db8::53]:53([2001:db8::53]:53)\n"
           "upstream name dns.example.org port 5353(dns.example.org:5353)\n"
-          "reply_aliases 2001:db8::1/128%0:5353(2001:db8::1) 2001:db8::2/128%0:53([2001:db8::2]:53) 2001:db8::3/128%0:-1([2001:db8::3]:*) "
+          "reply_aliases 2001:db8::1/128%0:5353(2001:db8::1) "
+          "2001:db8::2/128%0:53([2001:db8::2]:53) 2001:db8::3/128%0:-1([2001:db8::3]:*) "
           "2001:db8:1::/48%0:53([2001:db8:1::/48]:53) 2001:db8:2::/48%0:-1([2001:db8:2::/48]:*)\n"
           "on_change 0\nalias_filter 0\nunlisted_replies 0\nsource 2001:db8::5\nports 0-0\n"
-          "port_cooldown 10000000000\nidle_timeout 300000000000\nunassured_timeout 30000000000\nsessions_max 0\ndscp 0\n"
-          "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max 0\npath_mtu 0\noffload 0\n"
+          "port_cooldown 10000000000\nidle_timeout 300000000000\nunassured_timeout "
+          "30000000000\nsessions_max 0\ndscp 0\n"
+          "sessions_per_client_max 0\nnew_sessions 0 burst 0\namplification_limit 0\nreplies_max "
+          "0\npath_mtu 0\noffload 0\n"
           "receive_buffer 4194304\nsend_buffer 4194304\n");
 }
 
 TEST_CASE("whether the admin socket was asked for is known, even by its default") {
     CHECK_FALSE(accepted(minimal).admin.socket_given);
-    CHECK(accepted("[admin]\nsocket = \"/run/udpproxy/admin.sock\"\n" + minimal).admin.socket_given);
+    CHECK(
+        accepted("[admin]\nsocket = \"/run/udpproxy/admin.sock\"\n" + minimal).admin.socket_given);
 }
 
 TEST_CASE("the admin address is a loopback one, unless others are allowed") {
-    const auto listen = [](const std::string& lines) { return accepted("[admin]\n" + lines + "\n" + minimal).admin.listen; };
+    const auto listen = [](const std::string& lines) {
+        return accepted("[admin]\n" + lines + "\n" + minimal).admin.listen;
+    };
     CHECK_FALSE(listen("listen = \"\"").has_value());
     CHECK(listen("listen = \"127.1.2.3:9090\"") == parse_endpoint("127.1.2.3:9090").value());
     CHECK(listen("listen = \"[::1]:9090\"") == parse_endpoint("[::1]:9090").value());
-    CHECK(listen("allow_remote = true\nlisten = \"10.0.0.1:9090\"") == parse_endpoint("10.0.0.1:9090").value());
+    CHECK(listen("allow_remote = true\nlisten = \"10.0.0.1:9090\"") ==
+          parse_endpoint("10.0.0.1:9090").value());
 }
 
 TEST_CASE("each word is read as the value of its name") {
-    const auto engine = [](const std::string& word) { return accepted("[runtime]\nengine = \"" + word + "\"\n" + minimal).engine; };
+    const auto engine = [](const std::string& word) {
+        return accepted("[runtime]\nengine = \"" + word + "\"\n" + minimal).engine;
+    };
     CHECK(engine("auto") == EngineChoice::automatic);
     CHECK(engine("io_uring") == EngineChoice::io_uring);
     CHECK(engine("epoll") == EngineChoice::epoll);
-    const auto level = [](const std::string& word) { return accepted("[log]\nlevel = \"" + word + "\"\n" + minimal).log_level; };
+    const auto level = [](const std::string& word) {
+        return accepted("[log]\nlevel = \"" + word + "\"\n" + minimal).log_level;
+    };
     CHECK(level("error") == LogLevel::error);
     CHECK(level("warn") == LogLevel::warn);
     CHECK(level("info") == LogLevel::info);
     CHECK(level("debug") == LogLevel::debug);
-    const auto log_format = [](const std::string& word) { return accepted("[log]\nformat = \"" + word + "\"\n" + minimal).log_format; };
+    const auto log_format = [](const std::string& word) {
+        return accepted("[log]\nformat = \"" + word + "\"\n" + minimal).log_format;
+    };
     CHECK(log_format("text") == LogFormat::text);
     CHECK(log_format("json") == LogFormat::json);
-    const auto proxy = [](const std::string& line) { return accepted(minimal + line + "\n").proxies.at(0); };
+    const auto proxy = [](const std::string& line) {
+        return accepted(minimal + line + "\n").proxies.at(0);
+    };
     CHECK(proxy("on_change = \"keep\"").on_change == OnChange::keep);
     CHECK(proxy("on_change = \"close\"").on_change == OnChange::close);
     CHECK(proxy("alias_filter = \"auto\"").alias_filter == AliasFilter::automatic);
@@ -164,11 +194,14 @@ TEST_CASE("each word is read as the value of its name") {
 }
 
 TEST_CASE("bounds are inside") {
-    const auto proxy = [](const std::string& line) { return accepted(minimal + line + "\n").proxies.at(0); };
+    const auto proxy = [](const std::string& line) {
+        return accepted(minimal + line + "\n").proxies.at(0);
+    };
     CHECK(proxy("port_cooldown = \"1h\"").port_cooldown == std::chrono::hours{1});
     CHECK(proxy("port_cooldown = \"1us\"").port_cooldown == std::chrono::microseconds{1});
     CHECK(proxy("idle_timeout = \"7d\"").idle_timeout == std::chrono::hours{7 * 24});
-    CHECK(proxy("unassured_timeout = \"100ms\"").unassured_timeout == std::chrono::milliseconds{100});
+    CHECK(proxy("unassured_timeout = \"100ms\"").unassured_timeout ==
+          std::chrono::milliseconds{100});
     CHECK(proxy("receive_buffer = \"4KiB\"").receive_buffer_bytes == 4096);
     CHECK(proxy("send_buffer = \"1073741824\"").send_buffer_bytes == 1U << 30);
     CHECK(proxy("sessions_max = 1").sessions_max == 1);
@@ -176,7 +209,8 @@ TEST_CASE("bounds are inside") {
     CHECK(proxy("ports = \"1-65535\"").ports == PortRange{1, 65535});
     CHECK(proxy("ports = \"7-7\"\nsessions_max = 1").ports == PortRange{7, 7});
     CHECK(proxy("new_sessions_per_second = 1000000").new_sessions.per_second == 1000000);
-    CHECK(proxy("new_sessions_per_second = 1\nnew_sessions_burst = 1048576").new_sessions.burst == 1048576);
+    CHECK(proxy("new_sessions_per_second = 1\nnew_sessions_burst = 1048576").new_sessions.burst ==
+          1048576);
     CHECK(proxy("amplification_limit = 1000").amplification_limit == 1000);
     CHECK(proxy("replies_max = 65535").replies_max == 65535);
     CHECK(proxy("sessions_per_client_max = 65536").sessions_per_client_max == 65536);
@@ -186,7 +220,9 @@ TEST_CASE("bounds are inside") {
 
 TEST_CASE("only one address with one port is exact") {
     const auto alias = [](const std::string& text) {
-        return accepted(minimal + "reply_aliases = \"" + text + "\"").proxies.at(0).reply_aliases.at(0);
+        return accepted(minimal + "reply_aliases = \"" + text + "\"")
+            .proxies.at(0)
+            .reply_aliases.at(0);
     };
     CHECK(alias("127.0.0.253").is_exact());
     CHECK(alias("127.0.0.253:53").is_exact());
@@ -196,7 +232,8 @@ TEST_CASE("only one address with one port is exact") {
 }
 
 TEST_CASE("positions point at sessions_max, or at the table that lacks it") {
-    const Config config = accepted("[limits]\nsessions_max = 7\n" + minimal + "  sessions_max = 5\n  [[proxy]]\nname = \"b\"\n" +
+    const Config config = accepted("[limits]\nsessions_max = 7\n" + minimal +
+                                   "  sessions_max = 5\n  [[proxy]]\nname = \"b\"\n" +
                                    "listen = \":1\"\nupstream = \"10.0.0.1:1\"\n");
     CHECK(config.sessions_max_position == "test.toml:2:16");
     CHECK(config.proxies.at(0).position == "test.toml:7:18");
@@ -217,7 +254,8 @@ TEST_CASE("a file that cannot be read is one complaint") {
         CHECK(std::get<ConfigComplaints>(result).lines.size() == 1);
         return std::get<ConfigComplaints>(result).lines.at(0);
     };
-    CHECK(reason("/nonexistent.toml") == "/nonexistent.toml: cannot be read: No such file or directory");
+    CHECK(reason("/nonexistent.toml") ==
+          "/nonexistent.toml: cannot be read: No such file or directory");
     CHECK(reason("/") == "/: cannot be read: Is a directory");
     CHECK(reason("/dev/zero") == "/dev/zero: cannot be read: it is larger than 1 MiB");
     CHECK(reason("/dev/null").find("/dev/null:1:1: proxy: there is none") == 0);
@@ -228,23 +266,33 @@ TEST_CASE("no file nests deep enough to break the reader") {
     for (int i = 0; i < 100'000; ++i) dotted += ".a";
     CHECK(complaints(dotted + " = 1").at(0).find("test.toml:1:66: syntax: ") == 0);
     CHECK(complaints("\n[" + dotted + "]").at(0).find("test.toml:2:67: syntax: ") == 0);
-    CHECK(complaints("x = [\n{ " + dotted + " = 1 } ]").at(0).find("test.toml:2:68: syntax: a key of so many parts") == 0);
+    CHECK(complaints("x = [\n{ " + dotted + " = 1 } ]")
+              .at(0)
+              .find("test.toml:2:68: syntax: a key of so many parts") == 0);
     CHECK(complaints("a = " + std::string(100'000, '[')).size() == 1);
     std::string inline_tables;
     for (int i = 0; i < 50'000; ++i) inline_tables += "{a=";
     CHECK(complaints("a = " + inline_tables).size() == 1);
 }
 
-TEST_CASE("where toml++ asserts, there is a complaint about the line, and the first one where there are several") {
+TEST_CASE(
+    "where toml++ asserts, there is a complaint about the line, and the first one where there are "
+    "several") {
     const std::string line_is_nothing =
-        ": syntax: the line is no section, no key with its value and no comment; look for brackets and commas";
-    for (const std::string mistyped : {"[=", "[[=", "[[[a]]]", "[&", "[\n", "[[\n", "[ \t.a]", "  [#a]", "source = [1, }"}) {
+        ": syntax: the line is no section, no key with its value and no comment; look for brackets "
+        "and commas";
+    for (const std::string mistyped :
+         {"[=", "[[=", "[[[a]]]", "[&", "[\n", "[[\n", "[ \t.a]", "  [#a]", "source = [1, }"}) {
         CAPTURE(mistyped);
-        CHECK(complaints(minimal + mistyped) == std::vector<std::string>{"test.toml:5:1" + line_is_nothing});
-        CHECK(complaints(minimal + mistyped + "\n\xc3\xa9 = 1\n") == std::vector<std::string>{"test.toml:5:1" + line_is_nothing});
-        CHECK(complaints("a = b\n" + minimal + mistyped).at(0).find("test.toml:1:5: syntax: ") == 0);
+        CHECK(complaints(minimal + mistyped) ==
+              std::vector<std::string>{"test.toml:5:1" + line_is_nothing});
+        CHECK(complaints(minimal + mistyped + "\n\xc3\xa9 = 1\n") ==
+              std::vector<std::string>{"test.toml:5:1" + line_is_nothing});
+        CHECK(complaints("a = b\n" + minimal + mistyped).at(0).find("test.toml:1:5: syntax: ") ==
+              0);
     }
-    for (const std::string mistyped : {"[]", "[[ ]]", "[", "[[", "[ [a]]", "listen = ]", "listen = [,]", "listen = ,"}) {
+    for (const std::string mistyped :
+         {"[]", "[[ ]]", "[", "[[", "[ [a]]", "listen = ]", "listen = [,]", "listen = ,"}) {
         CAPTURE(mistyped);
         const std::vector<std::string> lines = complaints(minimal + mistyped);
         CHECK(lines.size() == 1);
@@ -254,43 +302,62 @@ TEST_CASE("where toml++ asserts, there is a complaint about the line, and the fi
 
 TEST_CASE("brackets at the start of a line inside a list are no headings") {
     accepted(minimal + "reply_aliases = [ # [\n  \n]\n");
-    const std::vector<std::string> lines = complaints(minimal + "reply_aliases = [\n[],\n[-5]\n]\n");
-    CHECK(lines.at(0) == "test.toml:6:1: proxy \"dns\": reply_aliases[0]: is a list; write a string");
+    const std::vector<std::string> lines =
+        complaints(minimal + "reply_aliases = [\n[],\n[-5]\n]\n");
+    CHECK(lines.at(0) ==
+          "test.toml:6:1: proxy \"dns\": reply_aliases[0]: is a list; write a string");
 }
 
 TEST_CASE("letters beyond ASCII are for strings and comments") {
     accepted("# \xc3\xa9\n" + minimal + "# \xc3\xa9");
     CHECK(complaints("\xc3\xa9 = 1\n" + minimal).at(0) ==
-          "test.toml:1:1: syntax: a letter beyond ASCII; write it in quotation marks, or in a comment");
-    CHECK(complaints("[\"\xc3\xa9\" \xc3\xa9]\n" + minimal).at(0).find("test.toml:1:6: syntax: a letter beyond ASCII") == 0);
-    CHECK(complaints(minimal + "source = 5\"\xc3\xa9\"").at(0).find("test.toml:5:11: syntax: ") == 0);
-    CHECK(complaints(minimal + "source = a=\"\xc3\xa9\"").at(0).find("test.toml:5:10: syntax: ") == 0);
+          "test.toml:1:1: syntax: a letter beyond ASCII; write it in quotation marks, or in a "
+          "comment");
+    CHECK(complaints("[\"\xc3\xa9\" \xc3\xa9]\n" + minimal)
+              .at(0)
+              .find("test.toml:1:6: syntax: a letter beyond ASCII") == 0);
+    CHECK(complaints(minimal + "source = 5\"\xc3\xa9\"").at(0).find("test.toml:5:11: syntax: ") ==
+          0);
+    CHECK(complaints(minimal + "source = a=\"\xc3\xa9\"").at(0).find("test.toml:5:10: syntax: ") ==
+          0);
     CHECK(complaints(minimal + "source = \"\xc3\"").at(0).find("test.toml:5:10: syntax: ") == 0);
-    CHECK(complaints("[\"\xc3\xa9\"]\n" + minimal).at(0).find("test.toml:1:2: \"\xc3\xa9\": unknown section") == 0);
-    CHECK(complaints(minimal + "source = [\n\xc2\xa0\"127.0.0.1\"]").at(0).find("test.toml:6:1: syntax: a letter beyond ASCII") == 0);
+    CHECK(complaints("[\"\xc3\xa9\"]\n" + minimal)
+              .at(0)
+              .find("test.toml:1:2: \"\xc3\xa9\": unknown section") == 0);
+    CHECK(complaints(minimal + "source = [\n\xc2\xa0\"127.0.0.1\"]")
+              .at(0)
+              .find("test.toml:6:1: syntax: a letter beyond ASCII") == 0);
 }
 
 TEST_CASE("strings of several lines are refused, because no value needs one") {
-    CHECK(complaints(minimal + "dscp = \"\"\"copy\"\"\"").at(0).find("test.toml:5:8: syntax: a string of several lines") == 0);
-    CHECK(complaints(minimal + "dscp = '''\ncopy'''").at(0).find("test.toml:5:8: syntax: a string of several lines") == 0);
+    CHECK(complaints(minimal + "dscp = \"\"\"copy\"\"\"")
+              .at(0)
+              .find("test.toml:5:8: syntax: a string of several lines") == 0);
+    CHECK(complaints(minimal + "dscp = '''\ncopy'''")
+              .at(0)
+              .find("test.toml:5:8: syntax: a string of several lines") == 0);
 }
 
 TEST_CASE("dots in strings and comments are no nesting") {
     const std::string dots(1000, '.');
     accepted("# " + dots + " ' \" \n" + minimal + "# \"\"\" " + dots);
     CHECK(complaints(minimal + "dscp = \"" + dots + "\"").size() == 1);
-    CHECK(complaints(minimal + "dscp = '" + dots + "'").at(0).find("unknown word") != std::string::npos);
-    CHECK(complaints(minimal + "dscp = \"\\\"" + dots + "'\"").at(0).find("unknown word") != std::string::npos);
+    CHECK(complaints(minimal + "dscp = '" + dots + "'").at(0).find("unknown word") !=
+          std::string::npos);
+    CHECK(complaints(minimal + "dscp = \"\\\"" + dots + "'\"").at(0).find("unknown word") !=
+          std::string::npos);
 }
 
 TEST_CASE("there are 256 proxies at most") {
     std::string text;
     for (int i = 1; i <= 256; ++i) {
         const std::string number = std::to_string(i);
-        text += "[[proxy]]\nname = \"p" + number + "\"\nlisten = \":" + number + "\"\nupstream = \"10.0.0.1:" + number + "\"\n";
+        text += "[[proxy]]\nname = \"p" + number + "\"\nlisten = \":" + number +
+                "\"\nupstream = \"10.0.0.1:" + number + "\"\n";
     }
     CHECK(accepted(text).proxies.size() == 256);
-    CHECK(complaints(text + minimal).at(0) == "test.toml:1025:1: proxy: there are more than 256; write at most that many");
+    CHECK(complaints(text + minimal).at(0) ==
+          "test.toml:1025:1: proxy: there are more than 256; write at most that many");
 }
 
 TEST_CASE("a thousand complaints are shown, and the rest is counted") {
@@ -303,14 +370,19 @@ TEST_CASE("a thousand complaints are shown, and the rest is counted") {
 
 TEST_CASE("whatever the file holds, a complaint is one line of printable text") {
     const std::string evil = R"("\u001b[2J\r\nroot: all is well\u007f")";
-    const std::string text = evil + " = 1\n[[proxy]]\nname = " + evil + "\nlisten = " + evil + "\nupstream = " + evil +
-                             "\nreply_aliases = [" + evil + "]\ndscp = " + evil + "\nsource = " + evil + "\nports = " + evil +
-                             "\nidle_timeout = " + evil + "\nsend_buffer = " + evil + "\nsessions_max = " + evil + "\n" + evil + " = 2\n";
+    const std::string text = evil + " = 1\n[[proxy]]\nname = " + evil + "\nlisten = " + evil +
+                             "\nupstream = " + evil + "\nreply_aliases = [" + evil +
+                             "]\ndscp = " + evil + "\nsource = " + evil + "\nports = " + evil +
+                             "\nidle_timeout = " + evil + "\nsend_buffer = " + evil +
+                             "\nsessions_max = " + evil + "\n" + evil + " = 2\n";
     const std::vector<std::string> lines = complaints(text);
     CHECK(lines.size() == 12);
     for (const std::string& line : lines)
-        CHECK_MESSAGE(std::all_of(line.begin(), line.end(), [](char letter) { return letter >= ' ' && letter <= '~'; }), line);
-    for (const std::string& line : complaints("a = \n" + evil)) CHECK(line.find('\n') == std::string::npos);
+        CHECK_MESSAGE(std::all_of(line.begin(), line.end(),
+                                  [](char letter) { return letter >= ' ' && letter <= '~'; }),
+                      line);
+    for (const std::string& line : complaints("a = \n" + evil))
+        CHECK(line.find('\n') == std::string::npos);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Counters: which errno is counted where, which drops mean a limit, and that the lists are what their readers take them for.
+// Counters: which errno is counted where, which drops mean a limit, and that the lists are what
+// their readers take them for.
 #include "udpproxy/shard/counters.hpp"
 
 #include <doctest/doctest.h>
@@ -12,7 +13,9 @@
 namespace udpproxy {
 namespace {
 
-std::string_view name_of(Drop reason) { return drop_reasons[static_cast<std::size_t>(reason)].name; }
+std::string_view name_of(Drop reason) {
+    return drop_reasons[static_cast<std::size_t>(reason)].name;
+}
 
 TEST_CASE("each errno of a send is counted under its own reason, all others under one") {
     const std::map<int, Drop> known{
@@ -30,7 +33,8 @@ TEST_CASE("each errno of a send is counted under its own reason, all others unde
     for (int error = -1; error < 4096; ++error) {  // the kernel's errno values end at 4095
         CAPTURE(error);
         const auto found = known.find(error);
-        REQUIRE(drop_of_send_error(error) == (found == known.end() ? Drop::send_failed : found->second));
+        REQUIRE(drop_of_send_error(error) ==
+                (found == known.end() ? Drop::send_failed : found->second));
     }
 }
 
@@ -55,11 +59,15 @@ TEST_CASE("each reason that says an errno in its help is the reason of that errn
     CHECK(said == errnos.size());
 }
 
-TEST_CASE("a limit is what an operator can raise or repair; what a peer or the network did is none") {
-    const std::set<Drop> limits{Drop::forwarding_loop,     Drop::client_limit,    Drop::session_rate,         Drop::source_rate,
-                                Drop::amplification,       Drop::reply_limit,     Drop::admission_queue_full, Drop::session_limit,
-                                Drop::descriptor_limit,    Drop::ports_exhausted, Drop::source_unavailable,   Drop::upstream_unroutable,
-                                Drop::upstream_unresolved, Drop::group_failed,    Drop::send_would_block,     Drop::send_no_buffers};
+TEST_CASE(
+    "a limit is what an operator can raise or repair; what a peer or the network did is none") {
+    const std::set<Drop> limits{
+        Drop::forwarding_loop,      Drop::client_limit,       Drop::session_rate,
+        Drop::source_rate,          Drop::amplification,      Drop::reply_limit,
+        Drop::admission_queue_full, Drop::session_limit,      Drop::descriptor_limit,
+        Drop::ports_exhausted,      Drop::source_unavailable, Drop::upstream_unroutable,
+        Drop::upstream_unresolved,  Drop::group_failed,       Drop::send_would_block,
+        Drop::send_no_buffers};
     for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
         CAPTURE(drop_reasons[reason].name);
         CHECK(is_limit(static_cast<Drop>(reason)) == limits.contains(static_cast<Drop>(reason)));
@@ -73,7 +81,8 @@ TEST_CASE("every counter and every reason has a name of its own, a unit and a he
         std::string_view help;
     };
     std::vector<Text> texts;
-    for (const ReasonText& reason : drop_reasons) texts.push_back({"drop_" + std::string{reason.name}, "datagrams", reason.help});
+    for (const ReasonText& reason : drop_reasons)
+        texts.push_back({"drop_" + std::string{reason.name}, "datagrams", reason.help});
 #define UDPPROXY_TEST_TEXT(name, unit, help) texts.push_back({#name, unit, help});
     UDPPROXY_PROXY_COUNTERS(UDPPROXY_TEST_TEXT)
     UDPPROXY_SHARD_COUNTERS(UDPPROXY_TEST_TEXT)
@@ -82,7 +91,8 @@ TEST_CASE("every counter and every reason has a name of its own, a unit and a he
     for (const Text& text : texts) {
         CAPTURE(text.name);
         CHECK(names.insert(text.name).second);
-        CHECK(std::all_of(text.name.begin(), text.name.end(), [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; }));
+        CHECK(std::all_of(text.name.begin(), text.name.end(),
+                          [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; }));
         CHECK_FALSE(text.unit.empty());
         CHECK_FALSE(text.help.empty());
         CHECK(text.help.back() != '.');
@@ -99,7 +109,9 @@ TEST_CASE("a drop is counted under its reason and nowhere else") {
     counters.drop(Drop::late_reply);
     for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
         const auto drop = static_cast<Drop>(reason);
-        const std::uint64_t expected = drop == Drop::late_reply ? 2 : drop == Drop::session_limit ? 5 : 0;
+        const std::uint64_t expected = drop == Drop::late_reply      ? 2
+                                       : drop == Drop::session_limit ? 5
+                                                                     : 0;
         CHECK(counters.dropped(drop) == expected);
     }
 }
@@ -109,7 +121,9 @@ TEST_CASE("every counter is visited once, in the order of the list, with its val
     ShardCounters shard(2);
     std::vector<std::pair<std::string, std::uint64_t>> wanted;
     std::vector<std::pair<std::string, std::uint64_t>> seen;
-    const auto see = [&](std::string_view name, std::uint64_t value) { seen.emplace_back(name, value); };
+    const auto see = [&](std::string_view name, std::uint64_t value) {
+        seen.emplace_back(name, value);
+    };
     std::uint64_t next = 0;
 #define UDPPROXY_TEST_COUNT(name, unit, help) \
     counters.name.add(1);                     \

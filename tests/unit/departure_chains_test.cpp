@@ -1,4 +1,5 @@
-// A batch of departures becomes sends: what leaves together, what does not, and nothing is lost, doubled or overtaken on its slot.
+// A batch of departures becomes sends: what leaves together, what does not, and nothing is lost,
+// doubled or overtaken on its slot.
 #include "io/departure_chains.hpp"
 
 #include <doctest/doctest.h>
@@ -27,19 +28,22 @@ struct Cut {
     Sending sending;
 };
 
-std::vector<Cut> cut_all(DepartureChains& chains, const std::vector<Departure>& departures, TrainLimits limits = {65507, 65535}) {
+std::vector<Cut> cut_all(DepartureChains& chains, const std::vector<Departure>& departures,
+                         TrainLimits limits = {65507, 65535}) {
     chains.chain(departures);
     std::vector<Cut> cuts;
     for (const Slot slot : chains.slots()) {
         for (ChainWalk walk = chains.take(slot); !walk.is_over();)
-            cuts.push_back(Cut{slot, chains.cut(departures, walk, [&](const Departure&) { return limits; })});
+            cuts.push_back(
+                Cut{slot, chains.cut(departures, walk, [&](const Departure&) { return limits; })});
     }
     return cuts;
 }
 
 TEST_CASE("equal neighbours of one slot leave together, though others stand between them") {
     DepartureChains chains(16, 4);
-    const std::vector<Departure> departures{departure(1, 100), departure(2, 100), departure(1, 100), departure(2, 90), departure(1, 30)};
+    const std::vector<Departure> departures{departure(1, 100), departure(2, 100), departure(1, 100),
+                                            departure(2, 90), departure(1, 30)};
     const std::vector<Cut> cuts = cut_all(chains, departures);
     REQUIRE(cuts.size() == 2);
     CHECK(cuts[0].slot == Slot{1});
@@ -88,7 +92,8 @@ TEST_CASE("a train longer than a send leaves in parts, and the next batch starts
 
 TEST_CASE("without trains on the path every segment leaves alone") {
     DepartureChains chains(4, 4);
-    const std::vector<Departure> departures{departure(0, 250, 100), departure(0, 100), departure(0, 100)};
+    const std::vector<Departure> departures{departure(0, 250, 100), departure(0, 100),
+                                            departure(0, 100)};
     const std::vector<Cut> cuts = cut_all(chains, departures, TrainLimits{65507, 0});
     REQUIRE(cuts.size() == 5);
     for (const Cut& cut : cuts) {
@@ -100,13 +105,16 @@ TEST_CASE("without trains on the path every segment leaves alone") {
 
 TEST_CASE("in any batch each slot's payload leaves whole and in order") {
     std::mt19937 random(11);
-    const auto draw = [&](std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); };
+    const auto draw = [&](std::uint32_t below) {
+        return static_cast<std::uint32_t>(random() % below);
+    };
     DepartureChains chains(256, 8);
     for (int round = 0; round < 500; ++round) {
         std::vector<Departure> departures;
         for (std::uint32_t i = 0; i < draw(256); ++i) {
-            departures.push_back(draw(3) == 0 ? departure(draw(8), 100 * (1 + draw(80)) + draw(100), 100)
-                                              : departure(draw(8), draw(3) * 50));
+            departures.push_back(draw(3) == 0
+                                     ? departure(draw(8), 100 * (1 + draw(80)) + draw(100), 100)
+                                     : departure(draw(8), draw(3) * 50));
             if (draw(2) == 0) departures.back().to = client;
         }
         // By slot: departure and offset that must come next.
@@ -121,8 +129,10 @@ TEST_CASE("in any batch each slot's payload leaves whole and in order") {
             std::uint32_t bytes = 0;
             for (std::uint32_t i = 0; i < cut.sending.departures; ++i, at = chains.next(at)) {
                 const Departure& whole = departures[at];
-                const std::uint32_t length = cut.sending.departures == 1 ? cut.sending.bytes : whole.bytes;
-                for (std::uint32_t segment = 0; segment < segments_of(length, whole.segment_bytes); ++segment)
+                const std::uint32_t length =
+                    cut.sending.departures == 1 ? cut.sending.bytes : whole.bytes;
+                for (std::uint32_t segment = 0; segment < segments_of(length, whole.segment_bytes);
+                     ++segment)
                     left[cut.slot].emplace_back(at, cut.sending.offset + segment * 100);
                 bytes += length;
             }
@@ -146,7 +156,8 @@ TEST_CASE("a path's limit is remembered for a minute, and only for that path") {
     limits.learn(Slot{1}, here, 1200, Instant{20s});
     CHECK(limits.find(Slot{1}, here, Instant{79s}) == 1200);
     // Ten thousand others may push it out, but never change it.
-    for (std::uint32_t i = 0; i < 10000; ++i) limits.learn(Slot{0}, Address::ipv4(i), i, Instant{20s});
+    for (std::uint32_t i = 0; i < 10000; ++i)
+        limits.learn(Slot{0}, Address::ipv4(i), i, Instant{20s});
     CHECK(limits.find(Slot{1}, here, Instant{30s}).value_or(1200) == 1200);
     CHECK(limits.find(Slot{0}, Address::ipv4(9999), Instant{30s}) == 9999);
 }

@@ -1,4 +1,5 @@
-// The doctor's judgement on hosts that are made up: each fault is named, with what it means and the command that mends it, and a healthy host has none.
+// The doctor's judgement on hosts that are made up: each fault is named, with what it means and the
+// command that mends it, and a healthy host has none.
 #include "udpproxy/doctor/doctor.hpp"
 
 #include <doctest/doctest.h>
@@ -17,11 +18,14 @@ constexpr std::uint32_t service_side = 3;
 
 Config config_of(const std::string& keys, const std::string& head = {}) {
     const auto outcome = parse_config(head + "[[proxy]]\nname = \"dns\"\n" + keys, "x.toml");
-    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome)) FAIL(complaints->lines.front());
+    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
+        FAIL(complaints->lines.front());
     return std::get<Config>(outcome);
 }
 
-const std::string usual = "listen = \"192.0.2.1:5353\"\nupstream = \"10.0.0.254:53\"\nreply_aliases = [\"10.0.0.253:53\"]\n";
+const std::string usual =
+    "listen = \"192.0.2.1:5353\"\nupstream = \"10.0.0.254:53\"\nreply_aliases = "
+    "[\"10.0.0.253:53\"]\n";
 
 Address address(const char* text) { return parse_address(text).value(); }
 
@@ -60,26 +64,33 @@ HostFacts healthy() {
     facts.drops = {0, 0, 0, 0};
     ProxyFacts& proxy = facts.proxies.emplace_back();
     proxy.upstream = parse_endpoint("10.0.0.254:53").value();
-    proxy.targets = {target("10.0.0.254:53", by(service_side, "10.0.0.1")), target("10.0.0.253:53", by(service_side, "10.0.0.1"))};
+    proxy.targets = {target("10.0.0.254:53", by(service_side, "10.0.0.1")),
+                     target("10.0.0.253:53", by(service_side, "10.0.0.1"))};
     proxy.listen.push_back({true, clients_side, {}});
     return facts;
 }
 
-std::string_view name_of(const Finding& finding) { return finding_names()[static_cast<std::size_t>(finding.kind)].name; }
+std::string_view name_of(const Finding& finding) {
+    return finding_names()[static_cast<std::size_t>(finding.kind)].name;
+}
 
 /// The findings that are not ok, as `severity name: where: looked at | mend`.
 std::vector<std::string> bad(const std::vector<Finding>& findings) {
     std::vector<std::string> lines;
     for (const Finding& finding : findings)
         if (finding.severity != Severity::ok)
-            lines.push_back(std::string{finding.severity == Severity::note ? "note " : "problem "} + std::string{name_of(finding)} + ": " +
-                            finding.where + ": " + finding.looked_at + " | " + finding.fix);
+            lines.push_back(std::string{finding.severity == Severity::note ? "note " : "problem "} +
+                            std::string{name_of(finding)} + ": " + finding.where + ": " +
+                            finding.looked_at + " | " + finding.fix);
     return lines;
 }
 
-std::vector<std::string> bad(const HostFacts& facts, const Config& config = config_of(usual)) { return bad(diagnose(config, facts)); }
+std::vector<std::string> bad(const HostFacts& facts, const Config& config = config_of(usual)) {
+    return bad(diagnose(config, facts));
+}
 
-void check_only(const std::vector<std::string>& lines, const std::string& start, const std::string& fix) {
+void check_only(const std::vector<std::string>& lines, const std::string& start,
+                const std::string& fix) {
     CAPTURE(lines.size());
     REQUIRE_MESSAGE(lines.size() == 1, (lines.empty() ? std::string{"nothing"} : lines.back()));
     CHECK_MESSAGE(lines[0].substr(0, start.size()) == start, lines[0]);
@@ -92,8 +103,9 @@ TEST_CASE("a healthy host has no problem and no note, and says so for each thing
     CHECK_FALSE(has_problem(findings));
     std::set<std::string_view> kinds;
     for (const Finding& finding : findings) kinds.insert(name_of(finding));
-    for (const char* kind : {"route", "own_address", "reverse_path", "mtu", "listen_address", "listen_port", "conntrack", "drops",
-                             "buffers", "ports", "descriptors", "engine"})
+    for (const char* kind :
+         {"route", "own_address", "reverse_path", "mtu", "listen_address", "listen_port",
+          "conntrack", "drops", "buffers", "ports", "descriptors", "engine"})
         CHECK_MESSAGE(kinds.count(kind) == 1, kind);
 }
 
@@ -102,42 +114,56 @@ TEST_CASE("a name that is not resolved, and a source that is not here, are probl
     facts.proxies[0].upstream.reset();
     facts.proxies[0].targets.clear();
     facts.proxies[0].resolve_error = "Name or service not known";
-    check_only(bad(facts, config_of("listen = \"192.0.2.1:5353\"\nupstream = \"dns.example:53\"\n")),
-               "problem name: proxy \"dns\": upstream dns.example:53: resolve: Name or", "getent ahosts dns.example");
+    check_only(
+        bad(facts, config_of("listen = \"192.0.2.1:5353\"\nupstream = \"dns.example:53\"\n")),
+        "problem name: proxy \"dns\": upstream dns.example:53: resolve: Name or",
+        "getent ahosts dns.example");
     facts = healthy();
     facts.proxies[0].sources_absent = {address("10.0.0.7")};
     check_only(bad(facts, config_of(usual + "source = \"10.0.0.7\"\n")),
-               "problem source: proxy \"dns\": source 10.0.0.7: is not on this host", "ip addr add 10.0.0.7 dev");
+               "problem source: proxy \"dns\": source 10.0.0.7: is not on this host",
+               "ip addr add 10.0.0.7 dev");
 }
 
-TEST_CASE("an alias without a route is a problem, and the route to add goes where the upstream's goes") {
+TEST_CASE(
+    "an alias without a route is a problem, and the route to add goes where the upstream's goes") {
     HostFacts facts = healthy();
     facts.proxies[0].targets[1].route.error = ENETUNREACH;
-    check_only(bad(facts), "problem route: proxy \"dns\": alias 10.0.0.253:53: route to 10.0.0.253: Network is unreachable",
+    check_only(bad(facts),
+               "problem route: proxy \"dns\": alias 10.0.0.253:53: route to 10.0.0.253: Network is "
+               "unreachable",
                "ip route add 10.0.0.253 dev lan");
     facts.proxies[0].targets[0].route.next_hop = address("10.0.0.9");
     check_only(bad(facts), "problem route: ", "ip route add 10.0.0.253 via 10.0.0.9 dev lan");
     facts.proxies[0].targets[0].route.error = EHOSTUNREACH;
-    CHECK(bad(facts).at(0).find("No route to host | ip route add 10.0.0.254 dev INTERFACE") != std::string::npos);
+    CHECK(bad(facts).at(0).find("No route to host | ip route add 10.0.0.254 dev INTERFACE") !=
+          std::string::npos);
 }
 
 TEST_CASE("an interface that is down or has no carrier, and a silent neighbour, are problems") {
     HostFacts facts = healthy();
     facts.interfaces[2].has_carrier = false;
-    CHECK(bad(facts).at(0).find("problem route: proxy \"dns\": upstream 10.0.0.254:53: the way leads by lan, which has no carrier") == 0);
+    CHECK(bad(facts).at(0).find("problem route: proxy \"dns\": upstream 10.0.0.254:53: the way "
+                                "leads by lan, which has no carrier") == 0);
     facts.interfaces[2].is_up = false;
     CHECK(bad(facts).at(0).find("which is down | ip link set lan up") != std::string::npos);
     facts = healthy();
     facts.proxies[0].targets[1].neighbour = NeighbourState::silent;
-    check_only(bad(facts), "problem neighbour: proxy \"dns\": alias 10.0.0.253:53: 10.0.0.253 does not answer on lan",
-               "ip neigh show dev lan");
+    check_only(
+        bad(facts),
+        "problem neighbour: proxy \"dns\": alias 10.0.0.253:53: 10.0.0.253 does not answer on lan",
+        "ip neigh show dev lan");
 }
 
-TEST_CASE("an own address is a problem beside addresses elsewhere, and a note when the whole service is here") {
+TEST_CASE(
+    "an own address is a problem beside addresses elsewhere, and a note when the whole service is "
+    "here") {
     HostFacts facts = healthy();
     facts.proxies[0].targets[1].route.is_local = true;
     facts.proxies[0].targets[1].ways = {{service_side, EINVAL}};
-    check_only(bad(facts), "problem own_address: proxy \"dns\": alias 10.0.0.253:53: 10.0.0.253 is an address of this host",
+    check_only(bad(facts),
+               "problem own_address: proxy \"dns\": alias 10.0.0.253:53: 10.0.0.253 is an address "
+               "of this host",
                "out of reply_aliases");
     facts = healthy();
     facts.proxies[0].targets[0].route.is_local = true;
@@ -147,7 +173,9 @@ TEST_CASE("an own address is a problem beside addresses elsewhere, and a note wh
     CHECK(bad(facts).at(0).find("note own_address: ") == 0);
 }
 
-TEST_CASE("a reply that strict or loose reverse path filtering would refuse is a problem, whichever errno the kernel has for it") {
+TEST_CASE(
+    "a reply that strict or loose reverse path filtering would refuse is a problem, whichever "
+    "errno the kernel has for it") {
     for (const int refused : {EXDEV, EINVAL}) {
         HostFacts facts = healthy();
         facts.interfaces[2].reverse_path = 1;
@@ -155,7 +183,8 @@ TEST_CASE("a reply that strict or loose reverse path filtering would refuse is a
         alias.route = by(clients_side, "192.0.2.1");
         alias.ways = {{service_side, refused}, {clients_side, 0}};
         check_only(bad(facts),
-                   "problem reverse_path: proxy \"dns\": alias 10.0.0.253:53: a reply that comes in on lan is refused: rp_filter is 1 "
+                   "problem reverse_path: proxy \"dns\": alias 10.0.0.253:53: a reply that comes "
+                   "in on lan is refused: rp_filter is 1 "
                    "(strict) there, and the way back leads by wan",
                    "sysctl -w net.ipv4.conf.lan.rp_filter=2, or ip route add 10.0.0.253 dev lan");
         alias.route.error = ENETUNREACH;
@@ -163,13 +192,14 @@ TEST_CASE("a reply that strict or loose reverse path filtering would refuse is a
         alias.ways = {{service_side, refused}};
         const std::vector<std::string> lines = bad(facts);
         REQUIRE(lines.size() == 2);
-        CHECK(lines[1].find("rp_filter is 2 (loose) there, and there is no way back | ip route add 10.0.0.253 dev lan") !=
-              std::string::npos);
+        CHECK(lines[1].find("rp_filter is 2 (loose) there, and there is no way back | ip route add "
+                            "10.0.0.253 dev lan") != std::string::npos);
         facts.interfaces[2].reverse_path = 0;
         alias.route.error = 0;
         alias.route.interface_index = service_side;
         check_only(bad(facts),
-                   "problem reverse_path: proxy \"dns\": alias 10.0.0.253:53: a reply that comes in on lan is refused as coming from "
+                   "problem reverse_path: proxy \"dns\": alias 10.0.0.253:53: a reply that comes "
+                   "in on lan is refused as coming from "
                    "10.0.0.253, an impossible source",
                    "log_martians");
     }
@@ -178,105 +208,148 @@ TEST_CASE("a reply that strict or loose reverse path filtering would refuse is a
 TEST_CASE("different MTUs are a note that names the sizes, in either direction") {
     HostFacts facts = healthy();
     facts.interfaces[2].mtu = 1400;
-    check_only(bad(facts), "note mtu: proxy \"dns\": MTU 1400 towards the upstream (lan), 1500 on wan", "ip link set lan mtu 1500");
+    check_only(bad(facts),
+               "note mtu: proxy \"dns\": MTU 1400 towards the upstream (lan), 1500 on wan",
+               "ip link set lan mtu 1500");
     facts.interfaces[2].mtu = 9000;
-    check_only(bad(facts), "note mtu: proxy \"dns\": MTU 9000 towards the upstream (lan), 1500 on wan", "ip link set wan mtu 9000");
+    check_only(bad(facts),
+               "note mtu: proxy \"dns\": MTU 9000 towards the upstream (lan), 1500 on wan",
+               "ip link set wan mtu 9000");
     facts.proxies[0].targets[0].route.mtu = 1280;
     const std::vector<Finding> findings = diagnose(config_of(usual), facts);
-    const auto mtu = std::find_if(findings.begin(), findings.end(), [](const Finding& each) { return each.kind == FindingKind::mtu; });
+    const auto mtu = std::find_if(findings.begin(), findings.end(), [](const Finding& each) {
+        return each.kind == FindingKind::mtu;
+    });
     CHECK(mtu->looked_at == "MTU 1280 towards the upstream (lan), 1500 on wan");
     CHECK(mtu->meaning.find("requests of more than 1252 bytes") == 0);
 }
 
-TEST_CASE("listen addresses that are absent, ports that are held or privileged, and full queues are told") {
+TEST_CASE(
+    "listen addresses that are absent, ports that are held or privileged, and full queues are "
+    "told") {
     HostFacts facts = healthy();
     ListenFacts& listen = facts.proxies[0].listen[0];
     listen.is_here = false;
-    check_only(bad(facts), "problem listen_address: proxy \"dns\": listen 192.0.2.1:5353: is not an address of this host",
+    check_only(bad(facts),
+               "problem listen_address: proxy \"dns\": listen 192.0.2.1:5353: is not an address of "
+               "this host",
                "ip addr add 192.0.2.1 dev");
     listen.is_here = true;
     listen.sockets = {{parse_endpoint("192.0.2.1:5353").value(), 7, "udpproxy"}};
-    check_only(bad(facts), "note drops: proxy \"dns\": listen 192.0.2.1:5353: 7 datagrams found the receive queue full", "receive_buffer");
+    check_only(bad(facts),
+               "note drops: proxy \"dns\": listen 192.0.2.1:5353: 7 datagrams found the receive "
+               "queue full",
+               "receive_buffer");
     listen.sockets = {{parse_endpoint("192.0.2.1:5353").value(), 0, "dnsmasq"}};
-    check_only(bad(facts), "problem listen_port: proxy \"dns\": listen 192.0.2.1:5353: is held by dnsmasq", "stop dnsmasq");
+    check_only(bad(facts),
+               "problem listen_port: proxy \"dns\": listen 192.0.2.1:5353: is held by dnsmasq",
+               "stop dnsmasq");
     listen.sockets[0].holder.clear();
     CHECK(bad(facts).empty());
     const Config low = config_of("listen = \"192.0.2.1:53\"\nupstream = \"10.0.0.254:53\"\n");
     facts.proxies[0].targets.pop_back();
-    check_only(bad(facts, low), "problem listen_port: proxy \"dns\": listen 192.0.2.1:53: ports below 1024 need CAP_NET_BIND_SERVICE",
+    check_only(bad(facts, low),
+               "problem listen_port: proxy \"dns\": listen 192.0.2.1:53: ports below 1024 need "
+               "CAP_NET_BIND_SERVICE",
                "AmbientCapabilities");
     facts.may_bind_low_ports = true;
     CHECK(bad(facts, low).empty());
 }
 
-TEST_CASE("buffers that the system does not grant are a problem, or a note for who has CAP_NET_ADMIN") {
+TEST_CASE(
+    "buffers that the system does not grant are a problem, or a note for who has CAP_NET_ADMIN") {
     HostFacts facts = healthy();
     facts.rmem_max = 212992;
-    check_only(bad(facts), "problem buffers: proxy \"dns\": receive_buffer: 4MiB asked, net.core.rmem_max is 212992",
-               "sysctl -w net.core.rmem_max=4194304");
+    check_only(
+        bad(facts),
+        "problem buffers: proxy \"dns\": receive_buffer: 4MiB asked, net.core.rmem_max is 212992",
+        "sysctl -w net.core.rmem_max=4194304");
     facts.may_administer_network = true;
     CHECK(bad(facts).at(0).find("note buffers: ") == 0);
     facts = healthy();
     facts.wmem_max = 212992;
-    check_only(bad(facts), "problem buffers: proxy \"dns\": send_buffer: ", "sysctl -w net.core.wmem_max=4194304");
+    check_only(bad(facts), "problem buffers: proxy \"dns\": send_buffer: ",
+               "sysctl -w net.core.wmem_max=4194304");
 }
 
 TEST_CASE("too few ports for sessions_max or for the shards are a problem, few ports a note") {
     HostFacts facts = healthy();
     facts.ephemeral = {40000, 40015};
-    check_only(bad(facts), "note ports: proxy \"dns\": 16 ports (40000-40015) of 1 address", "net.ipv4.ip_local_port_range");
-    check_only(bad(facts, config_of(usual + "sessions_max = 100\n")),
-               "problem ports: proxy \"dns\": 16 ports (40000-40015) of 1 address for sessions_max = 100", "ip_local_port_range");
+    check_only(bad(facts), "note ports: proxy \"dns\": 16 ports (40000-40015) of 1 address",
+               "net.ipv4.ip_local_port_range");
+    check_only(
+        bad(facts, config_of(usual + "sessions_max = 100\n")),
+        "problem ports: proxy \"dns\": 16 ports (40000-40015) of 1 address for sessions_max = 100",
+        "ip_local_port_range");
     facts.shards = 32;
-    check_only(bad(facts), "problem ports: proxy \"dns\": 16 ports (40000-40015) of 1 address for 32 shards", "ip_local_port_range");
+    check_only(bad(facts),
+               "problem ports: proxy \"dns\": 16 ports (40000-40015) of 1 address for 32 shards",
+               "ip_local_port_range");
 }
 
 TEST_CASE("ports that others may take, or that are reserved for others, are a note") {
     HostFacts facts = healthy();
     const Config own = config_of(usual + "ports = \"30000-33000\"\n");
-    check_only(bad(facts, own), "note ports: proxy \"dns\": ports 32768-33000 are also handed out", "ip_local_reserved_ports=32768-33000");
+    check_only(bad(facts, own), "note ports: proxy \"dns\": ports 32768-33000 are also handed out",
+               "ip_local_reserved_ports=32768-33000");
     facts.reserved_ports = {{32000, 32900}, {32901, 33000}};
     CHECK(bad(facts, own).empty());
-    check_only(bad(facts).size() == 2 ? std::vector<std::string>{bad(facts)[0]} : std::vector<std::string>{},
+    check_only(bad(facts).size() == 2 ? std::vector<std::string>{bad(facts)[0]}
+                                      : std::vector<std::string>{},
                "note ports: proxy \"dns\": ports 32000-32900 are reserved", "in ports");
 }
 
-TEST_CASE("descriptors that do not hold sessions_max are a problem, few descriptors and a full system a note") {
+TEST_CASE(
+    "descriptors that do not hold sessions_max are a problem, few descriptors and a full system a "
+    "note") {
     HostFacts facts = healthy();
     facts.descriptors_soft = 64;
     facts.descriptors_hard = 1024;
-    check_only(bad(facts, config_of(usual + "sessions_max = 5000\n")),
-               "problem descriptors: host: 1024 open files (soft 64, raised at start; fs.nr_open 1048576)", "LimitNOFILE=");
+    check_only(
+        bad(facts, config_of(usual + "sessions_max = 5000\n")),
+        "problem descriptors: host: 1024 open files (soft 64, raised at start; fs.nr_open 1048576)",
+        "LimitNOFILE=");
     check_only(bad(facts), "note descriptors: host: 1024 open files", "LimitNOFILE=");
     facts = healthy();
     facts.files_open = 999000;
-    check_only(bad(facts), "note descriptors: host: fs.file-max 1000000 of which 999000 are open", "sysctl -w fs.file-max=");
+    check_only(bad(facts), "note descriptors: host: fs.file-max 1000000 of which 999000 are open",
+               "sysctl -w fs.file-max=");
 }
 
-TEST_CASE("a table of flows that is full is a problem, nearly full a note, and flows forgotten before sessions are a note") {
+TEST_CASE(
+    "a table of flows that is full is a problem, nearly full a note, and flows forgotten before "
+    "sessions are a note") {
     HostFacts facts = healthy();
     facts.conntrack = {true, 1000, 1000, 30, 600};
-    check_only(bad(facts), "problem conntrack: host: 1000 of 1000 flows", "nf_conntrack_max=262144");
+    check_only(bad(facts), "problem conntrack: host: 1000 of 1000 flows",
+               "nf_conntrack_max=262144");
     facts.conntrack.entries = 850;
     check_only(bad(facts), "note conntrack: host: 850 of 1000 flows", "nf_conntrack_max");
     facts.conntrack = {true, 10, 1000, 30, 120};
-    check_only(bad(facts), "note conntrack: host: UDP flows are forgotten after 120 s, sessions last 5m idle",
+    check_only(bad(facts),
+               "note conntrack: host: UDP flows are forgotten after 120 s, sessions last 5m idle",
                "nf_conntrack_udp_timeout_stream=300");
     facts.conntrack.entries = 0;
     CHECK(bad(facts).empty());
 }
 
-TEST_CASE("what the kernel dropped so far, rules that cannot be judged and what could not be seen are notes") {
+TEST_CASE(
+    "what the kernel dropped so far, rules that cannot be judged and what could not be seen are "
+    "notes") {
     HostFacts facts = healthy();
     facts.drops = {1, 2, 3, 4};
     CHECK(bad(facts).size() == 4);
-    CHECK(bad(facts)[0].find("note drops: host: 1 UDP datagrams of all programs refused for rp_filter") == 0);
+    CHECK(bad(facts)[0].find(
+              "note drops: host: 1 UDP datagrams of all programs refused for rp_filter") == 0);
     facts = healthy();
     facts.legacy_tables = {"iptables-legacy filter"};
-    check_only(bad(facts), "note packet_filter: host: iptables-legacy filter has rules", "iptables-legacy -t filter -vnL");
+    check_only(bad(facts), "note packet_filter: host: iptables-legacy filter has rules",
+               "iptables-legacy -t filter -vnL");
     facts = healthy();
     facts.unseen = {{"the packet filter's rules", "Operation not permitted", "run it as root"}};
-    check_only(bad(facts), "note unseen: host: the packet filter's rules could not be looked at: Operation not permitted",
+    check_only(bad(facts),
+               "note unseen: host: the packet filter's rules could not be looked at: Operation not "
+               "permitted",
                "run it as root");
 }
 
@@ -284,22 +357,31 @@ TEST_CASE("who forbids io_uring is named, and it is a problem only where it is d
     HostFacts facts = healthy();
     facts.io_uring = {false, "io_uring_setup: Operation not permitted"};
     facts.io_uring_disabled = 2;
-    check_only(
-        bad(facts),
-        "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) by the sysctl kernel.io_uring_disabled is 2",
-        "sysctl -w kernel.io_uring_disabled=0");
+    check_only(bad(facts),
+               "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) "
+               "by the sysctl kernel.io_uring_disabled is 2",
+               "sysctl -w kernel.io_uring_disabled=0");
     facts.io_uring_disabled = 0;
     facts.has_seccomp_filter = true;
-    check_only(bad(facts), "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) by a seccomp filter",
+    check_only(bad(facts),
+               "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) "
+               "by a seccomp filter",
                "seccomp profile");
     facts.io_uring.reason = "io_uring_setup: Function not implemented";
     facts.io_uring.error = ENOSYS;
-    check_only(bad(facts), "note engine: host: io_uring is refused (io_uring_setup: Function not implemented) by Linux 6.1.0", "");
-    CHECK(bad(facts, config_of(usual, "[runtime]\nengine = \"io_uring\"\n")).at(0).find("problem engine: ") == 0);
+    check_only(bad(facts),
+               "note engine: host: io_uring is refused (io_uring_setup: Function not implemented) "
+               "by Linux 6.1.0",
+               "");
+    CHECK(bad(facts, config_of(usual, "[runtime]\nengine = \"io_uring\"\n"))
+              .at(0)
+              .find("problem engine: ") == 0);
     CHECK(bad(facts, config_of(usual, "[runtime]\nengine = \"epoll\"\n")).empty());
 }
 
-TEST_CASE("a stateful filter that drops what an alias answers is a problem that names its rule and the rule to insert") {
+TEST_CASE(
+    "a stateful filter that drops what an alias answers is a problem that names its rule and the "
+    "rule to insert") {
     HostFacts facts = healthy();
     FilterChain chain{"inet", "filter", "input", true, false, 1, 0, true, {}};
     FilterStep state;
@@ -322,26 +404,30 @@ TEST_CASE("a stateful filter that drops what an alias answers is a problem that 
     listens.data = {5353 >> 8, 5353 & 0xff};
     chain.rules = {{4, {state, established, accept}}, {5, {port, listens, accept}}};
     facts.filter.chains = {chain};
-    check_only(
-        bad(facts),
-        "problem packet_filter: proxy \"dns\": alias 10.0.0.253:53: its replies are dropped by nftables, inet filter input: policy drop",
-        "nft insert rule inet filter input ip saddr 10.0.0.253 udp sport 53 accept");
+    check_only(bad(facts),
+               "problem packet_filter: proxy \"dns\": alias 10.0.0.253:53: its replies are dropped "
+               "by nftables, inet filter input: policy drop",
+               "nft insert rule inet filter input ip saddr 10.0.0.253 udp sport 53 accept");
     facts.filter.chains[0].rules.pop_back();
     CHECK(bad(facts).size() == 2);
-    CHECK(bad(facts)[0].find("problem packet_filter: proxy \"dns\": listen 192.0.2.1:5353: clients' datagrams are dropped") == 0);
+    CHECK(bad(facts)[0].find("problem packet_filter: proxy \"dns\": listen 192.0.2.1:5353: "
+                             "clients' datagrams are dropped") == 0);
 }
 
 ProbeOutcome heard(const std::vector<const char*>& sources) {
     ProbeOutcome outcome;
     outcome.local = parse_endpoint("10.0.0.1:40000").value();
-    for (const char* source : sources) outcome.answers.push_back({parse_endpoint(source).value(), 12});
+    for (const char* source : sources)
+        outcome.answers.push_back({parse_endpoint(source).value(), 12});
     return outcome;
 }
 
-TEST_CASE("a probe's answers are the upstream's, listed, or unlisted with the whole line to write") {
+TEST_CASE(
+    "a probe's answers are the upstream's, listed, or unlisted with the whole line to write") {
     const Config config = config_of(usual);
     const Endpoint upstream = parse_endpoint("10.0.0.254:53").value();
-    std::vector<Finding> findings = findings_of(config.proxies[0], upstream, heard({"10.0.0.254:53", "10.0.0.253:53", "10.0.0.254:53"}));
+    std::vector<Finding> findings = findings_of(
+        config.proxies[0], upstream, heard({"10.0.0.254:53", "10.0.0.253:53", "10.0.0.254:53"}));
     REQUIRE(findings.size() == 2);
     CHECK_FALSE(has_problem(findings));
     CHECK(findings[0].meaning == "the upstream itself");
@@ -350,30 +436,40 @@ TEST_CASE("a probe's answers are the upstream's, listed, or unlisted with the wh
     REQUIRE(findings.size() == 2);
     CHECK(findings[0].severity == Severity::problem);
     CHECK(findings[0].fix == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\"]");
-    CHECK(findings[1].fix == "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\", \"10.0.0.254:99\"]");
-    CHECK(has_problem(findings_of(config.proxies[0], upstream, heard({"10.0.0.253:99"}))));  // a listed address, another port
+    CHECK(findings[1].fix ==
+          "reply_aliases = [\"10.0.0.253:53\", \"10.0.0.252:53\", \"10.0.0.254:99\"]");
+    CHECK(has_problem(findings_of(config.proxies[0], upstream,
+                                  heard({"10.0.0.253:99"}))));  // a listed address, another port
 }
 
-TEST_CASE("a probe that nobody answers, that is refused by ICMP or that cannot be sent is a problem with its reason") {
+TEST_CASE(
+    "a probe that nobody answers, that is refused by ICMP or that cannot be sent is a problem with "
+    "its reason") {
     const Config config = config_of(usual);
     const Endpoint upstream = parse_endpoint("10.0.0.254:53").value();
     ProbeOutcome outcome = heard({});
     check_only(bad(findings_of(config.proxies[0], upstream, outcome)),
-               "problem probe: proxy \"dns\": nobody answered 10.0.0.254:53 from 10.0.0.1:40000", "tcpdump -ni any udp port 53");
+               "problem probe: proxy \"dns\": nobody answered 10.0.0.254:53 from 10.0.0.1:40000",
+               "tcpdump -ni any udp port 53");
     outcome.icmp_error = ECONNREFUSED;
     outcome.icmp_from = upstream;
-    check_only(bad(findings_of(config.proxies[0], upstream, outcome)),
-               "problem probe: proxy \"dns\": 10.0.0.254 answered the probe with ICMP: Connection refused", "");
+    check_only(
+        bad(findings_of(config.proxies[0], upstream, outcome)),
+        "problem probe: proxy \"dns\": 10.0.0.254 answered the probe with ICMP: Connection refused",
+        "");
     outcome.send_error = EPERM;
     check_only(bad(findings_of(config.proxies[0], upstream, outcome)),
-               "problem probe: proxy \"dns\": sending to 10.0.0.254:53: Operation not permitted", "nft list ruleset");
+               "problem probe: proxy \"dns\": sending to 10.0.0.254:53: Operation not permitted",
+               "nft list ruleset");
 }
 
 TEST_CASE("findings are written one to a line, and as JSON with the same words") {
-    const std::vector<Finding> findings{{FindingKind::route, Severity::problem, "proxy \"a\"", "seen", "meant", "do"},
-                                        {FindingKind::engine, Severity::ok, "host", "all\xff", "", ""}};
+    const std::vector<Finding> findings{
+        {FindingKind::route, Severity::problem, "proxy \"a\"", "seen", "meant", "do"},
+        {FindingKind::engine, Severity::ok, "host", "all\xff", "", ""}};
     CHECK(findings_text(findings) ==
-          "problem route: proxy \"a\": seen; meant; fix: do\nok      engine: host: all\xff\n1 problem, 0 notes\n");
+          "problem route: proxy \"a\": seen; meant; fix: do\nok      engine: host: all\xff\n1 "
+          "problem, 0 notes\n");
     const std::string json = findings_json(findings);
     CHECK(json.find("\"finding\": \"route\"") != std::string::npos);
     CHECK(json.find("\"where\": \"proxy \\\"a\\\"\"") != std::string::npos);
@@ -383,7 +479,8 @@ TEST_CASE("findings are written one to a line, and as JSON with the same words")
 TEST_CASE("docs/troubleshooting.md lists every finding, in the order and the words of the code") {
     std::vector<std::string> expected;
     for (const FindingName& each : finding_names())
-        expected.push_back("| `" + std::string{each.name} + "` | " + std::string{each.looks_at} + " | " + std::string{each.matters} + " |");
+        expected.push_back("| `" + std::string{each.name} + "` | " + std::string{each.looks_at} +
+                           " | " + std::string{each.matters} + " |");
     std::vector<std::string> found;
     bool is_table = false;
     for (const std::string& line : lines_of(read_file(source_path("docs/troubleshooting.md")))) {
@@ -391,7 +488,8 @@ TEST_CASE("docs/troubleshooting.md lists every finding, in the order and the wor
         if (is_table && line.rfind("| `", 0) == 0) found.push_back(line);
     }
     for (std::size_t i = 0; i < std::max(expected.size(), found.size()); ++i)
-        CHECK((i < found.size() ? found[i] : "(missing)") == (i < expected.size() ? expected[i] : "(nothing)"));
+        CHECK((i < found.size() ? found[i] : "(missing)") ==
+              (i < expected.size() ? expected[i] : "(nothing)"));
     CHECK(finding_names().size() == static_cast<std::size_t>(FindingKind::unseen) + 1);
 }
 

@@ -1,4 +1,5 @@
-// Addresses, endpoints and prefixes: text in, bytes, text out, and the same through the kernel's socket names.
+// Addresses, endpoints and prefixes: text in, bytes, text out, and the same through the kernel's
+// socket names.
 #include "udpproxy/net/endpoint.hpp"
 
 #include <arpa/inet.h>
@@ -33,14 +34,17 @@ TEST_CASE("an IPv6 address is kept as it is") {
 }
 
 TEST_CASE("what is no address is refused with the text it was") {
-    for (const char* text : {"", " ", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", "host", "2001:db8", "::1::", "fe80::1%lo",
-                             "[::1]", "1.2.3.4:53", "*", "::ffff:1.2.3.4"}) {
+    for (const char* text :
+         {"", " ", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", "host", "2001:db8",
+          "::1::", "fe80::1%lo", "[::1]", "1.2.3.4:53", "*", "::ffff:1.2.3.4"}) {
         CAPTURE(text);
         CHECK_FALSE(parse_address(text).has_value());
     }
     CHECK(message(parse_address("host")) == "\"host\" is not an IPv4 or IPv6 address");
-    CHECK(message(parse_address(std::string_view{"1.2.3.4\0", 8})) == "\"1.2.3.4\\x00\" is not an IPv4 or IPv6 address");
-    CHECK(message(parse_address("::ffff:1.2.3.4")) == "\"::ffff:1.2.3.4\" is an IPv4-mapped address; write \"1.2.3.4\"");
+    CHECK(message(parse_address(std::string_view{"1.2.3.4\0", 8})) ==
+          "\"1.2.3.4\\x00\" is not an IPv4 or IPv6 address");
+    CHECK(message(parse_address("::ffff:1.2.3.4")) ==
+          "\"::ffff:1.2.3.4\" is an IPv4-mapped address; write \"1.2.3.4\"");
     CHECK(message(parse_address(std::string(5000, 'x'))).size() < 200);
 }
 
@@ -69,14 +73,16 @@ TEST_CASE("addresses know what kind they are") {
 }
 
 TEST_CASE("endpoints are read and written in the same form") {
-    for (const char* text : {"192.0.2.1:53", "0.0.0.0:1", "255.255.255.255:65535", "[::]:53", "[2001:db8::1]:65535", "[fe80::1%lo]:53"}) {
+    for (const char* text : {"192.0.2.1:53", "0.0.0.0:1", "255.255.255.255:65535", "[::]:53",
+                             "[2001:db8::1]:65535", "[fe80::1%lo]:53"}) {
         CAPTURE(text);
         const Result<Endpoint> endpoint = parse_endpoint(text);
         REQUIRE(endpoint.has_value());
         CHECK(format(*endpoint) == text);
     }
     CHECK(parse_endpoint("192.0.2.1:53").value().port == 53);
-    CHECK(parse_endpoint("[fe80::1%lo]:53").value().scope == 1);  // the loopback interface is the first of every namespace
+    CHECK(parse_endpoint("[fe80::1%lo]:53").value().scope ==
+          1);  // the loopback interface is the first of every namespace
 }
 
 TEST_CASE("an interface may be given as its number, and is written so when it has no name") {
@@ -86,26 +92,34 @@ TEST_CASE("an interface may be given as its number, and is written so when it ha
 }
 
 TEST_CASE("an endpoint that is none is refused with the right form") {
-    CHECK(message(parse_endpoint("192.0.2.1")) == "\"192.0.2.1\": the port is missing, as in \"192.0.2.1:53\"");
+    CHECK(message(parse_endpoint("192.0.2.1")) ==
+          "\"192.0.2.1\": the port is missing, as in \"192.0.2.1:53\"");
     CHECK(message(parse_endpoint("192.0.2.1:")) == "\"\" is not a port (1 to 65535)");
     CHECK(message(parse_endpoint("192.0.2.1:0")) == "\"0\" is not a port (1 to 65535)");
     CHECK(message(parse_endpoint("host:53")) == "\"host\" is not an IPv4 or IPv6 address");
     CHECK(message(parse_endpoint(":53")) == "\"\" is not an IPv4 or IPv6 address");
-    CHECK(message(parse_endpoint("::1:53")) == "\"::1:53\": an IPv6 address with a port needs brackets, as in \"[2001:db8::1]:53\"");
-    CHECK(message(parse_endpoint("[::1")) == "\"[::1\": the closing bracket is missing, as in \"[2001:db8::1]:53\"");
-    CHECK(message(parse_endpoint("[::1]")) == "\"[::1]\": a colon and a port are missing, as in \"[2001:db8::1]:53\"");
-    CHECK(message(parse_endpoint("[::1]53")) == "\"[::1]53\": a colon and a port are missing, as in \"[2001:db8::1]:53\"");
-    CHECK(message(parse_endpoint("[192.0.2.1]:53")) ==
-          "\"[192.0.2.1]:53\": brackets are for IPv6 addresses; write an IPv4 address without them");
+    CHECK(message(parse_endpoint("::1:53")) ==
+          "\"::1:53\": an IPv6 address with a port needs brackets, as in \"[2001:db8::1]:53\"");
+    CHECK(message(parse_endpoint("[::1")) ==
+          "\"[::1\": the closing bracket is missing, as in \"[2001:db8::1]:53\"");
+    CHECK(message(parse_endpoint("[::1]")) ==
+          "\"[::1]\": a colon and a port are missing, as in \"[2001:db8::1]:53\"");
+    CHECK(message(parse_endpoint("[::1]53")) ==
+          "\"[::1]53\": a colon and a port are missing, as in \"[2001:db8::1]:53\"");
+    CHECK(
+        message(parse_endpoint("[192.0.2.1]:53")) ==
+        "\"[192.0.2.1]:53\": brackets are for IPv6 addresses; write an IPv4 address without them");
     CHECK(message(parse_endpoint("[]:53")) == "\"\" is not an IPv4 or IPv6 address");
 }
 
 TEST_CASE("a link-local address has an interface, and no other address has") {
-    CHECK(message(parse_endpoint("[fe80::1]:53")) ==
-          "\"[fe80::1]:53\": a link-local address needs its interface, as in \"[fe80::1%eth0]:53\"");
+    CHECK(
+        message(parse_endpoint("[fe80::1]:53")) ==
+        "\"[fe80::1]:53\": a link-local address needs its interface, as in \"[fe80::1%eth0]:53\"");
     CHECK(message(parse_endpoint("[2001:db8::1%lo]:53")) ==
           "\"[2001:db8::1%lo]:53\": only a link-local address (fe80::/10) takes an interface");
-    CHECK(message(parse_endpoint("[fe80::1%no-such-one]:53")) == "\"[fe80::1%no-such-one]:53\": there is no interface \"no-such-one\"");
+    CHECK(message(parse_endpoint("[fe80::1%no-such-one]:53")) ==
+          "\"[fe80::1%no-such-one]:53\": there is no interface \"no-such-one\"");
     CHECK_FALSE(parse_endpoint("[fe80::1%]:53").has_value());
     CHECK_FALSE(parse_endpoint("[fe80::1%0]:53").has_value());
     CHECK_FALSE(parse_endpoint("[fe80::1%a-name-that-no-interface-may-have]:53").has_value());
@@ -114,7 +128,8 @@ TEST_CASE("a link-local address has an interface, and no other address has") {
 TEST_CASE("ports are plain decimal numbers from 1 to 65535") {
     CHECK(parse_port("1").value() == 1);
     CHECK(parse_port("65535").value() == 65535);
-    for (const char* text : {"", "0", "65536", "99999", "123456", "053", "+53", "-53", "5 3", "0x35", "53.", "*"}) {
+    for (const char* text :
+         {"", "0", "65536", "99999", "123456", "053", "+53", "-53", "5 3", "0x35", "53.", "*"}) {
         CAPTURE(text);
         CHECK_FALSE(parse_port(text).has_value());
     }
@@ -149,19 +164,26 @@ TEST_CASE("no IPv6 prefix contains an IPv4 address, though IPv4 is kept inside I
 }
 
 TEST_CASE("a prefix that is none is refused with the right form") {
-    CHECK(message(parse_prefix("192.0.2.0")) == "\"192.0.2.0\": the length is missing, as in \"192.0.2.0/24\"");
-    CHECK(message(parse_prefix("192.0.2.0/33")) == "\"192.0.2.0/33\": the length must be a number from 0 to 32");
-    CHECK(message(parse_prefix("192.0.2.0/")) == "\"192.0.2.0/\": the length must be a number from 0 to 32");
-    CHECK(message(parse_prefix("2001:db8::/129")) == "\"2001:db8::/129\": the length must be a number from 0 to 128");
-    CHECK(message(parse_prefix("192.0.2.1/24")) == "\"192.0.2.1/24\" has bits set beyond its length; write \"192.0.2.0/24\"");
-    CHECK(message(parse_prefix("2001:db8:1::/32")) == "\"2001:db8:1::/32\" has bits set beyond its length; write \"2001:db8::/32\"");
+    CHECK(message(parse_prefix("192.0.2.0")) ==
+          "\"192.0.2.0\": the length is missing, as in \"192.0.2.0/24\"");
+    CHECK(message(parse_prefix("192.0.2.0/33")) ==
+          "\"192.0.2.0/33\": the length must be a number from 0 to 32");
+    CHECK(message(parse_prefix("192.0.2.0/")) ==
+          "\"192.0.2.0/\": the length must be a number from 0 to 32");
+    CHECK(message(parse_prefix("2001:db8::/129")) ==
+          "\"2001:db8::/129\": the length must be a number from 0 to 128");
+    CHECK(message(parse_prefix("192.0.2.1/24")) ==
+          "\"192.0.2.1/24\" has bits set beyond its length; write \"192.0.2.0/24\"");
+    CHECK(message(parse_prefix("2001:db8:1::/32")) ==
+          "\"2001:db8:1::/32\" has bits set beyond its length; write \"2001:db8::/32\"");
     CHECK(message(parse_prefix("host/24")) == "\"host\" is not an IPv4 or IPv6 address");
     CHECK(format(parse_prefix("192.0.2.0/24").value()) == "192.0.2.0/24");
     CHECK(format(parse_prefix("::/0").value()) == "::/0");
 }
 
 TEST_CASE("socket names carry endpoints there and back") {
-    for (const char* text : {"192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%lo]:53", "0.0.0.0:65535", "[::]:1"}) {
+    for (const char* text :
+         {"192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%lo]:53", "0.0.0.0:65535", "[::]:1"}) {
         CAPTURE(text);
         const Endpoint endpoint = parse_endpoint(text).value();
         SocketName name{};

@@ -1,4 +1,5 @@
-// ExpiryWheel against a list of due times: when items are looked at, what next_due() promises, and how it takes a clock that leaps.
+// ExpiryWheel against a list of due times: when items are looked at, what next_due() promises, and
+// how it takes a clock that leaps.
 #include "udpproxy/session/expiry_wheel.hpp"
 
 #include <doctest/doctest.h>
@@ -16,7 +17,8 @@ using namespace std::chrono_literals;
 constexpr Duration tick = ExpiryWheel::tick;
 constexpr Duration reach = tick * (ExpiryWheel::buckets - 1);
 
-/// A wheel with items that remember their bucket and when they are due, and that looks at nothing before its time.
+/// A wheel with items that remember their bucket and when they are due, and that looks at nothing
+/// before its time.
 class Model {
     auto links() {
         return [this](std::uint32_t index) -> ListLinks& { return links_[index]; };
@@ -37,7 +39,8 @@ public:
         wheel_.remove(index, buckets_[index], links());
         due_.erase(index);
     }
-    /// Looks at no more than `bound` items; who is not due yet is filed again. Returns who was due, in the order in which they were looked at.
+    /// Looks at no more than `bound` items; who is not due yet is filed again. Returns who was due,
+    /// in the order in which they were looked at.
     std::vector<std::uint32_t> turn(Instant now, int bound) {
         std::vector<std::uint32_t> over;
         for (int look = 0; look < bound; ++look) {
@@ -78,9 +81,10 @@ TEST_CASE("an empty wheel is never due") {
 }
 
 TEST_CASE("an item within reach is looked at no earlier than its time and at most one tick later") {
-    for (const Instant start : {Instant{0s}, Instant{5s}, Instant{1000h}, Instant{tick * 4096}, Instant{tick * 4095 + 1ns}}) {
-        for (const Duration ahead :
-             {Duration{0}, Duration{1ns}, tick - 1ns, tick, tick + 1ns, Duration{1s}, Duration{30s}, reach - 2 * tick}) {
+    for (const Instant start : {Instant{0s}, Instant{5s}, Instant{1000h}, Instant{tick * 4096},
+                                Instant{tick * 4095 + 1ns}}) {
+        for (const Duration ahead : {Duration{0}, Duration{1ns}, tick - 1ns, tick, tick + 1ns,
+                                     Duration{1s}, Duration{30s}, reach - 2 * tick}) {
             CAPTURE(start.time_since_epoch().count());
             CAPTURE(ahead.count());
             Model model(1);
@@ -108,7 +112,8 @@ TEST_CASE("an item that is overdue when it is filed is looked at within one tick
     CHECK(model.turn(now + tick, unbounded) == std::vector<std::uint32_t>{0});
 }
 
-TEST_CASE("an item beyond the wheel's reach is looked at early, once per round, and ends in its tick") {
+TEST_CASE(
+    "an item beyond the wheel's reach is looked at early, once per round, and ends in its tick") {
     Model model(1);
     Instant now{1000s};
     model.turn(now, unbounded);
@@ -145,30 +150,37 @@ TEST_CASE("the earliest of many is found wherever in the wheel it lies") {
         const Instant now{Duration{static_cast<std::int64_t>(random() % (1ULL << 50))}};
         model.turn(now, unbounded);
         for (std::uint32_t index = 0; index < 2; ++index)
-            model.file(index, now + Duration{static_cast<std::int64_t>(random() % static_cast<std::uint64_t>((reach - 2 * tick).count()))});
+            model.file(index, now + Duration{static_cast<std::int64_t>(
+                                        random() %
+                                        static_cast<std::uint64_t>((reach - 2 * tick).count()))});
         REQUIRE(*model.wheel().next_due() >= model.earliest());
         REQUIRE(*model.wheel().next_due() <= model.earliest() + tick);
     }
 }
 
-TEST_CASE("after a stall of any length every overdue item comes out, each looked at twice at most") {
-    for (const Duration stall :
-         {Duration{1s}, reach - tick, reach, reach + tick, reach + 2 * tick, Duration{24h}, Duration{24h * 365 * 100}}) {
+TEST_CASE(
+    "after a stall of any length every overdue item comes out, each looked at twice at most") {
+    for (const Duration stall : {Duration{1s}, reach - tick, reach, reach + tick, reach + 2 * tick,
+                                 Duration{24h}, Duration{24h * 365 * 100}}) {
         CAPTURE(stall.count());
         constexpr std::uint32_t items = 1000;
         Model model(items);
         const Instant start{3600s};
         model.turn(start, unbounded);
-        for (std::uint32_t index = 0; index < items; ++index) model.file(index, start + Duration{1s} * index);
+        for (std::uint32_t index = 0; index < items; ++index)
+            model.file(index, start + Duration{1s} * index);
         const Instant now = start + stall;
-        for (const std::uint32_t index : model.turn(now, unbounded)) REQUIRE(start + Duration{1s} * index <= now);
+        for (const std::uint32_t index : model.turn(now, unbounded))
+            REQUIRE(start + Duration{1s} * index <= now);
         for (const auto& [index, due] : model.filed()) REQUIRE(due + tick > now);
         CHECK(model.scan_budget() <= 2 * items);
         if (model.wheel().size() > 0) CHECK(*model.wheel().next_due() > now);
     }
 }
 
-TEST_CASE("a wheel that was filed into before it was ever asked, or after a long silence, is no later for it") {
+TEST_CASE(
+    "a wheel that was filed into before it was ever asked, or after a long silence, is no later "
+    "for it") {
     Model model(2);
     const Instant now{1000h};
     model.file(0, now + 30s);
@@ -202,7 +214,9 @@ Duration random_step(std::mt19937_64& random) {
     }
 }
 
-TEST_CASE("over 100000 random filings, removals and leaps of time nobody is due early, late or forgotten") {
+TEST_CASE(
+    "over 100000 random filings, removals and leaps of time nobody is due early, late or "
+    "forgotten") {
     constexpr std::uint32_t items = 200;
     for (const std::uint64_t seed : {1U, 2U, 3U}) {
         CAPTURE(seed);
@@ -215,7 +229,8 @@ TEST_CASE("over 100000 random filings, removals and leaps of time nobody is due 
                 if (random() % 4 == 0) model.remove(index);
             } else {
                 const auto ahead =
-                    static_cast<std::int64_t>(random() % 8 == 0 ? random() % 720'000'000'000'000 : random() % 300'000'000'000);
+                    static_cast<std::int64_t>(random() % 8 == 0 ? random() % 720'000'000'000'000
+                                                                : random() % 300'000'000'000);
                 model.file(index, now + Duration{ahead});
             }
             REQUIRE(model.wheel().size() == model.filed().size());
@@ -224,7 +239,8 @@ TEST_CASE("over 100000 random filings, removals and leaps of time nobody is due 
             now += random_step(random);
             const int bound = random() % 2 == 0 ? static_cast<int>(random() % 8) : unbounded;
             const std::uint64_t looks_before = model.scan_budget();
-            for (const std::uint32_t over : model.turn(now, bound)) REQUIRE_FALSE(model.filed().contains(over));
+            for (const std::uint32_t over : model.turn(now, bound))
+                REQUIRE_FALSE(model.filed().contains(over));
             REQUIRE(model.scan_budget() - looks_before <= 3 * items);
             const auto next = model.wheel().next_due();
             REQUIRE(next.has_value() == !model.filed().empty());

@@ -1,4 +1,5 @@
-// FlatMap against std::unordered_map, with hashes from honest to hostile: all in one cell, all at the end of the table, tags that are equal.
+// FlatMap against std::unordered_map, with hashes from honest to hostile: all in one cell, all at
+// the end of the table, tags that are equal.
 #include "udpproxy/base/flat_map.hpp"
 
 #include <doctest/doctest.h>
@@ -27,8 +28,10 @@ std::uint64_t mixed(std::uint64_t key) {  // splitmix64
 /// A map and what it should be; the keys live beside the map, as they do in the session table.
 class Model {
 public:
-    Model(std::size_t entries_max, Hash hash) : map_(entries_max), hash_(std::move(hash)), keys_(entries_max) {
-        for (std::size_t index = entries_max; index > 0; --index) free_.push_back(static_cast<std::uint32_t>(index - 1));
+    Model(std::size_t entries_max, Hash hash)
+        : map_(entries_max), hash_(std::move(hash)), keys_(entries_max) {
+        for (std::size_t index = entries_max; index > 0; --index)
+            free_.push_back(static_cast<std::uint32_t>(index - 1));
     }
 
     [[nodiscard]] bool full() const { return free_.empty(); }
@@ -48,12 +51,14 @@ public:
         map_.erase(hash_(key), index, [&](std::uint32_t other) { return hash_(keys_[other]); });
         expected_.erase(key);
         free_.push_back(index);
-        std::shuffle(free_.begin() + static_cast<std::ptrdiff_t>(free_.size() - std::min<std::size_t>(free_.size(), 4)), free_.end(),
-                     order_);
+        std::shuffle(free_.begin() + static_cast<std::ptrdiff_t>(
+                                         free_.size() - std::min<std::size_t>(free_.size(), 4)),
+                     free_.end(), order_);
     }
 
     [[nodiscard]] bool agrees_on(std::uint64_t key) const {
-        const auto found = map_.find(hash_(key), [&](std::uint32_t index) { return keys_[index] == key; });
+        const auto found =
+            map_.find(hash_(key), [&](std::uint32_t index) { return keys_[index] == key; });
         const auto wanted = expected_.find(key);
         return wanted == expected_.end() ? !found : found == wanted->second;
     }
@@ -75,7 +80,8 @@ private:
     std::mt19937_64 order_{7};
 };
 
-void compare(std::size_t entries_max, std::uint64_t keys, const Hash& hash, int operations, std::uint64_t seed) {
+void compare(std::size_t entries_max, std::uint64_t keys, const Hash& hash, int operations,
+             std::uint64_t seed) {
     Model model(entries_max, hash);
     std::mt19937_64 random(seed);
     int met_full = 0;
@@ -98,7 +104,8 @@ void compare(std::size_t entries_max, std::uint64_t keys, const Hash& hash, int 
     CHECK(met_full > 0);
 }
 
-TEST_CASE("a flat map does what std::unordered_map does, over 100000 random operations up to full load") {
+TEST_CASE(
+    "a flat map does what std::unordered_map does, over 100000 random operations up to full load") {
     for (const std::uint64_t seed : {1U, 2U}) {
         CAPTURE(seed);
         compare(500, 1000, mixed, 100'000, seed);
@@ -111,7 +118,8 @@ TEST_CASE("a peek tells where a search will look first, without comparing keys")
     CHECK_FALSE(map.peek(hash).has_value());
     map.insert(hash, 7);
     CHECK(map.peek(hash) == 7U);
-    CHECK_FALSE(map.peek(hash ^ (std::uint64_t{1} << 40)).has_value());  // the same cell, another tag
+    CHECK_FALSE(
+        map.peek(hash ^ (std::uint64_t{1} << 40)).has_value());  // the same cell, another tag
     map.prefetch(hash);
 }
 
@@ -139,7 +147,8 @@ TEST_CASE("flat maps of every small size work up to their last entry") {
         CAPTURE(entries_max);
         compare(entries_max, 3 * entries_max, mixed, 2'000, entries_max);
         compare(
-            entries_max, 3 * entries_max, [](std::uint64_t key) { return key << 32 | 0xffff'ffff; }, 2'000, entries_max);
+            entries_max, 3 * entries_max, [](std::uint64_t key) { return key << 32 | 0xffff'ffff; },
+            2'000, entries_max);
     }
 }
 

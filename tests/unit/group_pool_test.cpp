@@ -1,4 +1,5 @@
-// GroupPool: lending, cooling and closing of reply groups, against a plain list of them. No sockets: slots are numbers here.
+// GroupPool: lending, cooling and closing of reply groups, against a plain list of them. No
+// sockets: slots are numbers here.
 #include "udpproxy/session/group_pool.hpp"
 
 #include <doctest/doctest.h>
@@ -114,7 +115,8 @@ TEST_CASE("a group that nobody had before is lent at once, ahead of those that r
     CHECK(pool.acquire(0, 3, Instant{105s}) == used);
 }
 
-TEST_CASE("of those that are kept none is surplus but an outdated one, and what is lacking is told") {
+TEST_CASE(
+    "of those that are kept none is surplus but an outdated one, and what is lacking is told") {
     GroupPool pool(4, {10s});
     pool.set_kept(0, 2);
     CHECK(pool.lacking(0) == 2);
@@ -134,7 +136,9 @@ TEST_CASE("of those that are kept none is surplus but an outdated one, and what 
     CHECK(pool.surplus(Instant{1000s}, idle_after).has_value());
 }
 
-TEST_CASE("when descriptors are short the group that has rested longest goes, of whatever lane and however long its rest") {
+TEST_CASE(
+    "when descriptors are short the group that has rested longest goes, of whatever lane and "
+    "however long its rest") {
     GroupPool pool(4, {1h, 0s, 1h});
     CHECK_FALSE(pool.oldest_cooling().has_value());
     const std::uint32_t a = pool.add(0, 1);
@@ -223,7 +227,8 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
     const auto began_to_close = [&](std::uint32_t group) {
         for (ExpectedBinding& binding : bindings) {
             binding.in_use.erase(group);
-            std::erase_if(binding.cooling, [&](const auto& cooling) { return cooling.group == group; });
+            std::erase_if(binding.cooling,
+                          [&](const auto& cooling) { return cooling.group == group; });
         }
         closing.insert(group);
         pool.begin_close(group);
@@ -238,9 +243,11 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
             case 0:
             case 1:
             case 2: {  // a new client: lend, else open
-                const auto serves = std::find_if(binding.cooling.begin(), binding.cooling.end(), [&](const auto& cooling) {
-                    return cooling.generation == binding.generation && now - cooling.since >= cooldowns[binding_index];
-                });
+                const auto serves = std::find_if(
+                    binding.cooling.begin(), binding.cooling.end(), [&](const auto& cooling) {
+                        return cooling.generation == binding.generation &&
+                               now - cooling.since >= cooldowns[binding_index];
+                    });
                 const auto in_use = pool.acquire(binding_index, ++next_session, now);
                 if (in_use) {
                     REQUIRE(serves != binding.cooling.end());
@@ -248,10 +255,12 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
                     binding.cooling.erase(serves);
                 } else {
                     // Outdated groups hide those behind them until they are closed.
-                    REQUIRE((serves == binding.cooling.end() || binding.cooling.front().generation != binding.generation));
+                    REQUIRE((serves == binding.cooling.end() ||
+                             binding.cooling.front().generation != binding.generation));
                     if (pool.full()) break;
                 }
-                const std::uint32_t group = in_use ? *in_use : pool.add(binding_index, next_session);
+                const std::uint32_t group =
+                    in_use ? *in_use : pool.add(binding_index, next_session);
                 REQUIRE(binding.in_use.insert(group).second);
                 REQUIRE(pool[group].state == GroupState::in_use);
                 REQUIRE(pool[group].session == next_session);
@@ -262,7 +271,8 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
             case 4: {  // a session ends
                 if (binding.in_use.empty()) break;
                 const std::uint32_t group =
-                    *std::next(binding.in_use.begin(), static_cast<std::ptrdiff_t>(random() % binding.in_use.size()));
+                    *std::next(binding.in_use.begin(),
+                               static_cast<std::ptrdiff_t>(random() % binding.in_use.size()));
                 if (pool[group].generation != binding.generation) {
                     began_to_close(group);
                 } else {
@@ -284,7 +294,8 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
                 bool any = false;
                 for (std::size_t i = 0; i < bindings.size(); ++i) {
                     for (const auto& cooling : bindings[i].cooling)
-                        any = any || cooling.generation != bindings[i].generation || now - cooling.since >= cooldowns[i] + idle_after;
+                        any = any || cooling.generation != bindings[i].generation ||
+                              now - cooling.since >= cooldowns[i] + idle_after;
                 }
                 const auto group = pool.surplus(now, idle_after);
                 REQUIRE(group.has_value() == any);
@@ -305,7 +316,8 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
                 }
                 Instant oldest = Instant::max();
                 for (const ExpectedBinding& each : bindings) {
-                    if (!each.cooling.empty()) oldest = std::min(oldest, each.cooling.front().since);
+                    if (!each.cooling.empty())
+                        oldest = std::min(oldest, each.cooling.front().since);
                 }
                 const auto group = pool.oldest_cooling();
                 REQUIRE(group.has_value() == (oldest != Instant::max()));

@@ -6,15 +6,19 @@
 namespace udpproxy {
 namespace {
 
-TEST_CASE("a list of reserved ports has single ones and ranges, and what is neither is passed over") {
+TEST_CASE(
+    "a list of reserved ports has single ones and ranges, and what is neither is passed over") {
     CHECK(parse_port_list("8080,9148\n") == std::vector<PortRange>{{8080, 8080}, {9148, 9148}});
-    CHECK(parse_port_list("1,2000-2003,65535") == std::vector<PortRange>{{1, 1}, {2000, 2003}, {65535, 65535}});
+    CHECK(parse_port_list("1,2000-2003,65535") ==
+          std::vector<PortRange>{{1, 1}, {2000, 2003}, {65535, 65535}});
     CHECK(parse_port_list("").empty());
     CHECK(parse_port_list("x,9-1,70000,3-").empty());
 }
 
 TEST_CASE("counters are found by group and name, in both forms of file") {
-    const std::string snmp = "Ip: Forwarding DefaultTTL\nIp: 1 64\nUdp: InDatagrams NoPorts InErrors RcvbufErrors\nUdp: 10 2 3 4\n";
+    const std::string snmp =
+        "Ip: Forwarding DefaultTTL\nIp: 1 64\nUdp: InDatagrams NoPorts InErrors RcvbufErrors\nUdp: "
+        "10 2 3 4\n";
     CHECK(find_counter(snmp, "Udp", "RcvbufErrors") == 4);
     CHECK(find_counter(snmp, "Ip", "DefaultTTL") == 64);
     CHECK_FALSE(find_counter(snmp, "Udp", "SndbufErrors"));
@@ -32,12 +36,16 @@ TEST_CASE("masks of a process are hexadecimal") {
 
 TEST_CASE("sockets are read with address, inode and drops, and short lines are passed over") {
     const std::string text =
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
-        " 4070: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 19862 2 0000000000000000 17\n"
-        " 4071: 00000000000000000000000001000000:14E9 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 "
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  "
+        "timeout inode ref pointer drops\n"
+        " 4070: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        "
+        "0 19862 2 0000000000000000 17\n"
+        " 4071: 00000000000000000000000001000000:14E9 00000000000000000000000000000000:0000 07 "
+        "00000000:00000000 00:00000000 00000000 0 0 "
         "77 2 0 0\n"
         " 4072: 0100007F:0035 00000000:0000 07\n"
-        " 4073: 01007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 1 2 0000000000000000 1\n";
+        " 4073: 01007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 "
+        "1 2 0000000000000000 1\n";
     const std::vector<SocketLine> sockets = parse_sockets(text);
     REQUIRE(sockets.size() == 2);
     CHECK(format(sockets[0].local) == "127.0.0.1:53");

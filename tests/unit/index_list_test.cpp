@@ -60,7 +60,9 @@ TEST_CASE("an index list is first in, first out") {
     CHECK(list.front() == no_index);
 }
 
-TEST_CASE("index lists do what std::list does, over 100000 random joins and leaves on four lists at once") {
+TEST_CASE(
+    "index lists do what std::list does, over 100000 random joins and leaves on four lists at "
+    "once") {
     constexpr std::uint32_t items_max = 40;
     constexpr std::size_t lists = 4;
     constexpr std::size_t nowhere = lists;
@@ -92,7 +94,8 @@ TEST_CASE("index lists do what std::list does, over 100000 random joins and leav
 TEST_CASE("an index list asserts that nothing leaves it when it is empty") {
     std::array<ListLinks, 1> items{};
     IndexList list;
-    CHECK(breaks_a_law([&] { list.remove(0, [&](std::uint32_t index) -> ListLinks& { return items[index]; }); }));
+    CHECK(breaks_a_law(
+        [&] { list.remove(0, [&](std::uint32_t index) -> ListLinks& { return items[index]; }); }));
 }
 
 }  // namespace

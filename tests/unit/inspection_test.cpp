@@ -1,4 +1,5 @@
-// Inspection: what a shard answers to the admin thread, within one turn and without harm to traffic.
+// Inspection: what a shard answers to the admin thread, within one turn and without harm to
+// traffic.
 #include "udpproxy/shard/inspection.hpp"
 
 #include <doctest/doctest.h>
@@ -156,7 +157,8 @@ TEST_CASE("a session that ends in the very turn in which it sends has sent") {
 TEST_CASE("ids of different shards never meet, and tell the shard") {
     std::set<std::uint64_t> ids;
     for (std::uint32_t shard = 0; shard < 3; ++shard) {
-        SessionTable table(8, {SessionTimeouts{std::chrono::seconds{2}, std::chrono::seconds{1}}}, SipKey{1, 2}, shard, 3);
+        SessionTable table(8, {SessionTimeouts{std::chrono::seconds{2}, std::chrono::seconds{1}}},
+                           SipKey{1, 2}, shard, 3);
         for (std::uint16_t port = 1; port <= 8; ++port) {
             ClientKey key;
             key.port = port;
@@ -183,7 +185,8 @@ TEST_CASE("sources that are not listed are told with how often and how long ago"
     CHECK(answer.unlisted[0].source != answer.unlisted[1].source);
 }
 
-TEST_CASE("replies are counted by where they came from, and ended sessions by how long they lasted") {
+TEST_CASE(
+    "replies are counted by where they came from, and ended sessions by how long they lasted") {
     ShardSetup setup = sim::small_setup();
     SimShard sim(setup);
     sim.shard().counters.proxies[0].session_durations.note(std::chrono::seconds{1});

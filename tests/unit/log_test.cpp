@@ -1,4 +1,5 @@
-// Log lines: one line each, in text and in JSON, whatever the values contain; the JSON is read back by a JSON parser.
+// Log lines: one line each, in text and in JSON, whatever the values contain; the JSON is read back
+// by a JSON parser.
 #include "udpproxy/log/log.hpp"
 
 #include <doctest/doctest.h>
@@ -11,10 +12,15 @@
 namespace udpproxy {
 namespace {
 
-std::string text(const std::vector<LogField>& fields) { return format_line(LogFormat::text, "T", LogLevel::info, "e", fields); }
-std::string json(const std::vector<LogField>& fields) { return format_line(LogFormat::json, "T", LogLevel::info, "e", fields); }
+std::string text(const std::vector<LogField>& fields) {
+    return format_line(LogFormat::text, "T", LogLevel::info, "e", fields);
+}
+std::string json(const std::vector<LogField>& fields) {
+    return format_line(LogFormat::json, "T", LogLevel::info, "e", fields);
+}
 
-/// A text line taken apart as its readers do: blanks divide, a value that begins with a quote is a JSON string.
+/// A text line taken apart as its readers do: blanks divide, a value that begins with a quote is a
+/// JSON string.
 std::vector<std::pair<std::string, std::string>> fields_of(const std::string& line) {
     std::vector<std::pair<std::string, std::string>> fields;
     for (std::size_t at = 0; at < line.size();) {
@@ -27,7 +33,9 @@ std::vector<std::pair<std::string, std::string>> fields_of(const std::string& li
                 if (line[end] == '\\') ++end;
             }
             ++end;
-            fields.emplace_back(std::move(key), nlohmann::json::parse(line.substr(equals + 1, end - equals - 1)).get<std::string>());
+            fields.emplace_back(std::move(key),
+                                nlohmann::json::parse(line.substr(equals + 1, end - equals - 1))
+                                    .get<std::string>());
         } else {
             end = std::min(line.find(' ', end), line.size());
             fields.emplace_back(std::move(key), line.substr(equals + 1, end - equals - 1));
@@ -38,23 +46,31 @@ std::vector<std::pair<std::string, std::string>> fields_of(const std::string& li
 }
 
 bool has_control_characters(const std::string& line) {
-    return std::any_of(line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+    return std::any_of(line.begin(), line.end(),
+                       [](char c) { return static_cast<unsigned char>(c) < 0x20; });
 }
 
 TEST_CASE("a line begins with time, level and event, and the fields follow in order") {
-    CHECK(format_line(LogFormat::text, "2026-01-02T03:04:05.000006Z", LogLevel::warn, "limit_met", {{"b", "x"}, {"a", "y"}}) ==
+    CHECK(format_line(LogFormat::text, "2026-01-02T03:04:05.000006Z", LogLevel::warn, "limit_met",
+                      {{"b", "x"}, {"a", "y"}}) ==
           "time=2026-01-02T03:04:05.000006Z level=warn event=limit_met b=x a=y");
-    CHECK(format_line(LogFormat::json, "2026-01-02T03:04:05.000006Z", LogLevel::warn, "limit_met", {{"b", "x"}, {"a", "y"}}) ==
-          R"({"time":"2026-01-02T03:04:05.000006Z","level":"warn","event":"limit_met","b":"x","a":"y"})");
+    CHECK(
+        format_line(LogFormat::json, "2026-01-02T03:04:05.000006Z", LogLevel::warn, "limit_met",
+                    {{"b", "x"}, {"a", "y"}}) ==
+        R"({"time":"2026-01-02T03:04:05.000006Z","level":"warn","event":"limit_met","b":"x","a":"y"})");
     CHECK(text({}) == "time=T level=info event=e");
     CHECK(json({}) == R"({"time":"T","level":"info","event":"e"})");
 }
 
 TEST_CASE("levels have the names the configuration knows") {
-    for (const auto& [level, name] :
-         {std::pair{LogLevel::error, "error"}, {LogLevel::warn, "warn"}, {LogLevel::info, "info"}, {LogLevel::debug, "debug"}}) {
-        CHECK(format_line(LogFormat::text, "T", level, "e", {}) == std::string{"time=T level="} + name + " event=e");
-        CHECK(format_line(LogFormat::json, "T", level, "e", {}) == std::string{R"({"time":"T","level":")"} + name + R"(","event":"e"})");
+    for (const auto& [level, name] : {std::pair{LogLevel::error, "error"},
+                                      {LogLevel::warn, "warn"},
+                                      {LogLevel::info, "info"},
+                                      {LogLevel::debug, "debug"}}) {
+        CHECK(format_line(LogFormat::text, "T", level, "e", {}) ==
+              std::string{"time=T level="} + name + " event=e");
+        CHECK(format_line(LogFormat::json, "T", level, "e", {}) ==
+              std::string{R"({"time":"T","level":")"} + name + R"(","event":"e"})");
     }
 }
 
@@ -69,11 +85,13 @@ TEST_CASE("numbers and booleans are bare, in text and in JSON") {
                                        {"yes", true},
                                        {"no", false}};
     CHECK(text(fields) ==
-          "time=T level=info event=e zero=0 negative=-5 most=18446744073709551615 least=-9223372036854775808 port=65535 seconds=1.500 "
+          "time=T level=info event=e zero=0 negative=-5 most=18446744073709551615 "
+          "least=-9223372036854775808 port=65535 seconds=1.500 "
           "long=12345678.900 yes=true no=false");
-    CHECK(json(fields) ==
-          R"({"time":"T","level":"info","event":"e","zero":0,"negative":-5,"most":18446744073709551615,"least":-9223372036854775808,)"
-          R"("port":65535,"seconds":1.5,"long":12345678.9,"yes":true,"no":false})");
+    CHECK(
+        json(fields) ==
+        R"({"time":"T","level":"info","event":"e","zero":0,"negative":-5,"most":18446744073709551615,"least":-9223372036854775808,)"
+        R"("port":65535,"seconds":1.5,"long":12345678.9,"yes":true,"no":false})");
 }
 
 TEST_CASE("text that looks like a number or a boolean stays text in JSON") {
@@ -85,7 +103,8 @@ TEST_CASE("text that looks like a number or a boolean stays text in JSON") {
 }
 
 TEST_CASE("a text value without blanks, quotes, equals signs and backslashes stays as it is") {
-    for (const char* value : {"dns", "192.0.2.1:53", "[2001:db8::1%eth0]:53", "/var/log/x", "a,b;c", "Zürich"})
+    for (const char* value :
+         {"dns", "192.0.2.1:53", "[2001:db8::1%eth0]:53", "/var/log/x", "a,b;c", "Zürich"})
         CHECK(text({{"k", value}}) == std::string{"time=T level=info event=e k="} + value);
 }
 
@@ -98,17 +117,23 @@ TEST_CASE("a text value that would fall apart is quoted as in JSON") {
     CHECK(text({{"k", "a\nlevel=error"}}) == R"(time=T level=info event=e k="a\nlevel=error")");
     CHECK(text({{"k", std::string("a\0b", 3)}}) == R"(time=T level=info event=e k="a\u0000b")");
     CHECK(text({{"k", "\x1b[31mred"}}) == R"(time=T level=info event=e k="\u001b[31mred")");
-    CHECK(text({{"k", "reply_aliases = [\"192.0.2.1:53\"]"}}) == R"(time=T level=info event=e k="reply_aliases = [\"192.0.2.1:53\"]")");
+    CHECK(text({{"k", "reply_aliases = [\"192.0.2.1:53\"]"}}) ==
+          R"(time=T level=info event=e k="reply_aliases = [\"192.0.2.1:53\"]")");
 }
 
-TEST_CASE("over 5000 random values of every ASCII character a line is one line, and its reader gets the values back") {
+TEST_CASE(
+    "over 5000 random values of every ASCII character a line is one line, and its reader gets the "
+    "values back") {
     std::mt19937_64 random(41);
     for (int round = 0; round < 5'000; ++round) {
-        std::vector<std::pair<std::string, std::string>> wanted{{"time", "T"}, {"level", "info"}, {"event", "e"}};
+        std::vector<std::pair<std::string, std::string>> wanted{
+            {"time", "T"}, {"level", "info"}, {"event", "e"}};
         std::vector<LogField> fields;
         for (std::uint64_t i = 0; i < random() % 4; ++i) {
             std::string value(random() % 8, '\0');
-            for (char& c : value) c = random() % 2 == 0 ? static_cast<char>(random() % 128) : std::string_view{"a\\\"= \n"}[random() % 6];
+            for (char& c : value)
+                c = random() % 2 == 0 ? static_cast<char>(random() % 128)
+                                      : std::string_view{"a\\\"= \n"}[random() % 6];
             wanted.emplace_back("k" + std::to_string(i), value);
             fields.emplace_back(wanted.back().first, value);
         }

@@ -1,4 +1,5 @@
-// Mailbox: order, fullness, and one sender with one receiver at the same time (the only unit test with threads).
+// Mailbox: order, fullness, and one sender with one receiver at the same time (the only unit test
+// with threads).
 #include "udpproxy/base/mailbox.hpp"
 
 #include <doctest/doctest.h>

@@ -34,14 +34,18 @@ TEST_CASE("listeners, aliases and what is no host are passed over, with the reas
     Config config = with_listeners({"10.1.0.1:53", "0.0.0.0:54"});
     ProxyConfig& proxy = config.proxies[0];
     proxy.reply_aliases.push_back({parse_prefix("10.0.0.2/32").value(), 0, 53, "10.0.0.2"});
-    const UpstreamChoice choice = choose_upstream(config, proxy, {at("10.1.0.1:53"), at("10.0.0.2:53"), at("10.0.0.3:53")});
+    const UpstreamChoice choice =
+        choose_upstream(config, proxy, {at("10.1.0.1:53"), at("10.0.0.2:53"), at("10.0.0.3:53")});
     CHECK(choice.endpoint == at("10.0.0.3:53"));
-    CHECK(choice.refused == "upstream \"service.test:53\" is 10.1.0.1:53: the listener of proxy \"dns\": a forwarding loop");
+    CHECK(choice.refused ==
+          "upstream \"service.test:53\" is 10.1.0.1:53: the listener of proxy \"dns\": a "
+          "forwarding loop");
     CHECK_FALSE(choose_upstream(config, proxy, {at("10.0.0.2:53")}).endpoint.has_value());
     for (const char* text : {"0.0.0.0:53", "224.0.0.1:53", "255.255.255.255:53"})
         CHECK_FALSE(choose_upstream(config, proxy, {at(text)}).endpoint.has_value());
     // Whatever loopback address: a listener on every address receives it.
-    for (const char* text : {"127.0.0.1:54", "127.3.2.1:54"}) CHECK_FALSE(choose_upstream(config, proxy, {at(text)}).endpoint.has_value());
+    for (const char* text : {"127.0.0.1:54", "127.3.2.1:54"})
+        CHECK_FALSE(choose_upstream(config, proxy, {at(text)}).endpoint.has_value());
 }
 
 }  // namespace

@@ -10,16 +10,19 @@ namespace {
 
 Config read(const std::string& text) {
     auto outcome = parse_config(text, "test.toml");
-    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome)) FAIL(complaints->lines.front());
+    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
+        FAIL(complaints->lines.front());
     return std::get<Config>(outcome);
 }
 
 std::string proxy(const std::string& name, const std::string& listen, const std::string& more = "",
                   const std::string& upstream = "10.0.0.1:53") {
-    return "[[proxy]]\nname = \"" + name + "\"\nlisten = \"" + listen + "\"\nupstream = \"" + upstream + "\"\n" + more + "\n";
+    return "[[proxy]]\nname = \"" + name + "\"\nlisten = \"" + listen + "\"\nupstream = \"" +
+           upstream + "\"\n" + more + "\n";
 }
 
-ProxyStep changed(const std::string& name, bool settings, bool aliases, bool upstream, bool sources) {
+ProxyStep changed(const std::string& name, bool settings, bool aliases, bool upstream,
+                  bool sources) {
     return ProxyStep{ProxyStep::Kind::changed, name, settings, aliases, upstream, sources};
 }
 
@@ -27,7 +30,8 @@ const std::string two = proxy("a", "192.0.2.1:53") + proxy("b", "192.0.2.1:54");
 
 TEST_CASE("the same configuration, written in another order or not, is no plan") {
     CHECK(plan_reload(read(two), read(two)).empty());
-    CHECK(plan_reload(read(two), read(proxy("b", "192.0.2.1:54") + proxy("a", "192.0.2.1:53"))).empty());
+    CHECK(plan_reload(read(two), read(proxy("b", "192.0.2.1:54") + proxy("a", "192.0.2.1:53")))
+              .empty());
     CHECK(plan_reload(read(two), read("# a comment\n" + two)).empty());
 }
 
@@ -55,31 +59,40 @@ TEST_CASE("each key of a proxy changes what it concerns, and nothing else") {
     };
     for (const Case& each : cases) {
         CAPTURE(each.line);
-        const Plan plan = plan_reload(before, read(proxy("a", "192.0.2.1:53", each.line) + proxy("b", "192.0.2.1:54")));
+        const Plan plan = plan_reload(
+            before, read(proxy("a", "192.0.2.1:53", each.line) + proxy("b", "192.0.2.1:54")));
         CHECK(plan.proxies == std::vector{each.step});
         CHECK(plan.listeners.empty());
         CHECK(plan.needs_restart.empty());
     }
-    CHECK(plan_reload(before, read(proxy("a", "192.0.2.1:53", "on_change = \"close\"") + proxy("b", "192.0.2.1:54"))).empty());
-    const Plan moved = plan_reload(before, read(proxy("a", "192.0.2.1:53", "", "service.test:53") + proxy("b", "192.0.2.1:54")));
+    CHECK(plan_reload(before, read(proxy("a", "192.0.2.1:53", "on_change = \"close\"") +
+                                   proxy("b", "192.0.2.1:54")))
+              .empty());
+    const Plan moved = plan_reload(before, read(proxy("a", "192.0.2.1:53", "", "service.test:53") +
+                                                proxy("b", "192.0.2.1:54")));
     CHECK(moved.proxies == std::vector{changed("a", false, false, true, false)});
 }
 
 TEST_CASE("proxies come and go by name, listeners by address, whoever's they are") {
-    const Plan plan = plan_reload(read(two), read(proxy("c", "192.0.2.1:53") + proxy("b", "192.0.2.1:55")));
-    CHECK(plan.proxies == std::vector{ProxyStep{ProxyStep::Kind::removed, "a"}, ProxyStep{ProxyStep::Kind::added, "c"}});
+    const Plan plan =
+        plan_reload(read(two), read(proxy("c", "192.0.2.1:53") + proxy("b", "192.0.2.1:55")));
+    CHECK(plan.proxies == std::vector{ProxyStep{ProxyStep::Kind::removed, "a"},
+                                      ProxyStep{ProxyStep::Kind::added, "c"}});
     const Endpoint first = parse_endpoint("192.0.2.1:53").value();
-    CHECK(plan.listeners == std::vector{ListenerStep{first, "a", "c"},
-                                        ListenerStep{parse_endpoint("192.0.2.1:54").value(), "b", std::nullopt},
-                                        ListenerStep{parse_endpoint("192.0.2.1:55").value(), std::nullopt, "b"}});
+    CHECK(plan.listeners ==
+          std::vector{ListenerStep{first, "a", "c"},
+                      ListenerStep{parse_endpoint("192.0.2.1:54").value(), "b", std::nullopt},
+                      ListenerStep{parse_endpoint("192.0.2.1:55").value(), std::nullopt, "b"}});
 }
 
 TEST_CASE("what cannot change while the program runs is named") {
-    const Plan plan = plan_reload(read("[runtime]\nengine = \"epoll\"\nshards = 1\n" + two),
-                                  read("[runtime]\nengine = \"auto\"\nshards = 2\ncpu_pinning = true\n" +
-                                       proxy("a", "192.0.2.1:53", "receive_buffer = \"1MiB\"") + proxy("b", "192.0.2.1:54")));
-    CHECK(plan.needs_restart ==
-          std::vector<std::string>{"proxy \"a\": receive_buffer", "runtime.engine", "runtime.shards", "runtime.cpu_pinning"});
+    const Plan plan = plan_reload(
+        read("[runtime]\nengine = \"epoll\"\nshards = 1\n" + two),
+        read("[runtime]\nengine = \"auto\"\nshards = 2\ncpu_pinning = true\n" +
+             proxy("a", "192.0.2.1:53", "receive_buffer = \"1MiB\"") + proxy("b", "192.0.2.1:54")));
+    CHECK(plan.needs_restart == std::vector<std::string>{"proxy \"a\": receive_buffer",
+                                                         "runtime.engine", "runtime.shards",
+                                                         "runtime.cpu_pinning"});
     CHECK(plan.proxies.empty());
 }
 

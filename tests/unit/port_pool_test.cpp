@@ -37,7 +37,8 @@ TEST_CASE("every port of the range is leased once, in order, then none") {
 TEST_CASE("a port that was given back is leased after all that were given back before it") {
     PortPool pool = pool_of({{1000, 1003}});
     (void)lease_all(pool, 0, Instant{});
-    for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1002, 1000, 1003}) pool.release(port, Instant{1s});
+    for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1002, 1000, 1003})
+        pool.release(port, Instant{1s});
     CHECK(pool.leased() == 1);
     CHECK(lease_all(pool, 0, Instant{1s}) == std::vector<std::uint16_t>{1002, 1000, 1003});
 }
@@ -55,7 +56,8 @@ TEST_CASE("nobody gets a port before its rest is over") {
 
 TEST_CASE("the shares of the shards are disjoint and cover the range") {
     for (const std::uint32_t shards : {1U, 2U, 3U, 7U, 64U}) {
-        for (const PortRange range : {PortRange{1, 65535}, PortRange{32768, 60999}, PortRange{65535, 65535}, PortRange{1, 1}}) {
+        for (const PortRange range : {PortRange{1, 65535}, PortRange{32768, 60999},
+                                      PortRange{65535, 65535}, PortRange{1, 1}}) {
             CAPTURE(shards);
             std::set<std::uint16_t> seen;
             for (std::uint32_t shard = 0; shard < shards; ++shard) {
@@ -72,7 +74,8 @@ TEST_CASE("the shares of the shards are disjoint and cover the range") {
     }
 }
 
-TEST_CASE("overlapping ranges never lease one port twice, whoever asks and however they are nested") {
+TEST_CASE(
+    "overlapping ranges never lease one port twice, whoever asks and however they are nested") {
     const std::vector<std::vector<PortRange>> arrangements{
         {{100, 199}, {150, 249}},              // crossing
         {{100, 199}, {140, 149}},              // nested
@@ -86,7 +89,8 @@ TEST_CASE("overlapping ranges never lease one port twice, whoever asks and howev
         CAPTURE(&ranges - arrangements.data());
         std::set<std::uint16_t> all;
         for (const PortRange& range : ranges) {
-            for (std::uint32_t port = range.first; port <= range.last; ++port) all.insert(static_cast<std::uint16_t>(port));
+            for (std::uint32_t port = range.first; port <= range.last; ++port)
+                all.insert(static_cast<std::uint16_t>(port));
         }
         PortPool pool(ranges, 0, 1);
         std::set<std::uint16_t> seen;
@@ -101,15 +105,18 @@ TEST_CASE("overlapping ranges never lease one port twice, whoever asks and howev
             }
         }
         for (std::size_t range = 0; range < ranges.size(); ++range) {
-            for (const std::uint16_t port : lease_all(pool, range, Instant{})) REQUIRE(seen.insert(port).second);
+            for (const std::uint16_t port : lease_all(pool, range, Instant{}))
+                REQUIRE(seen.insert(port).second);
         }
         CHECK(seen == all);
         CHECK(pool.leased() == all.size());
     }
 }
 
-/// Leases and releases at random. With `cools down` alike the pool must give the port whose rest is over first; with different ones it must only be safe.
-void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint32_t shards, const std::vector<Duration>& cooldowns) {
+/// Leases and releases at random. With `cools down` alike the pool must give the port whose rest is
+/// over first; with different ones it must only be safe.
+void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint32_t shards,
+             const std::vector<Duration>& cooldowns) {
     std::mt19937_64 random(seed);
     const auto shard = static_cast<std::uint32_t>(random() % shards);
     PortPool pool(ranges, shard, shards);
@@ -128,7 +135,8 @@ void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint
         if (random() % 4 < (growing ? 3U : 1U)) {
             const std::size_t range = random() % ranges.size();
             Instant first_over = Instant::max();
-            for (auto at = cooling.lower_bound(ranges[range].first); at != cooling.end() && at->first <= ranges[range].last; ++at)
+            for (auto at = cooling.lower_bound(ranges[range].first);
+                 at != cooling.end() && at->first <= ranges[range].last; ++at)
                 first_over = std::min(first_over, at->second);
             const auto port = pool.lease(range, now);
             if (port) {
@@ -153,7 +161,9 @@ void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint
     }
 }
 
-TEST_CASE("over random leases and releases a port is leased once, after its rest, and the longest rested first") {
+TEST_CASE(
+    "over random leases and releases a port is leased once, after its rest, and the longest rested "
+    "first") {
     const std::vector<PortRange> crossing{{100, 150}, {120, 180}, {140, 200}, {300, 301}};
     compare(1, {{1000, 1063}}, 1, {500ms});
     compare(2, crossing, 1, {300ms});
@@ -161,7 +171,9 @@ TEST_CASE("over random leases and releases a port is leased once, after its rest
     compare(4, crossing, 1, {Duration{0}});
 }
 
-TEST_CASE("proxies that share ports may ask for different rests, and each port keeps the one it was given") {
+TEST_CASE(
+    "proxies that share ports may ask for different rests, and each port keeps the one it was "
+    "given") {
     const std::vector<PortRange> crossing{{100, 150}, {120, 180}, {100, 180}};
     compare(5, crossing, 1, {Duration{0}, 200ms, 1s});
     compare(6, crossing, 3, {Duration{0}, 5s});
@@ -185,7 +197,9 @@ TEST_CASE("a port pool asserts that only leased ports are given back") {
     }));
 }
 
-TEST_CASE("a pool that takes another's place goes on with its leases and rests, and has the new range's ports free") {
+TEST_CASE(
+    "a pool that takes another's place goes on with its leases and rests, and has the new range's "
+    "ports free") {
     const PortRange first{1000, 1009};
     PortPool old(std::vector{first}, 0, 1);
     const Instant now{std::chrono::seconds{100}};

@@ -1,5 +1,6 @@
-// What a shard refuses and keeps: limits of clients, pace and replies, loops through our own ports, datagrams that the kernel has no room for, and
-// sessions whose source address has moved. Over a simulated kernel with virtual time.
+// What a shard refuses and keeps: limits of clients, pace and replies, loops through our own ports,
+// datagrams that the kernel has no room for, and sessions whose source address has moved. Over a
+// simulated kernel with virtual time.
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -48,7 +49,9 @@ Endpoint group_of(SimShard& sim, const Endpoint& who) {
 
 }  // namespace
 
-TEST_CASE("a client has as many sessions as sessions_per_client_max says, and another when one has ended") {
+TEST_CASE(
+    "a client has as many sessions as sessions_per_client_max says, and another when one has "
+    "ended") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sessions_per_client_max = 3;
     SimShard sim(setup);
@@ -77,7 +80,9 @@ TEST_CASE("nobody is ended in favour of a client that may have no more") {
     CHECK(sim.counters().sessions_evicted.read() == 1);
 }
 
-TEST_CASE("new sessions begin at the pace that is set, of the proxy and of all, and known clients are not held back") {
+TEST_CASE(
+    "new sessions begin at the pace that is set, of the proxy and of all, and known clients are "
+    "not held back") {
     for (const bool of_all : {false, true}) {
         CAPTURE(of_all);
         ShardSetup setup = small_setup();
@@ -115,7 +120,9 @@ TEST_CASE("half of the room is for whoever comes first, from one address too") {
     CHECK(sim.dropped(Drop::source_rate) == 0);
 }
 
-TEST_CASE("while room is short one source gets its share, one site its own, and others come in beside them") {
+TEST_CASE(
+    "while room is short one source gets its share, one site its own, and others come in beside "
+    "them") {
     SimShard sim(ample_setup(8000));
     for (std::uint32_t host = 0; host < 40; ++host) {
         const std::string address = "198.51." + std::to_string(host) + ".1";
@@ -155,7 +162,8 @@ TEST_CASE("a flood of new clients leaves ports for those who come after it") {
     SimShard sim(setup);
     std::uint32_t number = 0;
     for (int tenth = 0; tenth < 300; ++tenth) {
-        for (int i = 0; i < 50; ++i, ++number) sim.ask(Endpoint{Address::ipv4(number * 2654435761U), 0, 1000}, "x");
+        for (int i = 0; i < 50; ++i, ++number)
+            sim.ask(Endpoint{Address::ipv4(number * 2654435761U), 0, 1000}, "x");
         sim.turns(2);
         sim.advance(100ms);
     }
@@ -169,7 +177,9 @@ TEST_CASE("a flood of new clients leaves ports for those who come after it") {
     CHECK(sim.asked().size() == 10);
 }
 
-TEST_CASE("groups stand ready as pool_min says, new clients take them without a system call, and they are opened anew") {
+TEST_CASE(
+    "groups stand ready as pool_min says, new clients take them without a system call, and they "
+    "are opened anew") {
     ShardSetup setup = ample_setup(100);
     setup.pool_min = 10;
     SimShard sim(setup);
@@ -215,7 +225,9 @@ TEST_CASE("the pool takes only what is to spare, and gives it to new clients") {
     CHECK(sim.dropped(Drop::descriptor_limit) == 0);
 }
 
-TEST_CASE("a client that is not assured gets amplification_limit times what it sent, an assured one everything") {
+TEST_CASE(
+    "a client that is not assured gets amplification_limit times what it sent, an assured one "
+    "everything") {
     ShardSetup setup = small_setup();
     setup.proxies[0].amplification_limit = 3;
     SimShard sim(setup);
@@ -247,7 +259,8 @@ TEST_CASE("replies_max lets as many replies by as the client has earned") {
     CHECK(sim.answered().size() == 2);
 }
 
-TEST_CASE("of a train of replies as many datagrams pass as the client has earned, not all and not none") {
+TEST_CASE(
+    "of a train of replies as many datagrams pass as the client has earned, not all and not none") {
     for (const bool by_bytes : {false, true}) {
         CAPTURE(by_bytes);
         ShardSetup setup = small_setup();
@@ -256,7 +269,8 @@ TEST_CASE("of a train of replies as many datagrams pass as the client has earned
         sim.world->train_chance = 1;
         const Endpoint group = group_of(sim, client);
         const std::size_t asked = sim.shard().arrivals_total;
-        const std::string reply(sim.counters().bytes_request.read(), 'r');  // each as long as all that was asked
+        const std::string reply(sim.counters().bytes_request.read(),
+                                'r');  // each as long as all that was asked
         for (int i = 0; i < 7; ++i) REQUIRE(sim.world->service_sends(upstream, group, reply));
         sim.turns();
         CHECK(sim.shard().arrivals_total == asked + 7);
@@ -276,7 +290,8 @@ TEST_CASE("a new client that is a session of ours begins no loop, and its neighb
     sim.turns();
     CHECK(sim.shard().table.size() == 1);
     CHECK(sim.dropped(Drop::forwarding_loop) == 1);
-    sim.ask(Endpoint{group.address, 0, static_cast<std::uint16_t>(group.port + 1)}, "another program of this host");
+    sim.ask(Endpoint{group.address, 0, static_cast<std::uint16_t>(group.port + 1)},
+            "another program of this host");
     sim.ask(Endpoint{*parse_address("10.0.0.9"), 0, group.port}, "the same port elsewhere");
     sim.turns();
     CHECK(sim.shard().table.size() == 3);
@@ -291,7 +306,8 @@ TEST_CASE("a new client that is a session of ours begins no loop, and its neighb
     CHECK(sim.shard().table.size() == 1);
 }
 
-TEST_CASE("what the kernel has no room for is sent in the next turn, once, ahead of what came later") {
+TEST_CASE(
+    "what the kernel has no room for is sent in the next turn, once, ahead of what came later") {
     for (const int error : {EAGAIN, ENOBUFS}) {
         SimShard sim;
         group_of(sim, client);
@@ -329,7 +345,9 @@ TEST_CASE("what still has no room after a tenth of a second is dropped under its
     CHECK(sim.loop->backend().buffers_out() == 0);
 }
 
-TEST_CASE("a full queue of pending departures drops what comes on top, and the loop never waits long while it has some") {
+TEST_CASE(
+    "a full queue of pending departures drops what comes on top, and the loop never waits long "
+    "while it has some") {
     SimShard sim;  // 256 buffers a leg, so 64 may wait
     group_of(sim, client);
     sim.world->send_errors = EAGAIN;
@@ -344,7 +362,8 @@ TEST_CASE("a full queue of pending departures drops what comes on top, and the l
     CHECK(sim.shard().pending.empty());
 }
 
-TEST_CASE("a request that waits for room never leaves from a group whose session has ended meanwhile") {
+TEST_CASE(
+    "a request that waits for room never leaves from a group whose session has ended meanwhile") {
     ShardSetup setup = small_setup();
     setup.proxies[0].unassured_timeout = 100ms;
     SimShard sim(setup);
@@ -365,7 +384,9 @@ TEST_CASE("a request that waits for room never leaves from a group whose session
     CHECK(sim.loop->backend().buffers_out() == 0);
 }
 
-TEST_CASE("after a stall nobody expires whose datagram was in the queue all the while, and the others do") {
+TEST_CASE(
+    "after a stall nobody expires whose datagram was in the queue all the while, and the others "
+    "do") {
     SimShard sim;
     const Endpoint other = at("192.0.2.8:4000");
     const Endpoint group = group_of(sim, client);
@@ -381,7 +402,9 @@ TEST_CASE("after a stall nobody expires whose datagram was in the queue all the 
     CHECK(sim.counters().sessions_expired.read() == 1);
 }
 
-TEST_CASE("when routing has settled on another source, sessions of the lost one end and go on from the new one") {
+TEST_CASE(
+    "when routing has settled on another source, sessions of the lost one end and go on from the "
+    "new one") {
     SimShard sim;
     const Endpoint before = group_of(sim, client);
     sim.world->absent.insert(before.address);
@@ -413,7 +436,8 @@ TEST_CASE("sessions stay while routing has nothing better, however long the sour
     CHECK(sim.counters().sessions_moved.read() == 0);
 }
 
-TEST_CASE("a trace tells of a datagram that a buffer cut, and does not read on behind that buffer") {
+TEST_CASE(
+    "a trace tells of a datagram that a buffer cut, and does not read on behind that buffer") {
     SimShard sim;
     sim.shard().trace.begin(client.address, 0, Instant::max());
     sim.ask(client, "whole");

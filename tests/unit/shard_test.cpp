@@ -1,4 +1,5 @@
-// What a shard does with datagrams: legs, admission, retirement, over a simulated kernel with virtual time.
+// What a shard does with datagrams: legs, admission, retirement, over a simulated kernel with
+// virtual time.
 #include <doctest/doctest.h>
 
 #include "sim/sim_shard.hpp"
@@ -31,7 +32,9 @@ void make_assured(SimShard& sim, const Endpoint& who) {
 
 }  // namespace
 
-TEST_CASE("a request leaves from a group of its own and replies of every listed source come back from the listener") {
+TEST_CASE(
+    "a request leaves from a group of its own and replies of every listed source come back from "
+    "the listener") {
     SimShard sim;
     sim.ask(client, "question");
     sim.turns();
@@ -78,7 +81,8 @@ TEST_CASE("a reply from an unlisted source never reaches a client, is counted an
     sim.ask(client, "question");
     sim.turns();
     const Endpoint group = sim.asked()[0].from;
-    for (int i = 0; i < 5; ++i) REQUIRE(sim.world->service_sends(at("10.0.0.251:53"), group, "from nowhere"));
+    for (int i = 0; i < 5; ++i)
+        REQUIRE(sim.world->service_sends(at("10.0.0.251:53"), group, "from nowhere"));
     REQUIRE(sim.world->service_sends(at("10.0.0.254:54"), group, "right address, wrong port"));
     sim.turns();
     CHECK(sim.answered().empty());
@@ -109,7 +113,8 @@ TEST_CASE("an open filter takes prefixes and any port, and still nothing else") 
     ShardSetup setup = small_setup();
     setup.proxies[0].watch = Watch::none;
     setup.proxies[0].upstream = std::make_shared<Upstream>(
-        upstream, std::vector{AliasRule{Prefix{*parse_address("10.0.0.0"), 24}, 0, std::nullopt}}, AliasMembers::open);
+        upstream, std::vector{AliasRule{Prefix{*parse_address("10.0.0.0"), 24}, 0, std::nullopt}},
+        AliasMembers::open);
     SimShard sim(setup);
     sim.ask(client, "question");
     sim.turns();
@@ -139,7 +144,8 @@ TEST_CASE("a session without a second word from its client ends after the short 
     CHECK(sim.counters().sessions_expired.read() == 1);
 }
 
-TEST_CASE("an assured session lives for the long time-out after its last datagram in either direction") {
+TEST_CASE(
+    "an assured session lives for the long time-out after its last datagram in either direction") {
     SimShard sim;
     make_assured(sim, client);
     CHECK(sim.counters().sessions_assured.read() == 1);
@@ -161,7 +167,9 @@ TEST_CASE("an assured session lives for the long time-out after its last datagra
     CHECK(sim.shard().table.size() == 0);
 }
 
-TEST_CASE("a late reply is counted and dropped, and the rested group serves the next client without being opened again") {
+TEST_CASE(
+    "a late reply is counted and dropped, and the rested group serves the next client without "
+    "being opened again") {
     SimShard sim;
     sim.ask(client, "question");
     sim.turns();
@@ -187,7 +195,8 @@ TEST_CASE("a late reply is counted and dropped, and the rested group serves the 
     CHECK(sim.counters().groups_reused.read() == 1);
 }
 
-TEST_CASE("groups that nobody wants are closed a minute after their rest and their ports rest in turn") {
+TEST_CASE(
+    "groups that nobody wants are closed a minute after their rest and their ports rest in turn") {
     SimShard sim;
     sim.ask(client, "question");
     sim.turns();
@@ -202,7 +211,9 @@ TEST_CASE("groups that nobody wants are closed a minute after their rest and the
     CHECK(sim.shard().ports[0].leased() == 0);
 }
 
-TEST_CASE("when sessions_max is met the least recently active unassured session goes, an assured one never") {
+TEST_CASE(
+    "when sessions_max is met the least recently active unassured session goes, an assured one "
+    "never") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sessions_max = 3;
     SimShard sim(setup);
@@ -225,7 +236,8 @@ TEST_CASE("when sessions_max is met the least recently active unassured session 
     CHECK(sim.asked().size() == 1);
     CHECK(sim.counters().sessions_evicted.read() == 1);
     const auto has_session = [&](std::uint16_t number) {
-        const ClientKey key{numbered_client(number).address, Address{}, 0, numbered_client(number).port, 0};
+        const ClientKey key{numbered_client(number).address, Address{}, 0,
+                            numbered_client(number).port, 0};
         return sim.shard().table.find(sim.shard().table.hash(key), key).has_value();
     };
     CHECK(has_session(0));
@@ -234,7 +246,9 @@ TEST_CASE("when sessions_max is met the least recently active unassured session 
     CHECK(has_session(3));
 }
 
-TEST_CASE("when descriptors run out a new client waits until a victim's sockets are closed, and is served") {
+TEST_CASE(
+    "when descriptors run out a new client waits until a victim's sockets are closed, and is "
+    "served") {
     ShardSetup setup = small_setup();
     setup.descriptors_max = 4 * 3;
     SimShard sim(setup);
@@ -276,7 +290,9 @@ TEST_CASE("resting groups give their descriptors before any session has to go") 
     CHECK(sim.counters(1).sessions_admitted.read() == 1);
 }
 
-TEST_CASE("descriptors that somebody else holds are made up for by resting groups, then by victims, then the new client is refused") {
+TEST_CASE(
+    "descriptors that somebody else holds are made up for by resting groups, then by victims, then "
+    "the new client is refused") {
     SimShard sim;
     sim.ask(client, "will rest");
     sim.turns();
@@ -316,20 +332,25 @@ TEST_CASE("two proxies with the same source never use one port, whatever their r
 
 TEST_CASE("a port that another program holds is skipped and counted") {
     SimShard sim;
-    for (std::uint16_t port = 20000; port < 20010; ++port) sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
+    for (std::uint16_t port = 20000; port < 20010; ++port)
+        sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
     sim.ask(client, "question");
     sim.turns();
     CHECK(sim.asked()[0].from.port == 20010);
     CHECK(sim.counters().ports_taken.read() == 10);
 }
 
-TEST_CASE("a whole row of taken ports costs a new client some turns, and only when all are taken its place") {
+TEST_CASE(
+    "a whole row of taken ports costs a new client some turns, and only when all are taken its "
+    "place") {
     SimShard sim;
-    for (std::uint16_t port = 20000; port < 20090; ++port) sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
+    for (std::uint16_t port = 20000; port < 20090; ++port)
+        sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
     sim.ask(client, "question");
     sim.turns(6);
     CHECK(sim.asked().at(0).from.port == 20090);
-    for (std::uint16_t port = 20090; port < 20100; ++port) sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
+    for (std::uint16_t port = 20090; port < 20100; ++port)
+        sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
     sim.ask(numbered_client(1), "nowhere to go");
     sim.turns(waits_max + 1);
     CHECK(sim.asked().empty());
@@ -370,7 +391,9 @@ TEST_CASE("with no rest asked for the victim's group serves the new client at on
     CHECK(sim.world->openings == 1);
 }
 
-TEST_CASE("when the source address goes, its resting groups are not lent and new clients are refused until it is back") {
+TEST_CASE(
+    "when the source address goes, its resting groups are not lent and new clients are refused "
+    "until it is back") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sources = {*parse_address("10.0.0.1")};
     SimShard sim(setup);
@@ -395,7 +418,9 @@ TEST_CASE("when the source address goes, its resting groups are not lent and new
     CHECK(asked[0].from.port != group.port);
 }
 
-TEST_CASE("a look-up that finds no port or socket says nothing of the source: rested groups are lent on") {
+TEST_CASE(
+    "a look-up that finds no port or socket says nothing of the source: rested groups are lent "
+    "on") {
     SimShard sim;
     sim.ask(client, "question");
     sim.turns();
@@ -499,7 +524,8 @@ TEST_CASE("new clients beyond a turn's bound wait, and no client's datagrams ove
     setup.buffers_per_leg = 512;  // all of them may wait
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 100; ++number) sim.ask(numbered_client(number), "1");
-    for (std::uint16_t number = 0; number < 20; ++number) sim.ask(numbered_client(static_cast<std::uint16_t>(99 - number)), "2");
+    for (std::uint16_t number = 0; number < 20; ++number)
+        sim.ask(numbered_client(static_cast<std::uint16_t>(99 - number)), "2");
     sim.loop->turn();
     CHECK(sim.shard().table.size() == openings_per_turn);
     for (std::uint16_t number = 0; number < 100; ++number) sim.ask(numbered_client(number), "3");
@@ -530,7 +556,9 @@ TEST_CASE("DSCP is carried or cleared as asked, ECN always carried, in both dire
     }
 }
 
-TEST_CASE("a wildcard listener answers from the address that was asked, and keeps a session per address") {
+TEST_CASE(
+    "a wildcard listener answers from the address that was asked, and keeps a session per "
+    "address") {
     ShardSetup setup = small_setup();
     setup.listeners[0].endpoint = at("0.0.0.0:53");
     SimShard sim(setup);
@@ -614,7 +642,8 @@ TEST_CASE("groups watch while there is room, and one in sixteen after that") {
         sim.turns();
     }
     int watching = 0;
-    for (std::uint32_t group = 0; group < 45; ++group) watching += sim.shard().groups[group].has_open_member ? 1 : 0;
+    for (std::uint32_t group = 0; group < 45; ++group)
+        watching += sim.shard().groups[group].has_open_member ? 1 : 0;
     CHECK(watching >= 20);
     CHECK(watching <= 22);
 }

@@ -1,5 +1,6 @@
-// A seeded storm over one shard: random clients, replies early, late and foreign, errors, shortages, addresses that come and go. After every turn
-// the laws are looked at; at the end everything must be at home again.
+// A seeded storm over one shard: random clients, replies early, late and foreign, errors,
+// shortages, addresses that come and go. After every turn the laws are looked at; at the end
+// everything must be at home again.
 #include <doctest/doctest.h>
 
 #include "sim/sim_shard.hpp"
@@ -46,11 +47,13 @@ public:
             case 1:
             case 2:
             case 3: {
-                const Endpoint client{*parse_address("192.0.2.1"), 0, static_cast<std::uint16_t>(1000 + draw_.pick(16))};
+                const Endpoint client{*parse_address("192.0.2.1"), 0,
+                                      static_cast<std::uint16_t>(1000 + draw_.pick(16))};
                 // A payload names its client, so that whoever gets it can be checked.
                 const Endpoint listener = at(draw_.pick(2) == 0 ? "10.1.0.1:53" : "10.1.0.1:54");
                 // Now and then several in a row, which may come as a train.
-                for (std::size_t left = draw_.pick(3) == 0 ? 1 + draw_.pick(9) : 1; left > 0; --left)
+                for (std::size_t left = draw_.pick(3) == 0 ? 1 + draw_.pick(9) : 1; left > 0;
+                     --left)
                     world.client_sends(client, listener, std::to_string(client.port));
                 break;
             }
@@ -58,23 +61,31 @@ public:
             case 5:
             case 6:
                 if (!asked_.empty()) {
-                    // Any request of the past may be answered: early, late, after the session's end, from anywhere.
+                    // Any request of the past may be answered: early, late, after the session's
+                    // end, from anywhere.
                     const Asked& request = asked_[draw_.pick(asked_.size())];
-                    const char* sources[] = {"10.0.0.254:53", "10.0.0.253:53", "10.0.0.252:53", "10.0.0.66:53", "10.0.0.254:99"};
+                    const char* sources[] = {"10.0.0.254:53", "10.0.0.253:53", "10.0.0.252:53",
+                                             "10.0.0.66:53", "10.0.0.254:99"};
                     const std::size_t source = draw_.pick(5);
-                    // Younger than the rest: whatever has happened to the session since, nobody else may have its port.
-                    const bool is_fresh = world.now - request.at < sim_.shard().proxies[0].setup.port_cooldown;
-                    for (std::size_t left = draw_.pick(4) == 0 ? 1 + draw_.pick(9) : 1; left > 0; --left)
-                        world.service_sends(
-                            at(sources[source]), request.packet.from,
-                            request.packet.payload + (is_fresh ? " fresh" : " old") + (source < 3 ? " listed" : " foreign"));
+                    // Younger than the rest: whatever has happened to the session since, nobody
+                    // else may have its port.
+                    const bool is_fresh =
+                        world.now - request.at < sim_.shard().proxies[0].setup.port_cooldown;
+                    for (std::size_t left = draw_.pick(4) == 0 ? 1 + draw_.pick(9) : 1; left > 0;
+                         --left)
+                        world.service_sends(at(sources[source]), request.packet.from,
+                                            request.packet.payload +
+                                                (is_fresh ? " fresh" : " old") +
+                                                (source < 3 ? " listed" : " foreign"));
                 }
                 break;
             case 7:
                 sim_.advance(std::chrono::milliseconds{draw_.pick(2500)});
                 break;
             case 8:
-                if (!asked_.empty()) world.reject(asked_[draw_.pick(asked_.size())].packet.from, at("10.0.0.254:53"), ECONNREFUSED);
+                if (!asked_.empty())
+                    world.reject(asked_[draw_.pick(asked_.size())].packet.from, at("10.0.0.254:53"),
+                                 ECONNREFUSED);
                 break;
             case 9:
                 if (draw_.pick(4) == 0) world.absent = {*parse_address("10.0.0.1")};
@@ -86,7 +97,9 @@ public:
                 break;
             }
             default:
-                if (draw_.pick(4) == 0) world.next_opening = {OpeningStep::socket, draw_.pick(2) == 0 ? ENFILE : ENOMEM};
+                if (draw_.pick(4) == 0)
+                    world.next_opening = {OpeningStep::socket,
+                                          draw_.pick(2) == 0 ? ENFILE : ENOMEM};
                 break;
         }
         sim_.turns();
@@ -136,7 +149,8 @@ private:
             REQUIRE(packet.to == at("10.0.0.254:53"));
             ++left_;
             // Every boundary is where it was.
-            REQUIRE((packet.payload == "999" || (packet.payload.size() == 4 && packet.payload.substr(0, 2) == "10")));
+            REQUIRE((packet.payload == "999" ||
+                     (packet.payload.size() == 4 && packet.payload.substr(0, 2) == "10")));
             asked_.push_back(Asked{std::move(packet), sim_.world->now});
         }
         for (const Packet& packet : sim_.answered()) {
@@ -146,16 +160,19 @@ private:
             REQUIRE(packet.payload.find("foreign") == std::string::npos);
             if (packet.payload.find("fresh") == std::string::npos) continue;
             ++delivered_fresh_;
-            REQUIRE(packet.payload.substr(0, packet.payload.find(' ')) == std::to_string(packet.to.port));
+            REQUIRE(packet.payload.substr(0, packet.payload.find(' ')) ==
+                    std::to_string(packet.to.port));
         }
         REQUIRE(shard.departures_total == left_);
         REQUIRE(shard.table.size() <= shard.setup.sessions_max);
         REQUIRE(shard.setup.use->descriptors.used.load() <= shard.setup.descriptors_max);
         // A group's descriptors are given back when its last socket is closed.
         REQUIRE(shard.setup.use->descriptors.used.load() >= sim_.world->open_members());
-        if (shard.descriptors_closing == 0) REQUIRE(shard.setup.use->descriptors.used.load() == sim_.world->open_members());
+        if (shard.descriptors_closing == 0)
+            REQUIRE(shard.setup.use->descriptors.used.load() == sim_.world->open_members());
         REQUIRE(shard.setup.use->sessions.used.load() == shard.table.size());
-        REQUIRE(sim_.loop->backend().buffers_out() == shard.new_clients.size() + shard.pending.size());
+        REQUIRE(sim_.loop->backend().buffers_out() ==
+                shard.new_clients.size() + shard.pending.size());
         REQUIRE(shard.table.longest_probe() <= 16);
     }
 

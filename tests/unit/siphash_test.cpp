@@ -1,4 +1,5 @@
-// SipHash against the vectors its authors published (github.com/veorq/SipHash, vectors.h) and against what OpenSSL says of 1-3.
+// SipHash against the vectors its authors published (github.com/veorq/SipHash, vectors.h) and
+// against what OpenSSL says of 1-3.
 #include "udpproxy/base/siphash.hpp"
 
 #include <doctest/doctest.h>
@@ -8,13 +9,15 @@
 namespace udpproxy {
 namespace {
 
-// The reference's key is the bytes 00 01 02 … 0f, its inputs are the bytes 00 01 02 … of each length; of those, whole words are for us.
+// The reference's key is the bytes 00 01 02 … 0f, its inputs are the bytes 00 01 02 … of each
+// length; of those, whole words are for us.
 constexpr SipKey reference_key{0x0706050403020100, 0x0f0e0d0c0b0a0908};
 
 template <std::size_t N>
 std::array<std::uint64_t, N> reference_input() {
     std::array<std::uint64_t, N> words{};
-    for (std::size_t byte = 0; byte < 8 * N; ++byte) words[byte / 8] |= std::uint64_t{byte} << (8 * (byte % 8));
+    for (std::size_t byte = 0; byte < 8 * N; ++byte)
+        words[byte / 8] |= std::uint64_t{byte} << (8 * (byte % 8));
     return words;
 }
 
@@ -37,7 +40,8 @@ TEST_CASE("SipHash-2-4 gives the published vectors for every length of whole wor
     CHECK(printed<2, 4, 7>() == 0xbd838d3aafbf8db7);
 }
 
-TEST_CASE("SipHash-1-3 gives what OpenSSL computes with one compression and three finalisation rounds") {
+TEST_CASE(
+    "SipHash-1-3 gives what OpenSSL computes with one compression and three finalisation rounds") {
     CHECK(printed<1, 3, 0>() == 0xdcc40f055801acab);
     CHECK(printed<1, 3, 1>() == 0x8e9a298d11959036);
     CHECK(printed<1, 3, 2>() == 0x668b907d1add4fcc);
@@ -46,11 +50,13 @@ TEST_CASE("SipHash-1-3 gives what OpenSSL computes with one compression and thre
     CHECK(printed<1, 3, 5>() == 0x3115e4993236d2c1);
     CHECK(printed<1, 3, 6>() == 0x464c07dff843319f);
     CHECK(printed<1, 3, 7>() == 0x756d3c24dbc0bcb4);
-    CHECK(siphash13(reference_key, reference_input<5>()) == siphash<1, 3>(reference_key, reference_input<5>()));
+    CHECK(siphash13(reference_key, reference_input<5>()) ==
+          siphash<1, 3>(reference_key, reference_input<5>()));
 }
 
 TEST_CASE("SipHash can be computed by the compiler") {
-    static_assert(siphash<2, 4>(reference_key, std::array<std::uint64_t, 1>{0x0706050403020100}) == 0x93f5f5799a932462);
+    static_assert(siphash<2, 4>(reference_key, std::array<std::uint64_t, 1>{0x0706050403020100}) ==
+                  0x93f5f5799a932462);
 }
 
 TEST_CASE("every bit of the key and of the input changes the hash") {

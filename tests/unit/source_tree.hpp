@@ -1,5 +1,6 @@
-// Files of the source tree, for tests that compare documents and golden files with the code. Paths are relative to the tree's top, which is
-// where meson starts the tests; UDPPROXY_SOURCE_DIR names it otherwise.
+// Files of the source tree, for tests that compare documents and golden files with the code. Paths
+// are relative to the tree's top, which is where meson starts the tests; UDPPROXY_SOURCE_DIR names
+// it otherwise.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -15,11 +16,14 @@
 
 namespace udpproxy {
 
-inline std::string source_path(const std::string& path) { return std::string{UDPPROXY_SOURCE_DIR} + "/" + path; }
+inline std::string source_path(const std::string& path) {
+    return std::string{UDPPROXY_SOURCE_DIR} + "/" + path;
+}
 
 inline std::string read_file(const std::string& path) {
     std::ifstream file{path, std::ios::binary};
-    REQUIRE_MESSAGE(file.good(), path << " cannot be read; start the tests at the top of the source tree");
+    REQUIRE_MESSAGE(file.good(),
+                    path << " cannot be read; start the tests at the top of the source tree");
     std::ostringstream text;
     text << file.rdbuf();
     return text.str();

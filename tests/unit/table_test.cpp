@@ -1,4 +1,5 @@
-// SessionTable against a plain map of sessions: finding, expiry over several time-outs, and who goes first when room is short.
+// SessionTable against a plain map of sessions: finding, expiry over several time-outs, and who
+// goes first when room is short.
 #include "udpproxy/session/table.hpp"
 
 #include <doctest/doctest.h>
@@ -32,7 +33,9 @@ std::uint32_t admit(SessionTable& table, std::uint32_t number, std::uint16_t pro
     return table.admit(table.hash(key), key, proxy, now);
 }
 
-std::optional<std::uint32_t> find(const SessionTable& table, const ClientKey& key) { return table.find(table.hash(key), key); }
+std::optional<std::uint32_t> find(const SessionTable& table, const ClientKey& key) {
+    return table.find(table.hash(key), key);
+}
 
 /// All that have expired, retired in passing.
 std::vector<std::uint64_t> expire(SessionTable& table, Instant now) {
@@ -63,14 +66,16 @@ TEST_CASE("a session is found by its whole key and by nothing less") {
     others[5].port ^= 0x100;
     others[6].listener = 4;
     for (const ClientKey& other : others) CHECK_FALSE(find(table, other).has_value());
-    for (const ClientKey& other : others) (void)table.admit(table.hash(other), other, 0, Instant{1s});
+    for (const ClientKey& other : others)
+        (void)table.admit(table.hash(other), other, 0, Instant{1s});
     std::set<std::uint32_t> found;
     for (const ClientKey& other : others) CHECK(found.insert(find(table, other).value()).second);
     CHECK_FALSE(found.contains(index));
     CHECK(table.size() == 8);
 }
 
-TEST_CASE("an admitted session begins unassured, unanswered and active now, under an id of its own") {
+TEST_CASE(
+    "an admitted session begins unassured, unanswered and active now, under an id of its own") {
     SessionTable table(2, timeouts, hash_key);
     const std::uint32_t index = admit(table, 1, 2, Instant{5s});
     const Session session = table[index];
@@ -126,7 +131,8 @@ TEST_CASE("activity postpones the end, and the session is looked at once per tim
 TEST_CASE("a call looks at no more sessions than it was allowed, and the rest are due at once") {
     SessionTable table(1000, timeouts, hash_key);
     expire(table, Instant{100s});
-    for (std::uint32_t number = 0; number < 1000; ++number) (void)admit(table, number, 0, Instant{100s});
+    for (std::uint32_t number = 0; number < 1000; ++number)
+        (void)admit(table, number, 0, Instant{100s});
     const Instant now{200s};
     std::size_t ended = 0;
     for (int turn = 0; turn < 10; ++turn) {
@@ -142,7 +148,8 @@ TEST_CASE("a call looks at no more sessions than it was allowed, and the rest ar
     CHECK(table.size() == 0);
 
     // Those that were active meanwhile cost a look as well.
-    for (std::uint32_t number = 0; number < 1000; ++number) table[admit(table, number, 0, now)].last_active_at = now + 25s;
+    for (std::uint32_t number = 0; number < 1000; ++number)
+        table[admit(table, number, 0, now)].last_active_at = now + 25s;
     std::uint32_t scan_budget = 100;
     CHECK_FALSE(table.next_expired(now + 40s, scan_budget).has_value());
     CHECK(scan_budget == 0);
@@ -159,7 +166,9 @@ struct Expected {
     Instant last_active_at;
     bool assured = false;
 
-    [[nodiscard]] Instant due() const { return last_active_at + (assured ? timeouts[proxy].idle : timeouts[proxy].unassured); }
+    [[nodiscard]] Instant due() const {
+        return last_active_at + (assured ? timeouts[proxy].idle : timeouts[proxy].unassured);
+    }
 };
 
 TEST_CASE("a shard that sleeps until next_due ends every session in its tick") {
@@ -353,7 +362,9 @@ private:
     std::uint64_t expiries_ = 0;
 };
 
-TEST_CASE("over 400000 random events no session ends early, lives longer than a tick beyond its time, or is evicted against the rules") {
+TEST_CASE(
+    "over 400000 random events no session ends early, lives longer than a tick beyond its time, or "
+    "is evicted against the rules") {
     for (const std::uint64_t seed : {1U, 2U, 3U, 4U}) {
         CAPTURE(seed);
         Model model(seed);
@@ -368,7 +379,8 @@ TEST_CASE("over 400000 random events no session ends early, lives longer than a 
 
 TEST_CASE("of sessions that were silent since their admission the oldest goes first") {
     SessionTable table(40, timeouts, hash_key);
-    for (std::uint32_t number = 0; number < 40; ++number) (void)admit(table, number, 0, Instant{1s * number});
+    for (std::uint32_t number = 0; number < 40; ++number)
+        (void)admit(table, number, 0, Instant{1s * number});
     for (std::uint32_t number = 0; number < 40; ++number) {
         const auto index = table.eviction_candidate(0, Instant{100s}, 1s);
         REQUIRE(index.has_value());
@@ -391,12 +403,15 @@ TEST_CASE("assured sessions, those of other proxies and those that were active j
     CHECK_FALSE(table.eviction_candidate(2, Instant{11s}, 1s).has_value());
 }
 
-// The three cases below are one story: the order of eviction moved whoever had been active since it last looked to the back, without asking how
-// long ago that was.
+// The three cases below are one story: the order of eviction moved whoever had been active since it
+// last looked to the back, without asking how long ago that was.
 
-TEST_CASE("when everybody was active once since their admission, long ago, somebody still goes at the first asking") {
+TEST_CASE(
+    "when everybody was active once since their admission, long ago, somebody still goes at the "
+    "first asking") {
     SessionTable table(40, timeouts, hash_key);
-    for (std::uint32_t number = 0; number < 40; ++number) table[admit(table, number, 0, Instant{1s})].last_active_at = Instant{1s + 1ms};
+    for (std::uint32_t number = 0; number < 40; ++number)
+        table[admit(table, number, 0, Instant{1s})].last_active_at = Instant{1s + 1ms};
     CHECK(table.eviction_candidate(0, Instant{20s}, 1s).has_value());
 }
 
@@ -410,7 +425,8 @@ TEST_CASE("a session that is idle is found behind one that was active just now")
     CHECK(table.eviction_candidate(0, Instant{20s} + 500ms, 1s) == idle);
 }
 
-TEST_CASE("of two sessions the one that was active less recently goes, whichever was admitted first") {
+TEST_CASE(
+    "of two sessions the one that was active less recently goes, whichever was admitted first") {
     SessionTable table(2, timeouts, hash_key);
     const std::uint32_t older = admit(table, 1, 0, Instant{0s});
     table[older].last_active_at = Instant{1s};
@@ -418,7 +434,9 @@ TEST_CASE("of two sessions the one that was active less recently goes, whichever
     CHECK(table.eviction_candidate(0, Instant{20s}, 1s) == older);
 }
 
-TEST_CASE("of up to 16 unassured sessions exactly the least recently active goes, over 50000 random events") {
+TEST_CASE(
+    "of up to 16 unassured sessions exactly the least recently active goes, over 50000 random "
+    "events") {
     std::mt19937_64 random(47);
     SessionTable table(16, timeouts, hash_key);
     std::set<std::uint32_t> sessions;
@@ -426,13 +444,15 @@ TEST_CASE("of up to 16 unassured sessions exactly the least recently active goes
     std::uint32_t next_number = 0;
     for (int event = 0; event < 50'000; ++event) {
         now += 1ms * (random() % 100);
-        if (random() % 3 == 0 && !table.full()) sessions.insert(admit(table, next_number++, 0, now));
+        if (random() % 3 == 0 && !table.full())
+            sessions.insert(admit(table, next_number++, 0, now));
         for (const std::uint32_t index : sessions) {
             if (random() % 8 == 0) table[index].last_active_at = now;
         }
         const Duration idle = 100ms * (random() % 10);
         Instant oldest = Instant::max();
-        for (const std::uint32_t index : sessions) oldest = std::min(oldest, table[index].last_active_at);
+        for (const std::uint32_t index : sessions)
+            oldest = std::min(oldest, table[index].last_active_at);
         const auto index = table.eviction_candidate(0, now, idle);
         REQUIRE(index.has_value() == (!sessions.empty() && now - oldest >= idle));
         if (!index) continue;
@@ -449,7 +469,8 @@ TEST_CASE("while everybody is idle each asking gives somebody, however many ther
     SessionTable table(1000, timeouts, hash_key);
     for (std::uint32_t number = 0; number < 1000; ++number) {
         const std::uint32_t index = admit(table, number, 0, Instant{1ms * number});
-        if (random() % 2 == 0) table[index].last_active_at = Instant{1ms * (1000 + random() % 1000)};
+        if (random() % 2 == 0)
+            table[index].last_active_at = Instant{1ms * (1000 + random() % 1000)};
     }
     while (table.size() > 0) {
         const auto index = table.eviction_candidate(0, Instant{20s}, 1s);
@@ -458,9 +479,12 @@ TEST_CASE("while everybody is idle each asking gives somebody, however many ther
     }
 }
 
-TEST_CASE("at a steady pace of new clients somebody who is idle is found for each, though everybody was active once") {
-    // A room of 700 and 300 new clients a second, each active 20 ms after its admission: the oldest is 2.3 s old when it has to go. When who was active
-    // goes to the end of the order however long ago that was, the order is mixed up within a second and new clients are refused.
+TEST_CASE(
+    "at a steady pace of new clients somebody who is idle is found for each, though everybody was "
+    "active once") {
+    // A room of 700 and 300 new clients a second, each active 20 ms after its admission: the oldest
+    // is 2.3 s old when it has to go. When who was active goes to the end of the order however long
+    // ago that was, the order is mixed up within a second and new clients are refused.
     constexpr std::uint32_t room = 700;
     SessionTable table(room, timeouts, hash_key);
     std::vector<std::uint32_t> admitted;

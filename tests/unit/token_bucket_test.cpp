@@ -63,7 +63,8 @@ TEST_CASE("a host is an IPv4 address or an IPv6 /64, a site a /24 or a /48") {
     CHECK_FALSE(same("2001:db8:1:2::1", "2001:db8:1:3::1", host_bits));
     CHECK(same("2001:db8:1:2::1", "2001:db8:1:ffff::1", site_bits));
     CHECK_FALSE(same("2001:db8:1:2::1", "2001:db8:2:2::1", site_bits));
-    CHECK(leading_bits(*parse_address("ffff:ffff::"), 20) == leading_bits(*parse_address("ffff:f000::"), 128));
+    CHECK(leading_bits(*parse_address("ffff:ffff::"), 20) ==
+          leading_bits(*parse_address("ffff:f000::"), 128));
 }
 
 TEST_CASE("each host has its tokens, a site bounds its hosts together, and proxies do not share") {
@@ -72,7 +73,8 @@ TEST_CASE("each host has its tokens, a site bounds its hosts together, and proxi
     const Rate site{25, 25};
     const auto count = [&](std::uint16_t proxy, const std::string& source) {
         int taken = 0;
-        for (int i = 0; i < 100; ++i) taken += buckets.take(proxy, *parse_address(source), start, host, site) ? 1 : 0;
+        for (int i = 0; i < 100; ++i)
+            taken += buckets.take(proxy, *parse_address(source), start, host, site) ? 1 : 0;
         return taken;
     };
     CHECK(count(0, "192.0.2.1") == 10);
@@ -84,11 +86,13 @@ TEST_CASE("each host has its tokens, a site bounds its hosts together, and proxi
     CHECK(count(0, "2001:db8::2") == 0);
 }
 
-TEST_CASE("beside two thousand sources at their limit, one in a hundred others is held back at most") {
+TEST_CASE(
+    "beside two thousand sources at their limit, one in a hundred others is held back at most") {
     SourceBuckets buckets(SipKey{3, 4});
     const Rate rate{1, 1};
     const auto numbered = [](std::uint32_t number) { return Address::ipv4(number * 2654435761U); };
-    for (std::uint32_t source = 1; source <= 2000; ++source) (void)buckets.take(0, numbered(source), start, rate, rate);
+    for (std::uint32_t source = 1; source <= 2000; ++source)
+        (void)buckets.take(0, numbered(source), start, rate, rate);
     int held_back = 0;
     for (std::uint32_t source = 100'001; source <= 101'000; ++source)
         held_back += buckets.take(0, numbered(source), start, rate, rate) ? 0 : 1;

@@ -1,4 +1,5 @@
-// The benchmark's own traffic (bench/traffic): a yardstick that cannot tell a foreign datagram from an owned one measures nothing.
+// The benchmark's own traffic (bench/traffic): a yardstick that cannot tell a foreign datagram from
+// an owned one measures nothing.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -93,7 +94,8 @@ TEST_CASE("a train is judged segment by segment, its shorter tail included") {
 TEST_CASE("a datagram behind a later one, or twice, is counted as disordered; a gap is not") {
     Tally tally;
     Ownership ownership(tally, 1, false);
-    for (const std::uint32_t sequence : {0U, 1U, 5U, 5U, 3U, 6U}) ownership.judge(stamped(64, {0, sequence}), 64, 0, 0);
+    for (const std::uint32_t sequence : {0U, 1U, 5U, 5U, 3U, 6U})
+        ownership.judge(stamped(64, {0, sequence}), 64, 0, 0);
     CHECK(tally.disordered.get() == 2);
 }
 
@@ -121,7 +123,8 @@ TEST_CASE("frames that are cut or of another protocol are refused") {
     Frame frame({}, 64);
     const auto wire = std::span<const std::byte>(frame.bytes()).subspan(Frame::virtio_bytes);
     REQUIRE(parse_frame(wire).has_value());
-    for (std::size_t bytes = 0; bytes < wire.size(); ++bytes) CHECK_FALSE(parse_frame(wire.first(bytes)).has_value());
+    for (std::size_t bytes = 0; bytes < wire.size(); ++bytes)
+        CHECK_FALSE(parse_frame(wire.first(bytes)).has_value());
     std::vector<std::byte> tcp(wire.begin(), wire.end());
     tcp[14 + 9] = std::byte{6};
     CHECK_FALSE(parse_frame(tcp).has_value());

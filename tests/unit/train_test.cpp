@@ -32,7 +32,8 @@ std::vector<Piece> coalesce(const std::vector<Piece>& pieces, const TrainLimits&
     for (std::size_t at = 0; at < pieces.size();) {
         Coalescing coalescing(pieces[at].bytes, pieces[at].segment_bytes, limits);
         ++at;
-        while (at < pieces.size() && coalescing.take(pieces[at].bytes, pieces[at].segment_bytes)) ++at;
+        while (at < pieces.size() && coalescing.take(pieces[at].bytes, pieces[at].segment_bytes))
+            ++at;
         sends.push_back(Piece{coalescing.bytes(), coalescing.segment_bytes()});
     }
     return sends;
@@ -98,7 +99,8 @@ TEST_CASE("trains couple with trains and datagrams of their segment size, until 
     CHECK_FALSE(with_tail.take(100, 0));
 }
 
-TEST_CASE("a coupling ends at 64 segments, at the bytes of a send, and at the path's segment size") {
+TEST_CASE(
+    "a coupling ends at 64 segments, at the bytes of a send, and at the path's segment size") {
     Coalescing many(10, 0, ample);
     for (int i = 1; i < 64; ++i) REQUIRE(many.take(10, 0));
     CHECK_FALSE(many.take(10, 0));
@@ -119,17 +121,23 @@ TEST_CASE("a coupling ends at 64 segments, at the bytes of a send, and at the pa
     CHECK_FALSE(off.take(1, 0));
 }
 
-TEST_CASE("whatever is split and coupled, the datagrams that leave are those that came, in order, within the limits") {
+TEST_CASE(
+    "whatever is split and coupled, the datagrams that leave are those that came, in order, within "
+    "the limits") {
     std::mt19937 random(7);
-    const auto draw = [&](std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); };
+    const auto draw = [&](std::uint32_t below) {
+        return static_cast<std::uint32_t>(random() % below);
+    };
     for (int round = 0; round < 3000; ++round) {
-        const TrainLimits limits{draw(2) == 0 ? 65507U : 65527U, draw(4) == 0 ? draw(1500) : 65535U};
+        const TrainLimits limits{draw(2) == 0 ? 65507U : 65527U,
+                                 draw(4) == 0 ? draw(1500) : 65535U};
         const std::uint32_t size = 1 + draw(draw(2) == 0 ? 20 : 1500);
         std::vector<Piece> arrived;
         std::vector<std::uint32_t> lengths;
         for (std::uint32_t i = 0; i < 1 + draw(100); ++i) {
             Piece piece{draw(4) == 0 ? draw(2 * size) : size, 0};
-            if (draw(3) == 0) piece = Piece{std::min(65535U, size * (1 + draw(100)) + draw(size)), size};
+            if (draw(3) == 0)
+                piece = Piece{std::min(65535U, size * (1 + draw(100)) + draw(size)), size};
             append_datagrams(lengths, piece);
             arrived.push_back(piece);
         }

@@ -1,4 +1,5 @@
-// UnlistedSources: the first reply of a source is told at once, later ones are summed, and a flood of sources costs nothing but memory of old ones.
+// UnlistedSources: the first reply of a source is told at once, later ones are summed, and a flood
+// of sources costs nothing but memory of old ones.
 #include "udpproxy/shard/unlisted.hpp"
 
 #include <doctest/doctest.h>
@@ -38,20 +39,25 @@ TEST_CASE("sources differ by address, port, interface and proxy") {
     CHECK(sources.note(0, {Address::ipv4(1), 0, 54}, 1, Instant{1s}) == 1);
     CHECK(sources.note(0, {Address::ipv4(1), 3, 53}, 1, Instant{1s}) == 1);
     CHECK(sources.note(0, {Address{}, 0, 53}, 1, Instant{1s}) == 1);
-    for (std::uint16_t proxy = 0; proxy < 2; ++proxy) CHECK(sources.note(proxy, source(1), 1, Instant{2s}) == 0);
+    for (std::uint16_t proxy = 0; proxy < 2; ++proxy)
+        CHECK(sources.note(proxy, source(1), 1, Instant{2s}) == 0);
 }
 
 TEST_CASE("when the table is full the source seen longest ago makes room") {
     UnlistedSources sources;
-    for (std::uint32_t number = 0; number < 64; ++number) CHECK(sources.note(0, source(number), 1, Instant{1s * number}) == 1);
+    for (std::uint32_t number = 0; number < 64; ++number)
+        CHECK(sources.note(0, source(number), 1, Instant{1s * number}) == 1);
     CHECK(sources.note(0, source(0), 1, Instant{30s + 34s - 5s}) == 0);  // seen again
-    CHECK(sources.note(0, source(64), 1, Instant{59s}) == 1);            // takes the place of number 1
+    CHECK(sources.note(0, source(64), 1, Instant{59s}) == 1);  // takes the place of number 1
     CHECK(sources.note(0, source(0), 1, Instant{59s}) == 0);
-    for (std::uint32_t number = 2; number < 65; ++number) CHECK(sources.note(0, source(number), 1, Instant{59s + 1ms * number}) == 0);
+    for (std::uint32_t number = 2; number < 65; ++number)
+        CHECK(sources.note(0, source(number), 1, Instant{59s + 1ms * number}) == 0);
     CHECK(sources.note(0, source(1), 1, Instant{59s + 500ms}) == 1);
 }
 
-TEST_CASE("over 100000 random replies of at most 64 sources every datagram is told once, and no source more than once a minute") {
+TEST_CASE(
+    "over 100000 random replies of at most 64 sources every datagram is told once, and no source "
+    "more than once a minute") {
     UnlistedSources sources;
     struct Told {
         std::uint64_t noted = 0;
@@ -67,7 +73,8 @@ TEST_CASE("over 100000 random replies of at most 64 sources every datagram is to
         const bool is_new = !expected.contains(number);
         Told& told = expected[number];
         ++told.noted;
-        const std::uint64_t count = sources.note(static_cast<std::uint16_t>(number % 3), source(number), 1, now);
+        const std::uint64_t count =
+            sources.note(static_cast<std::uint16_t>(number % 3), source(number), 1, now);
         if (is_new || now - told.at >= UnlistedSources::report_every) {
             REQUIRE(count == told.noted - told.told);
             told.told = told.noted;
@@ -80,7 +87,8 @@ TEST_CASE("over 100000 random replies of at most 64 sources every datagram is to
 
 TEST_CASE("a flood of sources is told one by one and never holds up the table") {
     UnlistedSources sources;
-    for (std::uint32_t number = 0; number < 10'000; ++number) REQUIRE(sources.note(0, source(number), 1, Instant{1s + 1us * number}) == 1);
+    for (std::uint32_t number = 0; number < 10'000; ++number)
+        REQUIRE(sources.note(0, source(number), 1, Instant{1s + 1us * number}) == 1);
 }
 
 }  // namespace

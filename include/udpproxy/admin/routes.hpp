@@ -1,5 +1,6 @@
-// What can be asked of a running program, and by whom: the table of verbs, over HTTP on the Unix socket and on the admin address alike. Called by the
-// admin thread (admin_server.cpp); what each verb answers is made in admin_reports.cpp, admin_changes.cpp and metrics.cpp.
+// What can be asked of a running program, and by whom: the table of verbs, over HTTP on the Unix
+// socket and on the admin address alike. Called by the admin thread (admin_server.cpp); what each
+// verb answers is made in admin_reports.cpp, admin_changes.cpp and metrics.cpp.
 #pragma once
 
 #include <map>
@@ -27,7 +28,7 @@ struct AdminRequest {
     std::string method;
     std::string path;
     std::map<std::string, std::string, std::less<>> arguments;  // of the query; decoded
-    std::optional<Peer> peer;                                   // absent: over TCP, where nobody has a name
+    std::optional<Peer> peer;  // absent: over TCP, where nobody has a name
     bool may_change = false;
 
     /// Empty when it is not given.
@@ -41,7 +42,8 @@ struct AdminResponse {
     std::string policy = "default-src 'none'";  // Content-Security-Policy
 };
 
-[[nodiscard]] AdminResponse answer_request(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse answer_request(const AdminContext& context,
+                                           const AdminRequest& request);
 
 /// The answer of a verb. What is no UTF-8 in it (names of others' choosing) is replaced.
 [[nodiscard]] AdminResponse as_response(const nlohmann::ordered_json& json);

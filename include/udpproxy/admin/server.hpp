@@ -1,6 +1,7 @@
-// AdminServer: the thread that operators talk to: HTTP/1.1 on a Unix socket and, if configured, on an address. Off the shards and off the control
-// thread. However many connect and however slowly they speak, its connections are bounded, and new clients get in: whoever has said nothing complete
-// for longest makes way.
+// AdminServer: the thread that operators talk to: HTTP/1.1 on a Unix socket and, if configured, on
+// an address. Off the shards and off the control thread. However many connect and however slowly
+// they speak, its connections are bounded, and new clients get in: whoever has said nothing
+// complete for longest makes way.
 #pragma once
 
 #include <memory>
@@ -16,9 +17,12 @@ inline constexpr std::size_t admin_connections_per_address_max = 16;
 
 class AdminServer {
 public:
-    /// Opens what is configured; nothing answers yet. A default socket that cannot be opened costs a warning; what was asked for is an error.
-    [[nodiscard]] static Result<std::unique_ptr<AdminServer>> open(const AdminConfig& config, Log& log);
-    /// Begins to answer. `scene` must outlive the server. Errors: what the HTTP library or a system call says.
+    /// Opens what is configured; nothing answers yet. A default socket that cannot be opened costs
+    /// a warning; what was asked for is an error.
+    [[nodiscard]] static Result<std::unique_ptr<AdminServer>> open(const AdminConfig& config,
+                                                                   Log& log);
+    /// Begins to answer. `scene` must outlive the server. Errors: what the HTTP library or a system
+    /// call says.
     [[nodiscard]] Result<void> start(const AdminContext& context);
     /// Ends the thread, closes every connection, removes the socket's file.
     ~AdminServer();

@@ -1,5 +1,5 @@
-// The sockets that operators come in by, opened before anything is served; and who is on the other end of one. What is said over them lives in
-// admin_server.cpp and admin_routes.cpp.
+// The sockets that operators come in by, opened before anything is served; and who is on the other
+// end of one. What is said over them lives in admin_server.cpp and admin_routes.cpp.
 #pragma once
 
 #include <sys/types.h>
@@ -16,9 +16,11 @@ namespace udpproxy {
 /// A listening Unix socket, whose file goes with it.
 class AdminSocket {
 public:
-    /// Mode 0660, of `group` if given. A file that a dead program left behind is replaced; a socket that somebody listens on is not.
-    /// Errors: `admin.socket "/x/y": bind: Permission denied`, `…: another program listens on it`, `…: is no socket`.
-    [[nodiscard]] static Result<AdminSocket> open(const std::string& path, const std::string& group);
+    /// Mode 0660, of `group` if given. A file that a dead program left behind is replaced; a socket
+    /// that somebody listens on is not. Errors: `admin.socket "/x/y": bind: Permission denied`, `…:
+    /// another program listens on it`, `…: is no socket`.
+    [[nodiscard]] static Result<AdminSocket> open(const std::string& path,
+                                                  const std::string& group);
 
     AdminSocket() = default;
     AdminSocket(AdminSocket&&) noexcept;
@@ -46,7 +48,8 @@ struct Peer {
 };
 [[nodiscard]] std::optional<Peer> peer_of(int descriptor);
 
-/// Whether the peer may change things: root, the user this program runs as, or a member of `group` (absent: none).
+/// Whether the peer may change things: root, the user this program runs as, or a member of `group`
+/// (absent: none).
 [[nodiscard]] bool may_change(int descriptor, const Peer& peer, std::optional<gid_t> group);
 
 /// The number of a group's name. Errors: `admin.group "x": there is no such group`.

@@ -1,6 +1,6 @@
-// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts (and untouched until used, for plain types); a turn fills and
-// clears it. Used for what moves
-// through one turn: arrivals, departures, faults, new clients.
+// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts (and
+// untouched until used, for plain types); a turn fills and clears it. Used for what moves through
+// one turn: arrivals, departures, faults, new clients.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,8 @@ namespace udpproxy {
 template <class T>
 class Batch {
 public:
-    explicit Batch(std::size_t capacity) : items_(std::make_unique_for_overwrite<T[]>(capacity)), capacity_(capacity) {}
+    explicit Batch(std::size_t capacity)
+        : items_(std::make_unique_for_overwrite<T[]>(capacity)), capacity_(capacity) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }

@@ -1,5 +1,6 @@
-// IndexList: a doubly linked list through items that live in a slab. The links are a member of the item, so being on a list costs no memory of
-// its own, and joining or leaving is a handful of stores. Used for waiting ports' groups, wheels and the order of eviction.
+// IndexList: a doubly linked list through items that live in a slab. The links are a member of the
+// item, so being on a list costs no memory of its own, and joining or leaving is a handful of
+// stores. Used for waiting ports' groups, wheels and the order of eviction.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// Mailbox<T>: a bounded queue from one thread to one other, without locks. Commands travel from the control thread to a shard, events back. A
-// full mailbox refuses; the sender counts it.
+// Mailbox<T>: a bounded queue from one thread to one other, without locks. Commands travel from the
+// control thread to a shard, events back. A full mailbox refuses; the sender counts it.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,8 @@ template <class T>
 class Mailbox {
 public:
     /// Capacity is rounded up to a power of two.
-    explicit Mailbox(std::size_t capacity) : mask_(std::bit_ceil(capacity) - 1), letters_(std::make_unique<T[]>(mask_ + 1)) {}
+    explicit Mailbox(std::size_t capacity)
+        : mask_(std::bit_ceil(capacity) - 1), letters_(std::make_unique<T[]>(mask_ + 1)) {}
 
     /// Called by the one sender. False: full, nothing was posted.
     [[nodiscard]] bool post(const T& letter) {

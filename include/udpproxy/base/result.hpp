@@ -1,5 +1,6 @@
-// Result<T>: a value or a sentence that says why there is none. For start-up and control only; traffic never uses it (a datagram becomes a
-// departure or one counted drop). The interface is a subset of std::expected's, which Debian 12's compilers do not have.
+// Result<T>: a value or a sentence that says why there is none. For start-up and control only;
+// traffic never uses it (a datagram becomes a departure or one counted drop). The interface is a
+// subset of std::expected's, which Debian 12's compilers do not have.
 #pragma once
 
 #include <string>
@@ -10,7 +11,8 @@
 
 namespace udpproxy {
 
-/// Why something failed: names the thing, the reconfigurer and the cause, e.g. `listener "dns" 0.0.0.0:53: bind: Address already in use`.
+/// Why something failed: names the thing, the reconfigurer and the cause, e.g. `listener "dns"
+/// 0.0.0.0:53: bind: Address already in use`.
 struct Error {
     std::string message;
     int code = 0;  // errno where a system call failed, for the few callers that act on it
@@ -72,7 +74,8 @@ private:
     std::variant<std::monostate, Error> state_;
 };
 
-/// The sentence for a failed system call: `WHAT: strerror(code)`, thread-safe. `code` is an errno value (positive).
+/// The sentence for a failed system call: `WHAT: strerror(code)`, thread-safe. `code` is an errno
+/// value (positive).
 [[nodiscard]] Error system_error(std::string what, int code);
 /// The text of an errno value, thread-safe.
 [[nodiscard]] std::string error_text(int code);

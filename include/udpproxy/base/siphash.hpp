@@ -1,6 +1,7 @@
-// SipHash: a keyed hash that an attacker who chooses the input cannot steer without the key (Aumasson, Bernstein: "SipHash: a fast short-input
-// PRF", 2012). SipHash-1-3 (one compression, three finalisation rounds) is what hash tables use; 2-4 is here because its published
-// vectors prove the code. Inputs are whole 64-bit words: every key of ours is padded to them.
+// SipHash: a keyed hash that an attacker who chooses the input cannot steer without the key
+// (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012). SipHash-1-3 (one compression,
+// three finalisation rounds) is what hash tables use; 2-4 is here because its published vectors
+// prove the code. Inputs are whole 64-bit words: every key of ours is padded to them.
 #pragma once
 
 #include <array>
@@ -39,9 +40,10 @@ struct State {
 
 /// The hash of `words` (little-endian words of a message of 8 * N bytes).
 template <int compression_rounds, int finalisation_rounds, std::size_t N>
-[[nodiscard]] constexpr std::uint64_t siphash(const SipKey& key, const std::array<std::uint64_t, N>& words) noexcept {
-    siphash_detail::State state{key.low ^ 0x736f6d6570736575U, key.high ^ 0x646f72616e646f6dU, key.low ^ 0x6c7967656e657261U,
-                                key.high ^ 0x7465646279746573U};
+[[nodiscard]] constexpr std::uint64_t siphash(const SipKey& key,
+                                              const std::array<std::uint64_t, N>& words) noexcept {
+    siphash_detail::State state{key.low ^ 0x736f6d6570736575U, key.high ^ 0x646f72616e646f6dU,
+                                key.low ^ 0x6c7967656e657261U, key.high ^ 0x7465646279746573U};
     for (const std::uint64_t word : words) {
         state.v3 ^= word;
         for (int i = 0; i < compression_rounds; ++i) state.round();
@@ -57,7 +59,8 @@ template <int compression_rounds, int finalisation_rounds, std::size_t N>
 }
 
 template <std::size_t N>
-[[nodiscard]] constexpr std::uint64_t siphash13(const SipKey& key, const std::array<std::uint64_t, N>& words) noexcept {
+[[nodiscard]] constexpr std::uint64_t siphash13(
+    const SipKey& key, const std::array<std::uint64_t, N>& words) noexcept {
     return siphash<1, 3>(key, words);
 }
 

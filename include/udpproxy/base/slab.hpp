@@ -1,5 +1,6 @@
-// Slab<T>: a fixed pool of T addressed by index. Memory is reserved once; an item that was never used was never touched, so a large limit costs
-// address space, not memory. Freed items are used again last in, first out, which keeps the warm ones warm.
+// Slab<T>: a fixed pool of T addressed by index. Memory is reserved once; an item that was never
+// used was never touched, so a large limit costs address space, not memory. Freed items are used
+// again last in, first out, which keeps the warm ones warm.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +20,19 @@ class Slab {
 
 public:
     explicit Slab(std::uint32_t capacity)
-        : items_(allocate<T>(capacity)), freed_(allocate<std::uint32_t>(capacity)), live_(allocate<bool>(capacity)), capacity_(capacity) {}
+        : items_(allocate<T>(capacity)),
+          freed_(allocate<std::uint32_t>(capacity)),
+          live_(allocate<bool>(capacity)),
+          capacity_(capacity) {}
 
     [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
     [[nodiscard]] std::uint32_t size() const noexcept { return high_water_ - freed_count_; }
     [[nodiscard]] bool full() const noexcept { return size() == capacity_; }
     /// Indices at or above this were never used.
     [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
-    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept { return index < capacity_ && live_[index]; }
+    [[nodiscard]] bool is_live(std::uint32_t index) const noexcept {
+        return index < capacity_ && live_[index];
+    }
 
     /// A new, value-initialised item, or nothing when the slab is full.
     [[nodiscard]] std::optional<std::uint32_t> acquire() {
@@ -72,7 +78,8 @@ private:
     template <class U>
     using Array = std::unique_ptr<U[], Free>;
 
-    /// calloc, because large zeroed blocks come straight from the kernel and stay untouched until written.
+    /// calloc, because large zeroed blocks come straight from the kernel and stay untouched until
+    /// written.
     template <class U>
     static Array<U> allocate(std::uint32_t count) {
         void* memory = std::calloc(count, sizeof(U));

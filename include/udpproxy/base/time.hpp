@@ -1,5 +1,5 @@
-// Time as the proxy knows it: monotonic nanoseconds (CLOCK_MONOTONIC: excludes suspend, never steps), read once per turn and handed down as
-// `now`. Wall-clock time exists in log lines only.
+// Time as the proxy knows it: monotonic nanoseconds (CLOCK_MONOTONIC: excludes suspend, never
+// steps), read once per turn and handed down as `now`. Wall-clock time exists in log lines only.
 #pragma once
 
 #include <chrono>
@@ -8,7 +8,8 @@ namespace udpproxy {
 
 using Duration = std::chrono::nanoseconds;
 
-/// A clock type for std::chrono's arithmetic; it has no now() on purpose: whoever needs the time is given it.
+/// A clock type for std::chrono's arithmetic; it has no now() on purpose: whoever needs the time is
+/// given it.
 struct MonotonicClock {
     using rep = Duration::rep;
     using period = Duration::period;
@@ -24,7 +25,8 @@ using Instant = MonotonicClock::time_point;
 
 /// The calling thread sleeps; a signal may end it early.
 void sleep_for(Duration duration) noexcept;
-/// The kernel ends the calling thread's sleeps when asked to, instead of up to 50 us later (prctl(2), PR_SET_TIMERSLACK).
+/// The kernel ends the calling thread's sleeps when asked to, instead of up to 50 us later
+/// (prctl(2), PR_SET_TIMERSLACK).
 void make_sleep_exact() noexcept;
 
 /// Processor time of the calling thread, the kernel's part included (CLOCK_THREAD_CPUTIME_ID).

@@ -1,5 +1,6 @@
-// The configuration as values: what the TOML file said, checked and complete, immutable from then on. Read by the daemon, which turns it into
-// what shards need; nothing here knows TOML (src/control/config_reader.cpp does) and nothing here touches the network.
+// The configuration as values: what the TOML file said, checked and complete, immutable from then
+// on. Read by the daemon, which turns it into what shards need; nothing here knows TOML
+// (src/control/config_reader.cpp does) and nothing here touches the network.
 #pragma once
 
 #include <cstddef>
@@ -84,15 +85,17 @@ struct ProxyConfig {
     Offload offload = Offload::automatic;
     std::uint64_t receive_buffer_bytes = 4 << 20;
     std::uint64_t send_buffer_bytes = 4 << 20;
-    std::string position;  // file:line:column of the table's sessions_max if given, else of the table: for complaints that need the machine
+    std::string position;  // file:line:column of the table's sessions_max if given, else of the
+                           // table: for complaints that need the machine
 };
 
 /// Where operators and their tools look in.
 struct AdminConfig {
     std::string socket = "/run/udpproxy/admin.sock";  // a Unix socket; empty: none
-    bool socket_given = false;                        // else the program serves without when it cannot be opened
-    std::string group;                                // who may connect to it and change things, besides root and the program's own user
-    std::optional<Endpoint> listen;                   // HTTP, to look only; absent: none
+    bool socket_given = false;  // else the program serves without when it cannot be opened
+    std::string
+        group;  // who may connect to it and change things, besides root and the program's own user
+    std::optional<Endpoint> listen;  // HTTP, to look only; absent: none
 };
 
 struct Config {
@@ -106,26 +109,29 @@ struct Config {
     std::string log_file;  // empty: standard error
     bool log_sessions = false;
     std::optional<std::uint32_t> sessions_max;  // [limits]; absent: auto
-    std::string sessions_max_position;          // file:line:column of limits.sessions_max when given
-    NewSessions new_sessions;                   // [limits]
-    std::uint32_t pool_min = 0;                 // [limits]
+    std::string sessions_max_position;  // file:line:column of limits.sessions_max when given
+    NewSessions new_sessions;           // [limits]
+    std::uint32_t pool_min = 0;         // [limits]
     AdminConfig admin;
     std::vector<ProxyConfig> proxies;
 };
 
-/// One key of the file. The list is written once (config_keys()): the reader, the suggestions, docs/configuration.md and
-/// udpproxy.toml.example are read from or tested against it.
+/// One key of the file. The list is written once (config_keys()): the reader, the suggestions,
+/// docs/configuration.md and udpproxy.toml.example are read from or tested against it.
 struct ConfigKey {
     std::string_view section;  // "runtime", "log", "limits", "admin", "proxy"
     std::string_view name;     // "engine"
-    std::string_view kind;     // "word", "string", "string or list", "number or auto", "boolean", "duration", "size", "port range"
-    std::string_view values;   // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to 16 entries"; empty: see the summary
+    std::string_view kind;     // "word", "string", "string or list", "number or auto", "boolean",
+                               // "duration", "size", "port range"
+    std::string_view values;   // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to
+                               // 16 entries"; empty: see the summary
     std::string_view default_value;  // as it would be written in TOML; empty: required or absent
     std::string_view summary;        // one sentence
 };
 [[nodiscard]] const std::vector<ConfigKey>& config_keys();
 
-/// Every complaint, in the order of the file; each is a whole line `file:line:column: proxy "dns": key: what is wrong, and what would be right`.
+/// Every complaint, in the order of the file; each is a whole line `file:line:column: proxy "dns":
+/// key: what is wrong, and what would be right`.
 struct ConfigComplaints {
     std::vector<std::string> lines;
 };
@@ -133,7 +139,8 @@ struct ConfigComplaints {
 /// Reads and checks `path`. Opens nothing but that file.
 [[nodiscard]] std::variant<Config, ConfigComplaints> read_config(const std::string& path);
 /// The same from memory; `name` stands for the file's name in complaints.
-[[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name);
+[[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
+                                                                  const std::string& name);
 /// What --check-config prints: one short paragraph per proxy and one line for the rest.
 [[nodiscard]] std::string summarise(const Config& config);
 

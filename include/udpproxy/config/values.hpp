@@ -1,6 +1,8 @@
-// The forms of single values, from text: durations, sizes, port ranges, listen addresses, upstreams, aliases. Called by config_proxy.cpp
-// and config_sections.cpp. An error says what is wrong with the text and what would be right; where it stands in the file is the caller's
-// to add. Bounds are checked by config_section_reader.cpp; a number beyond an int64 comes back as the largest.
+// The forms of single values, from text: durations, sizes, port ranges, listen addresses,
+// upstreams, aliases. Called by config_proxy.cpp and config_sections.cpp. An error says what is
+// wrong with the text and what would be right; where it stands in the file is the caller's to add.
+// Bounds are checked by config_section_reader.cpp; a number beyond an int64 comes back as the
+// largest.
 #pragma once
 
 #include <optional>
@@ -24,7 +26,8 @@ namespace udpproxy {
 [[nodiscard]] Result<std::vector<ListenAddress>> parse_listen(std::string_view text);
 /// `address:port`, `[IPv6 address]:port` or `name:port`.
 [[nodiscard]] Result<UpstreamAddress> parse_upstream(std::string_view text);
-/// An exact address or a prefix with a port or `*`, or an address alone, which takes `upstream_port`.
+/// An exact address or a prefix with a port or `*`, or an address alone, which takes
+/// `upstream_port`.
 [[nodiscard]] Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port);
 /// A local address to send from.
 [[nodiscard]] Result<Address> parse_source(std::string_view text);

@@ -1,5 +1,6 @@
-// Supervisor: the life of the program, from a checked configuration to the exit code: limits, engine, names, listeners, shards, signals, log.
-// Runs in the main thread, which is the control thread; the shards have their own.
+// Supervisor: the life of the program, from a checked configuration to the exit code: limits,
+// engine, names, listeners, shards, signals, log. Runs in the main thread, which is the control
+// thread; the shards have their own.
 #pragma once
 
 #include <string>
@@ -15,20 +16,24 @@ inline constexpr int exit_usage = 2;
 inline constexpr int exit_config = 78;
 
 struct ServeOptions {
-    Duration drain_timeout =
-        std::chrono::seconds{30};  // how long sessions go on after SIGQUIT, or when their proxy or listener is taken out
+    Duration drain_timeout = std::chrono::seconds{
+        30};  // how long sessions go on after SIGQUIT, or when their proxy or listener is taken out
 };
 
-/// Serves until SIGTERM or SIGINT, or until what SIGQUIT drains has drained. SIGHUP reloads, SIGUSR1 opens the log file anew. Returns an exit code.
-[[nodiscard]] int serve(const Config& config, const std::string& config_file, const ServeOptions& options);
+/// Serves until SIGTERM or SIGINT, or until what SIGQUIT drains has drained. SIGHUP reloads,
+/// SIGUSR1 opens the log file anew. Returns an exit code.
+[[nodiscard]] int serve(const Config& config, const std::string& config_file,
+                        const ServeOptions& options);
 
 /// A duration as the configuration writes it: `30s`, `5m`. Errors: what is wrong with the text.
 [[nodiscard]] Result<Duration> parse_drain_timeout(const std::string& text);
 
-/// Numbers in the configuration that cannot fit this machine, as complaints with file:line:column; opens nothing.
+/// Numbers in the configuration that cannot fit this machine, as complaints with file:line:column;
+/// opens nothing.
 [[nodiscard]] std::vector<std::string> complaints_of_machine(const Config& config);
 
-/// Host names of upstreams that have no usable address now, a line for each; asks the resolver, and takes as long as that takes.
+/// Host names of upstreams that have no usable address now, a line for each; asks the resolver, and
+/// takes as long as that takes.
 [[nodiscard]] std::vector<std::string> complaints_of_names(const Config& config);
 
 /// What --version prints: the version, and what this kernel supports.

@@ -1,5 +1,5 @@
-// Signals as the control thread takes them: blocked in every thread and read from a descriptor, so that no work is ever done in a handler and no call
-// of a shard is interrupted.
+// Signals as the control thread takes them: blocked in every thread and read from a descriptor, so
+// that no work is ever done in a handler and no call of a shard is interrupted.
 #pragma once
 
 #include "udpproxy/net/socket.hpp"
@@ -8,7 +8,8 @@ namespace udpproxy {
 
 class Signals {
 public:
-    /// Blocks SIGTERM, SIGINT, SIGQUIT, SIGHUP and SIGUSR1 in the calling thread and those it will start; SIGPIPE is ignored.
+    /// Blocks SIGTERM, SIGINT, SIGQUIT, SIGHUP and SIGUSR1 in the calling thread and those it will
+    /// start; SIGPIPE is ignored.
     Signals();
     [[nodiscard]] bool open() const noexcept { return static_cast<bool>(descriptor_); }
     /// Waits for one at most `limit_ms`; 0 when none came.

@@ -1,5 +1,6 @@
-// The doctor: why replies may not come, in plain words. diagnose() is a pure function of the configuration and of HostFacts; what is sent to anybody
-// is sent by probe() alone, and only when asked for. Called by main (--doctor) and by udpproxyctl.
+// The doctor: why replies may not come, in plain words. diagnose() is a pure function of the
+// configuration and of HostFacts; what is sent to anybody is sent by probe() alone, and only when
+// asked for. Called by main (--doctor) and by udpproxyctl.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,8 @@ enum class FindingKind : std::uint8_t {
     unseen,
 };
 
-/// One kind of finding. The list is written once, in the order of FindingKind; docs/troubleshooting.md is tested against it.
+/// One kind of finding. The list is written once, in the order of FindingKind;
+/// docs/troubleshooting.md is tested against it.
 struct FindingName {
     std::string_view name;      // as it is printed
     std::string_view looks_at;  // what is looked at
@@ -53,7 +55,8 @@ struct Finding {
     std::string where;      // `proxy "dns": alias 10.0.0.253:53`, or `host`
     std::string looked_at;  // what was found
     std::string meaning;    // what follows from it
-    std::string fix;        // a command, or a line of the configuration; empty when there is nothing to mend
+    std::string
+        fix;  // a command, or a line of the configuration; empty when there is nothing to mend
 };
 
 [[nodiscard]] std::vector<Finding> diagnose(const Config& config, const HostFacts& facts);
@@ -70,15 +73,19 @@ struct ProbeOutcome {
     Endpoint icmp_from;  // who sent that message
     std::vector<ProbeAnswer> answers;
 };
-/// Sends, and listens for `patience` at most; once somebody answered, for a moment longer. Errors: no socket could be opened or bound.
-[[nodiscard]] Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream, const std::vector<std::uint8_t>& payload,
+/// Sends, and listens for `patience` at most; once somebody answered, for a moment longer. Errors:
+/// no socket could be opened or bound.
+[[nodiscard]] Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream,
+                                         const std::vector<std::uint8_t>& payload,
                                          Duration patience);
 /// What the answers mean: listed, the upstream's own, or unlisted with the line to add.
-[[nodiscard]] std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream, const ProbeOutcome& outcome);
+[[nodiscard]] std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream,
+                                               const ProbeOutcome& outcome);
 
 /// One line per finding.
 [[nodiscard]] std::string findings_text(const std::vector<Finding>& findings);
-/// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "mend"}], "problems": 1, "notes": 2}`
+/// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "mend"}], "problems": 1,
+/// "notes": 2}`
 [[nodiscard]] std::string findings_json(const std::vector<Finding>& findings);
 [[nodiscard]] bool has_problem(const std::vector<Finding>& findings);
 
@@ -88,12 +95,15 @@ struct DoctorRequest {
     bool with_probe = false;
     std::string probe_payload;   // hexadecimal
     std::string probe_proxy;     // empty: the only one
-    bool resolves_names = true;  // waits for the resolver, up to half a minute; false: an upstream without an address has none
+    bool resolves_names = true;  // waits for the resolver, up to half a minute; false: an upstream
+                                 // without an address has none
 };
 /// Looks; with a probe, sends. Errors: a request that makes no sense.
-[[nodiscard]] Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& request);
+[[nodiscard]] Result<std::vector<Finding>> examine(const Config& config,
+                                                   const DoctorRequest& request);
 
-/// Looks, prints, and returns the exit code: 0 without problems, 1 with some, 2 for a request that makes no sense.
+/// Looks, prints, and returns the exit code: 0 without problems, 1 with some, 2 for a request that
+/// makes no sense.
 [[nodiscard]] int run_doctor(const Config& config, const DoctorRequest& request);
 
 }  // namespace udpproxy

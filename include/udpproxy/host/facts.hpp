@@ -1,5 +1,6 @@
-// HostFacts: what the doctor looks at, as values: routes, interfaces, filters, limits, sockets. Collected once by collect_host_facts(), which sends
-// nothing and changes nothing; what follows from them is doctor.hpp's, so that every finding can be tested without a host.
+// HostFacts: what the doctor looks at, as values: routes, interfaces, filters, limits, sockets.
+// Collected once by collect_host_facts(), which sends nothing and changes nothing; what follows
+// from them is doctor.hpp's, so that every finding can be tested without a host.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,8 @@ struct InterfaceFacts {
     bool is_up = true;
     bool has_carrier = true;
     bool is_loopback = false;
-    int reverse_path = 0;  // rp_filter as it acts: the larger of `all` and the interface's own; 0 off, 1 strict, 2 loose
+    int reverse_path = 0;  // rp_filter as it acts: the larger of `all` and the interface's own; 0
+                           // off, 1 strict, 2 loose
     std::vector<Address> addresses;
 };
 
@@ -35,7 +37,8 @@ struct RouteFacts {
     std::uint32_t mtu = 0;  // of the route, or what was learnt of the path; 0: the interface's
 };
 
-/// Whether the kernel would take a reply that comes in on this interface: 0, EXDEV (rp_filter) or EINVAL (an impossible source).
+/// Whether the kernel would take a reply that comes in on this interface: 0, EXDEV (rp_filter) or
+/// EINVAL (an impossible source).
 struct ReplyWay {
     std::uint32_t interface_index = 0;
     int error = 0;
@@ -43,8 +46,8 @@ struct ReplyWay {
 
 enum class NeighbourState : std::uint8_t { unknown, answers, silent };
 
-/// The upstream, or one of its aliases. A prefix is looked at by one address: the upstream's where it is inside, else its
-/// first that is not our own.
+/// The upstream, or one of its aliases. A prefix is looked at by one address: the upstream's where
+/// it is inside, else its first that is not our own.
 struct TargetFacts {
     Endpoint endpoint;    // port 0: any
     std::string text;     // as configured
@@ -83,7 +86,8 @@ struct ConntrackFacts {
     std::optional<std::uint64_t> udp_stream_timeout_s;  // afterwards
 };
 
-/// Drops of this network namespace since it was made (/proc/net/snmp, /proc/net/netstat); absent when they cannot be read.
+/// Drops of this network namespace since it was made (/proc/net/snmp, /proc/net/netstat); absent
+/// when they cannot be read.
 struct DropFacts {
     std::optional<std::uint64_t> reverse_path;    // TcpExt IPReversePathFilter
     std::optional<std::uint64_t> receive_buffer;  // Udp RcvbufErrors, both families
@@ -120,7 +124,8 @@ struct HostFacts {
     std::vector<ProxyFacts> proxies;  // one for each of the configuration's
     ConntrackFacts conntrack;
     PacketFilter filter;
-    std::vector<std::string> legacy_tables;  // of iptables-legacy and ip6tables-legacy, whose rules are not looked at
+    std::vector<std::string>
+        legacy_tables;  // of iptables-legacy and ip6tables-legacy, whose rules are not looked at
     DropFacts drops;
     std::vector<Unseen> unseen;
 
@@ -129,7 +134,8 @@ struct HostFacts {
     [[nodiscard]] std::string interface_name(std::uint32_t index) const;
 };
 
-/// Looks at this host as the proxy of this configuration would meet it. Resolves names; may block for as long as the resolver does.
+/// Looks at this host as the proxy of this configuration would meet it. Resolves names; may block
+/// for as long as the resolver does.
 [[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
 
 }  // namespace udpproxy

@@ -1,4 +1,5 @@
-// What the machine allows: descriptors, processors, ports, names. Private to control; the rest of the program is given the answers.
+// What the machine allows: descriptors, processors, ports, names. Private to control; the rest of
+// the program is given the answers.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace udpproxy {
 
 /// Raises RLIMIT_NOFILE's soft limit to the hard one and returns what is in force.
 [[nodiscard]] std::uint64_t raise_descriptor_limit();
-/// The limit without raising it, for checks that must change nothing: the hard one, since start raises to it.
+/// The limit without raising it, for checks that must change nothing: the hard one, since start
+/// raises to it.
 [[nodiscard]] std::uint64_t descriptor_limit();
 
 /// The CPUs this process may use (sched_getaffinity(2)), ascending; never empty.
@@ -22,14 +24,17 @@ namespace udpproxy {
 /// Binds the calling thread to one CPU. Returns 0 or errno.
 [[nodiscard]] int pin_to_cpu(int cpu);
 
-/// net.ipv4.ip_local_port_range, which IPv6 uses too; the kernel's default when /proc cannot be read.
+/// net.ipv4.ip_local_port_range, which IPv6 uses too; the kernel's default when /proc cannot be
+/// read.
 [[nodiscard]] PortRange ephemeral_ports();
 
-/// All addresses of a name, of one family if given, in the resolver's order. Blocks; control thread only.
-/// Errors: `upstream "name:53": Name or service not known`.
-[[nodiscard]] Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t port, std::optional<Family> family);
+/// All addresses of a name, of one family if given, in the resolver's order. Blocks; control thread
+/// only. Errors: `upstream "name:53": Name or service not known`.
+[[nodiscard]] Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t port,
+                                                    std::optional<Family> family);
 
-/// How long a thread of this process has been ready to run and waited for a processor; 0 where the kernel does not tell (CONFIG_SCHED_INFO).
+/// How long a thread of this process has been ready to run and waited for a processor; 0 where the
+/// kernel does not tell (CONFIG_SCHED_INFO).
 [[nodiscard]] std::uint64_t run_queue_delay_ns(int thread_id);
 
 }  // namespace udpproxy

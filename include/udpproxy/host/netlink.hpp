@@ -1,4 +1,5 @@
-// Netlink: one question to the kernel and its answers, and the attributes inside. Called by the doctor's collectors; knows no message by name.
+// Netlink: one question to the kernel and its answers, and the attributes inside. Called by the
+// doctor's collectors; knows no message by name.
 #pragma once
 
 #include <linux/netlink.h>
@@ -40,7 +41,8 @@ struct NetlinkAttribute {
 
 /// The attributes of a message or of a nested attribute, up to the first that is malformed.
 [[nodiscard]] std::vector<NetlinkAttribute> read_attributes(NetlinkBytes bytes);
-[[nodiscard]] std::optional<NetlinkAttribute> find_attribute(NetlinkBytes bytes, std::uint16_t type);
+[[nodiscard]] std::optional<NetlinkAttribute> find_attribute(NetlinkBytes bytes,
+                                                             std::uint16_t type);
 
 class NetlinkRequest {
 public:
@@ -84,7 +86,8 @@ struct NetlinkAnswer {
 class Netlink {
 public:
     [[nodiscard]] static Result<Netlink> open(int protocol);
-    /// All answers to a dump, or the one answer to a question. Waits a second at most. Error codes are the kernel's.
+    /// All answers to a dump, or the one answer to a question. Waits a second at most. Error codes
+    /// are the kernel's.
     [[nodiscard]] Result<std::vector<NetlinkAnswer>> ask(NetlinkRequest request);
 
 private:

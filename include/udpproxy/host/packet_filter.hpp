@@ -1,5 +1,6 @@
-// PacketFilter: this namespace's nftables rules as values, and what they do to one datagram. Reading them is packet_filter_reader.cpp's; judging is
-// pure. Whatever a rule asks that a datagram of ours does not decide (limits, marks, sets by other keys) is answered with "perhaps".
+// PacketFilter: this namespace's nftables rules as values, and what they do to one datagram.
+// Reading them is packet_filter_reader.cpp's; judging is pure. Whatever a rule asks that a datagram
+// of ours does not decide (limits, marks, sets by other keys) is answered with "perhaps".
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace udpproxy {
 
-/// One step of a rule: the virtual machine of linux/netfilter/nf_tables.h, as far as it matters here.
+/// One step of a rule: the virtual machine of linux/netfilter/nf_tables.h, as far as it matters
+/// here.
 struct FilterStep {
     enum class Kind : std::uint8_t {
         load_meta,     // key
@@ -98,9 +100,11 @@ struct FilterOutcome {
 };
 
 /// What the chains of these hooks do to the datagram, in the order in which the kernel asks them.
-[[nodiscard]] FilterOutcome judge(const PacketFilter& filter, const std::vector<FilterHook>& hooks, const FilteredDatagram& datagram);
+[[nodiscard]] FilterOutcome judge(const PacketFilter& filter, const std::vector<FilterHook>& hooks,
+                                  const FilteredDatagram& datagram);
 
-/// Reads the rules over netlink. Errors: `nftables: cause`, EPERM without CAP_NET_ADMIN. A kernel without nftables has no rules.
+/// Reads the rules over netlink. Errors: `nftables: cause`, EPERM without CAP_NET_ADMIN. A kernel
+/// without nftables has no rules.
 [[nodiscard]] Result<PacketFilter> read_packet_filter();
 
 }  // namespace udpproxy

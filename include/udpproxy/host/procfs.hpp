@@ -1,4 +1,5 @@
-// What the doctor reads from /proc: numbers, lists of ports, counters, sockets. Parsing is apart from reading, so that it is tested with texts.
+// What the doctor reads from /proc: numbers, lists of ports, counters, sockets. Parsing is apart
+// from reading, so that it is tested with texts.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +19,14 @@ namespace udpproxy {
 
 /// `8080,9000-9010` as in net.ipv4.ip_local_reserved_ports.
 [[nodiscard]] std::vector<PortRange> parse_port_list(std::string_view text);
-/// A counter of /proc/net/snmp or /proc/net/netstat: lines of names, each followed by a line of numbers.
-[[nodiscard]] std::optional<std::uint64_t> find_counter(std::string_view text, std::string_view group, std::string_view name);
+/// A counter of /proc/net/snmp or /proc/net/netstat: lines of names, each followed by a line of
+/// numbers.
+[[nodiscard]] std::optional<std::uint64_t> find_counter(std::string_view text,
+                                                        std::string_view group,
+                                                        std::string_view name);
 /// A counter of /proc/net/snmp6: one to a line.
-[[nodiscard]] std::optional<std::uint64_t> find_counter6(std::string_view text, std::string_view name);
+[[nodiscard]] std::optional<std::uint64_t> find_counter6(std::string_view text,
+                                                         std::string_view name);
 /// A hexadecimal mask of a line of /proc/self/status, as in `CapEff:`.
 [[nodiscard]] std::uint64_t find_mask(std::string_view status, std::string_view key);
 
@@ -33,7 +38,8 @@ struct SocketLine {
 /// The lines of /proc/net/udp or udp6.
 [[nodiscard]] std::vector<SocketLine> parse_sockets(std::string_view text);
 
-/// The names of the programs that hold these sockets, in order; empty where it may not be seen. Walks /proc once.
+/// The names of the programs that hold these sockets, in order; empty where it may not be seen.
+/// Walks /proc once.
 [[nodiscard]] std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes);
 
 }  // namespace udpproxy

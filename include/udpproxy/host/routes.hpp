@@ -1,4 +1,5 @@
-// The doctor's view of interfaces, addresses, neighbours and routes, asked of rtnetlink(7). Nothing is changed and nothing is sent to anybody.
+// The doctor's view of interfaces, addresses, neighbours and routes, asked of rtnetlink(7). Nothing
+// is changed and nothing is sent to anybody.
 #pragma once
 
 #include <optional>
@@ -18,8 +19,10 @@ public:
     [[nodiscard]] Result<std::vector<InterfaceFacts>> interfaces();
     /// The way to `to`, from `source` if that is not unspecified.
     [[nodiscard]] RouteFacts route(const Endpoint& to, const Address& source);
-    /// Whether a reply `from` somebody to our address `to` would be let in on this interface: 0 or errno.
-    [[nodiscard]] int way_in(const Endpoint& from, const Address& to, std::uint32_t interface_index);
+    /// Whether a reply `from` somebody to our address `to` would be let in on this interface: 0 or
+    /// errno.
+    [[nodiscard]] int way_in(const Endpoint& from, const Address& to,
+                             std::uint32_t interface_index);
     [[nodiscard]] NeighbourState neighbour(const Address& address, std::uint32_t interface_index);
 
 private:

@@ -1,7 +1,9 @@
-// The backend contract: everything a shard asks of the operating system, in eleven verbs. Met by the io_uring engine, the epoll engine and the
-// simulated backend of the tests; chosen once, at start, as the loop's template argument, so that no datagram pays for an indirect call.
+// The backend contract: everything a shard asks of the operating system, in eleven verbs. Met by
+// the io_uring engine, the epoll engine and the simulated backend of the tests; chosen once, at
+// start, as the loop's template argument, so that no datagram pays for an indirect call.
 //
-// A turn of the shard is: wait, look at requests(), replies(), faults() and closed(), open and close sockets, send, and wait again.
+// A turn of the shard is: wait, look at requests(), replies(), faults() and closed(), open and
+// close sockets, send, and wait again.
 #pragma once
 
 #include <concepts>
@@ -21,45 +23,55 @@ namespace udpproxy {
 struct ListenerSocket {
     Socket socket;
     Family family = Family::ipv4;
-    bool offload = false;  // opened with ListenerRequest::offload; its departures may leave as trains
+    bool offload =
+        false;  // opened with ListenerRequest::offload; its departures may leave as trains
 };
 
 /// What an engine is opened with. Memory and tables are sized from this once and never grow.
 struct EngineSetup {
     std::vector<ListenerSocket> listeners;
-    std::uint32_t listeners_max = 0;          // slots 0 to listeners_max - 1 are kept for listeners; fewer than there are: as many
-    std::uint32_t slots_max = 0;              // listeners and members together; at most RLIMIT_NOFILE
-    std::uint32_t buffers_per_leg = 0;        // a power of two, 2 to 32768
+    std::uint32_t listeners_max =
+        0;  // slots 0 to listeners_max - 1 are kept for listeners; fewer than there are: as many
+    std::uint32_t slots_max = 0;        // listeners and members together; at most RLIMIT_NOFILE
+    std::uint32_t buffers_per_leg = 0;  // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
     Duration busy_poll{};                     // a wait looks on for this long before it sleeps
-    Duration batch_wait{};                    // a wait that was ended by a few datagrams waits this much longer for more
+    Duration
+        batch_wait{};  // a wait that was ended by a few datagrams waits this much longer for more
 };
 
 /// As many arrivals are a full batch: nothing more is waited for.
 inline constexpr std::size_t full_batch = 32;
 
-/// As many sockets are closed in one wait at most, whatever was asked for: a close costs some microseconds.
+/// As many sockets are closed in one wait at most, whatever was asked for: a close costs some
+/// microseconds.
 inline constexpr std::size_t closes_per_wait = 64;
 
-/// What an engine counts about itself. Written by the shard's thread, read by others through the shard's counters.
+/// What an engine counts about itself. Written by the shard's thread, read by others through the
+/// shard's counters.
 struct EngineCounters {
-    std::uint64_t receives_rearmed = 0;   // multishot receives that ended and were armed again
-    std::uint64_t buffers_exhausted = 0;  // receives that found no buffer; the data waited in the socket's queue
-    std::uint64_t stale_completions = 0;  // completions of an earlier holder of a slot: changed nothing
-    std::uint64_t trains_received = 0;    // of two datagrams and more
-    std::uint64_t trains_sent = 0;        // likewise; in one pass of the kernel
-    std::uint64_t gso_fallbacks = 0;      // trains that the kernel refused and that were sent singly
+    std::uint64_t receives_rearmed = 0;  // multishot receives that ended and were armed again
+    std::uint64_t buffers_exhausted =
+        0;  // receives that found no buffer; the data waited in the socket's queue
+    std::uint64_t stale_completions =
+        0;  // completions of an earlier holder of a slot: changed nothing
+    std::uint64_t trains_received = 0;  // of two datagrams and more
+    std::uint64_t trains_sent = 0;      // likewise; in one pass of the kernel
+    std::uint64_t gso_fallbacks = 0;    // trains that the kernel refused and that were sent singly
 };
 
 /// What one wait brought. Valid until the next wait.
 struct Completions {
     Completions(std::size_t buffers_per_leg, std::size_t slots_max)
-        : requests(buffers_per_leg), replies(buffers_per_leg), faults(buffers_per_leg), closed(slots_max) {}
+        : requests(buffers_per_leg),
+          replies(buffers_per_leg),
+          faults(buffers_per_leg),
+          closed(slots_max) {}
 
     Batch<Arrival> requests;  // from listeners, each socket's in the order it was read
     Batch<Arrival> replies;   // from members
     Batch<Fault> faults;      // of kind receive; more than fit are as good as one
-    Batch<Slot> closed;       // sockets whose close() is complete: their descriptors and slots are free
+    Batch<Slot> closed;  // sockets whose close() is complete: their descriptors and slots are free
 
     void clear() noexcept {
         requests.clear();
@@ -70,29 +82,38 @@ struct Completions {
 };
 
 template <class B>
-concept Backend = requires(B backend, std::optional<Instant> deadline, std::span<const Departure> departures, Buffer buffer,
-                           const GroupOpening& opening, std::span<Slot> slots, Slot slot, const Endpoint& upstream, const Address& wanted,
-                           ListenerSocket& listener, std::span<const Slot> members, const MemberJoining& joining, Slot& joined) {
+concept Backend = requires(B backend, std::optional<Instant> deadline,
+                           std::span<const Departure> departures, Buffer buffer,
+                           const GroupOpening& opening, std::span<Slot> slots, Slot slot,
+                           const Endpoint& upstream, const Address& wanted,
+                           ListenerSocket& listener, std::span<const Slot> members,
+                           const MemberJoining& joining, Slot& joined) {
     // Called once, in the thread that will call everything else; arms the listeners.
     { backend.start() } -> std::same_as<Result<void>>;
-    // The only verb that may block: until something arrived, wake() was called or `deadline` has passed (none: for ever).
+    // The only verb that may block: until something arrived, wake() was called or `deadline` has
+    // passed (none: for ever).
     { backend.wait(deadline) } -> std::same_as<const Completions&>;
     // The clock; the loop reads it once per turn.
     { backend.now() } -> std::same_as<Instant>;
-    // Sends every departure now, in the order given for each slot, and takes their buffers back but for those that come back as send_no_space: the
-    // caller sends these again or discards them. Never blocks. Departures that are neighbours on their slot may leave in one pass, their boundaries
-    // kept. A connected slot's pending error costs one more attempt, exactly one; a train that the kernel refuses to cut is sent singly, in order.
-    // Returns what failed or was retried; what had no room stands in the order of each slot.
+    // Sends every departure now, in the order given for each slot, and takes their buffers back but
+    // for those that come back as send_no_space: the caller sends these again or discards them.
+    // Never blocks. Departures that are neighbours on their slot may leave in one pass, their
+    // boundaries kept. A connected slot's pending error costs one more attempt, exactly one; a
+    // train that the kernel refuses to cut is sent singly, in order. Returns what failed or was
+    // retried; what had no room stands in the order of each slot.
     { backend.send(departures) } -> std::same_as<std::span<const Fault>>;
     // Takes back the buffer of an arrival that is dropped.
     { backend.discard(buffer) } -> std::same_as<void>;
     // Opens a reply group, all or none, and arms its members. slots.size() == opening.members().
     { backend.open_group(opening, slots) } -> std::same_as<OpeningOutcome>;
-    // Another member for a finished group, all or nothing; see join_group_socket() in net/socket.hpp. `members` are all that the group has.
+    // Another member for a finished group, all or nothing; see join_group_socket() in
+    // net/socket.hpp. `members` are all that the group has.
     { backend.join_group(members, joining, joined) } -> std::same_as<OpeningOutcome>;
-    // Takes a listener into a slot below listeners_max that nobody has, and arms it. The socket is the caller's again when there is an error.
+    // Takes a listener into a slot below listeners_max that nobody has, and arms it. The socket is
+    // the caller's again when there is an error.
     { backend.adopt(slot, listener) } -> std::same_as<int>;
-    // Closes a member or a listener. Arrivals may still come on the slot until it appears in a completions' `closed`.
+    // Closes a member or a listener. Arrivals may still come on the slot until it appears in a
+    // completions' `closed`.
     { backend.close(slot) } -> std::same_as<void>;
     // The local address requests to `upstream` leave from; see source_towards() in net/socket.hpp.
     { backend.source_towards(upstream, wanted) } -> std::same_as<SourceAnswer>;

@@ -1,6 +1,7 @@
-// BufferPool: the receive buffers of one leg of one engine. One stretch of address space, cut into equal buffers; pages that no datagram ever
-// reached cost nothing. The pool knows where a buffer lies and whose turn it is; the io_uring engine hands out some of them to
-// the kernel, the epoll engine takes one by one; whichever came home last goes out first.
+// BufferPool: the receive buffers of one leg of one engine. One stretch of address space, cut into
+// equal buffers; pages that no datagram ever reached cost nothing. The pool knows where a buffer
+// lies and whose turn it is; the io_uring engine hands out some of them to the kernel, the epoll
+// engine takes one by one; whichever came home last goes out first.
 #pragma once
 
 #include <cstddef>
@@ -19,12 +20,14 @@ namespace udpproxy {
 [[nodiscard]] constexpr Leg leg_of(Buffer buffer) noexcept {
     return (static_cast<std::uint32_t>(buffer) >> 31) != 0 ? Leg::reply : Leg::request;
 }
-[[nodiscard]] constexpr std::uint32_t index_of(Buffer buffer) noexcept { return static_cast<std::uint32_t>(buffer) & 0x7fffffffU; }
+[[nodiscard]] constexpr std::uint32_t index_of(Buffer buffer) noexcept {
+    return static_cast<std::uint32_t>(buffer) & 0x7fffffffU;
+}
 
 class BufferPool {
 public:
-    /// `count` buffers of `buffer_bytes` each (rounded up to an odd multiple of 64, so that equal places in neighbouring buffers do not fall on
-    /// one cache set). Errors: mmap ENOMEM.
+    /// `count` buffers of `buffer_bytes` each (rounded up to an odd multiple of 64, so that equal
+    /// places in neighbouring buffers do not fall on one cache set). Errors: mmap ENOMEM.
     [[nodiscard]] static Result<BufferPool> create(std::uint32_t count, std::size_t buffer_bytes);
 
     BufferPool(BufferPool&& other) noexcept;
@@ -35,7 +38,9 @@ public:
     [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
     [[nodiscard]] std::size_t stride_bytes() const noexcept { return stride_bytes_; }
     // Requires: index < count().
-    [[nodiscard]] std::byte* at(std::uint32_t index) const noexcept { return memory_ + index * stride_bytes_; }
+    [[nodiscard]] std::byte* at(std::uint32_t index) const noexcept {
+        return memory_ + index * stride_bytes_;
+    }
 
     /// Buffers at home.
     [[nodiscard]] std::size_t available() const noexcept { return available_.size(); }

@@ -1,5 +1,5 @@
-// The epoll engine: level-triggered epoll, recvmmsg and sendmmsg. Meets the contract in backend.hpp on every kernel and under every seccomp
-// profile that lets a program have sockets.
+// The epoll engine: level-triggered epoll, recvmmsg and sendmmsg. Meets the contract in backend.hpp
+// on every kernel and under every seccomp profile that lets a program have sockets.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,8 @@ public:
     std::span<const Fault> send(std::span<const Departure> departures);
     void discard(Buffer buffer);
     [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
-    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined);
+    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members,
+                                            const MemberJoining& joining, Slot& joined);
     /// errno, or 0.
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
     void close(Slot slot);

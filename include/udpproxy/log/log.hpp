@@ -1,5 +1,5 @@
-// The log: control events only, one line each, key=value text or JSON. Written by the control thread, so that no shard ever waits for a disk or a
-// terminal; sinks and levels are spdlog's.
+// The log: control events only, one line each, key=value text or JSON. Written by the control
+// thread, so that no shard ever waits for a disk or a terminal; sinks and levels are spdlog's.
 #pragma once
 
 #include <concepts>
@@ -23,9 +23,11 @@ struct LogField {
     LogField(std::string_view name, std::string_view text) : key(name), value(text) {}
     LogField(std::string_view name, const char* text) : key(name), value(text) {}
     LogField(std::string_view name, const std::string& text) : key(name), value(text) {}
-    LogField(std::string_view name, bool flag) : key(name), value(flag ? "true" : "false"), bare(true) {}
+    LogField(std::string_view name, bool flag)
+        : key(name), value(flag ? "true" : "false"), bare(true) {}
     template <std::integral T>
-    LogField(std::string_view name, T number) : key(name), value(std::to_string(number)), bare(true) {}
+    LogField(std::string_view name, T number)
+        : key(name), value(std::to_string(number)), bare(true) {}
     LogField(std::string_view name, double number);
 
     std::string key;
@@ -35,8 +37,10 @@ struct LogField {
 
 class Log {
 public:
-    /// Opens `file`, or standard error when it is empty. Errors: `log.file "/x/y": open: Permission denied`.
-    [[nodiscard]] static Result<Log> open(LogLevel level, LogFormat format, const std::string& file);
+    /// Opens `file`, or standard error when it is empty. Errors: `log.file "/x/y": open: Permission
+    /// denied`.
+    [[nodiscard]] static Result<Log> open(LogLevel level, LogFormat format,
+                                          const std::string& file);
 
     /// The same from now on, while others write; on an error everything stays as it was.
     [[nodiscard]] Result<void> change(LogLevel level, LogFormat format, const std::string& file);
@@ -50,16 +54,25 @@ public:
     [[nodiscard]] LogLevel level() const;
     void set_level(LogLevel level);
 
-    void error(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::error, event, fields); }
-    void warn(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::warn, event, fields); }
-    void info(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::info, event, fields); }
-    void debug(std::string_view event, const std::vector<LogField>& fields = {}) { write(LogLevel::debug, event, fields); }
+    void error(std::string_view event, const std::vector<LogField>& fields = {}) {
+        write(LogLevel::error, event, fields);
+    }
+    void warn(std::string_view event, const std::vector<LogField>& fields = {}) {
+        write(LogLevel::warn, event, fields);
+    }
+    void info(std::string_view event, const std::vector<LogField>& fields = {}) {
+        write(LogLevel::info, event, fields);
+    }
+    void debug(std::string_view event, const std::vector<LogField>& fields = {}) {
+        write(LogLevel::debug, event, fields);
+    }
 
 private:
     Log() = default;
     [[nodiscard]] std::shared_ptr<spdlog::logger> logger() const;
 
-    std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();  // over which logger it is; the log itself can be moved
+    std::shared_ptr<std::mutex> mutex_ =
+        std::make_shared<std::mutex>();  // over which logger it is; the log itself can be moved
     std::shared_ptr<spdlog::logger> logger_;
     LogFormat format_ = LogFormat::text;
     std::string file_;
@@ -69,7 +82,7 @@ private:
 [[nodiscard]] std::string_view name_of(LogLevel level);
 
 /// One line without time, as write() would make it: for tests and for the console.
-[[nodiscard]] std::string format_line(LogFormat format, std::string_view time, LogLevel level, std::string_view event,
-                                      const std::vector<LogField>& fields);
+[[nodiscard]] std::string format_line(LogFormat format, std::string_view time, LogLevel level,
+                                      std::string_view event, const std::vector<LogField>& fields);
 
 }  // namespace udpproxy

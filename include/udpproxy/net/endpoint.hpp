@@ -1,5 +1,6 @@
-// Addresses, endpoints, prefixes: values, with no socket behind them. One 16-byte form for both families keeps keys and comparisons branch-free;
-// IPv4 lives in it as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2). Every IPv6 socket is opened V6ONLY, so the mapped range is never ambiguous.
+// Addresses, endpoints, prefixes: values, with no socket behind them. One 16-byte form for both
+// families keeps keys and comparisons branch-free; IPv4 lives in it as ::ffff:a.b.c.d (RFC 4291
+// section 2.5.5.2). Every IPv6 socket is opened V6ONLY, so the mapped range is never ambiguous.
 #pragma once
 
 #include <netinet/in.h>
@@ -32,7 +33,8 @@ struct Address {
     [[nodiscard]] bool is_multicast() const noexcept;                 // 224.0.0.0/4, ff00::/8
     [[nodiscard]] bool is_link_local() const noexcept;                // fe80::/10
     [[nodiscard]] bool is_loopback() const noexcept;                  // 127.0.0.0/8, ::1
-    [[nodiscard]] bool is_broadcast() const noexcept;                 // 255.255.255.255 (directed broadcasts are the kernel's to refuse)
+    [[nodiscard]] bool is_broadcast()
+        const noexcept;  // 255.255.255.255 (directed broadcasts are the kernel's to refuse)
 
     friend bool operator==(const Address&, const Address&) = default;
     friend auto operator<=>(const Address&, const Address&) = default;
@@ -49,7 +51,8 @@ struct Endpoint {
     friend auto operator<=>(const Endpoint&, const Endpoint&) = default;
 };
 
-/// An address block. `bits` counts from the family's own first bit: 0 to 32 for IPv4, 0 to 128 for IPv6.
+/// An address block. `bits` counts from the family's own first bit: 0 to 32 for IPv4, 0 to 128 for
+/// IPv6.
 struct Prefix {
     Address address;
     std::uint8_t bits = 0;
@@ -59,7 +62,8 @@ struct Prefix {
     friend bool operator==(const Prefix&, const Prefix&) = default;
 };
 
-/// Large enough for sockaddr_in and sockaddr_in6, and no larger: one is written per departure that names its receiver.
+/// Large enough for sockaddr_in and sockaddr_in6, and no larger: one is written per departure that
+/// names its receiver.
 union SocketName {
     sockaddr any;
     sockaddr_in ipv4;

@@ -1,5 +1,6 @@
-// Slot: the index of a socket in its shard's table of registered files. A plain value, so that a session's group can remember its members without
-// knowing what a socket is; the engine alone turns it into a descriptor.
+// Slot: the index of a socket in its shard's table of registered files. A plain value, so that a
+// session's group can remember its members without knowing what a socket is; the engine alone turns
+// it into a descriptor.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,8 @@ enum class Slot : std::uint32_t {};
 
 inline constexpr Slot no_slot = Slot{0xffffffffU};
 
-[[nodiscard]] constexpr std::uint32_t index_of(Slot slot) noexcept { return static_cast<std::uint32_t>(slot); }
+[[nodiscard]] constexpr std::uint32_t index_of(Slot slot) noexcept {
+    return static_cast<std::uint32_t>(slot);
+}
 
 }  // namespace udpproxy

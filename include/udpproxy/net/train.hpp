@@ -1,6 +1,7 @@
-// Trains: segments of equal length back to back, the last of which may be shorter. Pure arithmetic: how many datagrams a train is, how one is split
-// to fit a send, and which neighbours coalesce into one. The engines call it; what a socket is told about segments is in cmsg.hpp, who remembers which
-// paths take trains is in src/io/segment_limits.hpp.
+// Trains: segments of equal length back to back, the last of which may be shorter. Pure arithmetic:
+// how many datagrams a train is, how one is split to fit a send, and which neighbours coalesce into
+// one. The engines call it; what a socket is told about segments is in cmsg.hpp, who remembers
+// which paths take trains is in src/io/segment_limits.hpp.
 #pragma once
 
 #include <algorithm>
@@ -10,11 +11,13 @@
 
 namespace udpproxy {
 
-/// Segments in one send. The kernel takes 64 (UDP_MAX_SEGMENTS, include/linux/udp.h), 128 since Linux 6.9; more of them cost as much as another send.
+/// Segments in one send. The kernel takes 64 (UDP_MAX_SEGMENTS, include/linux/udp.h), 128 since
+/// Linux 6.9; more of them cost as much as another send.
 inline constexpr std::uint32_t train_segments_max = 64;
 
-/// Payload bytes in one send. The kernel takes what the length fields allow, 65507 (IPv4) and 65527 (IPv6), but cuts a packet in software that is with its
-/// link header as long as the device's gso_max_size (65536; gso_features_check in net/core/dev.c): 64 bytes are left for that.
+/// Payload bytes in one send. The kernel takes what the length fields allow, 65507 (IPv4) and 65527
+/// (IPv6), but cuts a packet in software that is with its link header as long as the device's
+/// gso_max_size (65536; gso_features_check in net/core/dev.c): 64 bytes are left for that.
 [[nodiscard]] constexpr std::uint32_t train_bytes_max(Family family) noexcept {
     constexpr std::uint32_t link = 64;
     constexpr std::uint32_t udp = 8;
@@ -22,7 +25,8 @@ inline constexpr std::uint32_t train_segments_max = 64;
 }
 
 /// Datagrams in `bytes` of payload. segment_bytes 0, or at least `bytes`: one, which may be empty.
-[[nodiscard]] constexpr std::uint32_t segments_of(std::uint32_t bytes, std::uint32_t segment_bytes) noexcept {
+[[nodiscard]] constexpr std::uint32_t segments_of(std::uint32_t bytes,
+                                                  std::uint32_t segment_bytes) noexcept {
     if (segment_bytes == 0 || bytes <= segment_bytes) return 1;
     return (bytes + segment_bytes - 1) / segment_bytes;
 }
@@ -33,26 +37,31 @@ struct TrainLimits {
     std::uint32_t segment_bytes = 0;  // longer segments travel alone; 0: all do
 };
 
-/// How many bytes of a train its first send carries: whole segments, as many as the limits allow, or the whole train. A datagram that is larger than
-/// any send can be is left to the kernel to refuse. Requires: bytes > 0 when it is a train.
-[[nodiscard]] constexpr std::uint32_t split(std::uint32_t bytes, std::uint32_t segment_bytes, const TrainLimits& limits) noexcept {
+/// How many bytes of a train its first send carries: whole segments, as many as the limits allow,
+/// or the whole train. A datagram that is larger than any send can be is left to the kernel to
+/// refuse. Requires: bytes > 0 when it is a train.
+[[nodiscard]] constexpr std::uint32_t split(std::uint32_t bytes, std::uint32_t segment_bytes,
+                                            const TrainLimits& limits) noexcept {
     if (segment_bytes == 0 || bytes <= segment_bytes) return bytes;
     if (segment_bytes > limits.segment_bytes) return segment_bytes;
     const std::uint32_t segments = std::clamp(limits.bytes / segment_bytes, 1U, train_segments_max);
     return std::min(bytes, segments * segment_bytes);
 }
 
-/// A train that grows: begun with what leaves first, it takes neighbours while they are equal in length, and one shorter at the very end.
+/// A train that grows: begun with what leaves first, it takes neighbours while they are equal in
+/// length, and one shorter at the very end.
 class Coalescing {
 public:
     /// Requires: what begins it is within `limits` (see split()).
-    constexpr Coalescing(std::uint32_t bytes, std::uint32_t segment_bytes, const TrainLimits& limits) noexcept
+    constexpr Coalescing(std::uint32_t bytes, std::uint32_t segment_bytes,
+                         const TrainLimits& limits) noexcept
         : limits_(limits),
           bytes_(bytes),
           segment_bytes_(segment_bytes == 0 ? bytes : std::min(bytes, segment_bytes)),
           segments_(segments_of(bytes, segment_bytes)),
           // An empty datagram has no place in a train, neither first nor last.
-          open_(bytes > 0 && segment_bytes_ <= limits.segment_bytes && bytes % segment_bytes_ == 0) {}
+          open_(bytes > 0 && segment_bytes_ <= limits.segment_bytes &&
+                bytes % segment_bytes_ == 0) {}
 
     /// Whether a neighbour joins, and if so, takes it in.
     constexpr bool take(std::uint32_t bytes, std::uint32_t segment_bytes) noexcept {
@@ -60,7 +69,8 @@ public:
         const bool is_train = segment_bytes != 0 && bytes > segment_bytes;
         if (is_train ? segment_bytes != segment_bytes_ : bytes > segment_bytes_) return false;
         const std::uint32_t segments = is_train ? segments_of(bytes, segment_bytes) : 1;
-        if (segments_ + segments > train_segments_max || bytes_ + bytes > limits_.bytes) return false;
+        if (segments_ + segments > train_segments_max || bytes_ + bytes > limits_.bytes)
+            return false;
         segments_ += segments;
         bytes_ += bytes;
         open_ = bytes % segment_bytes_ == 0 && segments_ < train_segments_max;
@@ -71,7 +81,9 @@ public:
     [[nodiscard]] constexpr std::uint32_t bytes() const noexcept { return bytes_; }
     [[nodiscard]] constexpr std::uint32_t segments() const noexcept { return segments_; }
     /// 0: one datagram, no train.
-    [[nodiscard]] constexpr std::uint32_t segment_bytes() const noexcept { return segments_ > 1 ? segment_bytes_ : 0; }
+    [[nodiscard]] constexpr std::uint32_t segment_bytes() const noexcept {
+        return segments_ > 1 ? segment_bytes_ : 0;
+    }
 
 private:
     TrainLimits limits_;

@@ -1,5 +1,6 @@
-// Start: from a checked configuration to shards that serve, step by step, each of which may fail with a sentence: names, room, engine, listeners,
-// shards. What happens from then on is the reconfigurer's affair.
+// Start: from a checked configuration to shards that serve, step by step, each of which may fail
+// with a sentence: names, room, engine, listeners, shards. What happens from then on is the
+// reconfigurer's affair.
 #pragma once
 
 #include <memory>
@@ -21,8 +22,8 @@ class Bootstrap {
 public:
     Bootstrap(const Config& config, Log& log) : config_(config), log_(log) {}
 
-    /// Asks for the names and waits a moment for the first answers; a proxy whose name has none starts all the same. Returns the signal to stop that
-    /// came meanwhile, or 0.
+    /// Asks for the names and waits a moment for the first answers; a proxy whose name has none
+    /// starts all the same. Returns the signal to stop that came meanwhile, or 0.
     [[nodiscard]] int prepare_proxies(Names& names, const Signals& signals);
     /// Numbers that cannot fit; empty when all is well.
     [[nodiscard]] std::vector<std::string> reckon();
@@ -47,9 +48,13 @@ public:
 
 private:
     void take_upstreams(const std::vector<Names::Found>& found);
-    [[nodiscard]] std::uint32_t slots_max() const { return listeners_max() + room_.descriptors_max; }
+    [[nodiscard]] std::uint32_t slots_max() const {
+        return listeners_max() + room_.descriptors_max;
+    }
     /// 64 KiB of address space each; only what datagrams reach becomes memory.
-    [[nodiscard]] std::uint32_t buffers_per_leg() const { return shard_count_ <= 4 ? 4096 : shard_count_ <= 16 ? 2048 : 1024; }
+    [[nodiscard]] std::uint32_t buffers_per_leg() const {
+        return shard_count_ <= 4 ? 4096 : shard_count_ <= 16 ? 2048 : 1024;
+    }
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
 
     const Config& config_;

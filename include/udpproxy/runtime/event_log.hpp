@@ -1,4 +1,5 @@
-// Watchman: turns what shards tell and count into log lines, summed and rate-limited. Called by the daemon between signals.
+// Watchman: turns what shards tell and count into log lines, summed and rate-limited. Called by the
+// daemon between signals.
 #pragma once
 
 #include <map>
@@ -14,7 +15,8 @@ namespace udpproxy {
 
 class EventLog {
 public:
-    EventLog(Reconfigurer& reconfigurer, Log& log) : reconfigurer_(reconfigurer), log_(log), shards_(reconfigurer.shards()) {}
+    EventLog(Reconfigurer& reconfigurer, Log& log)
+        : reconfigurer_(reconfigurer), log_(log), shards_(reconfigurer.shards()) {}
 
     /// Takes the shards' events and looks at their limits; a few times a second.
     void look(Instant now);
@@ -37,7 +39,8 @@ private:
     void begin_unlisted_minute(Instant now);
     void write_session(const Event& event);
     void check_limits(Instant now);
-    void check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count, Instant now);
+    void check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count,
+                     Instant now);
 
     Reconfigurer& reconfigurer_;
     Log& log_;

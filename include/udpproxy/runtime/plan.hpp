@@ -1,5 +1,6 @@
-// Plan: what is different between two configurations, as a pure function: proxies by name, listeners by address. It names what changes, not how it is
-// done; the reconfigurer makes commands of it.
+// Plan: what is different between two configurations, as a pure function: proxies by name,
+// listeners by address. It names what changes, not how it is done; the reconfigurer makes commands
+// of it.
 #pragma once
 
 #include <optional>
@@ -25,7 +26,8 @@ struct ProxyStep {
     friend bool operator==(const ProxyStep&, const ProxyStep&) = default;
 };
 
-/// A listening address that comes, goes, or belongs to another proxy from now on. Its sockets stay the same ones as long as any proxy has it.
+/// A listening address that comes, goes, or belongs to another proxy from now on. Its sockets stay
+/// the same ones as long as any proxy has it.
 struct ListenerStep {
     Endpoint endpoint;
     std::optional<std::string> from;  // absent: it comes
@@ -35,14 +37,17 @@ struct ListenerStep {
 };
 
 struct Plan {
-    std::vector<ProxyStep>
-        proxies;  // changed and removed ones in the order of the present configuration, then added ones in that of the new
+    std::vector<ProxyStep> proxies;          // changed and removed ones in the order of the present
+                                             // configuration, then added ones in that of the new
     std::vector<ListenerStep> listeners;     // in the same order
-    std::vector<std::string> needs_restart;  // what differs and cannot change while the program runs, as `runtime.shards: 2 -> 4`
+    std::vector<std::string> needs_restart;  // what differs and cannot change while the program
+                                             // runs, as `runtime.shards: 2 -> 4`
     bool limits = false;                     // [limits], or whether ended sessions are reported
     bool log = false;                        // level, format or file
 
-    [[nodiscard]] bool empty() const noexcept { return proxies.empty() && listeners.empty() && needs_restart.empty() && !limits && !log; }
+    [[nodiscard]] bool empty() const noexcept {
+        return proxies.empty() && listeners.empty() && needs_restart.empty() && !limits && !log;
+    }
 };
 
 [[nodiscard]] Plan plan_reload(const Config& present, const Config& wanted);

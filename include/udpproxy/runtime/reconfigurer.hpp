@@ -1,6 +1,7 @@
-// Operation: the running program as the control thread knows it: which proxy and which listener has which place in the shards, what is in force, and what
-// is on its way out. Turns what changes (a configuration, an address of a name, a request to drain) into commands to the shards. Called by the
-// supervisor between signals, and by the admin channel in the same thread.
+// Operation: the running program as the control thread knows it: which proxy and which listener has
+// which place in the shards, what is in force, and what is on its way out. Turns what changes (a
+// configuration, an address of a name, a request to drain) into commands to the shards. Called by
+// the supervisor between signals, and by the admin channel in the same thread.
 #pragma once
 
 #include <memory>
@@ -41,8 +42,9 @@ struct ProxySlot {
     std::shared_ptr<const Upstream> upstream;
     std::uint32_t versions = 0;
     std::vector<BindingLocation> bindings;
-    std::vector<AliasCounter> alias_counters;  // of all aliases that the proxy has had, as far as there are numbers
-    Instant deadline{};                        // when retired
+    std::vector<AliasCounter>
+        alias_counters;  // of all aliases that the proxy has had, as far as there are numbers
+    Instant deadline{};  // when retired
 
     [[nodiscard]] bool was_ever_used() const noexcept { return versions > 0; }
 };
@@ -57,14 +59,17 @@ struct ListenerSlot {
 
 class Reconfigurer {
 public:
-    /// `roster` has the shards' proxies as they started and the file's name, and is told what changes. `drain_timeout`: how long what is retired or drained may go on.
-    Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names, Roster& roster, Log& log);
+    /// `roster` has the shards' proxies as they started and the file's name, and is told what
+    /// changes. `drain_timeout`: how long what is retired or drained may go on.
+    Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names,
+                 Roster& roster, Log& log);
 
-    /// Takes the resolver's answers, closes what has drained, frees what no shard holds any more; a few times a second.
+    /// Takes the resolver's answers, closes what has drained, frees what no shard holds any more; a
+    /// few times a second.
     void look(Instant now);
 
-    /// Reads the configuration file again and brings the program to it. Returns what was done, or why nothing was: lines for a person; they are in
-    /// the log as well.
+    /// Reads the configuration file again and brings the program to it. Returns what was done, or
+    /// why nothing was: lines for a person; they are in the log as well.
     struct Reload {
         bool done = false;
         std::vector<std::string> lines;
@@ -73,8 +78,8 @@ public:
     [[nodiscard]] std::uint64_t reloads() const { return reloads_; }
     [[nodiscard]] std::uint64_t reload_failures() const { return reload_failures_; }
 
-    /// No new sessions from now on, of the named proxy or of all. For all, has_drained() is true once the last session has ended or the time is over.
-    /// False: there is no proxy of that name.
+    /// No new sessions from now on, of the named proxy or of all. For all, has_drained() is true
+    /// once the last session has ended or the time is over. False: there is no proxy of that name.
     bool drain(const std::optional<std::string>& proxy, Instant now);
     /// Takes a proxy's drain back. False: there is no proxy of that name.
     bool resume(const std::string& proxy);
@@ -87,10 +92,13 @@ public:
     [[nodiscard]] const std::optional<Instant>& drain_deadline() const { return drain_deadline_; }
 
     [[nodiscard]] const Config& config() const { return config_; }
-    /// By the numbers that shards, counters and events use; places that were never taken have no name.
+    /// By the numbers that shards, counters and events use; places that were never taken have no
+    /// name.
     [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return proxies_; }
     [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return listeners_; }
-    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return bootstrap_.shards(); }
+    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() {
+        return bootstrap_.shards();
+    }
 
 private:
     struct Pool {
@@ -117,7 +125,8 @@ private:
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
     void carry_out(const Config& wanted, Preparation& preparation, Instant now);
-    void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyRoom& room, bool was_serving);
+    void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyRoom& room,
+                     bool was_serving);
     void bring_listeners(Preparation& preparation, Instant now);
     void set_limits(const Config& wanted, const Room& room);
     void ask_for_name(std::uint16_t proxy);
@@ -127,7 +136,8 @@ private:
     // source bindings.cpp
     [[nodiscard]] std::vector<BindingLocation> bindings_wanted(std::uint16_t proxy) const;
     [[nodiscard]] std::optional<BindingIndex> find_bindings(std::size_t count) const;
-    [[nodiscard]] std::string find_pools(std::vector<BindingLocation>& bindings, std::vector<std::uint32_t>& changed);
+    [[nodiscard]] std::string find_pools(std::vector<BindingLocation>& bindings,
+                                         std::vector<std::uint32_t>& changed);
 
     Config config_;
     Config shown_;  // the same with each proxy at its place, for the roster
@@ -140,7 +150,8 @@ private:
     std::vector<ListenerSlot> listeners_;
     std::vector<Pool> pools_;
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
-    std::vector<std::shared_ptr<const void>> brought_;       // what commands carry, until every shard has taken it
+    std::vector<std::shared_ptr<const void>>
+        brought_;  // what commands carry, until every shard has taken it
     std::optional<Instant> drain_deadline_;
     std::uint64_t reloads_ = 0;
     std::uint64_t reload_failures_ = 0;

@@ -1,6 +1,8 @@
-// Names: the host names of upstreams, resolved in a thread of their own, since a resolver may take half a minute to say nothing: neither a shard nor
-// a signal ever waits for it. A name without a usable address is asked for again, at growing intervals, for as long as its proxy stands there.
-// What an address leads to is judged here as well (choose_upstream); telling the shards is the reconfigurer's affair.
+// Names: the host names of upstreams, resolved in a thread of their own, since a resolver may take
+// half a minute to say nothing: neither a shard nor a signal ever waits for it. A name without a
+// usable address is asked for again, at growing intervals, for as long as its proxy stands there.
+// What an address leads to is judged here as well (choose_upstream); telling the shards is the
+// reconfigurer's affair.
 #pragma once
 
 #include <map>
@@ -19,15 +21,18 @@ namespace udpproxy {
 /// Which of a name's addresses is taken, and why not the others.
 struct UpstreamChoice {
     std::optional<Endpoint> endpoint;  // absent: none is usable
-    std::string refused;               // why the first refused one was, in a sentence; empty: none was
+    std::string refused;  // why the first refused one was, in a sentence; empty: none was
 };
 
-/// `preferred` if it is among `found` and usable, else the first usable one in the resolver's order. Unusable: what is no host's address, is listed in
-/// the proxy's aliases, or leads back to a listener of `config`.
-[[nodiscard]] UpstreamChoice choose_upstream(const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
-                                             const std::optional<Endpoint>& preferred = std::nullopt);
+/// `preferred` if it is among `found` and usable, else the first usable one in the resolver's
+/// order. Unusable: what is no host's address, is listed in the proxy's aliases, or leads back to a
+/// listener of `config`.
+[[nodiscard]] UpstreamChoice choose_upstream(
+    const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
+    const std::optional<Endpoint>& preferred = std::nullopt);
 
-/// What --check-config says about names that have no usable address now: one line for each, with the file's position.
+/// What --check-config says about names that have no usable address now: one line for each, with
+/// the file's position.
 [[nodiscard]] std::vector<std::string> complaints_of_resolver(const Config& config);
 
 class Names {
@@ -37,16 +42,19 @@ public:
     Names(const Names&) = delete;
     Names& operator=(const Names&) = delete;
 
-    /// Asks for the name of the proxy's upstream; takes the place of an earlier question of this proxy. `present` is kept if it is still an answer.
+    /// Asks for the name of the proxy's upstream; takes the place of an earlier question of this
+    /// proxy. `present` is kept if it is still an answer.
     // Requires: the upstream is a name.
-    void ask(std::uint16_t proxy, const ProxyConfig& config, const std::optional<Endpoint>& present = std::nullopt);
+    void ask(std::uint16_t proxy, const ProxyConfig& config,
+             const std::optional<Endpoint>& present = std::nullopt);
     void forget(std::uint16_t proxy) { questions_.erase(proxy); }
 
     struct Found {
         std::uint16_t proxy = 0;
         Endpoint endpoint;
     };
-    /// Takes the answers that are there, writes their log lines, and asks again where it is time. `config` tells what would be a loop.
+    /// Takes the answers that are there, writes their log lines, and asks again where it is time.
+    /// `config` tells what would be a loop.
     [[nodiscard]] std::vector<Found> look(const Config& config, Instant now);
     /// Every question has had an answer, of use or not.
     [[nodiscard]] bool all_answered() const;
@@ -71,7 +79,8 @@ private:
 
     static void serve(std::shared_ptr<Desk> desk);
     void post(Question& question);
-    [[nodiscard]] std::optional<Endpoint> decide(const Config& config, Question& question, const Answer& answer, Instant now);
+    [[nodiscard]] std::optional<Endpoint> decide(const Config& config, Question& question,
+                                                 const Answer& answer, Instant now);
     void log_refusal(Question& question, const std::string& reason, Instant now);
 
     Log& log_;

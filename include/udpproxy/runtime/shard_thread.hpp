@@ -1,5 +1,5 @@
-// ShardThread: one shard with its engine and its thread, whichever engine it is. The only place where the choice of engine is a virtual call: a
-// handful per life of the program.
+// ShardThread: one shard with its engine and its thread, whichever engine it is. The only place
+// where the choice of engine is a virtual call: a handful per life of the program.
 #pragma once
 
 #include <atomic>
@@ -20,11 +20,14 @@ public:
     virtual ~ShardThread() = default;
 
     /// Opens the engine; the thread does not run yet. Errors: what the engine's open() says.
-    [[nodiscard]] static Result<std::unique_ptr<ShardThread>> create(Engine engine, ShardSetup setup, EngineSetup engine_setup);
+    [[nodiscard]] static Result<std::unique_ptr<ShardThread>> create(Engine engine,
+                                                                     ShardSetup setup,
+                                                                     EngineSetup engine_setup);
 
     /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
-    /// Hands the shard a command; returns at once. What the mailbox has no room for waits here, in order, for the next call of post_waiting().
+    /// Hands the shard a command; returns at once. What the mailbox has no room for waits here, in
+    /// order, for the next call of post_waiting().
     void send(Command command);
     void post_waiting();
     /// Asks the shard to stop; returns at once.
@@ -34,7 +37,8 @@ public:
     /// Processor time that its thread has used so far.
     [[nodiscard]] virtual Duration cpu_time() = 0;
     [[nodiscard]] virtual bool has_ended() const = 0;
-    /// How long the thread has been ready to run and waited for a processor, in nanoseconds (/proc/PID/task/TID/schedstat).
+    /// How long the thread has been ready to run and waited for a processor, in nanoseconds
+    /// (/proc/PID/task/TID/schedstat).
     [[nodiscard]] virtual std::uint64_t run_queue_delay_ns() const = 0;
     virtual void join() = 0;
     [[nodiscard]] virtual Shard& shard() = 0;

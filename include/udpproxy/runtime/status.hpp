@@ -1,6 +1,7 @@
-// Roster: what is running, for those who look at it from outside the control thread (the admin thread, which makes status, metrics and listings of
-// it). The supervisor fills it in and says what changes; whoever reads or changes it holds its mutex meanwhile. What shards count and hold is not in
-// here: counters are read where they are, sessions are asked for (inspector.hpp).
+// Roster: what is running, for those who look at it from outside the control thread (the admin
+// thread, which makes status, metrics and listings of it). The supervisor fills it in and says what
+// changes; whoever reads or changes it holds its mutex meanwhile. What shards count and hold is not
+// in here: counters are read where they are, sessions are asked for (inspector.hpp).
 #pragma once
 
 #include <atomic>
@@ -16,21 +17,25 @@
 
 namespace udpproxy {
 
-/// One socket of one listener: its queue's fill level and losses are asked of the kernel (SO_MEMINFO).
+/// One socket of one listener: its queue's fill level and losses are asked of the kernel
+/// (SO_MEMINFO).
 struct ListenerWatch {
     std::uint16_t proxy = 0;
     std::string listen;
-    int descriptor = -1;  // the shard's; stays valid while it stands here: take it off before the shard closes it
+    int descriptor = -1;  // the shard's; stays valid while it stands here: take it off before the
+                          // shard closes it
 };
 
 struct Roster {
     std::mutex mutex;
 
-    const Config* config = nullptr;  // its proxies stand at the numbers that shards use; some may have gone
+    const Config* config =
+        nullptr;  // its proxies stand at the numbers that shards use; some may have gone
     std::string config_file;
     Engine engine = Engine::epoll;
-    std::vector<ProxySetup> proxies;           // as the shards have them, with endpoints and limits
-    std::vector<bool> draining;                // of each proxy: takes no new clients, by request or since it has left the configuration
+    std::vector<ProxySetup> proxies;  // as the shards have them, with endpoints and limits
+    std::vector<bool> draining;  // of each proxy: takes no new clients, by request or since it has
+                                 // left the configuration
     std::vector<ListenerWatch> listeners;      // the shards' sockets of one address side by side
     std::vector<Endpoint> listener_endpoints;  // by the numbers that shards use
     const std::vector<std::unique_ptr<ShardThread>>* shards = nullptr;

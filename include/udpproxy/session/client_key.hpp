@@ -1,4 +1,5 @@
-// ClientKey: what makes two datagrams belong to one session: the listener, the client's endpoint and the local address it wrote to.
+// ClientKey: what makes two datagrams belong to one session: the listener, the client's endpoint
+// and the local address it wrote to.
 #pragma once
 
 #include <array>
@@ -19,8 +20,12 @@ struct ClientKey {
     friend bool operator==(const ClientKey&, const ClientKey&) = default;
 
     /// As whole words for the hash: no padding, so equal keys are equal words.
-    [[nodiscard]] std::array<std::uint64_t, 5> words() const noexcept { return std::bit_cast<std::array<std::uint64_t, 5>>(*this); }
-    [[nodiscard]] Endpoint client_endpoint() const noexcept { return Endpoint{client, scope, port}; }
+    [[nodiscard]] std::array<std::uint64_t, 5> words() const noexcept {
+        return std::bit_cast<std::array<std::uint64_t, 5>>(*this);
+    }
+    [[nodiscard]] Endpoint client_endpoint() const noexcept {
+        return Endpoint{client, scope, port};
+    }
 };
 
 static_assert(sizeof(ClientKey) == 40);

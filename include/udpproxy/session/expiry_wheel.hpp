@@ -1,6 +1,7 @@
-// ExpiryWheel: which session to look at when. A hashed timing wheel (Varghese, Lauck, 1987) with ticks of 67 ms: filing and leaving are O(1),
-// the hot path never touches it. A session is looked at when its time comes due and filed anew if it was active meanwhile; one that is due
-// beyond the wheel's reach (275 s) is looked at early and filed again.
+// ExpiryWheel: which session to look at when. A hashed timing wheel (Varghese, Lauck, 1987) with
+// ticks of 67 ms: filing and leaving are O(1), the hot path never touches it. A session is looked
+// at when its time comes due and filed anew if it was active meanwhile; one that is due beyond the
+// wheel's reach (275 s) is looked at early and filed again.
 #pragma once
 
 #include <array>
@@ -21,7 +22,8 @@ public:
 
     [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 
-    /// Files an item to be looked at no earlier than `due` and at most one tick later; returns its bucket, which the item must remember.
+    /// Files an item to be looked at no earlier than `due` and at most one tick later; returns its
+    /// bucket, which the item must remember.
     template <class Links>
     [[nodiscard]] std::uint32_t file(std::uint32_t index, Instant due, Links&& links) {
         std::int64_t at = tick_of(due) + 1;
@@ -41,7 +43,8 @@ public:
         --size_;
     }
 
-    /// Takes out the next item whose time to be looked at has come, or nothing. The caller retires it or files it again.
+    /// Takes out the next item whose time to be looked at has come, or nothing. The caller retires
+    /// it or files it again.
     template <class Links>
     [[nodiscard]] std::optional<std::uint32_t> take_due(Instant now, Links&& links) {
         const std::int64_t last = tick_of(now);
@@ -71,7 +74,9 @@ public:
     }
 
 private:
-    [[nodiscard]] static std::int64_t tick_of(Instant instant) noexcept { return instant.time_since_epoch() / tick; }
+    [[nodiscard]] static std::int64_t tick_of(Instant instant) noexcept {
+        return instant.time_since_epoch() / tick;
+    }
 
     std::unique_ptr<IndexList[]> lists_ = std::make_unique<IndexList[]>(buckets);
     std::array<std::uint64_t, buckets / 64> occupied_{};

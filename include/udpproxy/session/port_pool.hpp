@@ -1,5 +1,6 @@
-// PortPool: the local ports towards upstreams of one source address in one shard. First in, first out, and none before its rest is over, because
-// a reply that comes late must not meet a new client. Several ranges may overlap (two proxies with the same source): the pool cuts the port
+// PortPool: the local ports towards upstreams of one source address in one shard. First in, first
+// out, and none before its rest is over, because a reply that comes late must not meet a new
+// client. Several ranges may overlap (two proxies with the same source): the pool cuts the port
 // space at their ends, so that a port is in one queue only, whoever leases it.
 #pragma once
 
@@ -22,9 +23,11 @@ struct PortRange {
 
 class PortPool {
 public:
-    /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards ever want the same port. `start` turns each
-    /// queue by so many ports: chosen at random, a restart does not begin with the ports that late replies to its predecessor still look for.
-    PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards, std::uint64_t start = 0);
+    /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards
+    /// ever want the same port. `start` turns each queue by so many ports: chosen at random, a
+    /// restart does not begin with the ports that late replies to its predecessor still look for.
+    PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards,
+             std::uint64_t start = 0);
 
     /// The port of ranges[range] that was given back first, if its rest is over.
     [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);
@@ -32,8 +35,9 @@ public:
     [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
     /// Gives a port back; nobody gets it before `until`. Requires: the port is leased.
     void release(std::uint16_t port, Instant until);
-    /// Takes the place of `old`, with other ranges: what cools down there goes on cooling here in the same order, what is leased there is leased here, and
-    /// ports that `old` did not have are free. No allocation.
+    /// Takes the place of `old`, with other ranges: what cools down there goes on cooling here in
+    /// the same order, what is leased there is leased here, and ports that `old` did not have are
+    /// free. No allocation.
     // Requires: a fresh pool whose ranges contain those of `old`, each at the same index.
     void take_over(const PortPool& old);
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }

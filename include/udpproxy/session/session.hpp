@@ -18,10 +18,12 @@ struct TrafficCounters {
 
 struct Session {
     ClientKey key;
-    Instant last_active_at;             // a datagram in either direction; all the hot path writes for the expiry
-    Slot primary = no_slot;             // where requests go
-    std::uint32_t group = 0;            // in the group pool
-    std::uint32_t interface_index = 0;  // the client's datagrams come in on, where the listener tells
+    Instant
+        last_active_at;  // a datagram in either direction; all the hot path writes for the expiry
+    Slot primary = no_slot;   // where requests go
+    std::uint32_t group = 0;  // in the group pool
+    std::uint32_t interface_index =
+        0;  // the client's datagrams come in on, where the listener tells
     std::uint16_t proxy = 0;
     bool replied = false;  // the service has answered
     bool assured = false;  // and then the client has written again

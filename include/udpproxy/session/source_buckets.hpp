@@ -1,6 +1,8 @@
-// SourceBuckets: a token bucket for every source prefix there is, in fixed memory. Each prefix has a cell in each of two rows, chosen by a keyed hash
-// (a count-min sketch of buckets): it is held back only when both are empty, so that who merely shares one cell with a flood passes. An attacker who
-// does not know the key cannot aim at somebody's cells. Shared by all shards, without locks.
+// SourceBuckets: a token bucket for every source prefix there is, in fixed memory. Each prefix has
+// a cell in each of two rows, chosen by a keyed hash (a count-min sketch of buckets): it is held
+// back only when both are empty, so that who merely shares one cell with a flood passes. An
+// attacker who does not know the key cannot aim at somebody's cells. Shared by all shards, without
+// locks.
 #pragma once
 
 #include <array>
@@ -20,9 +22,10 @@ public:
 
     explicit SourceBuckets(SipKey key);
 
-    /// Takes a token for a new client of `proxy` from the bucket of its host (IPv4 address, IPv6 /64) and that of its site (IPv4 /24, IPv6 /48), or
-    /// from neither.
-    [[nodiscard]] bool take(std::uint16_t proxy, const Address& source, Instant now, const Rate& host, const Rate& site) noexcept;
+    /// Takes a token for a new client of `proxy` from the bucket of its host (IPv4 address, IPv6
+    /// /64) and that of its site (IPv4 /24, IPv6 /48), or from neither.
+    [[nodiscard]] bool take(std::uint16_t proxy, const Address& source, Instant now,
+                            const Rate& host, const Rate& site) noexcept;
 
 private:
     using Row = std::array<TokenBucket, cells_per_row>;
@@ -38,7 +41,8 @@ private:
             (void)second->take(now, rate);
         }
     };
-    [[nodiscard]] Cells cells_of(Row& first, Row& second, std::uint16_t proxy, const Address& source, unsigned bits) const noexcept;
+    [[nodiscard]] Cells cells_of(Row& first, Row& second, std::uint16_t proxy,
+                                 const Address& source, unsigned bits) const noexcept;
 
     SipKey key_;
     std::unique_ptr<std::array<Row, 4>> rows_;  // two for hosts, two for sites

@@ -1,5 +1,6 @@
-// Whose address it is: the part of a source address that one host, or one site, can vary at will is cut off before anything is counted against it. A
-// host has an IPv4 address or an IPv6 /64 (RFC 4291 section 2.5.1), a site an IPv4 /24 or an IPv6 /48 (RFC 6177).
+// Whose address it is: the part of a source address that one host, or one site, can vary at will is
+// cut off before anything is counted against it. A host has an IPv4 address or an IPv6 /64 (RFC
+// 4291 section 2.5.1), a site an IPv4 /24 or an IPv6 /48 (RFC 6177).
 #pragma once
 
 #include <array>
@@ -11,11 +12,16 @@
 namespace udpproxy {
 
 // Lengths count from the first bit of Address::bytes, where IPv4 has 96 bits in front.
-[[nodiscard]] inline unsigned host_bits(const Address& source) noexcept { return source.is_ipv4() ? 96 + 32 : 64; }
-[[nodiscard]] inline unsigned site_bits(const Address& source) noexcept { return source.is_ipv4() ? 96 + 24 : 48; }
+[[nodiscard]] inline unsigned host_bits(const Address& source) noexcept {
+    return source.is_ipv4() ? 96 + 32 : 64;
+}
+[[nodiscard]] inline unsigned site_bits(const Address& source) noexcept {
+    return source.is_ipv4() ? 96 + 24 : 48;
+}
 
 /// The first `bits` (1 to 128) bits, the others zero, as two words for hashing and comparing.
-[[nodiscard]] inline std::array<std::uint64_t, 2> leading_bits(const Address& source, unsigned bits) noexcept {
+[[nodiscard]] inline std::array<std::uint64_t, 2> leading_bits(const Address& source,
+                                                               unsigned bits) noexcept {
     std::array<std::uint8_t, 16> kept = source.bytes;
     for (unsigned byte = 0; byte < kept.size(); ++byte) {
         const unsigned before = byte * 8;

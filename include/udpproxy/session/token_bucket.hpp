@@ -1,5 +1,6 @@
-// TokenBucket: how fast new sessions may begin. Kept as one number, the moment at which the bucket will be full again (the generic cell rate
-// algorithm, ITU-T I.371), so that all shards can share it without a lock. No clock of its own: `now` is passed, the same clock for all.
+// TokenBucket: how fast new sessions may begin. Kept as one number, the moment at which the bucket
+// will be full again (the generic cell rate algorithm, ITU-T I.371), so that all shards can share
+// it without a lock. No clock of its own: `now` is passed, the same clock for all.
 #pragma once
 
 #include <atomic>
@@ -37,7 +38,8 @@ public:
         for (;;) {
             const std::int64_t next = (full_at > at ? full_at : at) + rate.interval_ns();
             if (next - at > rate.depth_ns()) return false;
-            if (full_at_.compare_exchange_weak(full_at, next, std::memory_order_relaxed)) return true;
+            if (full_at_.compare_exchange_weak(full_at, next, std::memory_order_relaxed))
+                return true;
         }
     }
 

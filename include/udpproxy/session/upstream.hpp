@@ -1,7 +1,9 @@
-// Upstream: where the requests of a proxy go and from where its replies may come: one endpoint and its aliases. Immutable and versioned: what
-// changes in the configuration is a new Upstream beside the old one, and each reply group remembers the one it was opened with. Made by the control
-// thread, which keeps every version until the last shard has let go of it; shared by all shards, copied by none. The source of every reply is checked
-// against it, whatever the kernel has filtered before.
+// Upstream: where the requests of a proxy go and from where its replies may come: one endpoint and
+// its aliases. Immutable and versioned: what changes in the configuration is a new Upstream beside
+// the old one, and each reply group remembers the one it was opened with. Made by the control
+// thread, which keeps every version until the last shard has let go of it; shared by all shards,
+// copied by none. The source of every reply is checked against it, whatever the kernel has filtered
+// before.
 #pragma once
 
 #include <cstddef>
@@ -21,9 +23,12 @@ struct AliasRule {
     std::optional<std::uint16_t> port;  // absent: any
 
     /// One address, one port: the kernel can filter it through a connected member.
-    [[nodiscard]] bool is_exact() const noexcept { return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128); }
+    [[nodiscard]] bool is_exact() const noexcept {
+        return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128);
+    }
     [[nodiscard]] bool matches(const Endpoint& source) const noexcept {
-        return prefix.contains(source.address) && (!port || *port == source.port) && (scope == 0 || scope == source.scope);
+        return prefix.contains(source.address) && (!port || *port == source.port) &&
+               (scope == 0 || scope == source.scope);
     }
     friend bool operator==(const AliasRule&, const AliasRule&) = default;
 };
@@ -36,10 +41,13 @@ enum class AliasMembers : std::uint8_t {
 
 class Upstream {
 public:
-    /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it. `tallies` has, for each alias, the number under which
-    /// its replies are counted, from 1 on; empty: their places. It outlives versions, so that a counter belongs to one alias whatever stands before it.
-    explicit Upstream(const Endpoint& endpoint, std::vector<AliasRule> aliases = {}, AliasMembers members = AliasMembers::connected,
-                      std::uint32_t version = 1, std::vector<std::uint8_t> counter_indices = {})
+    /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it.
+    /// `tallies` has, for each alias, the number under which its replies are counted, from 1 on;
+    /// empty: their places. It outlives versions, so that a counter belongs to one alias whatever
+    /// stands before it.
+    explicit Upstream(const Endpoint& endpoint, std::vector<AliasRule> aliases = {},
+                      AliasMembers members = AliasMembers::connected, std::uint32_t version = 1,
+                      std::vector<std::uint8_t> counter_indices = {})
         : endpoint_(endpoint),
           aliases_(std::move(aliases)),
           counter_indices_(std::move(counter_indices)),
@@ -48,7 +56,9 @@ public:
         for (std::size_t i = counter_indices_.size(); i < aliases_.size(); ++i)
             counter_indices_.push_back(static_cast<std::uint8_t>(1 + i));
         if (members_ == AliasMembers::open) return;
-        for (const AliasRule& alias : aliases_) connected_.push_back(Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
+        for (const AliasRule& alias : aliases_)
+            connected_.push_back(
+                Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
     }
 
     [[nodiscard]] const Endpoint& endpoint() const noexcept { return endpoint_; }
@@ -56,16 +66,23 @@ public:
     [[nodiscard]] const std::vector<AliasRule>& aliases() const noexcept { return aliases_; }
     [[nodiscard]] AliasMembers alias_members() const noexcept { return members_; }
     /// The peers of a group's alias members, in their order.
-    [[nodiscard]] const std::vector<Endpoint>& connected_aliases() const noexcept { return connected_; }
-    [[nodiscard]] bool needs_open_member() const noexcept { return members_ == AliasMembers::open && !aliases_.empty(); }
-    /// Members of a group: the primary, the alias members, and an open one where the program filters or the group watches.
+    [[nodiscard]] const std::vector<Endpoint>& connected_aliases() const noexcept {
+        return connected_;
+    }
+    [[nodiscard]] bool needs_open_member() const noexcept {
+        return members_ == AliasMembers::open && !aliases_.empty();
+    }
+    /// Members of a group: the primary, the alias members, and an open one where the program
+    /// filters or the group watches.
     [[nodiscard]] std::uint32_t members(bool watches) const noexcept {
-        return 1 + static_cast<std::uint32_t>(connected_.size()) + ((watches || needs_open_member()) ? 1 : 0);
+        return 1 + static_cast<std::uint32_t>(connected_.size()) +
+               ((watches || needs_open_member()) ? 1 : 0);
     }
     /// Counts the upstreams that its proxy has had.
     [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
 
-    /// Under which number a reply is counted: 0 the endpoint's, else that of the first alias that matches; nothing when the source is not listed.
+    /// Under which number a reply is counted: 0 the endpoint's, else that of the first alias that
+    /// matches; nothing when the source is not listed.
     [[nodiscard]] std::optional<std::size_t> find(const Endpoint& source) const noexcept {
         if (source == endpoint_) return 0;
         for (std::size_t i = 0; i < aliases_.size(); ++i) {
@@ -74,8 +91,12 @@ public:
         return std::nullopt;
     }
     // Requires: there is an alias of that place.
-    [[nodiscard]] std::uint8_t counter_index(std::size_t alias) const { return counter_indices_[alias]; }
-    [[nodiscard]] bool lists(const Endpoint& source) const noexcept { return find(source).has_value(); }
+    [[nodiscard]] std::uint8_t counter_index(std::size_t alias) const {
+        return counter_indices_[alias];
+    }
+    [[nodiscard]] bool lists(const Endpoint& source) const noexcept {
+        return find(source).has_value();
+    }
 
 private:
     Endpoint endpoint_;

@@ -1,4 +1,5 @@
-// What the control thread asks of a shard, and what a shard tells it. Both travel through mailboxes; a shard never waits for the other side.
+// What the control thread asks of a shard, and what a shard tells it. Both travel through
+// mailboxes; a shard never waits for the other side.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ enum class CommandKind : std::uint8_t {
     stop,                 // admit nobody, forward what is queued, leave the loop
     drain,                // admit nobody; of `proxy`, or of all when that is all_proxies
     resume,               // the opposite
-    set_upstream,         // new clients of `proxy` go to `upstream` from now on; with `close_older` sessions of older versions end
+    set_upstream,         // new clients of `proxy` go to `upstream` from now on; with `close_older`
+                          // sessions of older versions end
     set_settings,         // `settings` hold for `proxy`, its sessions included
     set_source_bindings,  // groups of `proxy` are opened in `source bindings` from now on
     set_limits,           // `sessions_max`, `new clients`, `pool_min` and `report_sessions`

@@ -1,5 +1,6 @@
-// What a shard counts. The lists are written once, here; log lines, metrics, documents and tests derive from them. A shard's thread alone writes
-// its counters (plain stores), anybody may read them (relaxed loads).
+// What a shard counts. The lists are written once, here; log lines, metrics, documents and tests
+// derive from them. A shard's thread alone writes its counters (plain stores), anybody may read
+// them (relaxed loads).
 #pragma once
 
 #include <array>
@@ -13,39 +14,41 @@
 
 namespace udpproxy {
 
-/// Every reason to drop a datagram: X(name, help). A dropped datagram is counted under exactly one of them.
+/// Every reason to drop a datagram: X(name, help). A dropped datagram is counted under exactly one
+/// of them.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_DROP_REASONS(X)                                                                    \
-    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                       \
-    X(bad_source, "a new client with port 0, or a multicast, broadcast or unspecified source")      \
-    X(bad_destination, "a new client wrote to a multicast address, from which no answer can leave") \
-    X(forwarding_loop, "a new client whose source is a session's own local address and port")       \
-    X(client_limit, "sessions_per_client_max met")                                                  \
-    X(session_rate, "new_sessions_per_second met, of the proxy or of all")                          \
-    X(source_rate, "too many new clients of one source while room is short")                        \
-    X(admission_queue_full, "more new clients in one moment than may wait for admission")           \
-    X(session_limit, "sessions_max met, and no session could be ended to make room")                \
-    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")     \
-    X(ports_exhausted, "every local port of the source addresses is in use or cools down")          \
-    X(source_unavailable, "no source address towards the upstream is on this host now")             \
-    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")     \
-    X(draining, "a new client, while the program, its proxy or its listener drains")                \
-    X(upstream_unresolved, "a new client, while the upstream's host name has no usable address")    \
-    X(group_failed, "a group could not be opened for another reason")                               \
-    X(stopping, "came while the program was stopping: a new client, or anybody at the very end")    \
-    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")         \
-    X(late_reply, "a reply to a session that had ended")                                            \
-    X(amplification, "a reply beyond amplification_limit to a client that is not assured")          \
-    X(reply_limit, "a reply beyond replies_max for what the client has sent")                       \
-    X(send_would_block, "EAGAIN: the socket's send buffer was full")                                \
-    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                             \
-    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                         \
-    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                            \
-    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down")    \
-    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                    \
-    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                         \
-    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                       \
-    X(send_invalid, "EINVAL: a blackhole route")                                                    \
+#define UDPPROXY_DROP_REASONS(X)                                                                 \
+    X(truncated, "arrived longer than a receive buffer; never forwarded cut")                    \
+    X(bad_source, "a new client with port 0, or a multicast, broadcast or unspecified source")   \
+    X(bad_destination,                                                                           \
+      "a new client wrote to a multicast address, from which no answer can leave")               \
+    X(forwarding_loop, "a new client whose source is a session's own local address and port")    \
+    X(client_limit, "sessions_per_client_max met")                                               \
+    X(session_rate, "new_sessions_per_second met, of the proxy or of all")                       \
+    X(source_rate, "too many new clients of one source while room is short")                     \
+    X(admission_queue_full, "more new clients in one moment than may wait for admission")        \
+    X(session_limit, "sessions_max met, and no session could be ended to make room")             \
+    X(descriptor_limit, "no descriptors left for another group, and no session could be ended")  \
+    X(ports_exhausted, "every local port of the source addresses is in use or cools down")       \
+    X(source_unavailable, "no source address towards the upstream is on this host now")          \
+    X(upstream_unroutable, "the kernel refused to connect a group to the upstream or an alias")  \
+    X(draining, "a new client, while the program, its proxy or its listener drains")             \
+    X(upstream_unresolved, "a new client, while the upstream's host name has no usable address") \
+    X(group_failed, "a group could not be opened for another reason")                            \
+    X(stopping, "came while the program was stopping: a new client, or anybody at the very end") \
+    X(unlisted_source, "a reply from an address that is neither the upstream nor an alias")      \
+    X(late_reply, "a reply to a session that had ended")                                         \
+    X(amplification, "a reply beyond amplification_limit to a client that is not assured")       \
+    X(reply_limit, "a reply beyond replies_max for what the client has sent")                    \
+    X(send_would_block, "EAGAIN: the socket's send buffer was full")                             \
+    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                          \
+    X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                      \
+    X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                         \
+    X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down") \
+    X(send_host_unreachable, "EHOSTUNREACH: no way to the host")                                 \
+    X(send_not_permitted, "EPERM: a packet filter of this host refused it")                      \
+    X(send_prohibited, "EACCES: a prohibiting route, or a broadcast address")                    \
+    X(send_invalid, "EINVAL: a blackhole route")                                                 \
     X(send_failed, "any other error of a send")
 
 enum class Drop : std::uint8_t {
@@ -101,25 +104,27 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
 
 /// What is counted by shard.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_SHARD_COUNTERS(X)                                                                  \
-    X(turns, "turns", "passes of the loop")                                                         \
-    X(longest_turn_cpu_ns, "nanoseconds", "processor time of the longest turn")                     \
-    X(longest_turn_wall_ns, "nanoseconds", "wall time of the longest turn, its wait left out")      \
-    X(receives_rearmed, "receives", "io_uring: multishot receives that ended and were armed again") \
-    X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")            \
-    X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")        \
-    X(trains_received, "trains", "of two datagrams and more, received in one pass of the kernel")   \
-    X(trains_sent, "trains", "of two datagrams and more, sent in one pass of the kernel")           \
-    X(gso_fallbacks, "trains", "refused by the kernel and sent singly")                             \
+#define UDPPROXY_SHARD_COUNTERS(X)                                                                \
+    X(turns, "turns", "passes of the loop")                                                       \
+    X(longest_turn_cpu_ns, "nanoseconds", "processor time of the longest turn")                   \
+    X(longest_turn_wall_ns, "nanoseconds", "wall time of the longest turn, its wait left out")    \
+    X(receives_rearmed, "receives",                                                               \
+      "io_uring: multishot receives that ended and were armed again")                             \
+    X(buffers_exhausted, "receives", "found no buffer and waited in the socket's queue")          \
+    X(stale_completions, "completions", "io_uring: of an earlier holder of a slot, ignored")      \
+    X(trains_received, "trains", "of two datagrams and more, received in one pass of the kernel") \
+    X(trains_sent, "trains", "of two datagrams and more, sent in one pass of the kernel")         \
+    X(gso_fallbacks, "trains", "refused by the kernel and sent singly")                           \
     X(events_lost, "events", "log events dropped because the control thread was behind")
 
 /// What is the case at the end of a turn, by shard.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
-#define UDPPROXY_SHARD_GAUGES(X)                                                                        \
-    X(sessions, "sessions", "in this shard's table")                                                    \
-    X(groups, "groups", "reply groups in any state")                                                    \
-    X(groups_cooling, "groups", "reply groups that cool down, still bound, before they are used again") \
-    X(ports_leased, "ports", "local ports in use or cooling down with their group")                     \
+#define UDPPROXY_SHARD_GAUGES(X)                                                    \
+    X(sessions, "sessions", "in this shard's table")                                \
+    X(groups, "groups", "reply groups in any state")                                \
+    X(groups_cooling, "groups",                                                     \
+      "reply groups that cool down, still bound, before they are used again")       \
+    X(ports_leased, "ports", "local ports in use or cooling down with their group") \
     X(longest_probe, "cells", "longest search in the session table ever")
 
 /// Name, unit and help of a counter or gauge, in the order of its list.
@@ -130,35 +135,45 @@ struct CounterText {
 };
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_COUNTER_TEXT(name, unit, help) {#name, unit, help},
-inline constexpr auto proxy_counter_texts = std::to_array<CounterText>({UDPPROXY_PROXY_COUNTERS(UDPPROXY_COUNTER_TEXT)});
-inline constexpr auto shard_counter_texts = std::to_array<CounterText>({UDPPROXY_SHARD_COUNTERS(UDPPROXY_COUNTER_TEXT)});
-inline constexpr auto shard_gauge_texts = std::to_array<CounterText>({UDPPROXY_SHARD_GAUGES(UDPPROXY_COUNTER_TEXT)});
+inline constexpr auto proxy_counter_texts =
+    std::to_array<CounterText>({UDPPROXY_PROXY_COUNTERS(UDPPROXY_COUNTER_TEXT)});
+inline constexpr auto shard_counter_texts =
+    std::to_array<CounterText>({UDPPROXY_SHARD_COUNTERS(UDPPROXY_COUNTER_TEXT)});
+inline constexpr auto shard_gauge_texts =
+    std::to_array<CounterText>({UDPPROXY_SHARD_GAUGES(UDPPROXY_COUNTER_TEXT)});
 #undef UDPPROXY_COUNTER_TEXT
 
 /// One writer, any readers.
 class Counter {
 public:
-    void add(std::uint64_t count) noexcept { value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed); }
+    void add(std::uint64_t count) noexcept {
+        value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+    }
     void raise_to(std::uint64_t value) noexcept {
         if (value > read()) set(value);
     }
     void set(std::uint64_t value) noexcept { value_.store(value, std::memory_order_relaxed); }
-    [[nodiscard]] std::uint64_t read() const noexcept { return value_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t read() const noexcept {
+        return value_.load(std::memory_order_relaxed);
+    }
 
 private:
     std::atomic<std::uint64_t> value_{0};
 };
 
-/// How long the sessions lasted that have ended: each is counted in the first bucket that it fits into.
+/// How long the sessions lasted that have ended: each is counted in the first bucket that it fits
+/// into.
 struct DurationHistogram {
     /// Upper bounds, inclusive; the last bucket has none.
-    static constexpr auto bounds = std::to_array<std::chrono::seconds::rep>({1, 5, 15, 30, 60, 300, 900, 3600, 14400, 86400});
+    static constexpr auto bounds =
+        std::to_array<std::chrono::seconds::rep>({1, 5, 15, 30, 60, 300, 900, 3600, 14400, 86400});
 
     void note(Duration lasted) noexcept {
         std::size_t bucket = 0;
         while (bucket < bounds.size() && lasted > std::chrono::seconds{bounds[bucket]}) ++bucket;
         buckets[bucket].add(1);
-        milliseconds.add(static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(lasted).count()));
+        milliseconds.add(static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::milliseconds>(lasted).count()));
     }
 
     std::array<Counter, bounds.size() + 1> buckets;
@@ -177,7 +192,8 @@ struct alignas(64) ProxyCounters {
     UDPPROXY_PROXY_COUNTERS(UDPPROXY_MEMBER)
     std::array<Counter, drop_reasons.size()> drops;
     std::array<Counter, reply_sources_max>
-        replies_from;  // by Upstream::find(): 0 is the upstream. What was received, whether or not it could be sent on
+        replies_from;  // by Upstream::find(): 0 is the upstream. What was received, whether or not
+                       // it could be sent on
     DurationHistogram session_durations;
 
     /// For the next proxy in this place.
@@ -188,8 +204,12 @@ struct alignas(64) ProxyCounters {
         for (Counter& counter : session_durations.buckets) counter.set(0);
         session_durations.milliseconds.set(0);
     }
-    void drop(Drop reason, std::uint64_t count = 1) noexcept { drops[static_cast<std::size_t>(reason)].add(count); }
-    [[nodiscard]] std::uint64_t dropped(Drop reason) const noexcept { return drops[static_cast<std::size_t>(reason)].read(); }
+    void drop(Drop reason, std::uint64_t count = 1) noexcept {
+        drops[static_cast<std::size_t>(reason)].add(count);
+    }
+    [[nodiscard]] std::uint64_t dropped(Drop reason) const noexcept {
+        return drops[static_cast<std::size_t>(reason)].read();
+    }
 };
 
 struct alignas(64) ShardCounters {

@@ -1,4 +1,5 @@
-// The loop of a shard: one wait, one reading of the clock, then the stages in order. A template over the backend, and the only one.
+// The loop of a shard: one wait, one reading of the clock, then the stages in order. A template
+// over the backend, and the only one.
 #pragma once
 
 #include "udpproxy/io/backend.hpp"
@@ -9,7 +10,8 @@ namespace udpproxy {
 template <Backend B>
 class Loop {
 public:
-    Loop(ShardSetup setup, B backend) : shard_(std::move(setup)), backend_(std::move(backend)), sockets_(backend_) {}
+    Loop(ShardSetup setup, B backend)
+        : shard_(std::move(setup)), backend_(std::move(backend)), sockets_(backend_) {}
 
     /// Called in the shard's thread before run().
     [[nodiscard]] Result<void> start() { return backend_.start(); }
@@ -17,7 +19,8 @@ public:
     /// Turns until a stop command has been obeyed.
     void run() {
         Duration processor_time = thread_processor_time();
-        deadline_ = backend_.now();  // the first turn finds what is to be prepared before anybody comes
+        deadline_ =
+            backend_.now();  // the first turn finds what is to be prepared before anybody comes
         while (!shard_.stopping) {
             turn();
             note_turn_cost(processor_time);
@@ -47,12 +50,14 @@ public:
         prewarm_groups(shard_, sockets_, now);
         account_sends(shard_, backend_.send(shard_.departures), now);
         discard_dropped();
-        answer_inspection(shard_, sockets_, now);  // after the sends: it may end a session that has just sent
+        answer_inspection(shard_, sockets_,
+                          now);  // after the sends: it may end a session that has just sent
         count_engine();
         deadline_ = is_catching_up() ? now : next_deadline(shard_, now);
     }
 
-    /// After a stall (the process was stopped, the machine suspended): nobody expires before what has queued up meanwhile is read.
+    /// After a stall (the process was stopped, the machine suspended): nobody expires before what
+    /// has queued up meanwhile is read.
     [[nodiscard]] bool is_catching_up() const noexcept { return catch_up_turns_ > 0; }
 
     /// Any thread: the shard looks at its commands soon.
@@ -68,7 +73,8 @@ private:
         OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) override {
             return backend_.open_group(opening, slots);
         }
-        OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) override {
+        OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining,
+                                  Slot& joined) override {
             return backend_.join_group(members, joining, joined);
         }
         int adopt(Slot slot, Socket& socket, Family family, bool offload) override {
@@ -106,13 +112,15 @@ private:
         } while (!quiet_ && backend_.now() < end);
     }
 
-    /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go of only some time after the process has ended.
+    /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go
+    /// of only some time after the process has ended.
     void close_sockets() {
         give_up_pending(shard_);
         close_all_listeners(shard_, sockets_);
         close_all_groups(shard_, sockets_);
         const Instant end = backend_.now() + std::chrono::seconds{1};
-        while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) && backend_.now() < end) {
+        while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) &&
+               backend_.now() < end) {
             const Completions& completions = backend_.wait(end);
             drop_while_stopping(shard_, completions.requests, completions.replies);
             discard_dropped();
@@ -127,11 +135,14 @@ private:
             catch_up_turns_ = quiet_ ? 0 : catch_up_turns_ - 1;
     }
 
-    /// Keeps the longest turn: its processor time with what the kernel did for it, its wall time without the wait.
+    /// Keeps the longest turn: its processor time with what the kernel did for it, its wall time
+    /// without the wait.
     void note_turn_cost(Duration& processor_time) {
         const Duration before = std::exchange(processor_time, thread_processor_time());
-        shard_.counters.longest_turn_cpu_ns.raise_to(static_cast<std::uint64_t>((processor_time - before).count()));
-        shard_.counters.longest_turn_wall_ns.raise_to(static_cast<std::uint64_t>((monotonic_now() - turn_began_).count()));
+        shard_.counters.longest_turn_cpu_ns.raise_to(
+            static_cast<std::uint64_t>((processor_time - before).count()));
+        shard_.counters.longest_turn_wall_ns.raise_to(
+            static_cast<std::uint64_t>((monotonic_now() - turn_began_).count()));
     }
 
     void count_engine() {

@@ -1,5 +1,5 @@
-// What a shard is told at start: its proxies, listeners and limits, as values. Made by the daemon from the configuration; also what the tests
-// build their shards from.
+// What a shard is told at start: its proxies, listeners and limits, as values. Made by the daemon
+// from the configuration; also what the tests build their shards from.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@
 
 namespace udpproxy {
 
-/// Which groups get an open member beside their connected ones, to see replies from unlisted sources.
+/// Which groups get an open member beside their connected ones, to see replies from unlisted
+/// sources.
 enum class Watch : std::uint8_t {
     none,
     all,
@@ -35,8 +36,9 @@ struct ProxySettings {
     std::uint32_t sessions_max = 0;             // of all shards together
     std::uint32_t sessions_per_client_max = 0;  // 0: no limit, as in the three below
     Rate new_sessions;
-    std::uint32_t amplification_limit = 0;  // bytes to a client that is not assured, in multiples of bytes from it
-    std::uint32_t replies_max = 0;          // datagrams to a client for each from it
+    std::uint32_t amplification_limit =
+        0;  // bytes to a client that is not assured, in multiples of bytes from it
+    std::uint32_t replies_max = 0;  // datagrams to a client for each from it
     bool copy_dscp = true;
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t member_receive_buffer_bytes = 0;  // 0: the system's default
@@ -44,17 +46,19 @@ struct ProxySettings {
 
     friend bool operator==(const ProxySettings&, const ProxySettings&) = default;
 };
-static_assert(std::is_trivially_copyable_v<ProxySettings>, "a shard takes new settings between turns, without allocating");
+static_assert(std::is_trivially_copyable_v<ProxySettings>,
+              "a shard takes new settings between turns, without allocating");
 
 struct ProxySetup : ProxySettings {
     std::string name;
     std::shared_ptr<const Upstream> upstream;  // never null
     std::vector<Address> sources;              // never empty; unspecified: what routing says
-    Address routed_source;                     // what routing said at start; unspecified: nothing yet
+    Address routed_source;  // what routing said at start; unspecified: nothing yet
     PortRange ports;
 };
 
-/// Versions of upstreams that one shard may hold at a time: those of its proxies, and older ones that sessions still use.
+/// Versions of upstreams that one shard may hold at a time: those of its proxies, and older ones
+/// that sessions still use.
 inline constexpr std::size_t upstream_versions_max = 1024;
 
 /// Listener i of the setup has slot i in the engine.
@@ -65,7 +69,8 @@ struct ListenerSetup {
     [[nodiscard]] bool is_wildcard() const noexcept { return endpoint.address.is_unspecified(); }
 };
 
-/// A source of a proxy and where its ports come from. Source bindings with the same source address share a pool, so that no port is ever leased twice.
+/// A source of a proxy and where its ports come from. Source bindings with the same source address
+/// share a pool, so that no port is ever leased twice.
 struct BindingLocation {
     std::uint16_t proxy = 0;
     Address source;        // unspecified: what routing says
@@ -75,10 +80,12 @@ struct BindingLocation {
     PortRange ports;
 };
 /// The source bindings with which a shard starts, in their order; the same in all shards.
-[[nodiscard]] std::vector<BindingLocation> binding_locations(const std::vector<ProxySetup>& proxies);
+[[nodiscard]] std::vector<BindingLocation> binding_locations(
+    const std::vector<ProxySetup>& proxies);
 
-/// Source bindings of a proxy that comes or whose sources or ports have changed. Made for one shard by the control thread, which frees it when the shard has
-/// taken what it needs: the shard swaps pools in and out and allocates nothing.
+/// Source bindings of a proxy that comes or whose sources or ports have changed. Made for one shard
+/// by the control thread, which frees it when the shard has taken what it needs: the shard swaps
+/// pools in and out and allocates nothing.
 struct SourceBindingChange {
     struct Binding {
         Address source;  // unspecified: what routing says
@@ -104,9 +111,11 @@ struct ShardSetup {
     std::uint32_t listeners_max = 0;
     std::uint32_t bindings_max = 0;
     std::uint32_t port_pools_max = 0;
-    std::uint32_t sessions_max = 0;     // [limits], all shards together; also the capacity of this shard's table
-    Rate new_sessions;                  // [limits], all shards together
-    std::uint32_t pool_min = 0;         // [limits]: groups of each proxy that stand ready for new clients, all shards together
+    std::uint32_t sessions_max =
+        0;              // [limits], all shards together; also the capacity of this shard's table
+    Rate new_sessions;  // [limits], all shards together
+    std::uint32_t pool_min =
+        0;  // [limits]: groups of each proxy that stand ready for new clients, all shards together
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together
     std::uint32_t slots_max = 0;        // of the engine
     std::uint32_t buffers_per_leg = 0;  // of the engine

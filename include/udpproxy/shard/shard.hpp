@@ -1,5 +1,6 @@
-// Shard: everything one loop owns: sessions, groups, ports, counters, and the batches of the turn at hand. The legs, admission and retirement are
-// functions over it, in files of their own, in the order in which a datagram meets them. None of it does I/O but through Sockets.
+// Shard: everything one loop owns: sessions, groups, ports, counters, and the batches of the turn
+// at hand. The legs, admission and retirement are functions over it, in files of their own, in the
+// order in which a datagram meets them. None of it does I/O but through Sockets.
 #pragma once
 
 #include <cstdint>
@@ -25,21 +26,24 @@ namespace udpproxy {
 
 // Bounds of one turn: what is left over waits for the next.
 inline constexpr std::uint32_t admissions_per_turn = 64;
-/// Of groups, by some thirty system calls and 25 to 100 us each: known clients wait for them, so they are few. (A burst of new clients by itself takes
-/// a tenth longer than with eight.)
+/// Of groups, by some thirty system calls and 25 to 100 us each: known clients wait for them, so
+/// they are few. (A burst of new clients by itself takes a tenth longer than with eight.)
 inline constexpr std::uint32_t openings_per_turn = 2;
 inline constexpr std::uint32_t retirements_per_turn = 256;
 inline constexpr std::uint32_t surplus_closes_per_turn = 16;
 inline constexpr std::uint32_t commands_per_turn = 16;
 inline constexpr std::uint32_t reconciled_per_turn = 256;
 inline constexpr std::uint32_t joins_per_turn = 4;  // of members to groups that are there
-/// How many turns a new client may wait for descriptors to come back or for a port that nobody else holds.
+/// How many turns a new client may wait for descriptors to come back or for a port that nobody else
+/// holds.
 inline constexpr std::uint32_t waits_max = 256;
 
-/// Groups that are looked at in one turn because a send failed as it does when a source address has gone.
+/// Groups that are looked at in one turn because a send failed as it does when a source address has
+/// gone.
 inline constexpr std::uint32_t suspect_groups_max = 64;
 
-/// A wait that ends this much later than asked was a stall; then expiry waits for at most so many turns.
+/// A wait that ends this much later than asked was a stall; then expiry waits for at most so many
+/// turns.
 inline constexpr Duration stall_noticed = std::chrono::milliseconds{20};
 inline constexpr std::uint32_t catch_up_turns_max = 64;
 
@@ -47,7 +51,8 @@ inline constexpr std::uint32_t catch_up_turns_max = 64;
 inline constexpr Duration surplus_after = std::chrono::seconds{60};
 /// How long a session must have been idle before it may be ended to make room.
 inline constexpr Duration eviction_idle = std::chrono::seconds{1};
-/// How long a datagram that the kernel had no room for is tried again, and how many of them a shard keeps.
+/// How long a datagram that the kernel had no room for is tried again, and how many of them a shard
+/// keeps.
 inline constexpr Duration pending_time_max = std::chrono::milliseconds{100};
 inline constexpr std::uint32_t pending_max = 256;
 /// How often a source address is looked up again while groups are wanted from it.
@@ -57,11 +62,14 @@ inline constexpr Duration source_check_every = std::chrono::seconds{1};
 class Sockets {
 public:
     virtual ~Sockets() = default;
-    [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) = 0;
-    [[nodiscard]] virtual OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining, Slot& joined) = 0;
+    [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening,
+                                                    std::span<Slot> slots) = 0;
+    [[nodiscard]] virtual OpeningOutcome join_group(std::span<const Slot> members,
+                                                    const MemberJoining& joining, Slot& joined) = 0;
     [[nodiscard]] virtual int adopt(Slot slot, Socket& socket, Family family, bool offload) = 0;
     virtual void close(Slot slot) = 0;
-    [[nodiscard]] virtual SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) = 0;
+    [[nodiscard]] virtual SourceAnswer source_towards(const Endpoint& upstream,
+                                                      const Address& wanted) = 0;
 };
 
 /// An arrival whose client has no session yet.
@@ -79,7 +87,8 @@ struct PendingDeparture {
     Instant since{};
 };
 
-/// One source address of one proxy: where its groups are bound, and whether that works at the moment.
+/// One source address of one proxy: where its groups are bound, and whether that works at the
+/// moment.
 struct SourceBinding {
     std::uint16_t proxy = 0;
     Address wanted;   // unspecified: what routing says
@@ -90,7 +99,8 @@ struct SourceBinding {
     bool looked_up = false;  // `source` and `error` are an answer
     std::uint32_t port_pool = 0;
     std::uint32_t port_range = 0;  // in that pool
-    bool retired = false;          // its proxy has other source bindings now, or is going; groups that are in use may still be bound there
+    bool retired = false;  // its proxy has other source bindings now, or is going; groups that are
+                           // in use may still be bound there
 };
 
 /// A listener as the shard works with it; what is configured of it stands in the setup.
@@ -116,7 +126,8 @@ struct Proxy {
     bool closing = false;            // its sessions end
 };
 
-/// A version of an upstream that groups were opened with. The control thread holds it too, so that letting go of one here frees no memory.
+/// A version of an upstream that groups were opened with. The control thread holds it too, so that
+/// letting go of one here frees no memory.
 struct HeldUpstream {
     std::shared_ptr<const Upstream> upstream;  // null: a free place
     std::uint32_t groups = 0;
@@ -134,7 +145,9 @@ struct Shard {
     void report(const Event& event);
     /// Makes the gauges say what is the case now.
     void note_gauges();
-    [[nodiscard]] ProxyCounters& counters_of(std::uint16_t proxy) { return counters.proxies[proxy]; }
+    [[nodiscard]] ProxyCounters& counters_of(std::uint16_t proxy) {
+        return counters.proxies[proxy];
+    }
 
     /// A proxy that is not there: nobody can be admitted to it.
     std::shared_ptr<const Upstream> no_upstream = std::make_shared<const Upstream>(Endpoint{});
@@ -159,7 +172,8 @@ struct Shard {
     std::optional<Instant> reconcile_at;
     std::uint32_t reconcile_next = 0;  // group to look at
     bool reconcile_failed = false;     // a member could not join: another pass is needed
-    std::uint32_t leaving = 0;         // listeners, source bindings and proxies whose places are to be given back
+    std::uint32_t leaving =
+        0;  // listeners, source bindings and proxies whose places are to be given back
 
     // The pool of groups that stand ready; see filling.cpp.
     bool prewarming = true;  // some may be lacking
@@ -174,9 +188,11 @@ struct Shard {
     Batch<PendingDeparture> resumed;      // the first departures of this turn
     Batch<std::uint32_t> suspect_groups;  // groups whose source address may have gone
     bool admission_bound_met = false;
-    std::uint32_t descriptors_closing = 0;  // of groups that are being closed; they come back with the group's last socket
+    std::uint32_t descriptors_closing =
+        0;  // of groups that are being closed; they come back with the group's last socket
 
-    // Laws: datagrams (not trains) since start; arrivals == departures + drops + new clients kept + pending, after every turn.
+    // Laws: datagrams (not trains) since start; arrivals == departures + drops + new clients kept +
+    // pending, after every turn.
     std::uint64_t arrivals_total = 0;
     std::uint64_t departures_total = 0;
     std::uint64_t drops_total = 0;
@@ -197,18 +213,22 @@ void give_up_pending(Shard& shard);
 void give_up_pending_of(Shard& shard, Slot slot);
 /// reply_leg.cpp: arrivals on members become departures to clients.
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
-/// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session becomes a new client.
+/// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session
+/// becomes a new client.
 void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now);
 /// request_leg.cpp: the same leg for one datagram whose session is known.
 void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
-/// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within each client is kept.
+/// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within
+/// each client is kept.
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
 /// sources.cpp: sessions whose source address has been replaced by another one end.
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; groups nobody wants close.
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
-/// retirement.cpp: ends a session; its group cools down, or closes when `keep_group` is false or it is outdated.
-void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now, bool keep_group = true);
+/// retirement.cpp: ends a session; its group cools down, or closes when `keep_group` is false or it
+/// is outdated.
+void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now,
+                 bool keep_group = true);
 /// retirement.cpp: begins to close a group.
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
 /// retirement.cpp: begins to close every listener, and every group there is; for the end.
@@ -218,41 +238,54 @@ void close_all_groups(Shard& shard, Sockets& sockets);
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 /// apply_commands.cpp: what the control thread has asked for.
 void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now);
-/// reconcile.cpp: brings groups and sessions that are there to what was commanded since, and gives back places that are empty.
+/// reconcile.cpp: brings groups and sessions that are there to what was commanded since, and gives
+/// back places that are empty.
 void reconcile_groups(Shard& shard, Sockets& sockets, Instant now);
 /// filling.cpp: opens some of the groups that are to stand ready for new clients.
 void prewarm_groups(Shard& shard, Sockets& sockets, Instant now);
-/// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of once the group is gone.
+/// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of
+/// once the group is gone.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
 /// tracing.cpp: keeps a copy for whoever follows this client. Requires of all: shard.trace.is_on().
 void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg);
 void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason);
 void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
-/// inspection.cpp: answers what the admin thread has asked, if it has; bounded, and complete within the turn.
+/// inspection.cpp: answers what the admin thread has asked, if it has; bounded, and complete within
+/// the turn.
 void answer_inspection(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: when this shard next has to do something by itself.
 [[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
 
 // Steps of the stages.
 
-/// gate.cpp: why the new client may not come in at all, whatever room there is; nothing when it may.
-[[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& new_client);
-/// gate.cpp: whether the new client's source has had its share of what room is left; always false while sessions that are not assured fill less than half.
-[[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source, Instant now);
-/// sources.cpp: the source binding's source address, looked up at most once a second. When it has changed or gone, groups bound to the old one are not in use again.
+/// gate.cpp: why the new client may not come in at all, whatever room there is; nothing when it
+/// may.
+[[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard,
+                                                         const NewClient& new_client);
+/// gate.cpp: whether the new client's source has had its share of what room is left; always false
+/// while sessions that are not assured fill less than half.
+[[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source,
+                                        Instant now);
+/// sources.cpp: the source binding's source address, looked up at most once a second. When it has
+/// changed or gone, groups bound to the old one are not in use again.
 void look_up_source(Shard& shard, Sockets& sockets, BindingIndex binding, Instant now);
-/// sources.cpp: remembers the group of a request that failed as it does when a source address has gone.
+/// sources.cpp: remembers the group of a request that failed as it does when a source address has
+/// gone.
 void note_lost_source(Shard& shard, const Departure& departure, int error);
 /// sources.cpp: whether this is a local address and port of a reply group of this process.
 [[nodiscard]] bool is_own_port(const Shard& shard, const Endpoint& source);
-/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when there are too many.
-void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error, Instant now);
+/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when there
+/// are too many.
+void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error,
+                  Instant now);
 
-/// accounting.cpp: counts what was sent and what was not, and asserts that no datagram is unaccounted for.
+/// accounting.cpp: counts what was sent and what was not, and asserts that no datagram is
+/// unaccounted for.
 void account_sends(Shard& shard, std::span<const Fault> faults, Instant now);
 void account_receive_faults(Shard& shard, std::span<const Fault> faults);
 /// accounting.cpp: what still came in after the last turn.
-void drop_while_stopping(Shard& shard, std::span<const Arrival> requests, std::span<const Arrival> replies);
+void drop_while_stopping(Shard& shard, std::span<const Arrival> requests,
+                         std::span<const Arrival> replies);
 
 }  // namespace udpproxy

@@ -1,5 +1,6 @@
-// SharedUse: what all shards count against together: room, the pace of new clients, and which ports are ours. Written at admission and retirement only, both
-// rare; relaxed, since nothing is ordered by it.
+// SharedUse: what all shards count against together: room, the pace of new clients, and which ports
+// are ours. Written at admission and retirement only, both rare; relaxed, since nothing is ordered
+// by it.
 #pragma once
 
 #include <array>
@@ -14,9 +15,10 @@
 namespace udpproxy {
 
 struct SharedUse {
-    /// All that there may be while the program runs: proxies, port pools (no more than sources), listeners, source bindings. `sessions_max` is [limits].
-    SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max, SipKey key, std::size_t listeners_max = 64,
-              std::size_t bindings_max = 64)
+    /// All that there may be while the program runs: proxies, port pools (no more than sources),
+    /// listeners, source bindings. `sessions_max` is [limits].
+    SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max,
+              SipKey key, std::size_t listeners_max = 64, std::size_t bindings_max = 64)
         : client_counts(sessions_max, key),
           source_buckets(key),
           proxies(std::make_unique<ProxyUse[]>(proxies_max)),
@@ -28,17 +30,23 @@ struct SharedUse {
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
-        /// Takes `count` unless that would pass `limit`; one that fails is never seen by others, not even for a moment.
+        /// Takes `count` unless that would pass `limit`; one that fails is never seen by others,
+        /// not even for a moment.
         [[nodiscard]] bool acquire(std::uint32_t count, std::uint32_t limit) noexcept {
             std::uint32_t before = used.load(std::memory_order_relaxed);
             do {
                 if (before + count > limit) return false;
-            } while (!used.compare_exchange_weak(before, before + count, std::memory_order_relaxed));
+            } while (
+                !used.compare_exchange_weak(before, before + count, std::memory_order_relaxed));
             return true;
         }
         void add(std::uint32_t count) noexcept { used.fetch_add(count, std::memory_order_relaxed); }
-        void release(std::uint32_t count) noexcept { used.fetch_sub(count, std::memory_order_relaxed); }
-        [[nodiscard]] std::uint32_t read() const noexcept { return used.load(std::memory_order_relaxed); }
+        void release(std::uint32_t count) noexcept {
+            used.fetch_sub(count, std::memory_order_relaxed);
+        }
+        [[nodiscard]] std::uint32_t read() const noexcept {
+            return used.load(std::memory_order_relaxed);
+        }
     };
 
     struct ProxyUse {
@@ -48,22 +56,29 @@ struct SharedUse {
         TokenBucket evictions;  // sessions that end early for a new client
     };
 
-    /// Local ports of reply groups at one source address, in use or cooling, whichever shard has them.
+    /// Local ports of reply groups at one source address, in use or cooling, whichever shard has
+    /// them.
     class PortSet {
     public:
-        void insert(std::uint16_t port) noexcept { words_[port / 64].fetch_or(bit(port), std::memory_order_relaxed); }
-        void erase(std::uint16_t port) noexcept { words_[port / 64].fetch_and(~bit(port), std::memory_order_relaxed); }
+        void insert(std::uint16_t port) noexcept {
+            words_[port / 64].fetch_or(bit(port), std::memory_order_relaxed);
+        }
+        void erase(std::uint16_t port) noexcept {
+            words_[port / 64].fetch_and(~bit(port), std::memory_order_relaxed);
+        }
         [[nodiscard]] bool contains(std::uint16_t port) const noexcept {
             return (words_[port / 64].load(std::memory_order_relaxed) & bit(port)) != 0;
         }
 
     private:
-        [[nodiscard]] static std::uint64_t bit(std::uint16_t port) noexcept { return std::uint64_t{1} << (port % 64); }
+        [[nodiscard]] static std::uint64_t bit(std::uint16_t port) noexcept {
+            return std::uint64_t{1} << (port % 64);
+        }
         std::array<std::atomic<std::uint64_t>, 1024> words_{};
     };
 
-    /// How many shards have a place in use. The control thread counts them in when it gives the place away, each shard counts itself out; at 0 the
-    /// place is free.
+    /// How many shards have a place in use. The control thread counts them in when it gives the
+    /// place away, each shard counts itself out; at 0 the place is free.
     using Holders = std::atomic<std::uint32_t>;
 
     Line descriptors;  // of reply groups, and of listeners that came after the start

@@ -1,5 +1,7 @@
-// Trace: the datagrams of one client, copied while somebody watches. The shard copies what passes the legs, and what is dropped, into a mailbox of fixed
-// size that the admin thread empties; what does not fit is counted, never waited for. Off, it costs a known client's datagram one test of a flag.
+// Trace: the datagrams of one client, copied while somebody watches. The shard copies what passes
+// the legs, and what is dropped, into a mailbox of fixed size that the admin thread empties; what
+// does not fit is counted, never waited for. Off, it costs a known client's datagram one test of a
+// flag.
 #pragma once
 
 #include <array>
@@ -37,7 +39,8 @@ struct TraceRecord {
 
 class Trace {
 public:
-    /// Called by the shard: from now on, until `until`, the datagrams of this client (port 0: of every port of the address) are kept.
+    /// Called by the shard: from now on, until `until`, the datagrams of this client (port 0: of
+    /// every port of the address) are kept.
     void begin(const Address& address, std::uint16_t port, Instant until) noexcept {
         address_ = address;
         port_ = port;
@@ -59,7 +62,9 @@ public:
     /// Called by the admin thread. False: nothing there.
     [[nodiscard]] bool take(TraceRecord& record) { return records_.take(record); }
     /// What did not fit since the last call.
-    [[nodiscard]] std::uint64_t take_missed() noexcept { return missed_.exchange(0, std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t take_missed() noexcept {
+        return missed_.exchange(0, std::memory_order_relaxed);
+    }
 
 private:
     bool on_ = false;

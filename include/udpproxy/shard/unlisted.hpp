@@ -1,5 +1,6 @@
-// UnlistedSources: addresses that answered though no proxy lists them. A small fixed table per shard: the first reply of a source is reported at
-// once, later ones are summed and reported at most once a minute.
+// UnlistedSources: addresses that answered though no proxy lists them. A small fixed table per
+// shard: the first reply of a source is reported at once, later ones are summed and reported at
+// most once a minute.
 #pragma once
 
 #include <array>
@@ -15,8 +16,10 @@ class UnlistedSources {
 public:
     static constexpr Duration report_every = std::chrono::minutes{1};
 
-    /// Notes `datagrams` of one source; returns how many to report now (0: none). When the table is full the source seen longest ago makes room.
-    [[nodiscard]] std::uint64_t note(std::uint16_t proxy, const Endpoint& source, std::uint64_t datagrams, Instant now) noexcept {
+    /// Notes `datagrams` of one source; returns how many to report now (0: none). When the table is
+    /// full the source seen longest ago makes room.
+    [[nodiscard]] std::uint64_t note(std::uint16_t proxy, const Endpoint& source,
+                                     std::uint64_t datagrams, Instant now) noexcept {
         Entry* place = &entries_[0];
         for (Entry& entry : entries_) {
             if (entry.used && entry.proxy == proxy && entry.source == source) {
@@ -43,7 +46,9 @@ public:
         std::uint64_t unreported = 0;
     };
     static constexpr std::size_t sources_max = 64;
-    [[nodiscard]] const std::array<Entry, sources_max>& entries() const noexcept { return entries_; }
+    [[nodiscard]] const std::array<Entry, sources_max>& entries() const noexcept {
+        return entries_;
+    }
 
 private:
     std::array<Entry, sources_max> entries_{};

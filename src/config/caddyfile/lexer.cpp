@@ -1,5 +1,6 @@
-// Caddy 1's lexer as its documents describe it: words end at blanks, `#` begins a comment where a word could begin, a word that begins with a
-// quotation mark ends at the next one that has no backslash before it, and may span lines.
+// Caddy 1's lexer as its documents describe it: words end at blanks, `#` begins a comment where a
+// word could begin, a word that begins with a quotation mark ends at the next one that has no
+// backslash before it, and may span lines.
 #include <fmt/format.h>
 
 #include "lexer.hpp"
@@ -10,14 +11,17 @@ namespace {
 
 constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
-bool is_blank(char letter) { return letter == ' ' || letter == '\t' || letter == '\r' || letter == '\v' || letter == '\f'; }
+bool is_blank(char letter) {
+    return letter == ' ' || letter == '\t' || letter == '\r' || letter == '\v' || letter == '\f';
+}
 bool begins_character(char letter) { return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U; }
 
 class Lexer {
 public:
     Lexer(std::string_view text, const Environment& environment, Complaints& complaints)
         : text_(text), environment_(environment), complaints_(complaints) {
-        if (text_.substr(0, byte_order_mark.size()) == byte_order_mark) text_.remove_prefix(byte_order_mark.size());
+        if (text_.substr(0, byte_order_mark.size()) == byte_order_mark)
+            text_.remove_prefix(byte_order_mark.size());
     }
 
     std::vector<CaddyLine> read() {
@@ -54,7 +58,8 @@ private:
 
     CaddyWord bare_word() {
         CaddyWord word{at_, {}, false};
-        while (next_ < text_.size() && text_[next_] != '\n' && !is_blank(text_[next_])) word.text += take();
+        while (next_ < text_.size() && text_[next_] != '\n' && !is_blank(text_[next_]))
+            word.text += take();
         return word;
     }
 
@@ -84,7 +89,9 @@ private:
             const std::string_view closing = cooldown[open + 1] == '$' ? "}" : "%}";
             const std::size_t close = cooldown.find(closing, open + 2);
             if (close == std::string_view::npos) {
-                complaints_.add({word.at, quoted(word.text)}, fmt::format("the end of the variable, {}, is missing", quoted(closing)));
+                complaints_.add(
+                    {word.at, quoted(word.text)},
+                    fmt::format("the end of the variable, {}, is missing", quoted(closing)));
                 return result.append(cooldown);
             }
             const std::string name{cooldown.substr(open + 2, close - open - 2)};
@@ -92,9 +99,10 @@ private:
             if (const std::optional<std::string> value = environment_(name))
                 result.append(*value);
             else
-                complaints_.add(
-                    {word.at, quoted(word.text)},
-                    fmt::format("the environment variable {} is not set; set it for this command, or write its value", quoted(name)));
+                complaints_.add({word.at, quoted(word.text)},
+                                fmt::format("the environment variable {} is not set; set it for "
+                                            "this command, or write its value",
+                                            quoted(name)));
             cooldown.remove_prefix(close + closing.size());
         }
     }
@@ -109,7 +117,8 @@ private:
 
 }  // namespace
 
-std::vector<CaddyLine> read_caddy_lines(std::string_view text, const Environment& environment, Complaints& complaints) {
+std::vector<CaddyLine> read_caddy_lines(std::string_view text, const Environment& environment,
+                                        Complaints& complaints) {
     return Lexer{text, environment, complaints}.read();
 }
 

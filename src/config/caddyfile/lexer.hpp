@@ -1,5 +1,5 @@
-// A Caddyfile as words with their places, lines kept apart: what is quoted, what is a comment, what a variable stands for. What the words mean is
-// caddyfile.cpp's.
+// A Caddyfile as words with their places, lines kept apart: what is quoted, what is a comment, what
+// a variable stands for. What the words mean is caddyfile.cpp's.
 #pragma once
 
 #include <string>
@@ -19,7 +19,10 @@ struct CaddyWord {
 
 using CaddyLine = std::vector<CaddyWord>;
 
-/// The lines that have words. Complains about quotation marks that are not closed and variables that are not set.
-[[nodiscard]] std::vector<CaddyLine> read_caddy_lines(std::string_view text, const Environment& environment, Complaints& complaints);
+/// The lines that have words. Complains about quotation marks that are not closed and variables
+/// that are not set.
+[[nodiscard]] std::vector<CaddyLine> read_caddy_lines(std::string_view text,
+                                                      const Environment& environment,
+                                                      Complaints& complaints);
 
 }  // namespace udpproxy

@@ -1,5 +1,5 @@
-// Server blocks to [[proxy]] tables. Values are read by the same functions as those of our own configuration, and what is printed is read back
-// before anybody sees it.
+// Server blocks to [[proxy]] tables. Values are read by the same functions as those of our own
+// configuration, and what is printed is read back before anybody sees it.
 #include "udpproxy/config/caddyfile.hpp"
 
 #include <fmt/format.h>
@@ -19,11 +19,14 @@ namespace {
 
 constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
 
-bool is_brace(const CaddyWord& word, std::string_view brace) { return !word.is_quoted && word.text == brace; }
+bool is_brace(const CaddyWord& word, std::string_view brace) {
+    return !word.is_quoted && word.text == brace;
+}
 
 std::string lowered(std::string text) {
-    std::transform(text.begin(), text.end(), text.begin(),
-                   [](char letter) { return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter + 32) : letter; });
+    std::transform(text.begin(), text.end(), text.begin(), [](char letter) {
+        return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter + 32) : letter;
+    });
     return text;
 }
 
@@ -35,7 +38,8 @@ struct CaddyBlock {
 
 class BlockReader {
 public:
-    BlockReader(std::vector<CaddyLine> lines, Complaints& complaints) : lines_(std::move(lines)), complaints_(complaints) {}
+    BlockReader(std::vector<CaddyLine> lines, Complaints& complaints)
+        : lines_(std::move(lines)), complaints_(complaints) {}
 
     std::vector<CaddyBlock> read() {
         while (next_ < lines_.size()) read_block(lines_[next_++]);
@@ -43,7 +47,9 @@ public:
     }
 
 private:
-    void complain(const CaddyWord& word, std::string message) { complaints_.add({word.at, quoted(word.text)}, std::move(message)); }
+    void complain(const CaddyWord& word, std::string message) {
+        complaints_.add({word.at, quoted(word.text)}, std::move(message));
+    }
 
     void read_block(CaddyLine header) {
         const CaddyWord first = header.front();
@@ -71,18 +77,24 @@ private:
             return false;
         }
         if (lowered(header.front().text) != "proxy") {
-            complain(first, "not a block that can be migrated; only `proxy LISTEN UPSTREAM { … }` is");
+            complain(first,
+                     "not a block that can be migrated; only `proxy LISTEN UPSTREAM { … }` is");
             return false;
         }
-        const auto brace = std::find_if(header.begin(), header.end(),
-                                        [](const CaddyWord& word) { return word.text.find_first_of("{}") != std::string::npos; });
+        const auto brace = std::find_if(header.begin(), header.end(), [](const CaddyWord& word) {
+            return word.text.find_first_of("{}") != std::string::npos;
+        });
         if (brace != header.end()) {
-            complain(*brace, "a brace stands alone, the opening one at the end of its line and the closing one on a line of its own");
+            complain(*brace,
+                     "a brace stands alone, the opening one at the end of its line and the closing "
+                     "one on a line of its own");
             return false;
         }
         if (header.size() != 3) {
             complain(header.size() > 3 ? header[3] : first,
-                     fmt::format("proxy has two addresses, where to listen and where to send to; {} given", header.size() - 1));
+                     fmt::format(
+                         "proxy has two addresses, where to listen and where to send to; {} given",
+                         header.size() - 1));
             return false;
         }
         block.listen = header[1];
@@ -96,13 +108,15 @@ private:
             const CaddyLine& line = lines_[next_++];
             if (is_brace(line.front(), "}")) {
                 if (!braced) complain(line.front(), "a closing brace without an opening one");
-                if (line.size() > 1) complain(line[1], "a closing brace stands on a line of its own");
+                if (line.size() > 1)
+                    complain(line[1], "a closing brace stands on a line of its own");
                 return;
             }
             if (lowered(line.front().text) == "proxy") {
                 complain(line.front(),
                          fmt::format("a block inside the block of line {}; {}", header.at.line,
-                                     braced ? "its closing brace is missing" : "write braces around the lines of each block"));
+                                     braced ? "its closing brace is missing"
+                                            : "write braces around the lines of each block"));
                 --next_;
                 return;
             }
@@ -124,11 +138,14 @@ private:
         const CaddyWord& directive = line.front();
         if (directive.text != known) {
             const std::string_view near = nearest(directive.text, {known});
-            complain(directive, near.empty() ? "unknown directive; `proxy` blocks have `reply-addr-alias` alone"
-                                             : fmt::format("unknown directive; did you mean `{}`?", near));
+            complain(directive,
+                     near.empty()
+                         ? "unknown directive; `proxy` blocks have `reply-addr-alias` alone"
+                         : fmt::format("unknown directive; did you mean `{}`?", near));
             return;
         }
-        if (line.size() == 1) complain(directive, "no address; write the ones that replies may come from");
+        if (line.size() == 1)
+            complain(directive, "no address; write the ones that replies may come from");
         block.aliases.insert(block.aliases.end(), line.begin() + 1, line.end());
     }
 
@@ -162,7 +179,8 @@ public:
         line(fmt::format("# Line {} of the Caddyfile.", block.listen.at.line), block.listen);
         line("[[proxy]]", block.listen);
         line(fmt::format("name = {}", toml_string(name_of(block))), block.listen);
-        if (const auto listen = parse_listen(block.listen.text); !listen) complain("proxy", block.listen, listen.error());
+        if (const auto listen = parse_listen(block.listen.text); !listen)
+            complain("proxy", block.listen, listen.error());
         line(fmt::format("listen = {}", toml_string(block.listen.text)), block.listen);
         write_upstream(block);
         write_aliases(block);
@@ -184,7 +202,9 @@ private:
         Position from;
     };
 
-    void line(std::string text, const CaddyWord& from) { lines_.push_back({std::move(text), from.at}); }
+    void line(std::string text, const CaddyWord& from) {
+        lines_.push_back({std::move(text), from.at});
+    }
     void complain(std::string_view directive, const CaddyWord& word, const Error& error) {
         complaints_.add({word.at, std::string{directive}}, error.message);
     }
@@ -192,9 +212,11 @@ private:
     /// The listener's port says most about what a proxy is for; two on one port get numbers.
     std::string name_of(const CaddyBlock& block) {
         const auto listen = parse_listen(block.listen.text);
-        const std::string base = fmt::format("proxy-{}", listen ? listen->front().endpoint.port : 0);
+        const std::string base =
+            fmt::format("proxy-{}", listen ? listen->front().endpoint.port : 0);
         std::string name = base;
-        for (int number = 2; !names_.insert(name).second; ++number) name = fmt::format("{}-{}", base, number);
+        for (int number = 2; !names_.insert(name).second; ++number)
+            name = fmt::format("{}-{}", base, number);
         return name;
     }
 
@@ -208,7 +230,8 @@ private:
         line(fmt::format("upstream = {}", toml_string(upstream)), block.upstream);
     }
 
-    /// The origin does not mind an address that is listed twice or is the upstream's own; our configuration does, so those are left out.
+    /// The origin does not mind an address that is listed twice or is the upstream's own; our
+    /// configuration does, so those are left out.
     void write_aliases(const CaddyBlock& block) {
         std::set<Endpoint> seen;
         if (upstream_.endpoint) seen.insert(*upstream_.endpoint);
@@ -217,7 +240,9 @@ private:
             const auto alias = parse_alias(word.text, upstream_.port == 0 ? 1 : upstream_.port);
             if (!alias) {
                 complain("reply-addr-alias", word, alias.error());
-            } else if (alias->is_exact() && !seen.insert(Endpoint{alias->prefix.address, alias->scope, *alias->port}).second) {
+            } else if (alias->is_exact() &&
+                       !seen.insert(Endpoint{alias->prefix.address, alias->scope, *alias->port})
+                            .second) {
                 line(fmt::format("# {} is left out: listed already.", alias->text), word);
             } else {
                 kept.push_back(&word);
@@ -225,7 +250,8 @@ private:
         }
         if (kept.empty()) return;
         line("reply_aliases = [", *kept.front());
-        for (const CaddyWord* word : kept) line(fmt::format("    {},", toml_string(word->text)), *word);
+        for (const CaddyWord* word : kept)
+            line(fmt::format("    {},", toml_string(word->text)), *word);
         line("]", *kept.back());
     }
 
@@ -235,7 +261,8 @@ private:
     Complaints& complaints_;
 };
 
-/// What our own reader finds wrong with the result (two blocks on one listener, a loop, too many aliases), at the places of the Caddyfile.
+/// What our own reader finds wrong with the result (two blocks on one listener, a loop, too many
+/// aliases), at the places of the Caddyfile.
 void read_back(const TomlWriter& writer, Complaints& complaints) {
     const auto outcome = parse_config(writer.text(), "toml");
     const auto* found = std::get_if<ConfigComplaints>(&outcome);
@@ -243,21 +270,27 @@ void read_back(const TomlWriter& writer, Complaints& complaints) {
     for (const std::string& complaint : found->lines) {
         // `toml:LINE:COLUMN: what: message`
         const std::size_t text = complaint.find(": ");
-        const Position from = writer.origin(std::strtoul(complaint.c_str() + std::min(complaint.size(), std::size_t{5}), nullptr, 10));
-        complaints.add({from, "as TOML"}, complaint.substr(text == std::string::npos ? 0 : text + 2));
+        const Position from = writer.origin(std::strtoul(
+            complaint.c_str() + std::min(complaint.size(), std::size_t{5}), nullptr, 10));
+        complaints.add({from, "as TOML"},
+                       complaint.substr(text == std::string::npos ? 0 : text + 2));
     }
 }
 
 }  // namespace
 
-std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view text, const std::string& name,
+std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view text,
+                                                              const std::string& name,
                                                               const Environment& environment) {
-    if (text.size() > file_bytes_max) return ConfigComplaints{{fmt::format("{}: cannot be read: it is larger than 1 MiB", name)}};
+    if (text.size() > file_bytes_max)
+        return ConfigComplaints{{fmt::format("{}: cannot be read: it is larger than 1 MiB", name)}};
     Complaints complaints{name};
-    const std::vector<CaddyBlock> blocks = BlockReader{read_caddy_lines(text, environment, complaints), complaints}.read();
+    const std::vector<CaddyBlock> blocks =
+        BlockReader{read_caddy_lines(text, environment, complaints), complaints}.read();
     TomlWriter writer{complaints};
     for (const CaddyBlock& block : blocks) writer.write(block);
-    if (complaints.empty() && blocks.empty()) complaints.add({{}, "proxy"}, "there is no `proxy LISTEN UPSTREAM { … }` block");
+    if (complaints.empty() && blocks.empty())
+        complaints.add({{}, "proxy"}, "there is no `proxy LISTEN UPSTREAM { … }` block");
     if (complaints.empty()) read_back(writer, complaints);
     if (!complaints.empty()) return ConfigComplaints{complaints.lines()};
     return writer.text();
@@ -266,10 +299,12 @@ std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view t
 std::variant<std::string, ConfigComplaints> migrate_caddyfile(const std::string& path) {
     const auto close = [](std::FILE* file) { std::fclose(file); };
     const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
-    if (file == nullptr) return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
+    if (file == nullptr)
+        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
     std::string text(file_bytes_max + 1, '\0');
     text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-    if (std::ferror(file.get()) != 0) return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
+    if (std::ferror(file.get()) != 0)
+        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
     return migrate_caddyfile(text, path, [](const std::string& name) -> std::optional<std::string> {
         const char* value = std::getenv(name.c_str());
         return value != nullptr ? std::optional<std::string>{value} : std::nullopt;
