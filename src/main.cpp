@@ -8,6 +8,7 @@
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/daemon/daemon.hpp"
 #include "udpproxy/doctor/doctor.hpp"
+#include "udpproxy/runtime/resolver.hpp"
 
 namespace {
 
@@ -22,13 +23,24 @@ int check(const udpproxy::Config& config, const std::string& file) {
         return complain(complaints);
     // At run time a name is asked for again until it has an address, and the other proxies serve
     // meanwhile. A check that finds nothing that would serve says so.
-    const std::vector<std::string> unresolved = udpproxy::complaints_of_names(config);
+    const std::vector<std::string> unresolved = udpproxy::complaints_of_resolver(config);
     const bool nothing_serves = unresolved.size() == config.proxies.size();
     for (const std::string& complaint : unresolved)
         fmt::print(stderr, "{}{}\n", complaint, nothing_serves ? "" : " (a warning)");
     if (nothing_serves) return udpproxy::exit_config;
     fmt::print("{}{}: configuration is good\n", udpproxy::summarise(config), file);
     return udpproxy::exit_ok;
+}
+
+int run_doctor(const udpproxy::Config& config, const udpproxy::DoctorRequest& request) {
+    const auto findings = udpproxy::examine(config, request);
+    if (!findings) {
+        fmt::print(stderr, "{}\n", findings.error().message);
+        return udpproxy::exit_usage;
+    }
+    fmt::print("{}", request.json ? udpproxy::findings_json(*findings)
+                                  : udpproxy::findings_text(*findings));
+    return udpproxy::has_problem(*findings) ? udpproxy::exit_failure : udpproxy::exit_ok;
 }
 
 int migrate(const std::string& caddyfile) {
@@ -110,7 +122,7 @@ int run(int argc, char** argv) {
         return complain(complaints->lines);
     const auto& config = std::get<udpproxy::Config>(outcome);
     request.with_probe = !probe->empty();
-    if (with_doctor) return udpproxy::run_doctor(config, request);
+    if (with_doctor) return run_doctor(config, request);
     if (check_only) return check(config, file);
     udpproxy::ServeOptions options;
     options.drain_timeout = *timeout;

@@ -1,7 +1,7 @@
 // Verbs that change something. Each is logged with who asked for it.
 #pragma once
 
-#include "udpproxy/admin/routes.hpp"
+#include "routes.hpp"
 
 namespace udpproxy {
 

@@ -1,7 +1,7 @@
 // Verbs that the control thread answers: it alone changes what runs, and knows what is in force.
 #pragma once
 
-#include "udpproxy/admin/routes.hpp"
+#include "routes.hpp"
 
 namespace udpproxy {
 

@@ -2,7 +2,7 @@
 // takes the roster's mutex itself.
 #pragma once
 
-#include "udpproxy/admin/routes.hpp"
+#include "routes.hpp"
 
 namespace udpproxy {
 

@@ -1,5 +1,5 @@
 // The table of verbs.
-#include "udpproxy/admin/routes.hpp"
+#include "routes.hpp"
 
 #include <array>
 #include <nlohmann/json.hpp>

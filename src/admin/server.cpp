@@ -16,6 +16,9 @@
 #include <cstring>
 #include <thread>
 
+#include "routes.hpp"
+#include "sockets.hpp"
+
 namespace udpproxy {
 
 namespace {

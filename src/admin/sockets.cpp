@@ -1,5 +1,5 @@
 // Opening the admin sockets, and asking the kernel who is there.
-#include "udpproxy/admin/sockets.hpp"
+#include "sockets.hpp"
 
 #include <fmt/format.h>
 #include <grp.h>

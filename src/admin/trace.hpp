@@ -3,7 +3,7 @@
 // are clients' payloads.
 #pragma once
 
-#include "udpproxy/admin/routes.hpp"
+#include "routes.hpp"
 
 namespace udpproxy {
 

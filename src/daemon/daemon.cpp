@@ -9,7 +9,7 @@
 
 #include "udpproxy/admin/server.hpp"
 #include "udpproxy/config/values.hpp"
-#include "udpproxy/daemon/signals.hpp"
+#include "signals.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/control_queue.hpp"
@@ -100,8 +100,15 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
 
     Names names(log);
     Bootstrap bootstrap(config, log);
-    if (const int signal = bootstrap.prepare_proxies(names, signals); signal != 0) {
-        log.info("stopped", {{"signal", name_of_signal(signal)}});
+    int stop_signal = 0;
+    const auto stops = [&](Duration pause) {
+        const auto pause_ms = std::chrono::duration_cast<std::chrono::milliseconds>(pause).count();
+        const int signal = signals.next(static_cast<int>(pause_ms));
+        if (is_stop(signal)) stop_signal = signal;
+        return stop_signal != 0;
+    };
+    if (!bootstrap.prepare_proxies(names, stops)) {
+        log.info("stopped", {{"signal", name_of_signal(stop_signal)}});
         return exit_ok;
     }
     if (const std::vector<std::string> complaints = bootstrap.reckon(); !complaints.empty()) {
@@ -150,10 +157,6 @@ std::vector<std::string> complaints_of_machine(const Config& config) {
     const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
     return reckon_room(config, proxies, MachineRoom{descriptor_limit(), shards, ephemeral_ports()})
         .complaints;
-}
-
-std::vector<std::string> complaints_of_names(const Config& config) {
-    return complaints_of_resolver(config);
 }
 
 Result<Duration> parse_drain_timeout(const std::string& text) {

@@ -1,5 +1,5 @@
 // signalfd.
-#include "udpproxy/daemon/signals.hpp"
+#include "signals.hpp"
 
 #include <poll.h>
 #include <sys/signalfd.h>

@@ -1,6 +1,6 @@
 // The collecting side of the doctor, in the order of HostFacts. What the host does not let be seen
 // is written down and never ends the examination.
-#include "udpproxy/host/facts.hpp"
+#include "udpproxy/doctor/doctor.hpp"
 
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -9,10 +9,11 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "udpproxy/config/upstream_choice.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/host/procfs.hpp"
+#include "udpproxy/host/resolve.hpp"
 #include "udpproxy/host/routes.hpp"
-#include "udpproxy/runtime/resolver.hpp"
 
 namespace udpproxy {
 
@@ -197,12 +198,7 @@ void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolve
         proxy.resolve_error = "it has no address yet (the log has the resolver's answer)";
         return;
     }
-    std::optional<Family> family;
-    if (!own.source.empty())
-        family = own.source.front().family();
-    else if (!own.reply_aliases.empty())
-        family = own.reply_aliases.front().prefix.address.family();
-    const auto found = resolve(own.upstream.host, own.upstream.port, family);
+    const auto found = resolve(own.upstream.host, own.upstream.port, upstream_family(own));
     if (!found) {
         proxy.resolve_error = found.error().message;
         return;
@@ -269,18 +265,6 @@ void collect_listeners(const Config& config, HostFacts& facts, RouteTable* route
 }
 
 }  // namespace
-
-const InterfaceFacts* HostFacts::interface_of(std::uint32_t index) const {
-    const auto place =
-        std::find_if(interfaces.begin(), interfaces.end(),
-                     [&](const InterfaceFacts& each) { return each.index == index; });
-    return place != interfaces.end() ? &*place : nullptr;
-}
-
-std::string HostFacts::interface_name(std::uint32_t index) const {
-    const InterfaceFacts* interface = interface_of(index);
-    return interface != nullptr ? interface->name : fmt::format("interface {}", index);
-}
 
 HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     HostFacts facts;

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "findings.hpp"
-#include "udpproxy/daemon/daemon.hpp"
 
 namespace udpproxy {
 
@@ -200,16 +199,6 @@ Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& 
         findings.insert(findings.end(), heard.begin(), heard.end());
     }
     return findings;
-}
-
-int run_doctor(const Config& config, const DoctorRequest& request) {
-    const Result<std::vector<Finding>> findings = examine(config, request);
-    if (!findings) {
-        fmt::print(stderr, "{}\n", findings.error().message);
-        return exit_usage;
-    }
-    fmt::print("{}", request.json ? findings_json(*findings) : findings_text(*findings));
-    return has_problem(*findings) ? exit_failure : exit_ok;
 }
 
 }  // namespace udpproxy

@@ -2,20 +2,16 @@
 #include "udpproxy/host/limits.hpp"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
-#include <memory>
 
 #include "udpproxy/net/socket.hpp"
 
@@ -63,28 +59,6 @@ PortRange ephemeral_ports() {
     if (file >> first >> last && first >= 1 && first <= last && last <= 65535)
         return {static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(last)};
     return {32768, 60999};
-}
-
-Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t port,
-                                      std::optional<Family> family) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_DGRAM;
-    hints.ai_family = !family ? AF_UNSPEC : *family == Family::ipv4 ? AF_INET : AF_INET6;
-    addrinfo* found = nullptr;
-    const int failure = ::getaddrinfo(host.c_str(), nullptr, &hints, &found);
-    if (failure != 0)
-        return Error{failure == EAI_SYSTEM ? error_text(errno) : ::gai_strerror(failure)};
-    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(found, ::freeaddrinfo);
-    std::vector<Endpoint> endpoints;
-    for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
-        SocketName name{};
-        std::memcpy(&name, entry->ai_addr, std::min<std::size_t>(entry->ai_addrlen, sizeof name));
-        Endpoint endpoint = read_socket_name(name);
-        endpoint.port = port;
-        if (std::find(endpoints.begin(), endpoints.end(), endpoint) == endpoints.end())
-            endpoints.push_back(endpoint);
-    }
-    return endpoints;
 }
 
 std::uint64_t run_queue_delay_ns(int thread_id) {

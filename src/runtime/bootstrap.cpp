@@ -16,7 +16,7 @@ namespace {
 // A resolver that is there answers within it; one that is not must not keep the other proxies from
 // their clients.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
-constexpr int answer_look_ms = 5;
+constexpr Duration answer_pause = std::chrono::milliseconds{5};
 // What reloads may bring beyond what the start has, as far as the table of files allows.
 constexpr std::uint32_t spare_listeners = 512;
 constexpr std::uint32_t spare_bindings = 512;
@@ -42,7 +42,7 @@ Result<void> Bootstrap::choose_engine() {
     return {};
 }
 
-int Bootstrap::prepare_proxies(Names& names, const Signals& signals) {
+bool Bootstrap::prepare_proxies(Names& names, const std::function<bool(Duration)>& stops) {
     const PortRange ephemeral = ephemeral_ports();
     if (!trains_supported())
         log_.info("offload",
@@ -58,10 +58,10 @@ int Bootstrap::prepare_proxies(Names& names, const Signals& signals) {
     }
     const Instant end = monotonic_now() + first_answers_within;
     while (!names.all_answered() && monotonic_now() < end) {
-        if (const int signal = signals.next(answer_look_ms); is_stop(signal)) return signal;
+        if (stops(answer_pause)) return false;
         take_upstreams(names.look(config_, monotonic_now()));
     }
-    return 0;
+    return true;
 }
 
 void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {

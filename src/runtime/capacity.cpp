@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "udpproxy/admin/server.hpp"
 
 namespace udpproxy {
 

@@ -10,7 +10,8 @@
 #include <mutex>
 #include <thread>
 
-#include "udpproxy/host/limits.hpp"
+#include "udpproxy/config/upstream_choice.hpp"
+#include "udpproxy/host/resolve.hpp"
 
 namespace udpproxy {
 
@@ -22,39 +23,6 @@ constexpr Duration again_at_most = std::chrono::minutes{1};
 // either.
 constexpr Duration repeat_every = std::chrono::minutes{10};
 
-/// The family that answers must be of: what else of the proxy has one.
-std::optional<Family> family_of(const ProxyConfig& proxy) {
-    if (!proxy.source.empty()) return proxy.source.front().family();
-    if (!proxy.reply_aliases.empty()) return proxy.reply_aliases.front().prefix.address.family();
-    return std::nullopt;
-}
-
-/// What the configuration could not see in a name: it leads back to a listener, or nowhere, or to
-/// an alias. Empty when all is well.
-std::string fault_of_resolved(const Config& config, const ProxyConfig& proxy,
-                              const Endpoint& upstream) {
-    if (upstream.address.is_unspecified() || upstream.address.is_multicast() ||
-        upstream.address.is_broadcast())
-        return "not the address of a host";
-    for (const Alias& alias : proxy.reply_aliases) {
-        if (alias.is_exact() && alias.prefix.address == upstream.address &&
-            alias.port == upstream.port)
-            return "listed in reply_aliases too; take it out there";
-    }
-    const bool is_loopback = upstream.address.is_ipv4() ? upstream.address.bytes[12] == 127
-                                                        : upstream.address == *parse_address("::1");
-    for (const ProxyConfig& other : config.proxies) {
-        for (const ListenAddress& listen : other.listen) {
-            const bool meets =
-                listen.endpoint == upstream ||
-                (is_loopback && listen.endpoint.address == Address::any(upstream.family()));
-            if (meets && listen.endpoint.port == upstream.port)
-                return fmt::format("the listener of proxy \"{}\": a forwarding loop", other.name);
-        }
-    }
-    return {};
-}
-
 std::string sentence_of_failure(const ProxyConfig& proxy, const Error& error) {
     return fmt::format("upstream \"{}\": resolve: {}", proxy.upstream.text, error.message);
 }
@@ -65,28 +33,11 @@ Duration pause_after(std::uint32_t failures) {
 
 }  // namespace
 
-UpstreamChoice choose_upstream(const Config& config, const ProxyConfig& proxy,
-                               const std::vector<Endpoint>& found,
-                               const std::optional<Endpoint>& preferred) {
-    UpstreamChoice choice;
-    for (const Endpoint& endpoint : found) {
-        const std::string fault = fault_of_resolved(config, proxy, endpoint);
-        if (!fault.empty()) {
-            if (choice.refused.empty())
-                choice.refused = fmt::format("upstream \"{}\" is {}: {}", proxy.upstream.text,
-                                             format(endpoint), fault);
-        } else if (!choice.endpoint || endpoint == preferred) {
-            choice.endpoint = endpoint;
-        }
-    }
-    return choice;
-}
-
 std::vector<std::string> complaints_of_resolver(const Config& config) {
     std::vector<std::string> complaints;
     for (const ProxyConfig& proxy : config.proxies) {
         if (proxy.upstream.endpoint) continue;
-        const auto found = resolve(proxy.upstream.host, proxy.upstream.port, family_of(proxy));
+        const auto found = resolve(proxy.upstream.host, proxy.upstream.port, upstream_family(proxy));
         const UpstreamChoice choice =
             found ? choose_upstream(config, proxy, *found) : UpstreamChoice{};
         if (choice.endpoint) continue;
@@ -145,7 +96,7 @@ void Names::ask(std::uint16_t proxy, const ProxyConfig& config,
     const bool is_under_way = question.asked &&
                               question.config.upstream.host == config.upstream.host &&
                               question.config.upstream.port == config.upstream.port &&
-                              family_of(question.config) == family_of(config);
+                              upstream_family(question.config) == upstream_family(config);
     const std::uint64_t ticket = question.ticket;
     question = Question{};
     question.config = config;
@@ -165,7 +116,7 @@ void Names::post(Question& question) {
     const UpstreamAddress& upstream = question.config.upstream;
     const std::lock_guard lock(desk_->mutex);
     desk_->jobs.push_back(
-        {question.ticket, upstream.host, upstream.port, family_of(question.config)});
+        {question.ticket, upstream.host, upstream.port, upstream_family(question.config)});
     desk_->news.notify_one();
 }
 

@@ -5,15 +5,20 @@ import pytest
 
 from tree import cpp, includes, report
 
-_CONTROL = ("config", "host", "doctor", "log", "runtime", "admin", "daemon")
 BELOW = {
     "base": set(),
     "net": {"base"},
     "session": {"net", "base"},
     "io": {"net", "base"},
     "shard": {"session", "io", "net", "base"},
-    **{room: {*_CONTROL, "shard", "session", "io", "net", "base"} for room in _CONTROL},
-    "main": {*_CONTROL, "shard", "session", "io", "net", "base"},
+    "log": {"base"},
+    "config": {"log", "session", "net", "base"},
+    "host": {"io", "session", "net", "base"},
+    "doctor": {"runtime", "config", "host", "io", "session", "net", "base"},
+    "runtime": {"config", "host", "log", "shard", "session", "io", "net", "base"},
+    "admin": {"doctor", "runtime", "config", "host", "log", "shard", "session", "io", "net", "base"},
+    "daemon": {"admin", "doctor", "runtime", "config", "host", "log", "shard", "session", "io", "net", "base"},
+    "main": {"daemon", "doctor", "runtime", "config", "net", "base"},
     # udpproxyctl, a program of its own: it talks to the other one and shares values with it only.
     "ctl": {"net", "base"},
 }
@@ -83,6 +88,10 @@ PLANTED = {
     "session includes io": ("include/udpproxy/session/extra.hpp", '#include "udpproxy/io/traffic.hpp"'),
     "session includes a socket": ("src/session/group.cpp", '#include "udpproxy/net/socket.hpp"'),
     "net includes shard": ("src/net/endpoint.cpp", '#  include "udpproxy/shard/loop.hpp"'),
+    "the log includes the configuration": ("src/log/log.cpp", '#include "udpproxy/config/config.hpp"'),
+    "the configuration includes a shard": ("src/config/caddyfile/x.cpp", '#include "udpproxy/shard/loop.hpp"'),
+    "the runtime includes the daemon": ("src/runtime/x.cpp", '#include "udpproxy/daemon/daemon.hpp"'),
+    "main includes a shard": ("src/main.cpp", '#include "udpproxy/shard/loop.hpp"'),
     "another room's private header": ("src/shard/loop.cpp", '#include "io/ring.hpp"'),
     "a public header includes a private one": ("include/udpproxy/io/extra.hpp", '#include "io/ring.hpp"'),
     "a way up": ("src/io/epoll.cpp", '#include "../io/ring.hpp"'),
@@ -97,7 +106,13 @@ HOUSE = {
     "include/udpproxy/shard/loop.hpp": '#include "udpproxy/session/table.hpp"\n#include "udpproxy/io/traffic.hpp"',
     "src/io/ring.hpp": "",
     "src/io/ring.cpp": '#include "ring.hpp"\n#include "io/ring.hpp"\n#include <sys/socket.h>',
-    "src/main.cpp": '#include "udpproxy/shard/loop.hpp"',
+    "include/udpproxy/log/log.hpp": '#include "udpproxy/base/result.hpp"',
+    "include/udpproxy/base/result.hpp": "",
+    "include/udpproxy/config/config.hpp": '#include "udpproxy/log/log.hpp"',
+    "src/config/caddyfile/lexer.cpp": '#include "udpproxy/config/config.hpp"',
+    "include/udpproxy/runtime/reload.hpp": '#include "udpproxy/shard/loop.hpp"',
+    "include/udpproxy/daemon/daemon.hpp": '#include "udpproxy/runtime/reload.hpp"',
+    "src/main.cpp": '#include "udpproxy/daemon/daemon.hpp"',
 }
 
 

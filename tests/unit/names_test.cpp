@@ -1,5 +1,5 @@
 // Names: which of the addresses that a resolver gives is taken, and what is said of the others.
-#include "udpproxy/runtime/resolver.hpp"
+#include "udpproxy/config/upstream_choice.hpp"
 
 #include <doctest/doctest.h>
 

@@ -6,13 +6,22 @@
 
 #include <memory>
 
-#include "udpproxy/admin/routes.hpp"
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/control_queue.hpp"
+#include "udpproxy/runtime/status.hpp"
 
 namespace udpproxy {
 
-/// Connections at a time, all sockets together: capacity.cpp reserves their descriptors.
-inline constexpr std::size_t admin_connections_max = 32;
-/// Of one address over TCP.
+/// What verbs work on.
+struct AdminContext {
+    Roster& roster;
+    Log& log;
+    ControlQueue& requests;  // to the control thread
+};
+
+/// Connections of one address over TCP; of all together: admin_connections_max.
 inline constexpr std::size_t admin_connections_per_address_max = 16;
 
 class AdminServer {

@@ -13,6 +13,7 @@
 
 #include "udpproxy/base/result.hpp"
 #include "udpproxy/base/time.hpp"
+#include "udpproxy/log/level.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/port_pool.hpp"
@@ -20,10 +21,10 @@
 namespace udpproxy {
 
 inline constexpr std::uint32_t config_proxies_max = 256;
+/// Connections of operators at a time, all admin sockets together: their descriptors are reserved.
+inline constexpr std::uint32_t admin_connections_max = 32;
 
 enum class EngineChoice : std::uint8_t { automatic, io_uring, epoll };
-enum class LogLevel : std::uint8_t { error, warn, info, debug };
-enum class LogFormat : std::uint8_t { text, json };
 enum class AliasFilter : std::uint8_t { automatic, connected, open };
 enum class UnlistedReplies : std::uint8_t { automatic, all, off };
 enum class OnChange : std::uint8_t { keep, close };

@@ -32,10 +32,6 @@ struct ServeOptions {
 /// opens nothing.
 [[nodiscard]] std::vector<std::string> complaints_of_machine(const Config& config);
 
-/// Host names of upstreams that have no usable address now, a line for each; asks the resolver, and
-/// takes as long as that takes.
-[[nodiscard]] std::vector<std::string> complaints_of_names(const Config& config);
-
 /// What --version prints: the version, and what this kernel supports.
 [[nodiscard]] std::string version_text();
 

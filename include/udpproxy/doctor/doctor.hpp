@@ -59,6 +59,10 @@ struct Finding {
         fix;  // a command, or a line of the configuration; empty when there is nothing to mend
 };
 
+/// Looks at this host as the proxy of this configuration would meet it. Resolves names; may block
+/// for as long as the resolver does.
+[[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
+
 [[nodiscard]] std::vector<Finding> diagnose(const Config& config, const HostFacts& facts);
 
 /// What a probe heard: a payload sent once to the upstream, from a socket that hears everybody.
@@ -101,9 +105,5 @@ struct DoctorRequest {
 /// Looks; with a probe, sends. Errors: a request that makes no sense.
 [[nodiscard]] Result<std::vector<Finding>> examine(const Config& config,
                                                    const DoctorRequest& request);
-
-/// Looks, prints, and returns the exit code: 0 without problems, 1 with some, 2 for a request that
-/// makes no sense.
-[[nodiscard]] int run_doctor(const Config& config, const DoctorRequest& request);
 
 }  // namespace udpproxy

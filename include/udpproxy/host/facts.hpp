@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "udpproxy/config/config.hpp"
 #include "udpproxy/host/packet_filter.hpp"
 #include "udpproxy/io/probe.hpp"
 #include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/session/port_pool.hpp"
 
 namespace udpproxy {
 
@@ -133,9 +133,5 @@ struct HostFacts {
     /// Its name, or its number when there is none.
     [[nodiscard]] std::string interface_name(std::uint32_t index) const;
 };
-
-/// Looks at this host as the proxy of this configuration would meet it. Resolves names; may block
-/// for as long as the resolver does.
-[[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
 
 }  // namespace udpproxy

@@ -28,11 +28,6 @@ namespace udpproxy {
 /// read.
 [[nodiscard]] PortRange ephemeral_ports();
 
-/// All addresses of a name, of one family if given, in the resolver's order. Blocks; control thread
-/// only. Errors: `upstream "name:53": Name or service not known`.
-[[nodiscard]] Result<std::vector<Endpoint>> resolve(const std::string& host, std::uint16_t port,
-                                                    std::optional<Family> family);
-
 /// How long a thread of this process has been ready to run and waited for a processor; 0 where the
 /// kernel does not tell (CONFIG_SCHED_INFO).
 [[nodiscard]] std::uint64_t run_queue_delay_ns(int thread_id);

@@ -8,9 +8,10 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "udpproxy/base/result.hpp"
-#include "udpproxy/config/config.hpp"
+#include "udpproxy/log/level.hpp"
 
 namespace spdlog {
 class logger;
@@ -77,9 +78,6 @@ private:
     LogFormat format_ = LogFormat::text;
     std::string file_;
 };
-
-/// `error`, `warn`, `info`, `debug`
-[[nodiscard]] std::string_view name_of(LogLevel level);
 
 /// One line without time, as write() would make it: for tests and for the console.
 [[nodiscard]] std::string format_line(LogFormat format, std::string_view time, LogLevel level,

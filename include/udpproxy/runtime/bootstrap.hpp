@@ -3,12 +3,12 @@
 // reconfigurer's affair.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "udpproxy/config/config.hpp"
-#include "udpproxy/daemon/signals.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/capacity.hpp"
@@ -23,8 +23,9 @@ public:
     Bootstrap(const Config& config, Log& log) : config_(config), log_(log) {}
 
     /// Asks for the names and waits a moment for the first answers; a proxy whose name has none
-    /// starts all the same. Returns the signal to stop that came meanwhile, or 0.
-    [[nodiscard]] int prepare_proxies(Names& names, const Signals& signals);
+    /// starts all the same. `stops(pause)` waits for `pause` at most and says whether to give up;
+    /// returns false then.
+    [[nodiscard]] bool prepare_proxies(Names& names, const std::function<bool(Duration)>& stops);
     /// Numbers that cannot fit; empty when all is well.
     [[nodiscard]] std::vector<std::string> reckon();
     [[nodiscard]] Result<void> choose_engine();

@@ -1,7 +1,7 @@
 // Names: the host names of upstreams, resolved in a thread of their own, since a resolver may take
 // half a minute to say nothing: neither a shard nor a signal ever waits for it. A name without a
 // usable address is asked for again, at growing intervals, for as long as its proxy stands there.
-// What an address leads to is judged here as well (choose_upstream); telling the shards is the
+// Which address is taken is decided in config/upstream_choice.hpp; telling the shards is the
 // reconfigurer's affair.
 #pragma once
 
@@ -17,19 +17,6 @@
 #include "udpproxy/log/log.hpp"
 
 namespace udpproxy {
-
-/// Which of a name's addresses is taken, and why not the others.
-struct UpstreamChoice {
-    std::optional<Endpoint> endpoint;  // absent: none is usable
-    std::string refused;  // why the first refused one was, in a sentence; empty: none was
-};
-
-/// `preferred` if it is among `found` and usable, else the first usable one in the resolver's
-/// order. Unusable: what is no host's address, is listed in the proxy's aliases, or leads back to a
-/// listener of `config`.
-[[nodiscard]] UpstreamChoice choose_upstream(
-    const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
-    const std::optional<Endpoint>& preferred = std::nullopt);
 
 /// What --check-config says about names that have no usable address now: one line for each, with
 /// the file's position.

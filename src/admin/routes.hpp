@@ -9,20 +9,10 @@
 #include <string>
 #include <string_view>
 
-#include "udpproxy/admin/sockets.hpp"
-#include "udpproxy/log/log.hpp"
-#include "udpproxy/runtime/status.hpp"
+#include "sockets.hpp"
+#include "udpproxy/admin/server.hpp"
 
 namespace udpproxy {
-
-class ControlQueue;
-
-/// What verbs work on.
-struct AdminContext {
-    Roster& roster;
-    Log& log;
-    ControlQueue& requests;  // to the control thread
-};
 
 struct AdminRequest {
     std::string method;

@@ -1,0 +1,15 @@
+// Levels and formats of the log, apart from the log itself: the configuration knows them too.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace udpproxy {
+
+enum class LogLevel : std::uint8_t { error, warn, info, debug };
+enum class LogFormat : std::uint8_t { text, json };
+
+/// `error`, `warn`, `info`, `debug`
+[[nodiscard]] std::string_view name_of(LogLevel level);
+
+}  // namespace udpproxy
