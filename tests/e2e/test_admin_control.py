@@ -84,12 +84,12 @@ def test_an_alias_keeps_its_count_whatever_comes_goes_or_moves_before_it(admin, 
 
     ask(3)
     assert counts() == {aliases[0]: 3, aliases[1]: 3}
-    newcomer = IPV4.service(251)
-    running.write(proxy_table(reply_aliases=[newcomer, aliases[1], aliases[0]]))
+    new_client = IPV4.service(251)
+    running.write(proxy_table(reply_aliases=[new_client, aliases[1], aliases[0]]))
     admin.shown("reload")
     ask(2)
-    assert counts() == {newcomer: 0, aliases[1]: 5, aliases[0]: 5}
-    running.write(proxy_table(reply_aliases=[newcomer]))
+    assert counts() == {new_client: 0, aliases[1]: 5, aliases[0]: 5}
+    running.write(proxy_table(reply_aliases=[new_client]))
     admin.shown("reload")
     running.write(proxy_table(reply_aliases=[aliases[0], aliases[1]]))
     admin.shown("reload")
@@ -101,17 +101,17 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     open_service([_UPSTREAM], echo())
     other = IPV4.listener(5354)
     proxy = running(proxy_table("one"), proxy_table("two", listen=other))
-    known, newcomer = open_client(), open_client()
+    known, new_client = open_client(), open_client()
     assert known.ask(b"known", IPV4.listener()) is not None
     assert admin.shown("drain", "one") == "one takes no new clients; 1 sessions go on\n"
     assert {each["name"]: each["draining"] for each in admin.json("proxies")["proxies"]} == {"one": True, "two": False}
     assert "one (takes no new clients)\n" in admin.shown("proxies")
     assert admin.json("status")["ready"], "the other one takes new clients"
-    assert newcomer.ask(b"refused", IPV4.listener(), timeout=0.3) is None
+    assert new_client.ask(b"refused", IPV4.listener(), timeout=0.3) is None
     assert known.ask(b"still known", IPV4.listener()) is not None
-    assert newcomer.ask(b"welcome", other) is not None
+    assert new_client.ask(b"welcome", other) is not None
     assert admin.shown("resume", "one") == "one takes new clients\n"
-    assert newcomer.ask(b"welcome", IPV4.listener()) is not None
+    assert new_client.ask(b"welcome", IPV4.listener()) is not None
     for verb in ("drain", "resume"):
         assert refusal(admin.ctl(verb, "three")) == 'udpproxyctl: there is no proxy "three", or it is on its way out\n'
     assert proxy.stop().drops() == {"drop_draining": 1}

@@ -5,7 +5,7 @@
               300 new ports a second
 
 Three addresses ask, so that no single source takes more than its share of the small room of the short run. 20 000 descriptors are about 5700 sessions with two aliases; 300 sessions a second that last for 30 s are 9000. So the oldest have to make way
-all the time, for newcomers only, and not one query may be lost.
+all the time, for new_clients only, and not one query may be lost.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """Floods of forged sources: those who are in lose nothing, memory stays flat, and it is over when it is over (F28).
 
     client                                        proxy                              service
-    10.1.0.2  100 assured residents, newcomers ── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53 answers what bears a mark
+    10.1.0.2  100 assured residents, new_clients ── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53 answers what bears a mark
     198.18.0.0/15, fd05::/32  nobody's: forged,   fd01::1       │ fd00::1         fd00::254
               answers to them go to the client's kernel, which drops them
 """
@@ -135,7 +135,7 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=str)
-def test_a_flood_from_one_site_is_held_back_and_newcomers_from_elsewhere_are_served(
+def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_served(
         engine, family, network, stage, flood, start_load, figures):
     room = 2000
     proxy, service = stage(family, sessions_max=room)
@@ -150,7 +150,7 @@ def test_a_flood_from_one_site_is_held_back_and_newcomers_from_elsewhere_are_ser
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
     of_site = counters["sessions_admitted"] - 100 - served["sent"]
-    figures.tell("a flood from one site is held back, newcomers from elsewhere are served",
+    figures.tell("a flood from one site is held back, new clients from elsewhere are served",
                  f"{family}: {of_site} admitted of {sent}, {served['lost']} of {served['sent']} others refused")
     assert overflows == 0
     assert served["lost"] == 0 and result["lost"] == 0, f"{served} {counters}"
@@ -168,18 +168,18 @@ def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_noth
     asking = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=20, rate=200, seconds=4, warm=True)
     asking.wait_event("asking")
     began = time.monotonic()
-    newcomers = start_load("churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=0.5).result()
+    new_clients = start_load("churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=0.5).result()
     took = time.monotonic() - began
     result = asking.result()
     counters = proxy.stop()
     service.stop()
-    for each in (newcomers, result):
+    for each in (new_clients, result):
         figures.count(each)
-    figures.tell("new_sessions_per_second: newcomers come at the pace that is allowed, residents notice nothing",
-                 f"{place}: {newcomers['answered']} of {newcomers['sent']} in 2 s at 50/s and 120 at once")
+    figures.tell("new_sessions_per_second: new clients come at the pace that is allowed, residents notice nothing",
+                 f"{place}: {new_clients['answered']} of {new_clients['sent']} in 2 s at 50/s and 120 at once")
     assert result["lost"] == 0
-    assert 2 * 50 + 100 - 5 <= newcomers["answered"] <= 120 + 50 * took + 5
-    assert counters.drops() == {"drop_session_rate": newcomers["lost"]}
+    assert 2 * 50 + 100 - 5 <= new_clients["answered"] <= 120 + 50 * took + 5
+    assert counters.drops() == {"drop_session_rate": new_clients["lost"]}
 
 
 def test_2500_clients_of_one_address_are_admitted_at_once_with_the_defaults(engine, stage, start_load, figures):

@@ -33,7 +33,7 @@ def test_everybody_is_answered_and_the_program_is_idle_when_nobody_asks(engine, 
     assert proxy.stop().drops() == {}
 
 
-def test_newcomers_take_the_groups_that_stand_ready(engine, admin, start_proxy, open_service, open_crowd):
+def test_new_clients_take_the_groups_that_stand_ready(engine, admin, start_proxy, open_service, open_crowd):
     open_service([_UPSTREAM], echo())
     head = admin.section() + "[limits]\npool_min = 200\n"
     proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=_UPSTREAM), engine=engine, head=head))

@@ -151,7 +151,7 @@ def test_aliases_come_and_go_for_the_sessions_that_are_there(engine, start_proxy
 
 
 @pytest.mark.parametrize("on_change", ["keep", "close"])
-def test_a_changed_upstream_takes_newcomers_and_old_sessions_as_on_change_says(engine, on_change, start_proxy, open_crowd, open_service):
+def test_a_changed_upstream_takes_new_clients_and_old_sessions_as_on_change_says(engine, on_change, start_proxy, open_crowd, open_service):
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table(on_change=on_change))
     crowd = open_crowd(40)

@@ -54,7 +54,7 @@ def test_two_sources_have_their_own_ports_and_share_the_sessions(engine, second_
     assert proxy.stop().drops() == {}
 
 
-def test_while_a_source_is_gone_newcomers_are_counted_and_later_ones_served(engine, second_address, service, start_proxy, open_client):
+def test_while_a_source_is_gone_new_clients_are_counted_and_later_ones_served(engine, second_address, service, start_proxy, open_client):
     remove, add = second_address
     proxy = start_proxy(one_proxy(engine, source="10.0.0.9"))
     early = open_client()

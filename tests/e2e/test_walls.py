@@ -40,15 +40,15 @@ def assure(client):
 
 
 @pytest.mark.parametrize("wall", _WALLS)
-def test_a_newcomer_is_dropped_and_counted_while_all_sessions_are_assured(engine, wall, service, start_proxy, open_client):
+def test_a_new_client_is_dropped_and_counted_while_all_sessions_are_assured(engine, wall, service, start_proxy, open_client):
     proxy = start_proxy(small(engine, **_WALLS[wall]))
     residents = [open_client() for _ in range(_ROOM)]
     for resident in residents:
         assure(resident)
     time.sleep(1.2)  # idle for longer than it takes to evict the unassured
-    newcomer = open_client()
+    new_client = open_client()
     for _ in range(3):
-        assert ask(newcomer, b"room?", 0.2) is None
+        assert ask(new_client, b"room?", 0.2) is None
     assert proxy.wait_event("limit_met", proxy="echo")["reason"]
     before = {request.sender for request in service.requests}
     for resident in residents:
@@ -59,7 +59,7 @@ def test_a_newcomer_is_dropped_and_counted_while_all_sessions_are_assured(engine
 
 
 @pytest.mark.parametrize("wall", _WALLS)
-def test_a_newcomer_takes_the_place_of_the_unassured_session_that_was_idle_longest(engine, wall, service, start_proxy, open_client):
+def test_a_new_client_takes_the_place_of_the_unassured_session_that_was_idle_longest(engine, wall, service, start_proxy, open_client):
     proxy = start_proxy(small(engine, **_WALLS[wall]))
     assured, oldest, younger, youngest = (open_client() for _ in range(_ROOM))
     assure(assured)
@@ -67,14 +67,14 @@ def test_a_newcomer_takes_the_place_of_the_unassured_session_that_was_idle_longe
     for resident, payload in payload_of.items():
         assert ask(resident, payload) == payload
         time.sleep(0.1)
-    newcomers = []
+    new_clients = []
     for victim in (oldest, younger):
         time.sleep(1.2)
-        newcomers.append(open_client())
-        assert ask(newcomers[-1], b"room? %d" % len(newcomers)) is not None, "somebody idle for a second made room"
+        new_clients.append(open_client())
+        assert ask(new_clients[-1], b"room? %d" % len(new_clients)) is not None, "somebody idle for a second made room"
         if wall == "ports":
             # A place is a port here: it can be seen whose it was.
-            place = service.sender_of(b"room? %d" % len(newcomers))
+            place = service.sender_of(b"room? %d" % len(new_clients))
             assert [request.payload for request in service.requests if request.sender == place][0] == payload_of[victim]
     assert ask(assured, b"still here") == b"still here"
     assert service.sender_of(b"still here") == service.sender_of(b"two")
@@ -125,14 +125,14 @@ def test_sessions_that_cannot_fit_the_descriptors_are_refused_with_the_arithmeti
     assert "1024" in done.stderr and "5000" in done.stderr
 
 
-def test_a_low_descriptor_limit_makes_the_room_small_not_the_program_fail(engine, service, start_proxy, open_crowd):
+def test_a_low_descriptor_limit_makes_the_capacity_small_not_the_program_fail(engine, service, start_proxy, open_crowd):
     proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
                         prefix=("prlimit", "--nofile=128:128"))
     capacity = int(proxy.wait_event("capacity")["sessions"])
-    assert 0 < room < 128
+    assert 0 < capacity < 128
     crowd = open_crowd(200)
     got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=200, patience=1.0)
-    assert room // 2 <= len(got) <= room
+    assert capacity // 2 <= len(got) <= capacity
     proxy.stop()
 
 

@@ -1,9 +1,9 @@
-"""Every wall under load: who is in loses nothing, newcomers are refused under one reason, and when there is room again no restart is needed
+"""Every wall under load: who is in loses nothing, new clients are refused under one reason, and when there is room again no restart is needed
 (F16, F22 to F24).
 
     client                                       proxy                             service
     10.1.0.2  100 assured residents ask, ──── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53, answers
-              newcomers knock 200 times a second
+              new clients knock 200 times a second
 """
 
 import resource
@@ -70,7 +70,7 @@ def begin(engine, start_proxy, **keys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wall", _WALLS)
-def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reason_and_later_ones_served(
+def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_reason_and_later_ones_served(
         engine, wall, network, service, start_proxy, residents, knock, figures):
     keys, make, take_away, reason = _WALLS[wall]
     proxy = begin(engine, start_proxy, **keys)
@@ -90,7 +90,7 @@ def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reas
     for each in (refused, result, served):
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
-    figures.tell("at the wall: residents lose nothing, newcomers are refused, later ones served without a restart",
+    figures.tell("at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
                  f"{wall}: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as {reason}, then {served['answered']} of {served['sent']} served")
     assert result["lost"] == 0, f"{result} {counters}"
     assert refused["answered"] == 0 and counters.drops() == {f"drop_{reason}": refused["sent"]}
@@ -100,9 +100,9 @@ def test_at_the_wall_residents_lose_nothing_newcomers_are_refused_under_one_reas
 
 
 @pytest.mark.slow
-def test_when_all_ports_rest_newcomers_are_refused_and_served_again_after_the_rest(
+def test_when_all_ports_rest_new_clients_are_refused_and_served_again_after_the_rest(
         engine, network, service, start_proxy, residents, knock, figures):
-    """400 ports; residents hold 100, the first newcomers use up the others and leave them resting for three seconds."""
+    """400 ports; residents hold 100, the first new clients use up the others and leave them resting for three seconds."""
     proxy = begin(engine, start_proxy, ports="20000-20399", port_cooldown="3s")
     asking = residents(9)
     watch = Watch(network)
@@ -116,7 +116,7 @@ def test_when_all_ports_rest_newcomers_are_refused_and_served_again_after_the_re
     for each in (first, refused, result, served):
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
-    figures.tell("at the wall: residents lose nothing, newcomers are refused, later ones served without a restart",
+    figures.tell("at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
                  f"ports: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as ports_exhausted, "
                  f"then {served['answered']} of {served['sent']} served")
     assert result["lost"] == 0, f"{result} {counters}"
@@ -155,14 +155,14 @@ def test_a_program_that_gets_no_more_memory_goes_on_and_admits(engine, network, 
     with open(f"/proc/{proxy.pid}/statm", encoding="ascii") as statm:
         size = int(statm.read().split()[0]) * resource.getpagesize()
     resource.prlimit(proxy.pid, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
-    newcomers = knock(10000)
+    new_clients = knock(10000)
     result = asking.result()
     counters = proxy.stop()
-    for each in (newcomers, result):
+    for each in (new_clients, result):
         figures.count(each)
         assert each["lost"] == 0 and [each[name] for name in NEVER] == [0] * len(NEVER), f"{each} {counters}"
     figures.tell("without another byte of memory it goes on and admits",
-                 f"{result['lost'] + newcomers['lost']} of {result['sent'] + newcomers['sent']} lost, {counters['sessions_admitted']} admitted")
+                 f"{result['lost'] + new_clients['lost']} of {result['sent'] + new_clients['sent']} lost, {counters['sessions_admitted']} admitted")
     assert counters.drops() == {}
 
 
