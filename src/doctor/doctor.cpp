@@ -28,6 +28,19 @@ std::size_t count(const std::vector<Finding>& findings, Severity severity) {
                       [&](const Finding& each) { return each.severity == severity; }));
 }
 
+/// Names of interfaces, programs, tables and chains are whatever bytes somebody chose. Those that a
+/// terminal would obey are written as `\x1b`.
+std::string printable(std::string_view text) {
+    std::string shown;
+    for (const char letter : text) {
+        if (letter >= ' ' && letter <= '~')
+            shown += letter;
+        else
+            shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(letter));
+    }
+    return shown;
+}
+
 std::optional<unsigned> digit_of(char letter) {
     if (letter >= '0' && letter <= '9') return static_cast<unsigned>(letter - '0');
     const char lower = static_cast<char>(letter | 0x20);
@@ -138,11 +151,11 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
 std::string findings_text(const std::vector<Finding>& findings) {
     std::string text;
     for (const Finding& finding : findings) {
-        text += fmt::format("{:7} {}: {}: {}", name_of(finding.severity), name_of(finding.kind),
-                            finding.where, finding.looked_at);
-        if (!finding.meaning.empty()) text += "; " + finding.meaning;
-        if (!finding.fix.empty()) text += "; fix: " + finding.fix;
-        text += '\n';
+        std::string line = fmt::format("{:7} {}: {}: {}", name_of(finding.severity),
+                                       name_of(finding.kind), finding.where, finding.looked_at);
+        if (!finding.meaning.empty()) line += "; " + finding.meaning;
+        if (!finding.fix.empty()) line += "; fix: " + finding.fix;
+        text += printable(line) + '\n';
     }
     const std::size_t problems = count(findings, Severity::problem);
     const std::size_t notes = count(findings, Severity::note);
