@@ -76,7 +76,6 @@ void collect_filters(HostFacts& facts) {
     const std::string base = "/proc/sys/net/netfilter/nf_conntrack_";
     facts.conntrack.entries = read_host_number(base + "count");
     facts.conntrack.entries_max = read_host_number(base + "max");
-    facts.conntrack.udp_timeout_s = read_host_number(base + "udp_timeout");
     facts.conntrack.udp_stream_timeout_s = read_host_number(base + "udp_timeout_stream");
     facts.conntrack.is_loaded = facts.conntrack.entries_max.has_value();
     Result<PacketFilter> filter = read_packet_filter();

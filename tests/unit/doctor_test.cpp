@@ -320,12 +320,12 @@ TEST_CASE(
     "a table of flows that is full is a problem, nearly full a note, and flows forgotten before "
     "sessions are a note") {
     HostFacts facts = healthy();
-    facts.conntrack = {true, 1000, 1000, 30, 600};
+    facts.conntrack = {true, 1000, 1000, 600};
     check_only(bad(facts), "problem conntrack: host: 1000 of 1000 flows",
                "nf_conntrack_max=262144");
     facts.conntrack.entries = 850;
     check_only(bad(facts), "note conntrack: host: 850 of 1000 flows", "nf_conntrack_max");
-    facts.conntrack = {true, 10, 1000, 30, 120};
+    facts.conntrack = {true, 10, 1000, 120};
     check_only(bad(facts),
                "note conntrack: host: UDP flows are forgotten after 120 s, sessions last 5m idle",
                "nf_conntrack_udp_timeout_stream=300");

@@ -82,8 +82,7 @@ struct ConntrackFacts {
     bool is_loaded = false;
     std::optional<std::uint64_t> entries;
     std::optional<std::uint64_t> entries_max;
-    std::optional<std::uint64_t> udp_timeout_s;         // until a flow was answered
-    std::optional<std::uint64_t> udp_stream_timeout_s;  // afterwards
+    std::optional<std::uint64_t> udp_stream_timeout_s;  // of a flow that was answered
 };
 
 /// Drops of this network namespace since it was made (/proc/net/snmp, /proc/net/netstat); absent
