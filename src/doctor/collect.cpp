@@ -72,6 +72,13 @@ void collect_drops(HostFacts& facts) {
     if (netstat) facts.drops.reverse_path = find_counter(*netstat, "TcpExt", "IPReversePathFilter");
 }
 
+/// How the packet filter's rules would be seen.
+const char* way_to_rules(int error) {
+    if (error == EPERM) return "run it as root, or with CAP_NET_ADMIN";
+    if (error == ENOENT) return "install nft (package nftables)";
+    return "nft list ruleset shows them";
+}
+
 void collect_filters(HostFacts& facts) {
     const std::string base = "/proc/sys/net/netfilter/nf_conntrack_";
     facts.conntrack.entries = read_host_number(base + "count");
@@ -83,7 +90,7 @@ void collect_filters(HostFacts& facts) {
         facts.filter = std::move(*filter);
     else
         facts.unseen.push_back({"the packet filter's rules", filter.error().message,
-                                "run it as root, or with CAP_NET_ADMIN"});
+                                way_to_rules(filter.error().code)});
     for (const char* path : {"/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"}) {
         const auto text = read_host_file(path);
         if (!text && errno != ENOENT)

@@ -62,18 +62,16 @@ bool check_clients(const ExaminedProxy& examined, Findings& findings) {
         FilteredDatagram datagram;
         datagram.from = Endpoint{Address::any(listen.family()), 0, client_port};
         datagram.to = listen;
-        if (const std::uint32_t index = examined.facts.listen[i].interface_index; index != 0) {
-            datagram.interface_index = index;
+        if (const std::uint32_t index = examined.facts.listen[i].interface_index; index != 0)
             datagram.interface_name = examined.host.interface_name(index);
-        }
         const std::string where = fmt::format("{}: listen {}", examined.label(), format(listen));
         is_well =
-            tell(judge(examined.host.filter, way_in, datagram), where, "clients' datagrams",
+            tell(examined.host.filter.decide(way_in, datagram), where, "clients' datagrams",
                  "no client is heard", match_of(listen, network, "daddr", "dport"), findings) &&
             is_well;
         std::swap(datagram.from, datagram.to);
         datagram.is_of_known_flow = true;
-        is_well = tell(judge(examined.host.filter, way_out, datagram), where,
+        is_well = tell(examined.host.filter.decide(way_out, datagram), where,
                        "datagrams to clients", "no reply reaches a client",
                        match_of(listen, network, "saddr", "sport"), findings) &&
                   is_well;
@@ -86,9 +84,8 @@ bool check_requests(const ExaminedProxy& examined, Findings& findings) {
     FilteredDatagram datagram;
     datagram.from = session_end(examined);
     datagram.to = upstream.endpoint;
-    datagram.interface_index = upstream.route.interface_index;
     datagram.interface_name = examined.host.interface_name(upstream.route.interface_index);
-    const FilterOutcome outcome = judge(examined.host.filter, way_out, datagram);
+    const FilterOutcome outcome = examined.host.filter.decide(way_out, datagram);
     if (outcome.may_be_translated && examined.facts.targets.size() > 1)
         findings.add(
             FindingKind::translation, Severity::note, examined.label(0),
@@ -109,11 +106,10 @@ bool check_replies(const ExaminedProxy& examined, Findings& findings) {
         FilteredDatagram datagram;
         datagram.from = target.endpoint;
         datagram.to = session_end(examined);
-        datagram.interface_index = target.route.interface_index;
         datagram.interface_name = examined.host.interface_name(target.route.interface_index);
         datagram.is_of_known_flow = i == 0;
         is_well =
-            tell(judge(examined.host.filter, way_in, datagram), examined.label(i), "its replies",
+            tell(examined.host.filter.decide(way_in, datagram), examined.label(i), "its replies",
                  i == 0 ? "no reply is heard"
                         : "to a stateful filter they are new, since the request went to another "
                           "address",
@@ -126,7 +122,7 @@ bool check_replies(const ExaminedProxy& examined, Findings& findings) {
 }  // namespace
 
 void check_filters(const ExaminedProxy& examined, Findings& findings) {
-    if (examined.host.filter.chains.empty()) return;
+    if (examined.host.filter.chains() == 0) return;
     bool is_well = check_clients(examined, findings);
     if (!examined.facts.targets.empty() && examined.facts.targets.front().route.error == 0) {
         is_well = check_requests(examined, findings) && is_well;
@@ -135,7 +131,7 @@ void check_filters(const ExaminedProxy& examined, Findings& findings) {
     if (is_well)
         findings.ok(FindingKind::packet_filter, examined.label(),
                     fmt::format("{} chains of nftables let clients, requests and replies pass",
-                                examined.host.filter.chains.size()));
+                                examined.host.filter.chains()));
 }
 
 }  // namespace udpproxy

@@ -1,330 +1,392 @@
-// One datagram through the rules. Every byte of a register is known or not; a test of bytes that
-// are not known is "perhaps", and so is all that follows from it.
+// One datagram through the rules, as libnftables-json(5) writes them. A rule matches, does not, or
+// perhaps does: whatever this file does not know, or finds written in another way, is "perhaps".
 #include "udpproxy/host/packet_filter.hpp"
 
-// Before the kernel's headers, which give way to it.
+#include <fmt/format.h>
 #include <netinet/in.h>
 
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-
 #include <algorithm>
-#include <array>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
-
-#include "filter_bytes.hpp"
+#include <variant>
 
 namespace udpproxy {
 
+using Json = nlohmann::json;
+
 namespace {
 
-using Bytes = FilterBytes;
-using Answer = FilterAnswer;
-using Kind = FilterStep::Kind;
-
-constexpr std::size_t register_bytes = 80;  // 16 four-byte registers behind the verdict's 16 bytes
-constexpr std::uint32_t rules_max =
-    200000;                    // jumps in doubt can multiply the way through a large set of rules
-constexpr int depth_max = 16;  // NFT_JUMP_STACK_SIZE
-
-/// Walks one hook's chains with one datagram.
-class Walk {
-public:
-    Walk(const PacketFilter& filter, FilterHook hook, const FilteredDatagram& datagram)
-        : filter_(filter),
-          hook_(hook),
-          datagram_(datagram),
-          network_(network_header(datagram)),
-          transport_(transport_header(datagram)) {}
-
-    void through_all(FilterOutcome& outcome) {
-        for (const FilterChain& chain : filter_.chains) {
-            const bool is_asked = chain.is_base &&
-                                  chain.hook == static_cast<std::uint32_t>(hook_) &&
-                                  has_family(chain);
-            if (!is_asked || outcome.verdict == FilterOutcome::Verdict::is_dropped) continue;
-            outcome_ = &outcome;
-            certain_ = true;
-            const End end = through(chain, 0);
-            if (end != End::decided && chain.drops_by_policy) drop(chain.title() + ": policy drop");
-        }
-    }
-
-private:
-    enum class End : std::uint8_t { fell_through, returned, decided };
-
-    [[nodiscard]] bool has_family(const FilterChain& chain) const {
-        return chain.family == "inet" || (chain.family == "ip") == datagram_.from.address.is_ipv4();
-    }
-
-    /// From here on nothing is certain: what came before may have ended the walk, or may not.
-    void drop(const std::string& by) {
-        using Verdict = FilterOutcome::Verdict;
-        if (outcome_->verdict == Verdict::is_dropped) return;
-        const Verdict verdict = certain_ ? Verdict::is_dropped : Verdict::may_be_dropped;
-        if (outcome_->verdict == Verdict::passes || verdict == Verdict::is_dropped)
-            outcome_->by = by;
-        outcome_->verdict = verdict;
-    }
-
-    End through(const FilterChain& chain, int depth) {
-        for (const FilterRule& rule : chain.rules) {
-            const End end = through(chain, rule, depth);
-            if (end != End::fell_through) return end;
-        }
-        return End::fell_through;
-    }
-
-    End through(const FilterChain& chain, const FilterRule& rule, int depth) {
-        if (++rules_seen_ > rules_max) {
-            certain_ = false;
-            drop("more rules than are looked through");
-            return End::decided;
-        }
-        registers_.fill(std::nullopt);
-        Answer matches = Answer::yes;
-        for (const FilterStep& step : rule.steps) {
-            std::int32_t verdict = step.verdict;
-            std::string target = step.name;
-            bool decides = step.kind == Kind::verdict;
-            const Answer answer = ask(chain, step, verdict, target, decides);
-            if (answer == Answer::no) return End::fell_through;
-            matches = std::min(matches, answer);
-            const std::string by = chain.title() + ": rule " + std::to_string(rule.handle);
-            if (step.kind == Kind::translate) {
-                outcome_->may_be_translated = true;
-                outcome_->translated_by = by;
-                return End::fell_through;
-            }
-            if (step.kind == Kind::reject) {
-                verdict = NF_DROP;
-                decides = true;
-            }
-            if (decides) return decide(chain, by, verdict, target, matches, depth);
-        }
-        return End::fell_through;
-    }
-
-    End decide(const FilterChain& chain, const std::string& by, std::int32_t verdict,
-               const std::string& target, Answer matches, int depth) {
-        const bool was_certain = certain_;
-        certain_ = certain_ && matches == Answer::yes;
-        End end = End::fell_through;
-        if (verdict == NF_DROP) {
-            drop(by);
-            end = End::decided;
-        } else if (verdict == NF_ACCEPT || verdict == NF_QUEUE || verdict == NF_STOLEN) {
-            end = End::decided;
-        } else if (verdict == NFT_RETURN) {
-            end = End::returned;
-        } else if ((verdict == NFT_JUMP || verdict == NFT_GOTO) && depth < depth_max) {
-            for (const FilterChain& next : filter_.chains) {
-                if (next.family != chain.family || next.table != chain.table || next.name != target)
-                    continue;
-                end = through(next, depth + 1);
-                if (end == End::returned) end = End::fell_through;
-                // The end of a chain that was gone to is the end of this one as well.
-                if (end == End::fell_through && verdict == NFT_GOTO) end = End::returned;
-            }
-        }
-        if (matches == Answer::yes) return end;
-        // The rule may not match: the walk goes on, and no longer knows whether the datagram comes
-        // that far.
-        certain_ = was_certain && end == End::fell_through && verdict != NFT_JUMP;
-        return End::fell_through;
-    }
-
-    Answer ask(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict,
-               std::string& target, bool& decides) {
-        switch (step.kind) {
-            case Kind::load_meta:
-                load(step.to, meta(step.key));
-                return Answer::yes;
-            case Kind::load_ct:
-                load(step.to,
-                     step.key == NFT_CT_STATE ? filter_bytes(conntrack_state()) : Bytes(16));
-                return Answer::yes;
-            case Kind::load_payload:
-                load(step.to, payload(step));
-                return Answer::yes;
-            case Kind::bitwise:
-                return mask(step);
-            case Kind::compare:
-                return compare(step);
-            case Kind::range:
-                return in_range(step);
-            case Kind::lookup:
-                return look_up(chain, step, verdict, target, decides);
-            case Kind::unknown:
-                return Answer::perhaps;
-            case Kind::verdict:
-            case Kind::reject:
-            case Kind::translate:
-            case Kind::neutral:
-                break;
-        }
-        return Answer::yes;
-    }
-
-    /// NFT_REG_1 to 4 are 16 bytes each, the 32-bit ones count from 8 on and share their room.
-    static std::size_t place_of(std::uint32_t number) {
-        if (number >= NFT_REG_1 && number <= NFT_REG_4) return (number - NFT_REG_1) * 16;
-        return number >= NFT_REG32_00 && number <= NFT_REG32_15 ? (number - NFT_REG32_00) * 4
-                                                                : register_bytes;
-    }
-
-    void load(std::uint32_t number, const Bytes& bytes) {
-        const std::size_t place = place_of(number);
-        for (std::size_t i = 0; i < bytes.size() && place + i < registers_.size(); ++i)
-            registers_[place + i] = bytes[i];
-    }
-
-    [[nodiscard]] Bytes read(std::uint32_t number, std::size_t length) const {
-        Bytes bytes(length);
-        const std::size_t place = place_of(number);
-        for (std::size_t i = 0; i < length && place + i < registers_.size(); ++i)
-            bytes[i] = registers_[place + i];
-        return bytes;
-    }
-
-    [[nodiscard]] std::uint32_t conntrack_state() const {
-        return datagram_.is_of_known_flow ? 2 : 8;
-    }  // NF_CT_STATE_BIT of established, new
-
-    /// The one that the datagram comes in or goes out by; the other is none.
-    static bool is_interface(std::uint32_t key, bool comes_in) {
-        return key == (comes_in ? NFT_META_IIF : NFT_META_OIF) ||
-               key == (comes_in ? NFT_META_IIFNAME : NFT_META_OIFNAME);
-    }
-
-    [[nodiscard]] Bytes meta(std::uint32_t key) const {
-        const bool comes_in = hook_ == FilterHook::prerouting || hook_ == FilterHook::input;
-        const bool is_ipv4 = datagram_.from.address.is_ipv4();
-        if (is_interface(key, comes_in) && datagram_.interface_name.empty()) return Bytes(16);
-        std::array<char, 16> name{};
-        switch (key) {
-            case NFT_META_L4PROTO:
-                return filter_bytes(std::uint8_t{IPPROTO_UDP});
-            case NFT_META_NFPROTO:
-                return filter_bytes(
-                    static_cast<std::uint8_t>(is_ipv4 ? NFPROTO_IPV4 : NFPROTO_IPV6));
-            case NFT_META_PROTOCOL:
-                return filter_bytes(htons(is_ipv4 ? 0x0800 : 0x86dd));
-            case NFT_META_IIF:
-            case NFT_META_OIF:
-                return filter_bytes(is_interface(key, comes_in) ? datagram_.interface_index : 0U);
-            case NFT_META_IIFNAME:
-            case NFT_META_OIFNAME: {
-                if (is_interface(key, comes_in))
-                    datagram_.interface_name.copy(name.data(), name.size() - 1);
-                return filter_bytes(name);
-            }
-            default:
-                return Bytes(16);
-        }
-    }
-
-    [[nodiscard]] Bytes payload(const FilterStep& step) const {
-        Bytes bytes(std::min<std::size_t>(step.length, 64));
-        const Bytes* header = step.base == NFT_PAYLOAD_NETWORK_HEADER     ? &network_
-                              : step.base == NFT_PAYLOAD_TRANSPORT_HEADER ? &transport_
-                                                                          : nullptr;
-        for (std::size_t i = 0;
-             header != nullptr && i < bytes.size() && step.offset + i < header->size(); ++i)
-            bytes[i] = (*header)[step.offset + i];
-        return bytes;
-    }
-
-    Answer mask(const FilterStep& step) {
-        Bytes bytes = read(step.from, step.data.size());
-        for (std::size_t i = 0; i < bytes.size(); ++i) {
-            const std::uint8_t flips = i < step.data2.size() ? step.data2[i] : std::uint8_t{0};
-            if (step.data[i] == 0)
-                bytes[i] = flips;
-            else if (bytes[i])
-                bytes[i] = static_cast<std::uint8_t>((*bytes[i] & step.data[i]) ^ flips);
-        }
-        load(step.to, bytes);
-        return Answer::yes;
-    }
-
-    Answer compare(const FilterStep& step) const {
-        const Bytes bytes = read(step.from, step.data.size());
-        if (step.op == NFT_CMP_EQ) return equals(bytes, step.data);
-        if (step.op == NFT_CMP_NEQ) return negated(equals(bytes, step.data));
-        const std::optional<int> sign = order(bytes, step.data);
-        if (!sign) return Answer::perhaps;
-        return answer_of(step.op == NFT_CMP_LT    ? *sign < 0
-                         : step.op == NFT_CMP_LTE ? *sign <= 0
-                         : step.op == NFT_CMP_GT  ? *sign > 0
-                                                  : *sign >= 0);
-    }
-
-    Answer in_range(const FilterStep& step) const {
-        const Answer answer = is_between(read(step.from, step.data.size()), step.data, step.data2);
-        return step.op == NFT_RANGE_NEQ ? negated(answer) : answer;
-    }
-
-    Answer look_up(const FilterChain& chain, const FilterStep& step, std::int32_t& verdict,
-                   std::string& target, bool& decides) const {
-        const bool is_map = step.op != 0;
-        const auto found = filter_.sets.find(chain.family + ' ' + chain.table + ' ' + step.name);
-        if (found == filter_.sets.end() || (is_map && step.to != NFT_REG_VERDICT))
-            return Answer::perhaps;
-        const auto [answer, element] = find(found->second, step.from);
-        if (is_map && answer == Answer::yes && element != nullptr) {
-            verdict = element->verdict;
-            target = element->chain;
-            decides = true;
-        }
-        return step.is_negated ? negated(answer) : answer;
-    }
-
-    /// In a set of intervals each start holds until the next element, which is another start or an
-    /// end.
-    [[nodiscard]] std::pair<Answer, const FilterSet::Element*> find(const FilterSet& set,
-                                                                    std::uint32_t from) const {
-        const FilterSet::Element* holder = nullptr;
-        Answer answer = Answer::no;
-        std::vector<const FilterSet::Element*> sorted;
-        for (const FilterSet::Element& element : set.elements) sorted.push_back(&element);
-        std::stable_sort(sorted.begin(), sorted.end(),
-                         [](const auto* a, const auto* b) { return a->key < b->key; });
-        for (const FilterSet::Element* element : sorted) {
-            const Bytes bytes = read(from, element->key.size());
-            if (!set.is_interval) {
-                const Answer equal = equals(bytes, element->key);
-                if (equal > answer) holder = element;
-                answer = std::max(answer, equal);
-                continue;
-            }
-            const std::optional<int> sign = order(bytes, element->key);
-            if (!sign) return {Answer::perhaps, nullptr};
-            if (*sign >= 0) holder = element;
-        }
-        if (!set.is_interval) return {answer, holder};
-        if (holder == nullptr || holder->ends_interval) return {Answer::no, nullptr};
-        return {Answer::yes, holder};
-    }
-
-    const PacketFilter& filter_;
-    FilterHook hook_;
-    const FilteredDatagram& datagram_;
-    Bytes network_;
-    Bytes transport_;
-    std::array<std::optional<std::uint8_t>, register_bytes> registers_{};  // of the rule at hand
-    FilterOutcome* outcome_ = nullptr;
-    bool certain_ = true;
-    std::uint32_t rules_seen_ = 0;
+struct Rule {
+    std::uint64_t handle = 0;
+    const Json* statements = nullptr;
 };
+
+struct Chain {
+    std::string family;
+    std::string table;  // with its family, as `inet filter`
+    std::string title;  // `inet filter input`
+    std::string hook;   // empty: no base chain
+    std::int64_t priority = 0;
+    bool drops_by_policy = false;
+    std::vector<Rule> rules;
+};
+
+enum class Answer : std::uint8_t { no, perhaps, yes };
+
+Answer answer_of(bool truth) { return truth ? Answer::yes : Answer::no; }
+Answer negated(Answer answer) {
+    return answer == Answer::perhaps ? answer : answer_of(answer == Answer::no);
+}
+
+bool is_any(std::string_view name, std::initializer_list<std::string_view> of) {
+    return std::find(of.begin(), of.end(), name) != of.end();
+}
+
+/// The name of the member that says what an object is; at() of it throws where there is none.
+std::string kind_of(const Json& object) {
+    return object.is_object() && !object.empty() ? object.begin().key() : "";
+}
+
+struct Unknown {};  // the datagram does not decide it
+struct Foreign {};  // of a protocol or family that is not the datagram's: no comparison holds
+using Operand = std::variant<Unknown, Foreign, std::string, std::uint16_t, Address>;
+
+/// -1, 0 or 1; nothing where the two cannot be compared. Of names only equality means anything.
+std::optional<int> order(const Operand& operand, const Json& value) {
+    const auto sign = [](const auto& a, const auto& b) { return a < b ? -1 : a == b ? 0 : 1; };
+    if (const auto* port = std::get_if<std::uint16_t>(&operand); port && value.is_number_integer())
+        return sign(std::int64_t{*port}, value.get<std::int64_t>());
+    if (!value.is_string()) return std::nullopt;
+    const std::string& written = value.get_ref<const std::string&>();
+    if (const auto* name = std::get_if<std::string>(&operand)) {
+        if (!written.ends_with('*')) return *name == written ? 0 : 1;
+        return name->starts_with(std::string_view{written}.substr(0, written.size() - 1)) ? 0 : 1;
+    }
+    const auto address = parse_address(written);
+    if (!address || !std::holds_alternative<Address>(operand)) return std::nullopt;
+    return sign(std::get<Address>(operand), *address);
+}
+
+/// `element` is a value, a prefix or a range, inside of a set or alone.
+Answer equals(const Operand& operand, const Json& element) {
+    // In a set an element with a comment, a counter or a timeout is wrapped.
+    const Json& bare = element.contains("elem") ? element.at("elem").at("val") : element;
+    if (std::holds_alternative<Unknown>(operand)) return Answer::perhaps;
+    if (bare.contains("prefix")) {
+        const auto first = parse_address(bare.at("prefix").at("addr").get<std::string>());
+        const auto bits = bare.at("prefix").at("len").get<std::uint8_t>();
+        if (!first || bits > 128 || !std::holds_alternative<Address>(operand))
+            return Answer::perhaps;
+        return answer_of(Prefix{*first, bits}.contains(std::get<Address>(operand)));
+    }
+    if (bare.contains("range")) {
+        const auto low = order(operand, bare.at("range").at(0));
+        const auto high = order(operand, bare.at("range").at(1));
+        return low && high ? answer_of(*low >= 0 && *high <= 0) : Answer::perhaps;
+    }
+    const auto sign = order(operand, bare);
+    return sign ? answer_of(*sign == 0) : Answer::perhaps;
+}
 
 }  // namespace
 
-FilterOutcome judge(const PacketFilter& filter, const std::vector<FilterHook>& hooks,
-                    const FilteredDatagram& datagram) {
-    FilterOutcome outcome;
-    for (const FilterHook hook : hooks) Walk{filter, hook, datagram}.through_all(outcome);
-    return outcome;
+struct PacketFilter::Rules {
+    Json document;                              // the others point into it
+    std::vector<Chain> chains;                  // by priority
+    std::map<std::string, std::size_t> places;  // in `chains`, by title
+    std::map<std::string, const Json*> sets;    // elements by `family table @name`
+};
+
+namespace {
+
+/// Walks the chains of some hooks with one datagram.
+class Walk {
+public:
+    Walk(const PacketFilter::Rules& rules, const FilteredDatagram& datagram)
+        : rules_(rules), datagram_(datagram), is_ipv4_(datagram.from.address.is_ipv4()) {}
+
+    void through(FilterHook hook) {
+        constexpr const char* names[] = {"prerouting", "input", "output", "postrouting"};
+        comes_in_ = hook == FilterHook::prerouting || hook == FilterHook::input;
+        for (const Chain& chain : rules_.chains) {
+            const bool has_family = chain.family == "inet" || (chain.family == "ip") == is_ipv4_;
+            if (!has_family || chain.hook != names[static_cast<std::size_t>(hook)]) continue;
+            const Answer ends = through(chain, Answer::yes, 0);
+            if (chain.drops_by_policy) drop(chain.title + ": policy drop", ends);
+        }
+    }
+    [[nodiscard]] FilterOutcome outcome() const { return outcome_; }
+
+private:
+    static constexpr std::uint16_t udp = IPPROTO_UDP;
+    static constexpr int depth_max = 16;           // NFT_JUMP_STACK_SIZE
+    static constexpr unsigned steps_max = 500000;  // rules and elements: jumps can multiply them
+
+    /// A rule that the walk comes to.
+    struct Visit {
+        const Chain& chain;
+        const Rule& rule;
+        Answer is_reached;  // by the datagram, unless it was dropped before
+        int depth;
+
+        [[nodiscard]] std::string name() const {
+            return fmt::format("{}: rule {}", chain.title, rule.handle);
+        }
+    };
+    /// Where the datagram goes from a rule, unless it is dropped there.
+    struct Fate {
+        Answer goes_on = Answer::yes;  // to the next rule
+        Answer returns = Answer::no;   // to the chain that jumped here
+    };
+
+    bool is_exhausted() {
+        if (++steps_ <= steps_max) return false;
+        drop("more rules than are looked through", Answer::perhaps);
+        return true;
+    }
+
+    void drop(const std::string& by, Answer is_reached) {
+        using Verdict = FilterOutcome::Verdict;
+        if (is_reached == Answer::no || outcome_.verdict == Verdict::is_dropped) return;
+        const bool is_sure = is_reached == Answer::yes;
+        if (outcome_.verdict == Verdict::passes || is_sure) outcome_.by = by;
+        outcome_.verdict = is_sure ? Verdict::is_dropped : Verdict::may_be_dropped;
+    }
+
+    /// Whether a datagram that comes into the chain comes out at its end.
+    Answer through(const Chain& chain, Answer is_reached, int depth) {
+        Fate all;
+        for (const Rule& rule : chain.rules) {
+            if (all.goes_on == Answer::no || is_exhausted()) break;
+            const Fate one = at({chain, rule, std::min(is_reached, all.goes_on), depth});
+            all.returns = std::max(all.returns, std::min(all.goes_on, one.returns));
+            all.goes_on = std::min(all.goes_on, one.goes_on);
+        }
+        return std::max(all.returns, all.goes_on);
+    }
+
+    Fate at(const Visit& visit) {
+        Answer matches = Answer::yes;
+        for (const Json& statement : *visit.rule.statements) {
+            if (matches == Answer::no) break;
+            try {
+                const std::string key = kind_of(statement);
+                const Json& body = statement.at(key);
+                const std::string kind = key == "xt" ? kind_of_xt(body.at("name")) : key;
+                if (kind == "match") {
+                    matches = std::min(matches, holds(visit.chain, body));
+                } else if (kind == "vmap") {
+                    return mapped(visit, body, matches);
+                } else if (is_any(kind, {"accept", "drop", "reject", "queue", "return", "jump",
+                                         "goto"})) {
+                    return decided(visit, kind, body, matches);
+                } else if (is_any(kind, {"masquerade", "snat", "dnat", "redirect"})) {
+                    outcome_.may_be_translated = true;
+                    outcome_.translated_by = visit.name();
+                    return {};
+                } else if (kind == "notrack") {
+                    is_tracked_ = false;
+                } else if (!is_any(kind, {"counter", "log", "mangle", "continue"})) {
+                    matches = Answer::perhaps;
+                }
+            } catch (const Json::exception&) {
+                matches = std::min(matches, Answer::perhaps);
+            }
+        }
+        return {};
+    }
+
+    /// iptables' own matches and targets go by the names that nftables has for them.
+    static std::string kind_of_xt(const std::string& name) {
+        if (is_any(name, {"comment", "LOG"})) return "log";
+        if (is_any(name, {"MASQUERADE", "SNAT", "DNAT", "REDIRECT"})) return "masquerade";
+        return name == "REJECT" ? "reject" : "xt";
+    }
+
+    Fate decided(const Visit& visit, const std::string& verdict, const Json& body, Answer matches) {
+        Fate fate{Answer::no, Answer::no};
+        const Answer is_met = std::min(visit.is_reached, matches);
+        if (is_any(verdict, {"drop", "reject"})) {
+            drop(visit.name(), is_met);
+            // What else becomes of the datagram is asked on the condition that it is not dropped.
+            if (matches == Answer::perhaps) return {};
+        } else if (is_any(verdict, {"jump", "goto"})) {
+            const auto place =
+                rules_.places.find(visit.chain.table + ' ' + body.at("target").get<std::string>());
+            const bool is_known = place != rules_.places.end() && visit.depth < depth_max;
+            const Answer ends = is_known
+                                    ? through(rules_.chains[place->second], is_met, visit.depth + 1)
+                                    : Answer::perhaps;
+            (verdict == "jump" ? fate.goes_on : fate.returns) = ends;
+        } else if (verdict == "return") {
+            fate.returns = Answer::yes;
+        }
+        if (matches == Answer::yes) return fate;
+        fate.goes_on = std::max(fate.goes_on, Answer::perhaps);
+        fate.returns = std::min(fate.returns, Answer::perhaps);
+        return fate;
+    }
+
+    /// A map of verdicts: the first element that surely is the one ends the search.
+    Fate mapped(const Visit& visit, const Json& map, Answer matches) {
+        const Json* const elements = elements_of(visit.chain, map.at("data"));
+        const Operand key = operand_of(map.at("key"));
+        Fate fate;
+        if (elements == nullptr) fate.goes_on = Answer::perhaps;
+        if (elements == nullptr) return fate;
+        for (const Json& element : *elements) {
+            if (is_exhausted()) break;
+            const Answer answer = std::min(matches, equals(key, element.at(0)));
+            if (answer == Answer::no) continue;
+            const std::string verdict = kind_of(element.at(1));
+            const Fate one = decided(visit, verdict, element.at(1).at(verdict), answer);
+            if (answer == Answer::yes) return one;
+            fate = {std::min(fate.goes_on, one.goes_on), std::max(fate.returns, one.returns)};
+        }
+        return fate;
+    }
+
+    Answer holds(const Chain& chain, const Json& match) {
+        const Operand left = operand_of(match.at("left"));
+        const Json& right = match.at("right");
+        const std::string op = match.at("op");
+        if (std::holds_alternative<Foreign>(left)) return Answer::no;
+        if (is_any(op, {"==", "in"})) return is_in(chain, left, right);
+        if (is_any(op, {"!=", "!"})) return negated(is_in(chain, left, right));
+        const std::optional<int> sign = order(left, right);
+        if (!sign || std::holds_alternative<std::string>(left)) return Answer::perhaps;
+        if (op == "<") return answer_of(*sign < 0);
+        if (op == "<=") return answer_of(*sign <= 0);
+        if (op == ">") return answer_of(*sign > 0);
+        return op == ">=" ? answer_of(*sign >= 0) : Answer::perhaps;
+    }
+
+    Answer is_in(const Chain& chain, const Operand& operand, const Json& right) {
+        const bool is_named =
+            right.is_string() && right.get_ref<const std::string&>().starts_with('@');
+        if (!right.is_array() && !right.contains("set") && !is_named) return equals(operand, right);
+        const Json* const elements = elements_of(chain, right);
+        if (elements == nullptr) return Answer::perhaps;
+        Answer answer = Answer::no;
+        for (const Json& element : *elements) {
+            if (answer == Answer::yes || is_exhausted()) break;
+            answer = std::max(answer, equals(operand, element));
+        }
+        return answer;
+    }
+
+    /// Of a set without a name, of a set that was listed (`@name`), or of a list of flags.
+    [[nodiscard]] const Json* elements_of(const Chain& chain, const Json& set) const {
+        if (!set.is_string()) return set.is_array() ? &set : &set.at("set");
+        const auto found = rules_.sets.find(chain.table + ' ' + set.get<std::string>());
+        return found != rules_.sets.end() ? found->second : nullptr;
+    }
+
+    [[nodiscard]] Operand operand_of(const Json& left) const {
+        if (left.contains("meta")) return meta_of(left.at("meta").at("key").get<std::string>());
+        if (left.contains("payload")) return payload_of(left.at("payload"));
+        if (!left.contains("ct") || left.at("ct").at("key") != "state" || !is_tracked_)
+            return Unknown{};
+        return std::string{datagram_.is_of_known_flow ? "established" : "new"};
+    }
+
+    [[nodiscard]] Operand meta_of(const std::string& key) const {
+        if (key == "l4proto") return udp;
+        if (key == "nfproto") return std::string{is_ipv4_ ? "ipv4" : "ipv6"};
+        if (key == "protocol") return std::string{is_ipv4_ ? "ip" : "ip6"};
+        if (!is_any(key, {"iif", "iifname", "oif", "oifname"})) return Unknown{};
+        // The datagram comes in or goes out by one interface; the other one is none.
+        if ((key.front() == 'i') != comes_in_) return std::string{};
+        if (datagram_.interface_name.empty()) return Unknown{};
+        return datagram_.interface_name;
+    }
+
+    [[nodiscard]] Operand payload_of(const Json& payload) const {
+        const std::string protocol = payload.value("protocol", "");
+        const std::string field = payload.value("field", "");
+        const Endpoint& end = is_any(field, {"saddr", "sport"}) ? datagram_.from : datagram_.to;
+        if (is_any(protocol, {"ip", "ip6"})) {
+            if ((protocol == "ip") != is_ipv4_) return Foreign{};
+            if (is_any(field, {"protocol", "nexthdr"})) return udp;
+            if (!is_any(field, {"saddr", "daddr"}) || end.address.is_unspecified())
+                return Unknown{};
+            return end.address;
+        }
+        if (is_any(protocol, {"tcp", "sctp", "dccp", "icmp", "icmpv6", "igmp", "esp", "ah"}))
+            return Foreign{};
+        if (!is_any(protocol, {"udp", "th"}) || !is_any(field, {"sport", "dport"}) || end.port == 0)
+            return Unknown{};
+        return end.port;
+    }
+
+    const PacketFilter::Rules& rules_;
+    const FilteredDatagram& datagram_;
+    bool is_ipv4_;
+    bool comes_in_ = false;
+    bool is_tracked_ = true;
+    unsigned steps_ = 0;
+    FilterOutcome outcome_;
+};
+
+/// Adds a chain, or a set or map with a name, of a family that a datagram of ours can meet.
+void add_chain_or_set(const Json& entry, PacketFilter::Rules& rules) {
+    static const Json none = Json::array();
+    const std::string kind = kind_of(entry);
+    const Json& object = entry.at(kind);
+    const std::string family = object.value("family", "");
+    if (!is_any(family, {"ip", "ip6", "inet"}) || !is_any(kind, {"chain", "set", "map"})) return;
+    const std::string table = family + ' ' + object.at("table").get<std::string>();
+    const std::string name = object.at("name");
+    if (kind == "chain")
+        rules.chains.push_back({family,
+                                table,
+                                table + ' ' + name,
+                                object.value("hook", ""),
+                                object.value("prio", std::int64_t{0}),
+                                object.value("policy", "") == "drop",
+                                {}});
+    else
+        rules.sets[table + " @" + name] = object.contains("elem") ? &object.at("elem") : &none;
+}
+
+void add_rule(const Json& rule, PacketFilter::Rules& rules) {
+    const auto place = rules.places.find(
+        fmt::format("{} {} {}", rule.at("family").get<std::string>(),
+                    rule.at("table").get<std::string>(), rule.at("chain").get<std::string>()));
+    if (place == rules.places.end()) return;
+    rules.chains[place->second].rules.push_back(
+        {rule.at("handle").get<std::uint64_t>(), &rule.at("expr")});
+}
+
+}  // namespace
+
+PacketFilter::PacketFilter() : rules_(std::make_shared<const Rules>()) {}
+
+Result<PacketFilter> PacketFilter::parse(std::string_view json) try {
+    const auto rules = std::make_shared<Rules>();
+    rules->document = Json::parse(json);
+    const Json& list = rules->document.at("nftables");
+    for (const Json& entry : list) add_chain_or_set(entry, *rules);
+    std::stable_sort(rules->chains.begin(), rules->chains.end(),
+                     [](const Chain& a, const Chain& b) { return a.priority < b.priority; });
+    for (std::size_t i = 0; i < rules->chains.size(); ++i)
+        rules->places[rules->chains[i].title] = i;
+    for (const Json& entry : list)
+        if (entry.contains("rule")) add_rule(entry.at("rule"), *rules);
+    return PacketFilter{rules};
+} catch (const Json::exception& error) {
+    constexpr std::size_t shown_max = 200;  // what() quotes what was not understood
+    return Error{"nftables: the list of rules: " + std::string{error.what()}.substr(0, shown_max)};
+}
+
+std::size_t PacketFilter::chains() const { return rules_->chains.size(); }
+
+FilterOutcome PacketFilter::decide(const std::vector<FilterHook>& hooks,
+                                   const FilteredDatagram& datagram) const {
+    Walk walk{*rules_, datagram};
+    for (const FilterHook hook : hooks) walk.through(hook);
+    return walk.outcome();
 }
 
 }  // namespace udpproxy

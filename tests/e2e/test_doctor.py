@@ -222,6 +222,28 @@ def test_a_filter_that_cannot_be_read_is_said_to_be_unseen(network, examine):
     assert kinds == {"unseen"}
 
 
+@pytest.mark.parametrize("does, words", [
+    ("echo '{\"nftables\": [{'", "the list of rules: "),
+    ("kill -SEGV $$", "ended by signal 11"),
+    ("exec sleep 60", "it takes too long"),
+    ("exec yes '['", "more than 8388608 bytes"),
+], ids=["no list", "it crashes", "it hangs", "no end"])
+def test_whatever_nft_does_the_doctor_goes_on_and_says_so(network, examine, tmp_path, does, words):
+    nft(network, "table inet f { chain in { type filter hook input priority 0; policy drop; }; }")
+    program = tmp_path / "nft"
+    program.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+    program.chmod(0o755)
+    finding = examine(prefix=("env", f"PATH={tmp_path}:/usr/bin:/bin")).only("unseen", "note")
+    assert finding["looked_at"].startswith("the packet filter's rules could not be looked at: nftables: ")
+    assert words in finding["looked_at"]
+
+
+def test_rules_are_read_without_a_path_that_leads_to_nft(network, examine):
+    nft(network, "table inet f { chain in { type filter hook input priority 0; policy drop; }; }")
+    findings = examine(prefix=("env", "PATH=/nowhere")).findings
+    assert {finding["finding"] for finding in findings} == {"packet_filter"}
+
+
 def test_a_probe_names_who_answers_and_the_line_to_add_makes_it_right(network, examine):
     stranger = IPV4.service(252)
     with Service(network.service, [_UPSTREAM, _ALIAS, stranger], from_each([_UPSTREAM, _ALIAS, stranger])) as service:

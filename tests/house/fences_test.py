@@ -10,7 +10,7 @@ from tree import cpp, includes, report
 FENCES = {
     "liburing": (r"liburing(\.h|/.*)", r"src/io/uring[^/]*"),
     "toml++": (r"(toml\+\+|tomlplusplus)/.*", r"src/config/toml_reader\.cpp"),
-    "nlohmann-json": (r"nlohmann/.*", r"src/((admin|doctor|log)/.*|ctl/.*)|include/udpproxy/admin/.*"),
+    "nlohmann-json": (r"nlohmann/.*", r"src/((admin|doctor|log)/.*|host/packet_filter\.cpp|ctl/.*)|include/udpproxy/admin/.*"),
     "libmicrohttpd": (r"microhttpd\.h", r"src/admin/server\.cpp"),
     "spdlog": (r"spdlog/.*", r"src/log/.*"),
     "CLI11": (r"CLI/.*", r"src/(ctl/main\.cpp|main\.cpp)"),

@@ -383,32 +383,22 @@ TEST_CASE(
     "a stateful filter that drops what an alias answers is a problem that names its rule and the "
     "rule to insert") {
     HostFacts facts = healthy();
-    FilterChain chain{"inet", "filter", "input", true, false, 1, 0, true, {}};
-    FilterStep state;
-    state.kind = FilterStep::Kind::load_ct;
-    state.to = 1;
-    FilterStep established;
-    established.kind = FilterStep::Kind::compare;
-    established.from = 1;
-    established.data = {2, 0, 0, 0};
-    FilterStep accept;
-    accept.kind = FilterStep::Kind::verdict;
-    accept.verdict = 1;
-    FilterStep port;
-    port.kind = FilterStep::Kind::load_payload;
-    port.base = 2;
-    port.offset = 2;
-    port.length = 2;
-    port.to = 1;
-    FilterStep listens = established;
-    listens.data = {5353 >> 8, 5353 & 0xff};
-    chain.rules = {{4, {state, established, accept}}, {5, {port, listens, accept}}};
-    facts.filter.chains = {chain};
+    const std::string chain =
+        R"({"nftables": [{"chain": {"family": "inet", "table": "filter", "name": "input",)"
+        R"( "hook": "input", "prio": 0, "policy": "drop"}},)"
+        R"({"rule": {"family": "inet", "table": "filter", "chain": "input", "handle": 4, "expr": [)"
+        R"({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}},)"
+        R"( {"accept": null}]}})";
+    const std::string listens =
+        R"(,{"rule": {"family": "inet", "table": "filter", "chain": "input", "handle": 5, "expr": [)"
+        R"({"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}},)"
+        R"( "right": 5353}}, {"accept": null}]}})";
+    facts.filter = PacketFilter::parse(chain + listens + "]}").value();
     check_only(bad(facts),
                "problem packet_filter: proxy \"dns\": alias 10.0.0.253:53: its replies are dropped "
                "by nftables, inet filter input: policy drop",
                "nft insert rule inet filter input ip saddr 10.0.0.253 udp sport 53 accept");
-    facts.filter.chains[0].rules.pop_back();
+    facts.filter = PacketFilter::parse(chain + "]}").value();
     CHECK(bad(facts).size() == 2);
     CHECK(bad(facts)[0].find("problem packet_filter: proxy \"dns\": listen 192.0.2.1:5353: "
                              "clients' datagrams are dropped") == 0);

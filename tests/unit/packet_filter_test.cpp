@@ -1,295 +1,318 @@
-// What nftables rules do to a datagram: rules as the kernel keeps them, certain answers where all
-// is known, "perhaps" where it is not.
+// What nftables rules do to a datagram: rules as nft lists them, certain answers where all is
+// known, "perhaps" where it is not, and no list that makes the program fall.
 #include "udpproxy/host/packet_filter.hpp"
 
 #include <doctest/doctest.h>
-#include <netinet/in.h>
 
 namespace udpproxy {
 namespace {
 
-using Kind = FilterStep::Kind;
 using Verdict = FilterOutcome::Verdict;
 
-constexpr std::int32_t drop = 0;
-constexpr std::int32_t accept = 1;
-constexpr std::int32_t jump = -3;
-constexpr std::int32_t go = -4;
-constexpr std::int32_t back = -5;
-constexpr std::uint32_t equal = 0;
-constexpr std::uint32_t unequal = 1;
-constexpr std::uint32_t at_least = 5;
+const std::string drop = R"({"drop": null})";
+const std::string accept = R"({"accept": null})";
+const std::string back = R"({"return": null})";
+const std::string perhaps = R"({"limit": {"rate": 5, "per": "second"}})";
+const std::string reply_port = R"({"payload": {"protocol": "udp", "field": "sport"}})";
+const std::string own_port = R"({"payload": {"protocol": "udp", "field": "dport"}})";
+const std::string source = R"({"payload": {"protocol": "ip", "field": "saddr"}})";
+const std::string state = R"({"ct": {"key": "state"}})";
 
-FilterStep load(Kind kind, std::uint32_t key, std::uint32_t offset = 0, std::uint32_t length = 0) {
-    FilterStep step;
-    step.kind = kind;
-    step.key = step.base = key;
-    step.offset = offset;
-    step.length = length;
-    step.to = 1;
-    return step;
+std::string jump(const std::string& chain) { return R"({"jump": {"target": ")" + chain + R"("}})"; }
+std::string go(const std::string& chain) { return R"({"goto": {"target": ")" + chain + R"("}})"; }
+std::string meta(const std::string& key) { return R"({"meta": {"key": ")" + key + R"("}})"; }
+std::string match(const std::string& left, const std::string& op, const std::string& right) {
+    return R"({"match": {"op": ")" + op + R"(", "left": )" + left + R"(, "right": )" + right + "}}";
 }
-FilterStep source_port() { return load(Kind::load_payload, 2, 0, 2); }
-FilterStep target_port() { return load(Kind::load_payload, 2, 2, 2); }
-FilterStep source_address() { return load(Kind::load_payload, 1, 12, 4); }
-FilterStep flow_state() { return load(Kind::load_ct, 0); }
-FilterStep mark() { return load(Kind::load_meta, 3); }
-
-FilterStep compare(std::uint32_t op, std::vector<std::uint8_t> data) {
-    FilterStep step;
-    step.kind = Kind::compare;
-    step.from = 1;
-    step.op = op;
-    step.data = std::move(data);
-    return step;
+std::string vmap(const std::string& key, const std::string& data) {
+    return R"({"vmap": {"key": )" + key + R"(, "data": )" + data + "}}";
 }
-FilterStep say(std::int32_t verdict, std::string chain = {}) {
-    FilterStep step;
-    step.kind = Kind::verdict;
-    step.verdict = verdict;
-    step.name = std::move(chain);
-    return step;
-}
-FilterStep look_up(std::string set, bool is_negated = false, bool is_map = false) {
-    FilterStep step;
-    step.kind = Kind::lookup;
-    step.from = 1;
-    step.op = is_map ? 1 : 0;
-    step.is_negated = is_negated;
-    step.name = std::move(set);
-    return step;
-}
-FilterStep of_kind(Kind kind) {
-    FilterStep step;
-    step.kind = kind;
-    return step;
+std::string list(const std::vector<std::string>& parts) {
+    std::string all;
+    for (const std::string& part : parts) all += (all.empty() ? "" : ",") + part;
+    return "[" + all + "]";
 }
 
-FilterChain input(std::vector<FilterRule> rules, bool drops_by_policy = false) {
-    return {"inet", "f", "in", true, false, 1, 0, drops_by_policy, std::move(rules)};
+std::string base(const std::string& policy, const std::string& hook = "input",
+                 const std::string& family = "inet", int priority = 0) {
+    return R"({"chain": {"family": ")" + family + R"(", "table": "f", "name": "in", "hook": ")" +
+           hook + R"(", "prio": )" + std::to_string(priority) + R"(, "policy": ")" + policy +
+           "\"}}";
 }
-FilterChain inner(std::string name, std::vector<FilterRule> rules) {
-    return {"inet", "f", std::move(name), false, false, 0, 0, false, std::move(rules)};
+std::string inner(const std::string& name) {
+    return R"({"chain": {"family": "inet", "table": "f", "name": ")" + name + "\"}}";
+}
+std::string rule(int handle, const std::vector<std::string>& statements,
+                 const std::string& chain = "in") {
+    return R"({"rule": {"family": "inet", "table": "f", "chain": ")" + chain + R"(", "handle": )" +
+           std::to_string(handle) + R"(, "expr": )" + list(statements) + "}}";
+}
+std::string set_of(const std::string& name, const std::string& elements, const char* kind = "set") {
+    return std::string{"{\""} + kind + R"(": {"family": "inet", "table": "f", "name": ")" + name +
+           R"(", "elem": )" + elements + "}}";
+}
+
+PacketFilter filter(const std::vector<std::string>& entries) {
+    return PacketFilter::parse(R"({"nftables": )" + list(entries) + "}").value();
+}
+PacketFilter accepting(const std::vector<std::string>& rules) {
+    std::vector<std::string> entries{base("accept")};
+    entries.insert(entries.end(), rules.begin(), rules.end());
+    return filter(entries);
 }
 
 FilteredDatagram reply(const char* from = "10.0.0.253:53", bool is_of_known_flow = false) {
-    return {parse_endpoint(from).value(), parse_endpoint("10.0.0.1:40000").value(), "lan", 3,
+    return {parse_endpoint(from).value(), parse_endpoint("10.0.0.1:40000").value(), "lan",
             is_of_known_flow};
 }
 
-FilterOutcome judged(const PacketFilter& filter, const FilteredDatagram& datagram = reply()) {
-    return judge(filter, {FilterHook::prerouting, FilterHook::input}, datagram);
+FilterOutcome outcome(const PacketFilter& rules, const FilteredDatagram& datagram = reply()) {
+    return rules.decide({FilterHook::prerouting, FilterHook::input}, datagram);
 }
-Verdict verdict(const PacketFilter& filter, const FilteredDatagram& datagram = reply()) {
-    return judged(filter, datagram).verdict;
+Verdict verdict(const PacketFilter& rules, const FilteredDatagram& datagram = reply()) {
+    return outcome(rules, datagram).verdict;
 }
-Verdict verdict(std::vector<FilterStep> steps, const FilteredDatagram& datagram = reply()) {
-    steps.push_back(say(drop));
-    return verdict(PacketFilter{{input({{7, std::move(steps)}})}, {}}, datagram);
+/// Of a single rule that drops what it matches.
+Verdict verdict(std::vector<std::string> statements, const FilteredDatagram& datagram = reply()) {
+    statements.push_back(drop);
+    return verdict(accepting({rule(7, statements)}), datagram);
+}
+Verdict verdict(const std::string& left, const std::string& op, const std::string& right,
+                const FilteredDatagram& datagram = reply()) {
+    return verdict({match(left, op, right)}, datagram);
 }
 
 TEST_CASE("no rules, and rules of other hooks and families, let everything pass") {
     CHECK(verdict(PacketFilter{}) == Verdict::passes);
-    FilterChain chain = input({}, true);
-    chain.hook = 2;
-    CHECK(verdict(PacketFilter{{chain}, {}}) == Verdict::passes);
-    chain.hook = 1;
-    chain.family = "ip6";
-    CHECK(verdict(PacketFilter{{chain}, {}}) == Verdict::passes);
-    chain.family = "ip";
-    CHECK(judged(PacketFilter{{chain}, {}}).by == "ip f in: policy drop");
-    chain.is_base = false;
-    CHECK(verdict(PacketFilter{{chain}, {}}) == Verdict::passes);
+    CHECK(verdict(filter({base("drop", "forward")})) == Verdict::passes);
+    CHECK(verdict(filter({base("drop", "input", "ip6")})) == Verdict::passes);
+    CHECK(outcome(filter({base("drop", "input", "ip")})).by == "ip f in: policy drop");
+    CHECK(verdict(filter({inner("in")})) == Verdict::passes);
+    CHECK(filter({base("drop", "input", "bridge"), base("drop", "ingress", "netdev")}).chains() ==
+          0);
 }
 
 TEST_CASE("ports, addresses and states decide when they are known") {
-    CHECK(verdict({source_port(), compare(equal, {0, 53})}) == Verdict::is_dropped);
-    CHECK(verdict({source_port(), compare(equal, {0, 54})}) == Verdict::passes);
-    CHECK(verdict({source_port(), compare(unequal, {0, 53})}) == Verdict::passes);
-    CHECK(verdict({target_port(), compare(at_least, {0x80, 0})}) == Verdict::is_dropped);
-    CHECK(verdict({source_address(), compare(equal, {10, 0, 0, 253})}) == Verdict::is_dropped);
-    CHECK(verdict({source_address(), compare(equal, {10, 0, 0})}) ==
-          Verdict::is_dropped);  // a prefix of whole bytes
-    CHECK(verdict({flow_state(), compare(equal, {8, 0, 0, 0})}) == Verdict::is_dropped);
-    CHECK(verdict({flow_state(), compare(equal, {8, 0, 0, 0})}, reply("10.0.0.254:53", true)) ==
-          Verdict::passes);
-    CHECK(judged(
-              PacketFilter{{input({{7, {source_port(), compare(equal, {0, 53}), say(drop)}}})}, {}})
-              .by == "inet f in: rule 7");
+    CHECK(verdict(reply_port, "==", "53") == Verdict::is_dropped);
+    CHECK(verdict(reply_port, "==", "54") == Verdict::passes);
+    CHECK(verdict(reply_port, "!=", "53") == Verdict::passes);
+    CHECK(verdict(own_port, ">=", "40000") == Verdict::is_dropped);
+    CHECK(verdict(own_port, ">", "40000") == Verdict::passes);
+    CHECK(verdict(own_port, "<=", "40000") == Verdict::is_dropped);
+    CHECK(verdict(own_port, "<", "40000") == Verdict::passes);
+    CHECK(verdict(source, "==", "\"10.0.0.253\"") == Verdict::is_dropped);
+    CHECK(verdict(source, "==", "\"10.0.0.252\"") == Verdict::passes);
+    CHECK(verdict(state, "in", "\"new\"") == Verdict::is_dropped);
+    CHECK(verdict(state, "in", "\"new\"", reply("10.0.0.254:53", true)) == Verdict::passes);
+    CHECK(verdict(state, "in", R"(["established", "related"])") == Verdict::passes);
+    CHECK(verdict(state, "!", R"(["established", "related"])") == Verdict::is_dropped);
+    CHECK(outcome(accepting({rule(7, {drop})})).by == "inet f in: rule 7");
+}
+
+TEST_CASE("prefixes and ranges hold both their ends") {
+    const auto prefix = [](int bits) {
+        return R"({"prefix": {"addr": "10.0.0.252", "len": )" + std::to_string(bits) + "}}";
+    };
+    CHECK(verdict(source, "==", prefix(31)) == Verdict::is_dropped);
+    CHECK(verdict(source, "==", prefix(32)) == Verdict::passes);
+    CHECK(verdict(source, "==", prefix(250)) == Verdict::may_be_dropped);
+    CHECK(verdict(source, "==", R"({"range": ["10.0.0.253", "10.0.1.1"]})") == Verdict::is_dropped);
+    CHECK(verdict(reply_port, "==", R"({"range": [50, 53]})") == Verdict::is_dropped);
+    CHECK(verdict(reply_port, "==", R"({"range": [50, 52]})") == Verdict::passes);
+    CHECK(verdict(reply_port, "!=", R"({"range": [50, 52]})") == Verdict::is_dropped);
 }
 
 TEST_CASE("interfaces, families and protocols are those of the datagram") {
-    const auto name = [](std::string text) {
-        std::vector<std::uint8_t> bytes(text.begin(), text.end());
-        bytes.resize(16);
-        return bytes;
-    };
-    CHECK(verdict({load(Kind::load_meta, 6), compare(equal, name("lan"))}) == Verdict::is_dropped);
-    CHECK(verdict({load(Kind::load_meta, 6), compare(equal, name("wan"))}) == Verdict::passes);
-    CHECK(verdict({load(Kind::load_meta, 6), compare(equal, {'l', 'a'})}) ==
-          Verdict::is_dropped);  // "la*"
-    CHECK(verdict({load(Kind::load_meta, 4), compare(equal, {3, 0, 0, 0})}) == Verdict::is_dropped);
-    CHECK(verdict({load(Kind::load_meta, 7), compare(equal, name("lan"))}) ==
-          Verdict::passes);  // it does not go out
-    CHECK(verdict({load(Kind::load_meta, 16), compare(equal, {17})}) == Verdict::is_dropped);
-    CHECK(verdict({load(Kind::load_meta, 15), compare(equal, {10})}) == Verdict::passes);
+    CHECK(verdict(meta("iifname"), "==", "\"lan\"") == Verdict::is_dropped);
+    CHECK(verdict(meta("iifname"), "==", "\"wan\"") == Verdict::passes);
+    CHECK(verdict(meta("iifname"), "==", "\"la*\"") == Verdict::is_dropped);
+    CHECK(verdict(meta("iif"), "==", "\"lan\"") == Verdict::is_dropped);
+    CHECK(verdict(meta("oifname"), "==", "\"lan\"") == Verdict::passes);  // it does not go out
+    CHECK(verdict(meta("l4proto"), "==", "17") == Verdict::is_dropped);
+    CHECK(verdict(meta("l4proto"), "==", "6") == Verdict::passes);
+    CHECK(verdict(meta("nfproto"), "==", "\"ipv6\"") == Verdict::passes);
+    CHECK(verdict(R"({"payload": {"protocol": "tcp", "field": "sport"}})", "!=", "1") ==
+          Verdict::passes);
+    CHECK(verdict(R"({"payload": {"protocol": "ip6", "field": "saddr"}})", "!=", "\"::1\"") ==
+          Verdict::passes);
     FilteredDatagram anywhere = reply();
     anywhere.interface_name.clear();
-    anywhere.interface_index = 0;
-    CHECK(verdict({load(Kind::load_meta, 6), compare(equal, name("lan"))}, anywhere) ==
-          Verdict::may_be_dropped);
+    CHECK(verdict(meta("iifname"), "==", "\"lan\"", anywhere) == Verdict::may_be_dropped);
+}
+
+TEST_CASE("IPv6 addresses are compared as such") {
+    const FilteredDatagram datagram{parse_endpoint("[fd00::253]:53").value(),
+                                    parse_endpoint("[fd00::1]:40000").value(), "lan", false};
+    const std::string source6 = R"({"payload": {"protocol": "ip6", "field": "saddr"}})";
+    CHECK(verdict(source6, "==", "\"fd00::253\"", datagram) == Verdict::is_dropped);
+    CHECK(verdict(source6, "==", "\"fd00::254\"", datagram) == Verdict::passes);
+    CHECK(verdict(source6, "==", R"({"prefix": {"addr": "fd00::", "len": 64}})", datagram) ==
+          Verdict::is_dropped);
+    CHECK(verdict(source, "==", "\"10.0.0.253\"", datagram) == Verdict::passes);
 }
 
 TEST_CASE("what is not known may drop, and after what may accept nothing is certain") {
-    CHECK(verdict({mark(), compare(equal, {1, 0, 0, 0})}) == Verdict::may_be_dropped);
-    CHECK(verdict({of_kind(Kind::unknown)}) == Verdict::may_be_dropped);
-    CHECK(verdict({of_kind(Kind::neutral)}) == Verdict::is_dropped);
-    CHECK(verdict({source_port(), compare(equal, {0, 54}), mark(), compare(equal, {1, 0, 0, 0})}) ==
-          Verdict::passes);
+    CHECK(verdict(meta("mark"), "==", "1") == Verdict::may_be_dropped);
+    CHECK(verdict({perhaps}) == Verdict::may_be_dropped);
+    CHECK(verdict({R"({"counter": {"packets": 0}})", R"({"log": null})"}) == Verdict::is_dropped);
+    CHECK(verdict({match(reply_port, "==", "54"), perhaps}) == Verdict::passes);
     FilteredDatagram client = reply();
     client.from = Endpoint{Address::any(Family::ipv4), 0, 0};
-    CHECK(verdict({source_address(), compare(equal, {10, 0, 0, 253})}, client) ==
-          Verdict::may_be_dropped);
-    const FilterRule perhaps_accept{1, {mark(), compare(equal, {1, 0, 0, 0}), say(accept)}};
-    CHECK(verdict(PacketFilter{{input({perhaps_accept}, true)}, {}}) == Verdict::may_be_dropped);
-    CHECK(verdict(PacketFilter{{input({perhaps_accept, {2, {say(accept)}}}, true)}, {}}) ==
+    CHECK(verdict(source, "==", "\"10.0.0.253\"", client) == Verdict::may_be_dropped);
+    CHECK(verdict(reply_port, ">", "1023", client) == Verdict::may_be_dropped);
+    CHECK(verdict(filter({base("drop"), rule(1, {perhaps, accept})})) == Verdict::may_be_dropped);
+    CHECK(verdict(filter({base("drop"), rule(1, {perhaps, accept}), rule(2, {accept})})) ==
           Verdict::passes);
 }
 
-TEST_CASE("bytes are masked before they are compared") {
-    FilterStep mask;
-    mask.kind = Kind::bitwise;
-    mask.from = mask.to = 1;
-    mask.data = {6, 0, 0, 0};
-    mask.data2 = {0, 0, 0, 0};
-    const auto known = [&](bool is_of_known_flow) {
-        return verdict({flow_state(), mask, compare(unequal, {0, 0, 0, 0})},
-                       reply("10.0.0.253:53", is_of_known_flow));
-    };
-    CHECK(known(true) == Verdict::is_dropped);
-    CHECK(known(false) == Verdict::passes);
-    mask.data = {0, 0, 0, 0};
-    CHECK(verdict({mark(), mask, compare(equal, {0, 0, 0, 0})}) ==
-          Verdict::is_dropped);  // of no bit is anything asked
+TEST_CASE("what may drop leaves a later drop as certain as it was") {
+    const FilterOutcome both = outcome(filter({base("drop"), rule(1, {perhaps, drop})}));
+    CHECK(both.verdict == Verdict::is_dropped);
+    CHECK(both.by == "inet f in: policy drop");
 }
 
-TEST_CASE("ranges hold both their ends") {
-    FilterStep range = compare(0, {0, 50});
-    range.kind = Kind::range;
-    range.data2 = {0, 53};
-    CHECK(verdict({source_port(), range}) == Verdict::is_dropped);
-    range.data2 = {0, 52};
-    CHECK(verdict({source_port(), range}) == Verdict::passes);
-    range.op = 1;
-    CHECK(verdict({source_port(), range}) == Verdict::is_dropped);
-    CHECK(verdict({source_port(), range}, reply("10.0.0.253:51")) == Verdict::passes);
+TEST_CASE("sets with and without a name, and what is not in them") {
+    CHECK(verdict(reply_port, "==", R"({"set": [99, {"range": [50, 60]}]})") ==
+          Verdict::is_dropped);
+    CHECK(verdict(reply_port, "==", R"({"set": [99, 100]})") == Verdict::passes);
+    CHECK(verdict(reply_port, "!=", R"({"set": [99, 53]})") == Verdict::passes);
+    const std::string listed = rule(7, {match(reply_port, "==", "\"@s\""), drop});
+    CHECK(verdict(accepting({listed})) == Verdict::may_be_dropped);  // it is not in the list
+    CHECK(verdict(accepting({set_of("s", "[]"), listed})) == Verdict::passes);
+    CHECK(verdict(accepting({set_of("s", "[54, 53]"), listed})) == Verdict::is_dropped);
+    CHECK(verdict(accepting({set_of("s", R"([{"elem": {"val": 53, "comment": "dns"}}])"),
+                             listed})) == Verdict::is_dropped);
 }
 
-TEST_CASE("sets of values and of intervals, and what is not in them") {
-    PacketFilter filter{{input({{7, {source_port(), look_up("s"), say(drop)}}})}, {}};
-    CHECK(verdict(filter) == Verdict::may_be_dropped);  // the set could not be read
-    FilterSet& set = filter.sets["inet f s"];
-    CHECK(verdict(filter) == Verdict::passes);
-    set.elements = {{{0, 99}, false, 0, {}}, {{0, 53}, false, 0, {}}};
-    CHECK(verdict(filter) == Verdict::is_dropped);
-    CHECK(verdict(filter, reply("10.0.0.253:54")) == Verdict::passes);
-    filter.chains[0].rules[0].steps[1].is_negated = true;
-    CHECK(verdict(filter) == Verdict::passes);
-    filter.chains[0].rules[0].steps[1].is_negated = false;
-    set.is_interval = true;
-    set.elements = {{{0, 60}, true, 0, {}}, {{0, 50}, false, 0, {}}, {{0, 0}, true, 0, {}}};
-    CHECK(verdict(filter) == Verdict::is_dropped);
-    CHECK(verdict(filter, reply("10.0.0.253:60")) == Verdict::passes);
-    CHECK(verdict(filter, reply("10.0.0.253:49")) == Verdict::passes);
-}
-
-TEST_CASE(
-    "a map of states, as many firewalls have, accepts what it knows and leaves the rest to the "
-    "policy") {
-    PacketFilter filter{{input({{7, {flow_state(), look_up("m", false, true)}}}, true)}, {}};
-    filter.sets["inet f m"].elements = {{{1, 0, 0, 0}, false, drop, {}},
-                                        {{2, 0, 0, 0}, false, accept, {}}};
-    CHECK(verdict(filter, reply("10.0.0.254:53", true)) == Verdict::passes);
-    CHECK(judged(filter).by == "inet f in: policy drop");
-    CHECK(verdict(filter) == Verdict::is_dropped);
-}
-
-TEST_CASE(
-    "jumps come back, a goto does not, and a return in the first chain leaves it to the policy") {
-    const FilterRule all{9, {say(drop)}};
-    PacketFilter filter{{input({{1, {say(jump, "inner")}}, all}), inner("inner", {})}, {}};
-    CHECK(judged(filter).by == "inet f in: rule 9");
-    filter.chains[0].rules[0].steps[0].verdict = go;
-    CHECK(verdict(filter) == Verdict::passes);
-    filter.chains[0].drops_by_policy = true;
-    CHECK(judged(filter).by == "inet f in: policy drop");
-    filter.chains[1].rules = {{4, {say(accept)}}};
-    CHECK(verdict(filter) == Verdict::passes);
-    filter.chains[0].rules[0].steps[0].verdict = jump;
-    filter.chains[1].rules = {{4, {say(back)}}, {5, {say(accept)}}};
-    CHECK(judged(filter).by == "inet f in: rule 9");
-    filter.chains[0].rules = {{4, {say(back)}}, {5, {say(accept)}}};
-    CHECK(judged(filter).by == "inet f in: policy drop");
-}
-
-TEST_CASE("chains that jump in a circle end") {
-    PacketFilter filter{{input({{1, {say(jump, "a")}}}), inner("a", {{2, {say(jump, "b")}}}),
-                         inner("b", {{3, {say(jump, "a")}}})},
-                        {}};
-    CHECK(verdict(filter) == Verdict::passes);
-}
-
-TEST_CASE("rules that multiply by jumps in doubt end as a doubt") {
-    PacketFilter filter{{input({{1, {say(jump, "0")}}})}, {}};
-    for (int i = 0; i < 14; ++i) {
-        std::vector<FilterRule> rules;
-        for (std::uint64_t handle = 1; handle <= 8; ++handle)
-            rules.push_back({handle, {of_kind(Kind::unknown), say(jump, std::to_string(i + 1))}});
-        filter.chains.push_back(inner(std::to_string(i), std::move(rules)));
+TEST_CASE("a map of states accepts what it knows and leaves the rest to the policy") {
+    const std::string pairs = R"([["invalid", {"drop": null}], ["established", {"accept": null}]])";
+    const FilteredDatagram known = reply("10.0.0.254:53", true);
+    for (const std::string& data : {R"({"set": )" + pairs + "}", std::string{"\"@m\""}}) {
+        const PacketFilter rules =
+            filter({base("drop"), set_of("m", pairs, "map"), rule(7, {vmap(state, data)})});
+        CHECK(verdict(rules, known) == Verdict::passes);
+        CHECK(outcome(rules).by == "inet f in: policy drop");
+        CHECK(verdict(rules) == Verdict::is_dropped);
     }
-    CHECK(judged(filter).by == "more rules than are looked through");
-    CHECK(verdict(filter) == Verdict::may_be_dropped);
+    // A key that is not known may be any of them.
+    const std::string marks = R"({"set": [[1, {"drop": null}], [2, {"accept": null}]]})";
+    CHECK(outcome(accepting({rule(7, {vmap(meta("mark"), marks)})})).by == "inet f in: rule 7");
+    CHECK(verdict(filter({base("drop"), rule(7, {vmap(reply_port, "\"\"")})})) ==
+          Verdict::may_be_dropped);
+    CHECK(verdict(filter({base("drop"), rule(7, {vmap(meta("mark"), marks)})})) ==
+          Verdict::may_be_dropped);
 }
 
-TEST_CASE("after a perhaps that jumps nothing is certain, and a drop inside may be one") {
-    PacketFilter filter{
-        {input({{1, {of_kind(Kind::unknown), say(jump, "inner")}}, {2, {say(accept)}}}),
-         inner("inner", {{3, {say(drop)}}})},
-        {}};
-    CHECK(judged(filter).by == "inet f inner: rule 3");
-    CHECK(verdict(filter) == Verdict::may_be_dropped);
-    filter.chains[1].rules = {{3, {say(accept)}}};
-    filter.chains[0].rules[1] = {2, {say(drop)}};
-    CHECK(verdict(filter) == Verdict::may_be_dropped);
-    filter.chains[1].rules = {{3, {of_kind(Kind::unknown), say(accept)}}};
-    CHECK(verdict(filter) == Verdict::may_be_dropped);
+TEST_CASE("what is not tracked has no state") {
+    const PacketFilter rules = filter({base("drop"), rule(1, {R"({"notrack": null})"}),
+                                       rule(2, {match(state, "in", "\"established\""), accept})});
+    CHECK(verdict(rules, reply("10.0.0.254:53", true)) == Verdict::may_be_dropped);
+}
+
+TEST_CASE("jumps come back, a goto does not, and a return leaves the first chain to its policy") {
+    const std::string in = inner("inner");
+    CHECK(outcome(accepting({in, rule(1, {jump("inner")}), rule(9, {drop})})).by ==
+          "inet f in: rule 9");
+    CHECK(verdict(accepting({in, rule(1, {go("inner")}), rule(9, {drop})})) == Verdict::passes);
+    CHECK(outcome(filter({base("drop"), in, rule(1, {go("inner")})})).by ==
+          "inet f in: policy drop");
+    CHECK(verdict(filter({base("drop"), in, rule(1, {go("inner")}), rule(4, {accept}, "inner")})) ==
+          Verdict::passes);
+    CHECK(outcome(accepting({in, rule(1, {jump("inner")}), rule(9, {drop}),
+                             rule(4, {back}, "inner"), rule(5, {accept}, "inner")}))
+              .by == "inet f in: rule 9");
+    CHECK(outcome(filter({base("drop"), rule(4, {back}), rule(5, {accept})})).by ==
+          "inet f in: policy drop");
+    CHECK(verdict(filter({base("drop"), rule(1, {jump("nowhere")})})) == Verdict::may_be_dropped);
+}
+
+TEST_CASE("after a jump in doubt only a chain that always comes back leaves what follows certain") {
+    const std::string in = inner("inner");
+    const std::string doubt = rule(1, {perhaps, jump("inner")});
+    const FilterOutcome inside =
+        outcome(accepting({in, doubt, rule(2, {accept}), rule(3, {drop}, "inner")}));
+    CHECK(inside.by == "inet f inner: rule 3");
+    CHECK(inside.verdict == Verdict::may_be_dropped);
+    const auto followed = [&](const std::string& rule_inside) {
+        return verdict(accepting({in, doubt, rule(2, {drop}), rule_inside}));
+    };
+    CHECK(followed(rule(3, {accept}, "inner")) == Verdict::may_be_dropped);
+    CHECK(followed(rule(3, {perhaps, accept}, "inner")) == Verdict::may_be_dropped);
+    CHECK(followed(rule(3, {back}, "inner")) == Verdict::is_dropped);
 }
 
 TEST_CASE("rejections drop, translations are told, and each chain has its say") {
-    CHECK(verdict(PacketFilter{{input({{7, {of_kind(Kind::reject)}}})}, {}}) ==
+    CHECK(verdict(accepting({rule(7, {R"({"reject": {"type": "icmpx"}})"})})) ==
           Verdict::is_dropped);
-    const FilterOutcome outcome =
-        judged(PacketFilter{{input({{7, {of_kind(Kind::translate)}}})}, {}});
-    CHECK(outcome.verdict == Verdict::passes);
-    CHECK(outcome.may_be_translated);
-    CHECK(outcome.translated_by == "inet f in: rule 7");
-    FilterChain second = input({{8, {say(drop)}}});
-    second.name = "later";
-    CHECK(judged(PacketFilter{{input({{7, {say(accept)}}}), second}, {}}).by ==
+    const FilterOutcome translated = outcome(accepting({rule(7, {R"({"masquerade": null})"})}));
+    CHECK(translated.verdict == Verdict::passes);
+    CHECK(translated.may_be_translated);
+    CHECK(translated.translated_by == "inet f in: rule 7");
+    const std::string later =
+        R"({"chain": {"family": "inet", "table": "f", "name": "later", "hook": "input",)"
+        R"( "prio": -5}})";
+    CHECK(outcome(accepting({later, rule(7, {drop}), rule(8, {drop}, "later")})).by ==
           "inet f later: rule 8");
+    CHECK(outcome(accepting({later, rule(7, {drop}), rule(8, {accept}, "later")})).by ==
+          "inet f in: rule 7");
 }
 
-TEST_CASE("IPv6 addresses lie elsewhere in their header") {
-    FilteredDatagram datagram{parse_endpoint("[fd00::253]:53").value(),
-                              parse_endpoint("[fd00::1]:40000").value(), "lan", 3, false};
-    FilterStep source = load(Kind::load_payload, 1, 8, 16);
-    std::vector<std::uint8_t> bytes(datagram.from.address.bytes.begin(),
-                                    datagram.from.address.bytes.end());
-    CHECK(verdict({source, compare(equal, bytes)}, datagram) == Verdict::is_dropped);
-    bytes.back() = 0;
-    CHECK(verdict({source, compare(equal, bytes)}, datagram) == Verdict::passes);
-    CHECK(verdict({load(Kind::load_payload, 1, 6, 1), compare(equal, {17})}, datagram) ==
+TEST_CASE("iptables' own matches and targets, as far as they have a name here") {
+    const auto xt = [](const char* type, const char* name) {
+        return std::string{R"({"xt": {"type": ")"} + type + R"(", "name": ")" + name + "\"}}";
+    };
+    CHECK(verdict(accepting({rule(7, {xt("match", "comment"), xt("target", "REJECT")})})) ==
           Verdict::is_dropped);
+    CHECK(verdict({xt("match", "conntrack")}) == Verdict::may_be_dropped);
+    CHECK(verdict({xt("target", "LOG")}) == Verdict::is_dropped);
+    CHECK(outcome(accepting({rule(7, {xt("target", "MASQUERADE")})})).may_be_translated);
+}
+
+TEST_CASE("chains that jump in a circle end, and so do rules that jumps in doubt multiply") {
+    CHECK(verdict(accepting({inner("a"), inner("b"), rule(1, {jump("a")}),
+                             rule(2, {jump("b")}, "a"), rule(3, {jump("a")}, "b")})) ==
+          Verdict::passes);
+    std::vector<std::string> entries{rule(1, {jump("0")})};
+    for (int i = 0; i < 14; ++i) {
+        entries.push_back(inner(std::to_string(i)));
+        for (int handle = 1; handle <= 8; ++handle)
+            entries.push_back(
+                rule(handle, {perhaps, jump(std::to_string(i + 1))}, std::to_string(i)));
+    }
+    const FilterOutcome multiplied = outcome(accepting(entries));
+    CHECK(multiplied.by == "more rules than are looked through");
+    CHECK(multiplied.verdict == Verdict::may_be_dropped);
+}
+
+TEST_CASE("a list that is none is an error with its reason") {
+    const auto reason = [](const std::string& json) {
+        const auto parsed = PacketFilter::parse(json);
+        return parsed ? std::string{} : parsed.error().message;
+    };
+    for (const char* const json : {"", "nft: command not found", "{", "[]", "{\"nftables\": [0]}",
+                                   "{}", R"({"nftables": [{"chain": {"family": "ip"}}]})",
+                                   R"({"nftables": [{"chain": {"family": 4}}]})",
+                                   R"({"nftables": [{"rule": {"family": "ip"}}]})"})
+        CHECK_MESSAGE(reason(json).starts_with("nftables: the list of rules: "), json);
+    CHECK(reason("\"" + std::string(100000, 'a')).size() < 300);
+    const std::size_t deep = 200000;
+    CHECK_FALSE(reason(std::string(deep, '[')).empty());
+    CHECK_FALSE(reason(std::string(deep, '[') + std::string(deep, ']')).empty());
+}
+
+TEST_CASE("statements in a form that is not known match perhaps") {
+    std::string deep;
+    for (int i = 0; i < 100000; ++i) deep += R"({"set": [)";
+    for (int i = 0; i < 100000; ++i) deep += "]}";
+    for (const std::string& statement :
+         {std::string{"0"}, std::string{"null"}, std::string{"{}"}, std::string{"[]"},
+          std::string{R"({"match": null})"}, std::string{R"({"match": {"op": "=="}})"},
+          std::string{R"({"xt": null})"}, std::string{R"({"vmap": {"key": 1}})"},
+          match(reply_port, "==", deep), match(deep, "==", "1"), match(reply_port, "==", "\"@\""),
+          match(reply_port, "==", R"({"range": [1]})"), match(source, "==", R"({"prefix": 1})"),
+          match(reply_port, "like", "53"), vmap(reply_port, R"({"set": [[53, {}]]})"),
+          vmap(reply_port, R"({"set": [53]})"), std::string{R"({"jump": {"to": "in"}})"}})
+        CHECK_MESSAGE(verdict({statement}) == Verdict::may_be_dropped, statement.substr(0, 80));
 }
 
 }  // namespace

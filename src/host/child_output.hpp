@@ -1,0 +1,24 @@
+// What a child process writes to its standard output, within a time and a size. Called by the
+// reader of the packet filter.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/base/time.hpp"
+
+namespace udpproxy {
+
+struct ChildLimits {
+    Duration timeout{};
+    std::size_t bytes_max = 0;
+};
+
+/// Starts `command` (a program, looked for in the PATH when it is no path, and its arguments) with
+/// standard input and error at /dev/null and waits for its end. A child beyond a limit is killed.
+/// Errors: the operation that failed, the limit, the child's signal or exit code.
+[[nodiscard]] Result<std::string> child_output(const std::vector<std::string>& command,
+                                               const ChildLimits& limits);
+
+}  // namespace udpproxy
