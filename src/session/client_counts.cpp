@@ -8,22 +8,31 @@ namespace udpproxy {
 ClientCounts::ClientCounts(std::uint32_t sessions_max, SipKey key)
     : key_(key), entries_(sessions_max), map_(sessions_max) {}
 
-bool ClientCounts::acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit) {
+ClientCounts::Outcome ClientCounts::acquire(std::uint16_t proxy, const Address& client,
+                                            std::uint32_t limit) {
     const Words words = words_of(proxy, client);
     const std::uint64_t hash = siphash13(key_, words);
     const std::lock_guard lock(mutex_);
     if (const std::optional<std::uint32_t> known = find(hash, words)) {
         Entry& entry = entries_[*known];
-        if (limit != 0 && entry.sessions >= limit) return false;
+        if (limit != 0 && entry.sessions >= limit) return Outcome::limit_met;
         ++entry.sessions;
-        return true;
+        return Outcome::counted;
     }
     const std::optional<std::uint32_t> index = entries_.acquire();
-    // Who is counted holds a place under sessions_max already.
-    UDPPROXY_ASSERT(index.has_value());
+    if (!index) return Outcome::full;
     entries_[*index] = Entry{words, 1};
     map_.insert(hash, *index);
-    return true;
+    return Outcome::counted;
+}
+
+bool ClientCounts::meets_limit(std::uint16_t proxy, const Address& client, std::uint32_t limit) {
+    if (limit == 0) return false;
+    const Words words = words_of(proxy, client);
+    const std::uint64_t hash = siphash13(key_, words);
+    const std::lock_guard lock(mutex_);
+    const std::optional<std::uint32_t> known = find(hash, words);
+    return known && entries_[*known].sessions >= limit;
 }
 
 void ClientCounts::release(std::uint16_t proxy, const Address& client) {

@@ -31,33 +31,26 @@ AdmissionDecision Admission::decide(const NewClient& new_client) {
     const std::uint16_t proxy = shard_.setup.listeners[new_client.key.listener].proxy;
     if (const std::optional<Drop> refused = failed_admission_check(shard_, new_client))
         return reject(*refused);
-    if (const std::optional<Drop> refused = take_place(proxy, new_client)) return reject(*refused);
+    Reservation reservation(shard_, proxy, now_);
+    if (const std::optional<Drop> refused = reserve(reservation, proxy, new_client))
+        return reject(*refused);
 
     evicted_for_port_ = false;
-    std::uint32_t group = no_index;
-    const AdmissionDecision decision = find_group(proxy, group);
-    if (group == no_index) {
-        give_place(proxy, new_client.key.client);
-        return decision;
-    }
+    const AdmissionDecision decision = find_group(proxy, reservation);
+    if (!reservation.holds_group()) return decision;
     const std::uint32_t index = shard_.table.admit(new_client.hash, new_client.key, proxy, now_);
     Session& session = shard_.table[index];
-    session.group = group;
-    session.primary = shard_.groups[group].primary();
+    session.group = reservation.group();
+    session.primary = shard_.groups[session.group].primary();
     session.interface_index = new_client.arrival.interface_index;
-    shard_.groups[group].session = index;
-    shard_.setup.use->unassured.add(1);
-    shard_.setup.use->proxies[proxy].unassured.add(1);
-    ++shard_.listeners[new_client.key.listener].sessions;
-    shard_.setup.use->listener_sessions[new_client.key.listener].used.fetch_add(
-        1, std::memory_order_relaxed);
+    reservation.commit(new_client.key, index);
     shard_.counters_of(proxy).sessions_admitted.add(1);
     forward_request(shard_, index, new_client.arrival, now_);
     admitted_[admitted_count_++] = new_client.hash;
     return admitted;
 }
 
-AdmissionDecision Admission::find_group(std::uint16_t proxy_index, std::uint32_t& group) {
+AdmissionDecision Admission::find_group(std::uint16_t proxy_index, Reservation& reservation) {
     Proxy& proxy = shard_.proxies[proxy_index];
     AdmissionDecision decision = reject(Drop::source_unavailable);
     for (BindingIndex tried = 0; tried < proxy.bindings; ++tried) {
@@ -68,14 +61,8 @@ AdmissionDecision Admission::find_group(std::uint16_t proxy_index, std::uint32_t
             decision = reject(Drop::source_unavailable);
             continue;
         }
-        if (const std::optional<std::uint32_t> in_use =
-                shard_.groups.acquire(binding, no_index, now_)) {
-            group = *in_use;
-            shard_.counters_of(proxy_index).groups_reused.add(1);
-        } else {
-            decision = open_group(binding, group);
-        }
-        if (group != no_index) {
+        if (!reuse_group(binding, reservation)) decision = open_group(binding, reservation);
+        if (reservation.holds_group()) {
             shard_.prewarming = shard_.prewarming || shard_.groups.lacking(binding) > 0;
             proxy.next_binding = (binding - proxy.first_binding + 1) % proxy.bindings;
             return admitted;
@@ -85,10 +72,17 @@ AdmissionDecision Admission::find_group(std::uint16_t proxy_index, std::uint32_t
     return decision;
 }
 
-AdmissionDecision Admission::open_group(BindingIndex binding_index, std::uint32_t& group) {
+bool Admission::reuse_group(BindingIndex binding, Reservation& reservation) {
+    const std::optional<std::uint32_t> group = shard_.groups.acquire(binding, no_index, now_);
+    if (!group) return false;
+    reservation.hold(*group);
+    shard_.counters_of(shard_.bindings[binding].proxy).groups_reused.add(1);
+    return true;
+}
+
+AdmissionDecision Admission::open_group(BindingIndex binding_index, Reservation& reservation) {
     const SourceBinding& binding = shard_.bindings[binding_index];
     Proxy& proxy = shard_.proxies[binding.proxy];
-    PortPool& ports = shard_.ports[binding.port_pool];
     GroupOpening opening;
     opening.local = binding.source;
     const Upstream& upstream = *proxy.setup.upstream;
@@ -101,13 +95,12 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, std::uint32_
     opening.with_open_member = watches || upstream.needs_open_member();
 
     auto members = static_cast<std::uint32_t>(opening.members());
-    bool taken = !shard_.groups.full() &&
-                 shard_.setup.use->descriptors.acquire(members, shard_.setup.descriptors_max);
+    bool taken = !shard_.groups.full() && reservation.take_descriptors(members);
     if (!taken && !shard_.groups.full() && proxy.setup.watch == Watch::spare_capacity &&
         opening.with_open_member && !upstream.needs_open_member()) {
         // Watching is for spare room only.
         opening.with_open_member = false;
-        taken = shard_.setup.use->descriptors.acquire(--members, shard_.setup.descriptors_max);
+        taken = reservation.take_descriptors(--members);
     }
     if (!taken)
         return evicts_ ? evict_for_group(binding.proxy, members) : reject(Drop::descriptor_limit);
@@ -115,39 +108,38 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, std::uint32_
     std::array<Slot, group_members_max> slots{};
     OpeningOutcome outcome;
     for (int tried = 0; tried < ports_tried_per_group; ++tried) {
-        const std::optional<std::uint16_t> port = ports.lease(binding.port_range, now_);
+        const std::optional<std::uint16_t> port = reservation.take_port(binding);
         if (!port) {
-            shard_.setup.use->descriptors.release(members);
-            return evicts_ ? evict_for_port(binding_index, group) : reject(Drop::ports_exhausted);
+            return evicts_ ? evict_for_port(binding_index, reservation)
+                           : reject(Drop::ports_exhausted);
         }
         opening.local.port = *port;
         ++openings_;
         outcome = sockets_.open_group(opening, std::span{slots}.first(members));
         if (outcome.opened()) {
-            add_group(binding_index, opening, std::span{slots}.first(members), group);
+            reservation.hold_opened(
+                add_group(binding_index, opening, std::span{slots}.first(members)));
             return admitted;
         }
-        ports.release(*port, now_);  // to the end of the queue
         if (outcome.step != OpeningStep::bind || outcome.error != EADDRINUSE) break;
         shard_.counters_of(binding.proxy).ports_taken.add(1);
     }
-    shard_.setup.use->descriptors.release(members);
     return decide_on_failure(outcome, binding_index);
 }
 
 bool Admission::prepare_group(BindingIndex binding) {
     evicts_ = false;
     look_up_source(shard_, sockets_, binding, now_);
-    std::uint32_t group = no_index;
-    if (shard_.bindings[binding].error == 0) (void)open_group(binding, group);
-    if (group == no_index) return false;
-    shard_.groups.add_ready(group, now_);
-    return true;
+    if (shard_.bindings[binding].error != 0) return false;
+    // Nobody commits it: the group stands ready.
+    Reservation reservation(shard_, shard_.bindings[binding].proxy, now_);
+    (void)open_group(binding, reservation);
+    return reservation.holds_group();
 }
 
-void Admission::add_group(BindingIndex binding, const GroupOpening& opening,
-                          std::span<const Slot> slots, std::uint32_t& index) {
-    index = shard_.groups.add(binding, no_index);
+std::uint32_t Admission::add_group(BindingIndex binding, const GroupOpening& opening,
+                                   std::span<const Slot> slots) {
+    const std::uint32_t index = shard_.groups.add(binding, no_index);
     ReplyGroup& group = shard_.groups[index];
     group.local = opening.local;
     group.proxy = shard_.bindings[binding].proxy;
@@ -161,6 +153,7 @@ void Admission::add_group(BindingIndex binding, const GroupOpening& opening,
     hold_upstream(shard_, shard_.proxies[group.proxy]);
     ++shard_.proxies[group.proxy].opened;
     shard_.counters_of(group.proxy).groups_opened.add(1);
+    return index;
 }
 
 AdmissionDecision Admission::decide_on_failure(const OpeningOutcome& outcome,

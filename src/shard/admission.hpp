@@ -1,11 +1,12 @@
-// Admission: the judge of the new clients of one turn. Private to admission.cpp (the way of a new
-// client to its group) and eviction.cpp (places under the limits, and who goes first when there is
-// none).
+// Admission: decides on the new clients of one turn. Private to admission.cpp (the way of a new
+// client to its group) and eviction.cpp (the limits, and what goes when one is met); what is taken
+// meanwhile is in reservation.hpp.
 #pragma once
 
 #include <array>
 #include <optional>
 
+#include "reservation.hpp"
 #include "udpproxy/shard/shard.hpp"
 
 namespace udpproxy {
@@ -37,29 +38,26 @@ public:
     [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
 
 private:
-    // eviction.cpp: a place, and who goes when there is none
-    [[nodiscard]] std::optional<Drop> take_place(std::uint16_t proxy, const NewClient& new_client);
-    void give_place(std::uint16_t proxy, const Address& client);
-    [[nodiscard]] std::optional<Drop> take_session(std::uint16_t proxy,
-                                                   const NewClient& new_client);
-    [[nodiscard]] std::optional<Drop> take_room(std::uint16_t proxy, const NewClient& new_client);
-    [[nodiscard]] bool has_capacity(std::uint16_t proxy);
+    // eviction.cpp: what is counted, and what goes when a limit is met
+    [[nodiscard]] std::optional<Drop> reserve(Reservation& reservation, std::uint16_t proxy,
+                                              const NewClient& new_client);
     [[nodiscard]] Rate eviction_rate(std::uint16_t proxy) const;
     [[nodiscard]] bool may_evict(std::uint16_t proxy) const;
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy);
-    [[nodiscard]] AdmissionDecision evict_for_port(BindingIndex binding, std::uint32_t& group);
+    [[nodiscard]] AdmissionDecision evict_for_port(BindingIndex binding, Reservation& reservation);
     [[nodiscard]] AdmissionDecision evict_for_group(std::uint16_t proxy, std::uint32_t members);
     [[nodiscard]] AdmissionDecision free_descriptors(std::uint16_t proxy);
 
     // admission.cpp: a group for the new client
-    [[nodiscard]] AdmissionDecision find_group(std::uint16_t proxy, std::uint32_t& group);
-    [[nodiscard]] AdmissionDecision open_group(BindingIndex binding, std::uint32_t& group);
+    [[nodiscard]] AdmissionDecision find_group(std::uint16_t proxy, Reservation& reservation);
+    [[nodiscard]] bool reuse_group(BindingIndex binding, Reservation& reservation);
+    [[nodiscard]] AdmissionDecision open_group(BindingIndex binding, Reservation& reservation);
     [[nodiscard]] AdmissionDecision decide_on_failure(const OpeningOutcome& outcome,
                                                       BindingIndex binding);
-    void add_group(BindingIndex binding, const GroupOpening& opening, std::span<const Slot> slots,
-                   std::uint32_t& group);
+    [[nodiscard]] std::uint32_t add_group(BindingIndex binding, const GroupOpening& opening,
+                                          std::span<const Slot> slots);
     [[nodiscard]] bool shall_watch(Proxy& proxy) const;
 
     Shard& shard_;

@@ -1,6 +1,5 @@
-// Making room: a place for a new client under every limit, and who goes first when there is none:
-// cooling groups before sessions, sessions that are not assured before nobody. An assured session
-// never makes way.
+// Eviction: what goes when a new client meets a limit. Cooling groups go before sessions, sessions
+// that are not assured go next; an assured session never makes way.
 #include <algorithm>
 
 #include "admission.hpp"
@@ -14,66 +13,32 @@ constexpr int evictions_per_new_client_max = 4;
 
 }  // namespace
 
-/// A place under every limit that is counted: of the client, of the pace, of the room; all or none.
-std::optional<Drop> Admission::take_place(std::uint16_t proxy, const NewClient& new_client) {
-    SharedUse& use = *shard_.setup.use;
-    const ProxySetup& setup = shard_.proxies[proxy].setup;
-    if (!use.new_sessions.take(now_, shard_.setup.new_sessions)) return Drop::session_rate;
-    std::optional<Drop> refused;
-    if (!use.proxies[proxy].new_sessions.take(now_, setup.new_sessions)) {
-        refused = Drop::session_rate;
-    } else {
-        refused = take_session(proxy, new_client);
-        if (refused) use.proxies[proxy].new_sessions.give_back(setup.new_sessions);
-    }
-    if (refused) use.new_sessions.give_back(shard_.setup.new_sessions);
-    return refused;
-}
-
-void Admission::give_place(std::uint16_t proxy, const Address& client) {
-    SharedUse& use = *shard_.setup.use;
-    use.client_counts.release(proxy, client);
-    use.sessions.release(1);
-    use.proxies[proxy].sessions.release(1);
-    use.proxies[proxy].new_sessions.give_back(shard_.proxies[proxy].setup.new_sessions);
-    use.new_sessions.give_back(shard_.setup.new_sessions);
-}
-
-std::optional<Drop> Admission::take_session(std::uint16_t proxy, const NewClient& new_client) {
-    SharedUse& use = *shard_.setup.use;
+/// What is counted, in the order in which refusing costs least; with a session evicted if need be.
+std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t proxy,
+                                       const NewClient& new_client) {
     const Address& client = new_client.key.client;
-    const std::uint32_t client_max = shard_.proxies[proxy].setup.sessions_per_client_max;
-    // Asked before somebody is ended for a client that may have no more.
-    if (client_max != 0 && !use.client_counts.acquire(proxy, client, client_max))
-        return Drop::client_limit;
-    const std::optional<Drop> refused = take_room(proxy, new_client);
-    if (refused && client_max != 0) use.client_counts.release(proxy, client);
-    if (!refused && client_max == 0) (void)use.client_counts.acquire(proxy, client, 0);
-    return refused;
-}
-
-std::optional<Drop> Admission::take_room(std::uint16_t proxy, const NewClient& new_client) {
-    SharedUse& use = *shard_.setup.use;
-    // Who waits has had his token in an earlier turn.
+    if (!reservation.take_tokens()) return Drop::session_rate;
+    // A client that waits had its token in an earlier turn.
     const auto is_held_back = [&] {
-        return new_client.waits == 0 &&
-               is_above_source_rate(shard_, proxy, new_client.key.client, now_);
+        return new_client.waits == 0 && is_above_source_rate(shard_, proxy, client, now_);
     };
-    if (!has_capacity(proxy)) {
-        // Another shard may take the place that was made; then the next victim makes another.
-        for (int tried = 0; tried < evictions_per_new_client_max && may_evict(proxy); ++tried) {
-            const std::optional<std::uint32_t> gone = first_to_evict(proxy);
-            if (!gone) break;
-            if (tried == 0 && is_held_back()) return Drop::source_rate;
-            evict(proxy, *gone);
-            if (has_capacity(proxy)) return std::nullopt;
-        }
-        return Drop::session_limit;
+    if (reservation.take_session()) {
+        if (const std::optional<Drop> refused = reservation.take_client(client)) return refused;
+        return is_held_back() ? std::optional{Drop::source_rate} : std::nullopt;
     }
-    if (!is_held_back()) return std::nullopt;
-    use.sessions.release(1);
-    use.proxies[proxy].sessions.release(1);
-    return Drop::source_rate;
+    // Asked before a session is ended for a client that may have no more.
+    if (shard_.setup.use->client_counts.meets_limit(
+            proxy, client, shard_.proxies[proxy].setup.sessions_per_client_max))
+        return Drop::client_limit;
+    // Another shard may take the place that was made; then the next candidate makes another.
+    for (int tried = 0; tried < evictions_per_new_client_max && may_evict(proxy); ++tried) {
+        const std::optional<std::uint32_t> gone = first_to_evict(proxy);
+        if (!gone) break;
+        if (tried == 0 && is_held_back()) return Drop::source_rate;
+        evict(proxy, *gone);
+        if (reservation.take_session()) return reservation.take_client(client);
+    }
+    return Drop::session_limit;
 }
 
 /// How fast sessions may be ended for new clients: each sends a port to its rest, and a flood must
@@ -108,16 +73,6 @@ void Admission::evict(std::uint16_t proxy, std::uint32_t session, bool keep_grou
     end_session(shard_, sockets_, session, SessionEnd::evicted, now_, keep_group);
 }
 
-/// Takes a place for one more session if there is one.
-bool Admission::has_capacity(std::uint16_t proxy) {
-    SharedUse& use = *shard_.setup.use;
-    if (shard_.table.full() || !use.sessions.acquire(1, shard_.setup.sessions_max)) return false;
-    if (use.proxies[proxy].sessions.acquire(1, shard_.proxies[proxy].setup.sessions_max))
-        return true;
-    use.sessions.release(1);
-    return false;
-}
-
 /// Who goes first when room is short: of the proxy itself if that has somebody to give, else the
 /// least recently active of all proxies.
 std::optional<std::uint32_t> Admission::eviction_candidate(std::uint16_t proxy) {
@@ -150,7 +105,7 @@ std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
 /// at once; else a session ends, whose group serves a later new client when it has cooled down, or
 /// this one without a rest. Not more of them rest than are in use: a storm of new clients ends
 /// nobody in vain.
-AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, std::uint32_t& group) {
+AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, Reservation& reservation) {
     const SourceBinding& binding = shard_.bindings[binding_index];
     for (BindingIndex other = 0; other < shard_.bindings.size(); ++other) {
         if (other == binding_index || shard_.bindings[other].port_pool != binding.port_pool)
@@ -168,10 +123,7 @@ AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, std::uin
     if (!gone) return reject(Drop::ports_exhausted);
     evicted_for_port_ = true;
     end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);
-    if (const auto in_use = shard_.groups.acquire(binding_index, no_index, now_)) {
-        group = *in_use;
-        shard_.counters_of(binding.proxy).groups_reused.add(1);
-    }
+    (void)reuse_group(binding_index, reservation);
     return reject(Drop::ports_exhausted);
 }
 

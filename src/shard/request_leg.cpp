@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "reservation.hpp"
 #include "udpproxy/shard/shard.hpp"
 
 namespace udpproxy {
@@ -64,8 +65,7 @@ void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, 
     session.requests.bytes += arrival.bytes;
     if (session.replied && !session.assured) {
         shard.table.assure(index);
-        shard.setup.use->unassured.release(1);
-        shard.setup.use->proxies[session.proxy].unassured.release(1);
+        release_unassured(shard, session);
         shard.counters_of(session.proxy).sessions_assured.add(1);
     }
     Departure& departure = shard.depart(arrival, Leg::request, session.proxy);

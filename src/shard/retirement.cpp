@@ -2,6 +2,7 @@
 // waits for the next.
 #include <algorithm>
 
+#include "reservation.hpp"
 #include "udpproxy/shard/shard.hpp"
 
 namespace udpproxy {
@@ -69,17 +70,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
         event.assured = session.assured;
         shard.report(event);
     }
-    SharedUse& use = *shard.setup.use;
-    SharedUse::ProxyUse& proxy_use = use.proxies[session.proxy];
-    use.sessions.release(1);
-    proxy_use.sessions.release(1);
-    if (!session.assured) {
-        use.unassured.release(1);
-        proxy_use.unassured.release(1);
-    }
-    use.client_counts.release(session.proxy, session.key.client);
-    use.listener_sessions[session.key.listener].release(1);
-    --shard.listeners[session.key.listener].sessions;
+    release_session(shard, session);
     shard.table.retire(index);
     if (keep_group && !shard.groups.is_outdated(group_index))
         shard.groups.cooldown(group_index, now);

@@ -80,6 +80,63 @@ TEST_CASE("nobody is ended in favour of a client that may have no more") {
     CHECK(sim.counters().sessions_evicted.read() == 1);
 }
 
+TEST_CASE("with a limit for each client, a host beyond sessions_max is one counted drop") {
+    ShardSetup setup = small_setup();
+    setup.sessions_max = 4;
+    setup.proxies[0].sessions_per_client_max = 2;
+    SimShard sim(setup);
+    for (std::uint32_t host = 1; host <= 5; ++host)
+        sim.ask(Endpoint{Address::ipv4(0xc0000200U + host), 0, 4000}, "x");
+    sim.turns(3);
+    CHECK(sim.shard().table.size() == 4);
+    CHECK(sim.dropped(Drop::session_limit) == 1);
+    CHECK(sim.shard().setup.use->client_counts.clients() == 4);
+    // Nothing was left behind by the one that was refused.
+    sim.advance(31s);
+    sim.turns(2);
+    CHECK(sim.shard().setup.use->client_counts.clients() == 0);
+    CHECK(sim.shard().setup.use->sessions.read() == 0);
+}
+
+TEST_CASE("a client that is refused at any step gives back all that was taken for it before") {
+    ShardSetup setup = small_setup();
+    setup.sessions_max = 8;
+    setup.proxies[0].sessions_per_client_max = 4;
+    setup.proxies[0].new_sessions = setup.new_sessions = Rate{1, 8};
+    SimShard sim(setup);
+    const auto nothing_is_taken = [&] {
+        const SharedUse& use = *sim.shard().setup.use;
+        CHECK(use.sessions.read() == 0);
+        CHECK(use.proxies[0].sessions.read() == 0);
+        CHECK(use.unassured.read() == 0);
+        CHECK(use.descriptors.read() == 0);
+        CHECK(sim.shard().setup.use->client_counts.clients() == 0);
+        CHECK(sim.shard().ports[0].leased() == 0);
+    };
+    const std::pair<OpeningOutcome, Drop> failures[] = {
+        {{OpeningStep::socket, ENOMEM}, Drop::group_failed},
+        {{OpeningStep::bind, EADDRNOTAVAIL}, Drop::source_unavailable},
+        {{OpeningStep::connect, ENETUNREACH}, Drop::upstream_unroutable},
+    };
+    for (const auto& [outcome, reason] : failures) {
+        sim.world->next_opening = outcome;
+        sim.ask(client, "x");
+        sim.turns();
+        CHECK(sim.dropped(reason) == 1);
+        nothing_is_taken();
+        sim.advance(source_check_every);
+    }
+    sim.shard().setup.descriptors_max = 3;  // a group is four
+    sim.ask(client, "x");
+    sim.turns();
+    CHECK(sim.dropped(Drop::descriptor_limit) == 1);
+    nothing_is_taken();
+    sim.shard().setup.descriptors_max = 400;
+    ask_from(sim, "192.0.2.7", 0, 4);
+    ask_from(sim, "192.0.2.8", 0, 4);  // every token is there still
+    CHECK(sim.shard().table.size() == 8);
+}
+
 TEST_CASE(
     "new sessions begin at the pace that is set, of the proxy and of all, and known clients are "
     "not held back") {

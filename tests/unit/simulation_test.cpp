@@ -21,6 +21,8 @@ ShardSetup tiny_setup(SimWorld& draw) {
     proxy.unassured_timeout = std::chrono::seconds{1 + draw.pick(3)};
     proxy.watch = draw.pick(2) == 0 ? Watch::all : Watch::spare_capacity;
     proxy.sessions_max = static_cast<std::uint32_t>(2 + draw.pick(8));
+    proxy.sessions_per_client_max = static_cast<std::uint32_t>(draw.pick(4));
+    if (draw.pick(4) == 0) proxy.new_sessions = Rate{2, 8};
     setup.proxies.push_back(proxy);
     setup.proxies[1].upstream = small_upstream(AliasMembers::open);
     setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:54")});
@@ -38,6 +40,7 @@ public:
         sim_.world->close_waits_max = static_cast<int>(draw_.pick(4));
         sim_.world->train_chance = draw_.pick(2) == 0 ? 0.9 : 0;
         sim_.world->refusal_chance = 0.3;
+        hosts_ = static_cast<std::uint32_t>(1 + draw_.pick(16));
     }
 
     void step() {
@@ -47,9 +50,10 @@ public:
             case 1:
             case 2:
             case 3: {
-                const Endpoint client{*parse_address("192.0.2.1"), 0,
-                                      static_cast<std::uint16_t>(1000 + draw_.pick(16))};
-                // A payload names its client, so that whoever gets it can be checked.
+                // A payload names its client by the port, so that whoever gets it can be checked.
+                const auto number = static_cast<std::uint32_t>(draw_.pick(16));
+                const Endpoint client{Address::ipv4(0xc0000201U + number % hosts_), 0,
+                                      static_cast<std::uint16_t>(1000 + number)};
                 const Endpoint listener = at(draw_.pick(2) == 0 ? "10.1.0.1:53" : "10.1.0.1:54");
                 // Now and then several in a row, which may come as a train.
                 for (std::size_t left = draw_.pick(3) == 0 ? 1 + draw_.pick(9) : 1; left > 0;
@@ -134,6 +138,8 @@ public:
         CHECK(sim_.shard().groups.size() == 0);
         CHECK(sim_.shard().setup.use->descriptors.used.load() == 0);
         CHECK(sim_.shard().setup.use->sessions.used.load() == 0);
+        CHECK(sim_.shard().setup.use->unassured.used.load() == 0);
+        CHECK(sim_.shard().setup.use->client_counts.clients() == 0);
         CHECK(sim_.loop->backend().buffers_out() == 0);
         for (const PortPool& pool : sim_.shard().ports) CHECK(pool.leased() == 0);
     }
@@ -183,6 +189,7 @@ private:
 
     SimWorld draw_;
     SimShard sim_;
+    std::uint32_t hosts_ = 1;  // that clients are on
     std::vector<Asked> asked_;
     std::uint64_t delivered_ = 0;
     std::uint64_t delivered_fresh_ = 0;

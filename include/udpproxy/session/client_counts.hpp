@@ -1,6 +1,6 @@
 // ClientCounts: how many sessions each client has, a client being an IPv4 address or an IPv6 /64,
 // by proxy. One for all shards, since a client's ports are spread over them. Entries are as many as
-// sessions, fixed at start. It is asked at admission and retirement only, and the lock is held for
+// sessions, fixed at start; a client beyond them is refused. It is asked at admission and retirement only, and the lock is held for
 // one look-up (some tens of nanoseconds): no datagram of a known client ever meets it.
 #pragma once
 
@@ -19,9 +19,14 @@ public:
     /// Room for `sessions_max` sessions, all of different clients.
     ClientCounts(std::uint32_t sessions_max, SipKey key);
 
-    /// Counts one more session of the client unless it has `limit` already (0: no limit).
-    [[nodiscard]] bool acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit);
-    /// One less. Requires: an acquire() that succeeded.
+    enum class Outcome : std::uint8_t { counted, limit_met, full };
+
+    /// Counts one more session of the client unless it has `limit` already (0: no limit), or no
+    /// entry is left for it.
+    [[nodiscard]] Outcome acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit);
+    /// Whether the client has `limit` sessions already (0: no limit).
+    [[nodiscard]] bool meets_limit(std::uint16_t proxy, const Address& client, std::uint32_t limit);
+    /// One less. Requires: an acquire() that counted.
     void release(std::uint16_t proxy, const Address& client);
     /// Clients with a session.
     [[nodiscard]] std::uint32_t clients();
