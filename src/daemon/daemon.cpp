@@ -8,6 +8,7 @@
 #include <csignal>
 
 #include "udpproxy/admin/server.hpp"
+#include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/values.hpp"
 #include "signals.hpp"
 #include "udpproxy/log/log.hpp"
@@ -111,7 +112,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
         log.info("stopped", {{"signal", name_of_signal(stop_signal)}});
         return exit_ok;
     }
-    if (const std::vector<std::string> complaints = bootstrap.reckon(); !complaints.empty()) {
+    if (const std::vector<std::string> complaints = bootstrap.compute_capacity();
+        !complaints.empty()) {
         for (const std::string& complaint : complaints)
             log.error("failed", {{"reason", complaint}});
         return exit_config;
@@ -146,16 +148,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
 }
 
 std::vector<std::string> complaints_of_machine(const Config& config) {
-    std::vector<ProxySetup> proxies;
-    for (const ProxyConfig& proxy : config.proxies) {
-        // The arithmetic needs the upstream's family at most; a name that is not resolved yet
-        // stands for either.
-        const Endpoint upstream = proxy.upstream.endpoint.value_or(
-            Endpoint{Address::any(Family::ipv4), 0, proxy.upstream.port});
-        proxies.push_back(setup_of(proxy, upstream, ephemeral_ports()));
-    }
     const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
-    return reckon_room(config, proxies, MachineRoom{descriptor_limit(), shards, ephemeral_ports()})
+    return compute_capacity(config, MachineLimits{descriptor_limit(), shards, ephemeral_ports()})
         .complaints;
 }
 

@@ -1,10 +1,10 @@
-// Room for sessions: local ports and descriptors, with the arithmetic that the start uses.
+// Whether ports and descriptors suffice for the sessions, by the arithmetic of the start.
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "findings.hpp"
-#include "udpproxy/runtime/capacity.hpp"
+#include "udpproxy/config/capacity.hpp"
 
 namespace udpproxy {
 
@@ -38,39 +38,39 @@ std::string wider_ports(const ProxyConfig& config) {
 }
 
 /// Whether there are enough ports for what is configured; tells it when not.
-bool check_number_of_ports(const ProxyConfig& config, const ProxySetup& setup,
-                           const ProxyRoom& room, const std::string& where, std::uint32_t shards,
-                           Findings& findings) {
-    const std::uint64_t ports = std::uint64_t{setup.ports.ports()} * setup.sources.size();
-    const std::string looked_at =
-        fmt::format("{} ports ({}) of {} address{}", ports, text_of(setup.ports),
-                    setup.sources.size(), setup.sources.size() == 1 ? "" : "es");
-    if (setup.ports.ports() < shards) {
+bool check_number_of_ports(const ProxyConfig& config, const ProxyCapacity& capacity,
+                           const HostFacts& facts, const std::string& where, Findings& findings) {
+    const PortRange range = config.ports.value_or(facts.ephemeral);
+    const std::size_t sources = std::max<std::size_t>(1, config.source.size());
+    const std::string looked_at = fmt::format("{} ports ({}) of {} address{}", capacity.ports,
+                                              text_of(range), sources, sources == 1 ? "" : "es");
+    if (range.ports() < facts.shards) {
         findings.add(FindingKind::ports, Severity::problem, where,
-                     fmt::format("{} for {} shards", looked_at, shards),
+                     fmt::format("{} for {} shards", looked_at, facts.shards),
                      "each shard has ports of its own: the program does not start",
                      wider_ports(config));
         return false;
     }
-    if (config.sessions_max && *config.sessions_max > ports) {
+    if (config.sessions_max && *config.sessions_max > capacity.ports) {
         findings.add(FindingKind::ports, Severity::problem, where,
                      fmt::format("{} for sessions_max = {}", looked_at, *config.sessions_max),
                      "a session has a port of its own: the program does not start",
                      wider_ports(config));
         return false;
     }
-    if (!config.sessions_max && room.sessions_max == ports && ports < few_sessions)
-        findings.add(
-            FindingKind::ports, Severity::note, where, looked_at,
-            fmt::format("{} clients at a time, and each port rests after its session", ports),
-            wider_ports(config));
+    if (!config.sessions_max && capacity.sessions_max == capacity.ports &&
+        capacity.ports < few_sessions)
+        findings.add(FindingKind::ports, Severity::note, where, looked_at,
+                     fmt::format("{} clients at a time, and each port cools down after its session",
+                                 capacity.ports),
+                     wider_ports(config));
     else
         findings.ok(FindingKind::ports, where, looked_at);
     return true;
 }
 
-void check_other_users(const ProxyConfig& config, const ProxySetup& setup, const HostFacts& facts,
-                       const std::string& where, Findings& findings) {
+void check_other_users(const ProxyConfig& config, const HostFacts& facts, const std::string& where,
+                       Findings& findings) {
     if (config.ports && overlap(*config.ports, facts.ephemeral)) {
         const PortRange common{std::max(config.ports->first, facts.ephemeral.first),
                                std::min(config.ports->last, facts.ephemeral.last)};
@@ -84,7 +84,7 @@ void check_other_users(const ProxyConfig& config, const ProxySetup& setup, const
                 fmt::format("sysctl -w net.ipv4.ip_local_reserved_ports={}", text_of(common)));
     }
     for (const PortRange& reserved : facts.reserved_ports) {
-        if (!config.ports && overlap(reserved, setup.ports))
+        if (!config.ports && overlap(reserved, facts.ephemeral))
             findings.add(FindingKind::ports, Severity::note, where,
                          fmt::format("ports {} are reserved (net.ipv4.ip_local_reserved_ports)",
                                      text_of(reserved)),
@@ -94,62 +94,55 @@ void check_other_users(const ProxyConfig& config, const ProxySetup& setup, const
     }
 }
 
-void check_system_files(const HostFacts& facts, const Room& room, Findings& findings) {
+void check_system_files(const HostFacts& facts, const Capacity& capacity, Findings& findings) {
     if (!facts.file_max || !facts.files_open) return;
     const std::uint64_t free = *facts.file_max - std::min(*facts.file_max, *facts.files_open);
-    if (room.descriptors_max > free)
+    if (capacity.descriptors_max > free)
         findings.add(
             FindingKind::descriptors, Severity::note, "host",
             fmt::format("fs.file-max {} of which {} are open", *facts.file_max, *facts.files_open),
-            fmt::format("sessions may want {} descriptors", room.descriptors_max),
+            fmt::format("sessions may want {} descriptors", capacity.descriptors_max),
             fmt::format("sysctl -w fs.file-max={}",
-                        *facts.files_open + 2 * std::uint64_t{room.descriptors_max}));
+                        *facts.files_open + 2 * std::uint64_t{capacity.descriptors_max}));
 }
 
 }  // namespace
 
 void check_capacity(const Config& config, const HostFacts& facts, Findings& findings) {
-    std::vector<ProxySetup> setups;
-    for (std::size_t i = 0; i < config.proxies.size(); ++i) {
-        const Endpoint unknown{Address::any(Family::ipv4), 0, config.proxies[i].upstream.port};
-        setups.push_back(setup_of(
-            config.proxies[i],
-            i < facts.proxies.size() ? facts.proxies[i].upstream.value_or(unknown) : unknown,
-            facts.ephemeral));
-    }
-    const Room room =
-        reckon_room(config, setups, {facts.descriptors_hard, facts.shards, facts.ephemeral});
+    const Capacity capacity =
+        compute_capacity(config, {facts.descriptors_hard, facts.shards, facts.ephemeral});
     bool has_ports = true;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const std::string where = "proxy \"" + config.proxies[i].name + '"';
-        has_ports = check_number_of_ports(config.proxies[i], setups[i], room.proxies[i], where,
-                                          facts.shards, findings) &&
-                    has_ports;
-        check_other_users(config.proxies[i], setups[i], facts, where, findings);
+        has_ports =
+            check_number_of_ports(config.proxies[i], capacity.proxies[i], facts, where, findings) &&
+            has_ports;
+        check_other_users(config.proxies[i], facts, where, findings);
     }
     const std::string limits =
         fmt::format("{} open files (soft {}, raised at start{})", facts.descriptors_hard,
                     facts.descriptors_soft,
                     facts.nr_open ? fmt::format("; fs.nr_open {}", *facts.nr_open) : "");
     // What is left of the complaints once ports are told is about descriptors.
-    if (has_ports && !room.complaints.empty()) {
-        for (const std::string& complaint : room.complaints)
+    if (has_ports && !capacity.complaints.empty()) {
+        for (const std::string& complaint : capacity.complaints)
             findings.add(FindingKind::descriptors, Severity::problem, "host", limits,
                          complaint + "; the program does not start",
                          "LimitNOFILE= in the unit, or ulimit -Hn, or a smaller sessions_max");
     } else if (has_ports) {
-        const bool is_small = room.sessions_max < few_sessions && !config.sessions_max &&
+        const bool is_small = capacity.sessions_max < few_sessions && !config.sessions_max &&
                               facts.descriptors_hard < 4 * few_sessions;
         if (is_small)
-            findings.add(FindingKind::descriptors, Severity::note, "host", limits,
-                         fmt::format("room for {} sessions: {}", room.sessions_max,
-                                     room.proxies.empty() ? "" : room.proxies.front().arithmetic),
-                         "LimitNOFILE= in the unit, or ulimit -Hn");
+            findings.add(
+                FindingKind::descriptors, Severity::note, "host", limits,
+                fmt::format("room for {} sessions: {}", capacity.sessions_max,
+                            capacity.proxies.empty() ? "" : capacity.proxies.front().arithmetic),
+                "LimitNOFILE= in the unit, or ulimit -Hn");
         else
             findings.ok(FindingKind::descriptors, "host", limits,
-                        fmt::format("room for {} sessions", room.sessions_max));
+                        fmt::format("room for {} sessions", capacity.sessions_max));
     }
-    check_system_files(facts, room, findings);
+    check_system_files(facts, capacity, findings);
 }
 
 }  // namespace udpproxy

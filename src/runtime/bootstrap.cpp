@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "listeners.hpp"
+#include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 
@@ -72,21 +73,21 @@ void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {
     }
 }
 
-std::vector<std::string> Bootstrap::reckon() {
+std::vector<std::string> Bootstrap::compute_capacity() {
     shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     descriptors_ = raise_descriptor_limit();
-    room_ =
-        reckon_room(config_, proxies_, MachineRoom{descriptors_, shard_count_, ephemeral_ports()});
+    capacity_ = udpproxy::compute_capacity(
+        config_, MachineLimits{descriptors_, shard_count_, ephemeral_ports()});
     for (std::size_t i = 0; i < proxies_.size(); ++i)
-        proxies_[i].sessions_max = room_.proxies[i].sessions_max;
-    return room_.complaints;
+        proxies_[i].sessions_max = capacity_.proxies[i].sessions_max;
+    return capacity_.complaints;
 }
 
 void Bootstrap::log_capacity() {
     for (std::size_t i = 0; i < proxies_.size(); ++i) {
         log_.info("capacity", {{"proxy", proxies_[i].name},
                                {"sessions", proxies_[i].sessions_max},
-                               {"limit", room_.proxies[i].arithmetic}});
+                               {"limit", capacity_.proxies[i].arithmetic}});
     }
 }
 
@@ -111,7 +112,8 @@ std::uint32_t Bootstrap::listeners_max() const {
     std::size_t listeners = 0;
     for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
     const std::uint64_t table = std::min<std::uint64_t>(descriptors_, 1U << 20);
-    const std::uint64_t room = table > room_.descriptors_max ? table - room_.descriptors_max : 0;
+    const std::uint64_t room =
+        table > capacity_.descriptors_max ? table - capacity_.descriptors_max : 0;
     return static_cast<std::uint32_t>(std::max<std::uint64_t>(
         listeners, std::min<std::uint64_t>(room, listeners + spare_listeners)));
 }
@@ -134,10 +136,10 @@ ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) con
     setup.listeners_max = listeners_max();
     setup.bindings_max = bindings_max();
     setup.port_pools_max = port_pools_max();
-    setup.sessions_max = room_.sessions_max;
+    setup.sessions_max = capacity_.sessions_max;
     setup.new_sessions = rate_of(config_.new_sessions);
     setup.pool_min = config_.pool_min;
-    setup.descriptors_max = room_.descriptors_max;
+    setup.descriptors_max = capacity_.descriptors_max;
     setup.slots_max = slots_max();
     setup.buffers_per_leg = buffers_per_leg();
     setup.report_sessions = config_.log_sessions;
@@ -152,7 +154,7 @@ Result<void> Bootstrap::start_shards() {
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
     if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_)
         return system_error("getrandom", errno);
-    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), room_.sessions_max,
+    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), capacity_.sessions_max,
                                        key, listeners_max(), bindings_max());
     for (std::size_t i = 0; i < listeners_.size(); ++i) {
         for (const Socket& socket : listener_sockets_[i].sockets)
@@ -196,8 +198,8 @@ void Bootstrap::fill(Roster& roster) const {
         roster.listener_endpoints.push_back(listener.endpoint);
     roster.shards = &shards_;
     roster.use = use_;
-    roster.sessions_max = room_.sessions_max;
-    roster.descriptors_max = room_.descriptors_max;
+    roster.sessions_max = capacity_.sessions_max;
+    roster.descriptors_max = capacity_.descriptors_max;
 }
 
 }  // namespace udpproxy

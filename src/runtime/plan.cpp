@@ -7,7 +7,7 @@
 #include <map>
 #include <set>
 
-#include "udpproxy/runtime/capacity.hpp"
+#include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 

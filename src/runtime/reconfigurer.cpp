@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "udpproxy/runtime/shard_setup.hpp"
+
 namespace udpproxy {
 
 namespace {

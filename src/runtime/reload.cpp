@@ -1,5 +1,5 @@
 // Reload: from a file to commands. Everything that can fail is done first, on the side: reading,
-// checking, the arithmetic of room, places, the sockets of new listeners. Only then is anything
+// checking, the arithmetic of capacity, slots, the sockets of new listeners. Only then is anything
 // told to a shard, and from there on nothing fails.
 #include <fmt/format.h>
 
@@ -9,6 +9,7 @@
 #include "listeners.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
+#include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 
@@ -20,7 +21,7 @@ struct Reconfigurer::Preparation {
         std::string proxy;
     };
     Plan plan;
-    Room room;
+    Capacity capacity;
     std::map<std::string, std::uint16_t> slots;  // of every proxy of the new configuration
     std::vector<Listener> opened;
 };
@@ -86,14 +87,10 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
 /// The reasons against it; none: it can be carried out.
 std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation& preparation) {
     preparation.plan = plan_reload(config_, wanted);
-    std::vector<ProxySetup> setups;
-    for (const ProxyConfig& proxy : wanted.proxies)
-        setups.push_back(
-            setup_of(proxy, proxy.upstream.endpoint.value_or(Endpoint{}), ephemeral_ports()));
     const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
-    preparation.room =
-        reckon_room(wanted, setups, MachineRoom{descriptor_limit(), shards, ephemeral_ports()});
-    if (!preparation.room.complaints.empty()) return preparation.room.complaints;
+    preparation.capacity =
+        compute_capacity(wanted, MachineLimits{descriptor_limit(), shards, ephemeral_ports()});
+    if (!preparation.capacity.complaints.empty()) return preparation.capacity.complaints;
     if (versions_.size() + wanted.proxies.size() > upstream_versions_max)
         return {
             "sessions hold more versions of upstreams than there is room for; wait until some have "
@@ -181,7 +178,7 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
     const auto descriptors =
         static_cast<std::uint32_t>(preparation.opened.size() * bootstrap_.shards().size());
     if (descriptors > 0 &&
-        !bootstrap_.use()->descriptors.acquire(descriptors, bootstrap_.room().descriptors_max))
+        !bootstrap_.use()->descriptors.acquire(descriptors, bootstrap_.capacity().descriptors_max))
         return "no descriptors left for more listeners; raise LimitNOFILE and restart, or try "
                "again when there are fewer sessions";
     return {};
@@ -194,11 +191,11 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
             !changed)
             log_.error("log_kept", {{"reason", changed.error().message}});
     }
-    if (preparation.plan.limits) set_limits(wanted, preparation.room);
+    if (preparation.plan.limits) set_limits(wanted, preparation.capacity);
     for (std::size_t i = 0; i < wanted.proxies.size(); ++i) {
         const ProxyConfig& proxy = wanted.proxies[i];
         const std::uint16_t slot = preparation.slots.at(proxy.name);
-        bring_proxy(slot, proxy, preparation.room.proxies[i],
+        bring_proxy(slot, proxy, preparation.capacity.proxies[i],
                     proxies_[slot].state == SlotState::serving);
     }
     for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
@@ -214,7 +211,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
 
 /// Tells what is different and nothing else: an unchanged proxy is not touched.
 void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
-                               const ProxyRoom& room, bool was_serving) {
+                               const ProxyCapacity& capacity, bool was_serving) {
     ProxySlot& slot = proxies_[index];
     const bool is_new = slot.state == SlotState::vacant;
     const bool is_fresh = is_new && slot.config.name != wanted.name;
@@ -233,7 +230,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
 
     if (is_new || step.settings) {
         ProxySettings settings = settings_of(wanted);
-        settings.sessions_max = room.sessions_max;
+        settings.sessions_max = capacity.sessions_max;
         slot.settings = settings;
         Command command;
         command.kind = CommandKind::set_settings;
@@ -259,7 +256,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
     if (is_new || !was_serving)
         log_.info("capacity", {{"proxy", wanted.name},
                                {"sessions", slot.settings.sessions_max},
-                               {"limit", room.arithmetic}});
+                               {"limit", capacity.arithmetic}});
 }
 
 void Reconfigurer::ask_for_name(std::uint16_t proxy) {
@@ -328,11 +325,11 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
     }
 }
 
-void Reconfigurer::set_limits(const Config& wanted, const Room& room) {
+void Reconfigurer::set_limits(const Config& wanted, const Capacity& capacity) {
     Command command;
     command.kind = CommandKind::set_limits;
     // The tables have the size that they were made with.
-    command.sessions_max = std::min(room.sessions_max, bootstrap_.sessions_max());
+    command.sessions_max = std::min(capacity.sessions_max, bootstrap_.sessions_max());
     command.new_sessions = rate_of(wanted.new_sessions);
     command.pool_min = wanted.pool_min;
     command.report_sessions = wanted.log_sessions;

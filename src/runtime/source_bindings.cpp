@@ -4,6 +4,7 @@
 
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
+#include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 

@@ -1,11 +1,13 @@
-// Room: the arithmetic of descriptors, ports and sessions, what is refused and in which words; and
-// proxies made into setups.
-#include "udpproxy/runtime/capacity.hpp"
+// Capacity: the arithmetic of descriptors, ports and sessions, what is refused and in which words;
+// and proxies made into setups, whose groups must be of the size that the arithmetic says.
+#include "udpproxy/config/capacity.hpp"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <string>
+
+#include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 namespace {
@@ -35,15 +37,13 @@ AliasMembers filter_of(const ProxyConfig& config) {
     return setup_of(config).upstream->alias_members();
 }
 
-Room reckon(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors,
-            std::uint32_t shards = 1, std::optional<std::uint32_t> sessions_max = {}) {
+Capacity compute(const std::vector<ProxyConfig>& proxies, std::uint64_t descriptors,
+                 std::uint32_t shards = 1, std::optional<std::uint32_t> sessions_max = {}) {
     Config config;
     config.proxies = proxies;
     config.sessions_max = sessions_max;
     config.sessions_max_position = "x.toml:2:3";
-    std::vector<ProxySetup> setups;
-    for (const ProxyConfig& each : proxies) setups.push_back(setup_of(each));
-    return reckon_room(config, setups, {descriptors, shards, ephemeral});
+    return compute_capacity(config, {descriptors, shards, ephemeral});
 }
 
 TEST_CASE(
@@ -135,40 +135,40 @@ TEST_CASE("unlisted replies decide who watches") {
 TEST_CASE(
     "descriptors are reserved for the program, for each shard, and for each listener in each "
     "shard") {
-    CHECK(reckon({proxy("a")}, 20000).descriptors_reserved == 80 + 1 * (4 + 1));
-    CHECK(reckon({proxy("a")}, 20000, 8).descriptors_reserved == 80 + 8 * (4 + 1));
+    CHECK(compute({proxy("a")}, 20000).descriptors_reserved == 80 + 1 * (4 + 1));
+    CHECK(compute({proxy("a")}, 20000, 8).descriptors_reserved == 80 + 8 * (4 + 1));
     ProxyConfig wide = proxy("b");
     wide.listen.resize(3);
-    const Room room = reckon({proxy("a"), wide}, 20000, 8);
-    CHECK(room.descriptors_reserved == 80 + 8 * (4 + 4));
-    CHECK(room.descriptors_max == 20000 - room.descriptors_reserved);
+    const Capacity capacity = compute({proxy("a"), wide}, 20000, 8);
+    CHECK(capacity.descriptors_reserved == 80 + 8 * (4 + 4));
+    CHECK(capacity.descriptors_max == 20000 - capacity.descriptors_reserved);
 }
 
 TEST_CASE("sessions are descriptors over members, with the arithmetic in words") {
     const std::vector<Alias> two{alias("192.0.2.7/32", 53), alias("192.0.2.8/32", 53)};
-    const Room room = reckon({proxy("a", two)}, 20000, 8);
-    REQUIRE(room.proxies.size() == 1);
-    CHECK(room.proxies[0].sessions_max == (20000 - 120) / 3);
-    CHECK(room.proxies[0].arithmetic ==
+    const Capacity capacity = compute({proxy("a", two)}, 20000, 8);
+    REQUIRE(capacity.proxies.size() == 1);
+    CHECK(capacity.proxies[0].sessions_max == (20000 - 120) / 3);
+    CHECK(capacity.proxies[0].arithmetic ==
           "(20000 descriptors - 120 reserved) / 3 per session = 6626; 28232 ports; at most 65536");
-    CHECK(room.sessions_max == 6626);
-    CHECK(room.complaints.empty());
-    CHECK(reckon({proxy("a", two, UnlistedReplies::all)}, 20000, 8).proxies[0].arithmetic ==
+    CHECK(capacity.sessions_max == 6626);
+    CHECK(capacity.complaints.empty());
+    CHECK(compute({proxy("a", two, UnlistedReplies::all)}, 20000, 8).proxies[0].arithmetic ==
           "(20000 descriptors - 120 reserved) / 4 per session = 4970; 28232 ports; at most 65536");
 }
 
 TEST_CASE("sessions are no more than ports times sources, and no more than a proxy may have") {
-    CHECK(reckon({proxy("a")}, 1'000'000).proxies[0].sessions_max == 28232);
+    CHECK(compute({proxy("a")}, 1'000'000).proxies[0].sessions_max == 28232);
     ProxyConfig config = proxy("a");
     config.source = {parse_address("192.0.2.9").value(), parse_address("192.0.2.10").value()};
-    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 56464);
+    CHECK(compute({config}, 1'000'000).proxies[0].sessions_max == 56464);
     config.source.push_back(parse_address("192.0.2.11").value());
-    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 65536);
+    CHECK(compute({config}, 1'000'000).proxies[0].sessions_max == 65536);
     config.ports = PortRange{5000, 5000};
-    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 3);
+    CHECK(compute({config}, 1'000'000).proxies[0].sessions_max == 3);
     config.ports = PortRange{1, 65535};
     config.source.resize(1);
-    CHECK(reckon({config}, 1'000'000).proxies[0].sessions_max == 65535);
+    CHECK(compute({config}, 1'000'000).proxies[0].sessions_max == 65535);
 }
 
 /// As admission watches: everybody while half of the descriptors are free, then one group in 16.
@@ -183,7 +183,7 @@ std::uint64_t groups_that_fit(const ProxySetup& setup, std::uint64_t descriptors
 }
 
 TEST_CASE(
-    "where groups watch while there is room, the reckoning agrees with what admission will do") {
+    "where groups watch while there is room, the arithmetic agrees with what admission will do") {
     for (unsigned aliases = 0; aliases <= 4; ++aliases) {
         std::vector<Alias> exact;
         for (unsigned i = 1; i <= aliases; ++i)
@@ -192,18 +192,18 @@ TEST_CASE(
         for (const std::uint64_t free : {2U, 10U, 100U, 971U, 1024U, 5000U, 20001U}) {
             CAPTURE(aliases);
             CAPTURE(free);
-            const auto reckoned = reckon({config}, 85 + free).proxies[0].sessions_max;
+            const auto computed = compute({config}, 85 + free).proxies[0].sessions_max;
             const std::uint64_t real = groups_that_fit(setup_of(config), free);
-            CHECK(reckoned <= real + 1);
-            CHECK(reckoned + 2 >= real);
+            CHECK(computed <= real + 1);
+            CHECK(computed + 2 >= real);
         }
     }
-    CHECK(reckon({proxy("a", {}, UnlistedReplies::automatic)}, 1085)
+    CHECK(compute({proxy("a", {}, UnlistedReplies::automatic)}, 1085)
               .proxies[0]
               .arithmetic.find("/ 2 (watching for unlisted sources) or 1 per session = ") !=
           std::string::npos);
     // An open filter watches in any case.
-    CHECK(reckon({proxy("a", {alias("192.0.2.0/24", {})}, UnlistedReplies::automatic)}, 1085)
+    CHECK(compute({proxy("a", {alias("192.0.2.0/24", {})}, UnlistedReplies::automatic)}, 1085)
               .proxies[0]
               .sessions_max == 500);
 }
@@ -211,34 +211,35 @@ TEST_CASE(
 TEST_CASE("a number that fits is taken as it is") {
     ProxyConfig config = proxy("a");
     config.sessions_max = 100;
-    CHECK(reckon({config}, 1085).proxies[0].sessions_max == 100);
-    CHECK(reckon({config}, 1085).sessions_max == 100);
+    CHECK(compute({config}, 1085).proxies[0].sessions_max == 100);
+    CHECK(compute({config}, 1085).sessions_max == 100);
     config.sessions_max = 1000;
-    CHECK(reckon({config}, 1085).complaints.empty());
-    CHECK(reckon({config}, 1085, 1, 1000).complaints.empty());
-    CHECK(reckon({config}, 1085, 1, 10).sessions_max == 10);
+    CHECK(compute({config}, 1085).complaints.empty());
+    CHECK(compute({config}, 1085, 1, 1000).complaints.empty());
+    CHECK(compute({config}, 1085, 1, 10).sessions_max == 10);
 }
 
 TEST_CASE(
     "a proxy's number that does not fit is refused with the arithmetic and the number that would") {
     ProxyConfig config = proxy("dns");
     config.sessions_max = 1001;
-    const Room room = reckon({config}, 1085);
-    REQUIRE(room.complaints.size() == 1);
-    CHECK(room.complaints[0] ==
+    const Capacity capacity = compute({config}, 1085);
+    REQUIRE(capacity.complaints.size() == 1);
+    CHECK(capacity.complaints[0] ==
           "x.toml:7:1: proxy \"dns\": sessions_max: 1001 do not fit: (1085 descriptors - 85 "
           "reserved) / 1 per session = 1000; 28232 ports; "
           "at most 65536; use \"auto\" or at most 1000");
     config.sessions_max = 28233;
-    CHECK(reckon({config}, 1'000'000).complaints.size() == 1);
+    CHECK(compute({config}, 1'000'000).complaints.size() == 1);
     config.sessions_max = 28232;
-    CHECK(reckon({config}, 1'000'000).complaints.empty());
+    CHECK(compute({config}, 1'000'000).complaints.empty());
 }
 
 TEST_CASE("the limit of all proxies together that does not fit is refused likewise") {
-    const Room room = reckon({proxy("a"), proxy("b", {alias("192.0.2.7/32", 53)})}, 1086, 1, 1001);
-    REQUIRE(room.complaints.size() == 1);
-    CHECK(room.complaints[0] ==
+    const Capacity capacity =
+        compute({proxy("a"), proxy("b", {alias("192.0.2.7/32", 53)})}, 1086, 1, 1001);
+    REQUIRE(capacity.complaints.size() == 1);
+    CHECK(capacity.complaints[0] ==
           "x.toml:2:3: limits.sessions_max: 1001 do not fit: (1086 descriptors - 86 reserved) / 1 "
           "per session = 1000; use \"auto\" or at "
           "most "
@@ -247,51 +248,43 @@ TEST_CASE("the limit of all proxies together that does not fit is refused likewi
 
 TEST_CASE("a machine without room for one session is told so") {
     for (const std::uint64_t descriptors : {0U, 10U, 85U}) {
-        const Room room = reckon({proxy("dns")}, descriptors);
-        REQUIRE(room.complaints.size() == 1);
-        CHECK(room.complaints[0] ==
+        const Capacity capacity = compute({proxy("dns")}, descriptors);
+        REQUIRE(capacity.complaints.size() == 1);
+        CHECK(capacity.complaints[0] ==
               "x.toml:7:1: proxy \"dns\": no room for a single session: (" +
                   std::to_string(descriptors) +
                   " descriptors - 85 reserved) / 1 per session = 0; 28232 ports; at most 65536");
-        CHECK(room.descriptors_max == 0);
-        CHECK(room.sessions_max == 0);
+        CHECK(capacity.descriptors_max == 0);
+        CHECK(capacity.sessions_max == 0);
     }
-    CHECK(reckon({proxy("dns")}, 86).complaints.empty());
-    CHECK(reckon({proxy("dns")}, 86).sessions_max == 1);
+    CHECK(compute({proxy("dns")}, 86).complaints.empty());
+    CHECK(compute({proxy("dns")}, 86).sessions_max == 1);
 }
 
 TEST_CASE("numbers that fit alone but not together are refused") {
-    Config config;
-    std::vector<ProxySetup> proxies;
-    for (const char* name : {"a", "b"}) {
-        ProxyConfig& from = config.proxies.emplace_back();
-        from.name = name;
-        from.sessions_max = 600;
-        from.unlisted_replies = UnlistedReplies::off;
-        proxies.push_back(
-            setup_of(from, Endpoint{*parse_address("10.0.0.1"), 0, 53}, PortRange{32768, 60999}));
-    }
-    const Room room = reckon_room(config, proxies, MachineRoom{1100, 1, PortRange{32768, 60999}});
-    REQUIRE(room.complaints.size() == 1);
-    CHECK(room.complaints[0].find("together need 1200 descriptors") != std::string::npos);
+    ProxyConfig config = proxy("a");
+    config.sessions_max = 600;
+    const Capacity capacity = compute({config, config}, 1100);
+    REQUIRE(capacity.complaints.size() == 1);
+    CHECK(capacity.complaints[0].find("together need 1200 descriptors") != std::string::npos);
 }
 
 TEST_CASE("a limit without end is bounded by what a table of registered files holds") {
-    const Room room = reckon({proxy("a")}, ~std::uint64_t{0});
-    CHECK(room.descriptors_max <= 1U << 20);
-    CHECK(room.sessions_max == 28232);
+    const Capacity capacity = compute({proxy("a")}, ~std::uint64_t{0});
+    CHECK(capacity.descriptors_max <= 1U << 20);
+    CHECK(capacity.sessions_max == 28232);
 }
 
 TEST_CASE(
     "several proxies may have together what the descriptors allow, and each what it could have "
     "alone") {
-    const Room room = reckon({proxy("a"), proxy("b")}, 1086);
-    CHECK(room.proxies[0].sessions_max == 1000);
-    CHECK(room.proxies[1].sessions_max == 1000);
-    CHECK(room.sessions_max == 1000);
+    const Capacity capacity = compute({proxy("a"), proxy("b")}, 1086);
+    CHECK(capacity.proxies[0].sessions_max == 1000);
+    CHECK(capacity.proxies[1].sessions_max == 1000);
+    CHECK(capacity.sessions_max == 1000);
     ProxyConfig small = proxy("a");
     small.sessions_max = 10;
-    CHECK(reckon({small, small}, 1086).sessions_max == 20);
+    CHECK(compute({small, small}, 1086).sessions_max == 20);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Start: from a checked configuration to shards that serve, step by step, each of which may fail
-// with a sentence: names, room, engine, listeners, shards. What happens from then on is the
+// with a sentence: names, capacity, engine, listeners, shards. What happens from then on is the
 // reconfigurer's affair.
 #pragma once
 
@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/log/log.hpp"
-#include "udpproxy/runtime/capacity.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 #include "udpproxy/runtime/shard_thread.hpp"
 #include "udpproxy/runtime/status.hpp"
@@ -27,7 +27,7 @@ public:
     /// returns false then.
     [[nodiscard]] bool prepare_proxies(Names& names, const std::function<bool(Duration)>& stops);
     /// Numbers that cannot fit; empty when all is well.
-    [[nodiscard]] std::vector<std::string> reckon();
+    [[nodiscard]] std::vector<std::string> compute_capacity();
     [[nodiscard]] Result<void> choose_engine();
     void log_capacity();
     [[nodiscard]] Result<void> open_all_listeners();
@@ -39,8 +39,8 @@ public:
     [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
     [[nodiscard]] const std::vector<ListenerSetup>& listeners() const { return listeners_; }
     [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
-    [[nodiscard]] const Room& room() const { return room_; }
-    [[nodiscard]] std::uint32_t sessions_max() const { return room_.sessions_max; }
+    [[nodiscard]] const Capacity& capacity() const { return capacity_; }
+    [[nodiscard]] std::uint32_t sessions_max() const { return capacity_.sessions_max; }
     [[nodiscard]] std::uint64_t ports_start() const { return ports_start_; }
     // Room for what reloads bring.
     [[nodiscard]] std::uint32_t listeners_max() const;
@@ -50,7 +50,7 @@ public:
 private:
     void take_upstreams(const std::vector<Names::Found>& found);
     [[nodiscard]] std::uint32_t slots_max() const {
-        return listeners_max() + room_.descriptors_max;
+        return listeners_max() + capacity_.descriptors_max;
     }
     /// 64 KiB of address space each; only what datagrams reach becomes memory.
     [[nodiscard]] std::uint32_t buffers_per_leg() const {
@@ -64,7 +64,7 @@ private:
     std::vector<int> cpus_ = usable_cpus();
     std::uint32_t shard_count_ = 1;
     std::vector<ProxySetup> proxies_;
-    Room room_;
+    Capacity capacity_;
     std::uint64_t descriptors_ = 0;  // RLIMIT_NOFILE
     std::uint64_t ports_start_ = 0;
     std::shared_ptr<SharedUse> use_;

@@ -125,10 +125,10 @@ private:
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
     void carry_out(const Config& wanted, Preparation& preparation, Instant now);
-    void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyRoom& room,
+    void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyCapacity& capacity,
                      bool was_serving);
     void bring_listeners(Preparation& preparation, Instant now);
-    void set_limits(const Config& wanted, const Room& room);
+    void set_limits(const Config& wanted, const Capacity& capacity);
     void ask_for_name(std::uint16_t proxy);
     void keep_what_needs_a_restart(Config& wanted) const;
     Reload reject(std::vector<std::string> reasons);

@@ -1,0 +1,45 @@
+// Capacity: how many sessions a configuration may have on a machine, with the arithmetic in words,
+// and the complaints about numbers that exceed it. One pure function for the start, for reloads,
+// for --check-config, for the doctor and for what is shown.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/session/upstream.hpp"
+
+namespace udpproxy {
+
+inline constexpr std::uint32_t sessions_per_proxy_max = 65536;
+
+/// What the machine sets the limits by.
+struct MachineLimits {
+    std::uint64_t descriptors = 0;  // RLIMIT_NOFILE
+    std::uint32_t shards = 1;
+    PortRange ephemeral;  // net.ipv4.ip_local_port_range
+};
+
+struct ProxyCapacity {
+    std::uint32_t sessions_max = 0;
+    std::uint64_t ports = 0;  // of all of its source addresses
+    std::string arithmetic;   // `(20000 descriptors - 108 reserved) / 3 per session = 6630; 28232
+                              // ports; at most 65536`
+};
+
+struct Capacity {
+    std::uint32_t descriptors_reserved = 0;
+    std::uint32_t descriptors_max = 0;  // for reply groups
+    std::uint32_t sessions_max = 0;     // all proxies together
+    std::vector<ProxyCapacity> proxies;
+    std::vector<std::string> complaints;  // numbers that exceed a limit, with file:line:column
+};
+
+[[nodiscard]] Capacity compute_capacity(const Config& config, const MachineLimits& machine);
+
+/// Who checks that a reply comes from an alias: the kernel when that was asked for, or when all
+/// aliases are exact and few; else the program.
+[[nodiscard]] AliasMembers alias_members_of(const ProxyConfig& config);
+
+}  // namespace udpproxy

@@ -1,0 +1,151 @@
+// The arithmetic of capacity: what is reserved, what a session takes, and which of the limits that
+// follow from it is the smallest.
+#include "udpproxy/config/capacity.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace udpproxy {
+
+namespace {
+
+// Of exact aliases; beyond, one open socket is cheaper than a descriptor each.
+constexpr std::size_t connected_by_default_max = 4;
+// Streams, log, signals, resolver, reload, admin.
+constexpr std::uint32_t descriptors_of_program = 48 + admin_connections_max;
+// Ring or epoll set, eventfd, and two to spare.
+constexpr std::uint32_t descriptors_per_shard = 4;
+// The kernel's tables of registered files end there (IORING_MAX_FIXED_FILES).
+constexpr std::uint64_t registered_files_max = std::uint64_t{1} << 20;
+
+/// How many sockets a reply group has.
+struct GroupSize {
+    std::uint32_t plain = 0;
+    std::uint32_t watching = 0;  // for replies from unlisted sources
+
+    explicit GroupSize(const ProxyConfig& config) {
+        const bool connected = alias_members_of(config) == AliasMembers::connected;
+        const auto aliases = static_cast<std::uint32_t>(config.reply_aliases.size());
+        plain = connected ? 1 + aliases : 2;
+        watching = connected ? 2 + aliases : 2;
+    }
+    /// Of the smallest groups that the proxy may have.
+    [[nodiscard]] std::uint32_t least(const ProxyConfig& config) const {
+        return config.unlisted_replies == UnlistedReplies::all ? watching : plain;
+    }
+};
+
+std::uint64_t sessions_by_descriptors(const ProxyConfig& config, const GroupSize& size,
+                                      std::uint64_t descriptors) {
+    if (config.unlisted_replies != UnlistedReplies::automatic)
+        return descriptors / size.least(config);
+    // Half of the descriptors go to groups that all watch, the rest to groups of which one in 16
+    // does.
+    const std::uint64_t first_half = (descriptors / 2) / size.watching;
+    return first_half +
+           (descriptors - first_half * size.watching) * 16 / (15 * size.plain + size.watching);
+}
+
+std::string per_session(const ProxyConfig& config, const GroupSize& size) {
+    if (config.unlisted_replies != UnlistedReplies::automatic || size.plain == size.watching)
+        return fmt::format("{}", size.least(config));
+    return fmt::format("{} (watching for unlisted sources) or {}", size.watching, size.plain);
+}
+
+/// What stands in the way of this proxy's number of sessions; empty when nothing does.
+std::string complaint_about(const ProxyConfig& config, const ProxyCapacity& capacity,
+                            std::uint64_t fit, const MachineLimits& machine) {
+    const std::uint32_t ports = config.ports.value_or(machine.ephemeral).ports();
+    if (config.sessions_max && *config.sessions_max > fit)
+        return fmt::format("sessions_max: {} do not fit: {}; use \"auto\" or at most {}",
+                           *config.sessions_max, capacity.arithmetic, fit);
+    if (ports < machine.shards)
+        return fmt::format(
+            "ports: {} for {} shards; each shard has ports of its own, so give at least {}", ports,
+            machine.shards, machine.shards);
+    if (fit == 0) return "no room for a single session: " + capacity.arithmetic;
+    return {};
+}
+
+}  // namespace
+
+AliasMembers alias_members_of(const ProxyConfig& config) {
+    switch (config.alias_filter) {
+        case AliasFilter::connected:
+            return AliasMembers::connected;
+        case AliasFilter::open:
+            return config.reply_aliases.empty() ? AliasMembers::connected : AliasMembers::open;
+        case AliasFilter::automatic:
+            break;
+    }
+    const auto is_exact = [](const Alias& alias) { return alias.is_exact(); };
+    const bool few = config.reply_aliases.size() <= connected_by_default_max;
+    return few && std::all_of(config.reply_aliases.begin(), config.reply_aliases.end(), is_exact)
+               ? AliasMembers::connected
+               : AliasMembers::open;
+}
+
+Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
+    std::size_t listeners = 0;
+    for (const ProxyConfig& proxy : config.proxies) listeners += proxy.listen.size();
+    Capacity capacity;
+    capacity.descriptors_reserved =
+        descriptors_of_program +
+        machine.shards * (descriptors_per_shard + static_cast<std::uint32_t>(listeners));
+    const std::uint64_t descriptors = std::min<std::uint64_t>(machine.descriptors, 1U << 24);
+    const std::uint64_t free =
+        descriptors - std::min<std::uint64_t>(descriptors, capacity.descriptors_reserved);
+    const std::string budget =
+        fmt::format("({} descriptors - {} reserved)", descriptors, capacity.descriptors_reserved);
+
+    std::uint64_t all = 0;
+    std::uint64_t all_descriptors = 0;
+    std::uint64_t wanted_descriptors = 0;
+    std::uint32_t fewest_members = ~0U;
+    for (const ProxyConfig& proxy : config.proxies) {
+        const GroupSize size(proxy);
+        const std::uint64_t by_descriptors = sessions_by_descriptors(proxy, size, free);
+        ProxyCapacity& of_proxy = capacity.proxies.emplace_back();
+        of_proxy.ports = std::uint64_t{proxy.ports.value_or(machine.ephemeral).ports()} *
+                         std::max<std::size_t>(1, proxy.source.size());
+        const std::uint64_t fit =
+            std::min<std::uint64_t>({by_descriptors, of_proxy.ports, sessions_per_proxy_max});
+        of_proxy.arithmetic = fmt::format("{} / {} per session = {}; {} ports; at most {}", budget,
+                                          per_session(proxy, size), by_descriptors, of_proxy.ports,
+                                          sessions_per_proxy_max);
+        of_proxy.sessions_max = proxy.sessions_max.value_or(static_cast<std::uint32_t>(fit));
+        if (const std::string text = complaint_about(proxy, of_proxy, fit, machine); !text.empty())
+            capacity.complaints.push_back(
+                fmt::format("{}: proxy \"{}\": {}", proxy.position, proxy.name, text));
+        all += of_proxy.sessions_max;
+        all_descriptors += std::uint64_t{of_proxy.sessions_max} * size.watching;
+        wanted_descriptors += std::uint64_t{proxy.sessions_max.value_or(0)} * size.least(proxy);
+        fewest_members = std::min(fewest_members, size.least(proxy));
+    }
+    // Twice what the sessions need, so that as many groups may cool down.
+    const std::uint64_t table_max =
+        registered_files_max - std::min<std::uint64_t>(listeners, 1U << 16);
+    capacity.descriptors_max =
+        static_cast<std::uint32_t>(std::min({free, 2 * all_descriptors, table_max}));
+    if (capacity.complaints.empty() && wanted_descriptors > free) {
+        capacity.complaints.push_back(
+            fmt::format("{}: the proxies' sessions_max together need {} descriptors, but {} - {} = "
+                        "{} are there; lower some, or use \"auto\"",
+                        config.proxies.front().position, wanted_descriptors, descriptors,
+                        capacity.descriptors_reserved, free));
+    }
+    const std::uint64_t by_descriptors = free / fewest_members;
+    capacity.sessions_max =
+        config.sessions_max.value_or(static_cast<std::uint32_t>(std::min(all, by_descriptors)));
+    if (config.sessions_max && *config.sessions_max > by_descriptors) {
+        capacity.complaints.push_back(
+            fmt::format("{}: limits.sessions_max: {} do not fit: {} / {} per session = {}; use "
+                        "\"auto\" or at most that",
+                        config.sessions_max_position, *config.sessions_max, budget, fewest_members,
+                        by_descriptors));
+    }
+    return capacity;
+}
+
+}  // namespace udpproxy

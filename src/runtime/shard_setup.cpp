@@ -1,0 +1,68 @@
+// What of a proxy's configuration becomes which setting of a shard.
+#include "udpproxy/runtime/shard_setup.hpp"
+
+#include "udpproxy/config/capacity.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+// Of receive_buffer: the system's default holds less than a millisecond of 1 Gbit/s.
+constexpr std::uint64_t member_buffer_share = 4;
+
+}  // namespace
+
+Rate rate_of(const NewSessions& limit) {
+    return Rate{limit.per_second, std::max(1U, limit.burst.value_or(limit.per_second))};
+}
+
+std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const Endpoint& endpoint,
+                                            std::uint32_t version,
+                                            std::vector<std::uint8_t> counter_indices) {
+    std::vector<AliasRule> aliases;
+    for (const Alias& alias : config.reply_aliases)
+        aliases.push_back(AliasRule{alias.prefix, alias.scope, alias.port});
+    return std::make_shared<Upstream>(endpoint, std::move(aliases), alias_members_of(config),
+                                      version, std::move(counter_indices));
+}
+
+Address routed_source_towards(const Endpoint& upstream) {
+    return source_towards(upstream, Address::any(upstream.family())).source.address;
+}
+
+std::string text_of(const Upstream& upstream, const ProxyConfig& proxy) {
+    return upstream.is_resolved() ? format(upstream.endpoint()) : proxy.upstream.text;
+}
+
+ProxySettings settings_of(const ProxyConfig& config) {
+    ProxySettings settings;
+    settings.watch = config.unlisted_replies == UnlistedReplies::all   ? Watch::all
+                     : config.unlisted_replies == UnlistedReplies::off ? Watch::none
+                                                                       : Watch::spare_capacity;
+    settings.port_cooldown = config.port_cooldown;
+    settings.idle_timeout = config.idle_timeout;
+    settings.unassured_timeout = config.unassured_timeout;
+    settings.sessions_per_client_max = config.sessions_per_client_max;
+    settings.new_sessions = rate_of(config.new_sessions);
+    settings.amplification_limit = config.amplification_limit;
+    settings.replies_max = config.replies_max;
+    settings.copy_dscp = config.dscp == DscpPolicy::copy;
+    settings.path_mtu = config.path_mtu;
+    settings.offload = config.offload == Offload::automatic && trains_supported();
+    settings.member_receive_buffer_bytes = config.receive_buffer_bytes / member_buffer_share;
+    return settings;
+}
+
+ProxySetup setup_of(const ProxyConfig& config, const Endpoint& upstream,
+                    const PortRange& ephemeral) {
+    ProxySetup setup;
+    static_cast<ProxySettings&>(setup) = settings_of(config);
+    setup.name = config.name;
+    setup.upstream = upstream_of(config, upstream, 1);
+    setup.sources = config.source;
+    if (setup.sources.empty()) setup.sources.push_back(Address::any(upstream.family()));
+    setup.ports = config.ports.value_or(ephemeral);
+    return setup;
+}
+
+}  // namespace udpproxy
