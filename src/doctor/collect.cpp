@@ -281,21 +281,19 @@ HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     facts.proxies.resize(config.proxies.size());
     for (std::size_t i = 0; i < config.proxies.size(); ++i)
         resolve_upstream(config, config.proxies[i], resolves_names, facts.proxies[i]);
-    Result<RouteTable> routes = RouteTable::open();
-    if (!routes) {
-        facts.unseen.push_back({"routes, interfaces and neighbours", routes.error().message,
+    RouteTable routes;
+    auto interfaces = routes.interfaces();
+    if (!interfaces) {
+        facts.unseen.push_back({"routes, interfaces and neighbours", interfaces.error().message,
                                 "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
         collect_listeners(config, facts, nullptr);
         return facts;
     }
-    if (auto interfaces = routes->interfaces())
-        facts.interfaces = std::move(*interfaces);
-    else
-        facts.unseen.push_back({"interfaces", interfaces.error().message, "run it as root"});
-    Paths paths{facts, *routes};
+    facts.interfaces = std::move(*interfaces);
+    Paths paths{facts, routes};
     for (std::size_t i = 0; i < config.proxies.size(); ++i)
         paths.collect(config.proxies[i], facts.proxies[i]);
-    collect_listeners(config, facts, &*routes);
+    collect_listeners(config, facts, &routes);
     return facts;
 }
 

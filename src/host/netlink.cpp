@@ -1,145 +1,63 @@
-// netlink(7): messages of 4-byte aligned attributes, answered by one message, or by many and a
-// closing one.
+// Each question has a socket of its own: what is left of an answer that was given up is nobody's.
 #include "udpproxy/host/netlink.hpp"
 
+#include <libmnl/libmnl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <vector>
 
 namespace udpproxy {
 
 namespace {
 
-constexpr std::size_t answer_bytes_max = 64 * 1024;
-constexpr std::size_t answers_max =
-    1U << 17;  // a ruleset or an address list larger than that is not looked through
+using Each = std::function<void(const nlmsghdr&)>;
 
-constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 3) & ~std::size_t{3}; }
+constexpr std::size_t answers_bytes_max = 32 * 1024;  // what the kernel puts into one datagram
 
-/// One datagram of answers; true when the last one was among them.
-Result<bool> take_answers(NetlinkBytes datagram, bool is_dump,
-                          std::vector<NetlinkAnswer>& answers) {
-    while (datagram.size() >= sizeof(nlmsghdr)) {
-        nlmsghdr envelope{};
-        std::memcpy(&envelope, datagram.data(), sizeof envelope);
-        if (envelope.nlmsg_len < sizeof envelope || envelope.nlmsg_len > datagram.size()) break;
-        const NetlinkBytes body =
-            datagram.subspan(sizeof envelope, envelope.nlmsg_len - sizeof envelope);
-        if (envelope.nlmsg_type == NLMSG_ERROR || envelope.nlmsg_type == NLMSG_DONE) {
-            std::int32_t code = 0;
-            if (body.size() >= sizeof code) std::memcpy(&code, body.data(), sizeof code);
-            if (code < 0) return system_error("netlink", -code);
-            return true;
-        }
-        answers.push_back({envelope.nlmsg_type, {body.begin(), body.end()}});
-        if (!is_dump) return true;
-        if (answers.size() > answers_max) return system_error("netlink", E2BIG);
-        datagram = datagram.subspan(std::min(datagram.size(), aligned(envelope.nlmsg_len)));
-    }
-    return false;
+struct Close {
+    void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
+};
+
+/// libmnl gives up a dump of what has changed meanwhile. For a diagnosis it is good enough.
+void accept_changes(std::vector<char>& answers, int length) {
+    for (auto* answer = reinterpret_cast<nlmsghdr*>(answers.data()); mnl_nlmsg_ok(answer, length);
+         answer = mnl_nlmsg_next(answer, &length))
+        answer->nlmsg_flags &= static_cast<std::uint16_t>(~NLM_F_DUMP_INTR);
+}
+
+int pass_on(const nlmsghdr* answer, void* each) {
+    (*static_cast<const Each*>(each))(*answer);
+    return (answer->nlmsg_flags & NLM_F_MULTI) != 0 ? MNL_CB_OK : MNL_CB_STOP;
 }
 
 }  // namespace
 
-std::string NetlinkAttribute::text() const {
-    const auto end = std::find(value.begin(), value.end(), std::uint8_t{0});
-    return {value.begin(), end};
-}
-
-std::uint64_t NetlinkAttribute::network_number() const {
-    std::uint64_t result = 0;
-    if (value.size() != 4 && value.size() != 8) return 0;
-    for (const std::uint8_t byte : value) result = result << 8 | byte;
-    return result;
-}
-
-std::vector<NetlinkAttribute> read_attributes(NetlinkBytes bytes) {
-    std::vector<NetlinkAttribute> found;
-    while (bytes.size() >= sizeof(nlattr)) {
-        nlattr header{};
-        std::memcpy(&header, bytes.data(), sizeof header);
-        if (header.nla_len < sizeof header || header.nla_len > bytes.size()) break;
-        found.push_back({static_cast<std::uint16_t>(header.nla_type & NLA_TYPE_MASK),
-                         bytes.subspan(sizeof header, header.nla_len - sizeof header)});
-        bytes = bytes.subspan(std::min(bytes.size(), aligned(header.nla_len)));
-    }
-    return found;
-}
-
-std::optional<NetlinkAttribute> find_attribute(NetlinkBytes bytes, std::uint16_t type) {
-    for (const NetlinkAttribute& attribute : read_attributes(bytes))
-        if (attribute.type == type) return attribute;
-    return std::nullopt;
-}
-
-void NetlinkRequest::append(const void* data, std::size_t bytes) {
-    const auto* begin = static_cast<const std::uint8_t*>(data);
-    bytes_.insert(bytes_.end(), begin, begin + bytes);
-    bytes_.resize(aligned(bytes_.size()));
-}
-
-void NetlinkRequest::add(std::uint16_t type, NetlinkBytes value) {
-    nlattr header{};
-    header.nla_len = static_cast<std::uint16_t>(sizeof header + value.size());
-    header.nla_type = type;
-    append(&header, sizeof header);
-    append(value.data(), value.size());
-}
-
-void NetlinkRequest::add(std::uint16_t type, std::uint32_t number) {
-    std::array<std::uint8_t, sizeof number> bytes{};
-    std::memcpy(bytes.data(), &number, sizeof number);
-    add(type, NetlinkBytes{bytes});
-}
-
-void NetlinkRequest::add(std::uint16_t type, std::string_view text) {
-    std::vector<std::uint8_t> bytes{text.begin(), text.end()};
-    bytes.push_back(0);
-    add(type, NetlinkBytes{bytes});
-}
-
-NetlinkBytes NetlinkRequest::message() {
-    const auto length = static_cast<std::uint32_t>(bytes_.size());
-    std::memcpy(bytes_.data(), &length, sizeof length);  // nlmsg_len comes first
-    return bytes_;
-}
-
-bool NetlinkRequest::is_dump() const {
-    nlmsghdr envelope{};
-    std::memcpy(&envelope, bytes_.data(), sizeof envelope);
-    return (envelope.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
-}
-
-NetlinkBytes NetlinkAnswer::attributes(std::size_t header_bytes) const {
-    return NetlinkBytes{body}.subspan(std::min(body.size(), aligned(header_bytes)));
-}
-
-Result<Netlink> Netlink::open(int protocol) {
-    Socket socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)};
+Result<void> ask_netlink(int protocol, nlmsghdr& request, const Each& each) {
+    const std::unique_ptr<mnl_socket, Close> socket{mnl_socket_open2(protocol, SOCK_CLOEXEC)};
     if (!socket) return system_error("netlink: socket", errno);
     const timeval limit{1, 0};
-    if (::setsockopt(socket.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0)
+    const int descriptor = mnl_socket_get_fd(socket.get());
+    if (::setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0)
         return system_error("netlink: setsockopt SO_RCVTIMEO", errno);
-    return Netlink{std::move(socket)};
-}
-
-Result<std::vector<NetlinkAnswer>> Netlink::ask(NetlinkRequest request) {
-    const NetlinkBytes message = request.message();
-    if (::send(socket_.descriptor(), message.data(), message.size(), 0) < 0)
+    if (mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) != 0)
+        return system_error("netlink: bind", errno);
+    if (mnl_socket_sendto(socket.get(), &request, request.nlmsg_len) < 0)
         return system_error("netlink: send", errno);
-    std::vector<NetlinkAnswer> answers;
-    std::vector<std::uint8_t> buffer(answer_bytes_max);
+    std::vector<char> buffer(answers_bytes_max);
     for (;;) {
-        const ssize_t length = ::recv(socket_.descriptor(), buffer.data(), buffer.size(), 0);
+        const ssize_t length = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
         if (length < 0 && errno == EINTR) continue;
         if (length < 0) return system_error("netlink: recv", errno);
-        const Result<bool> ended =
-            take_answers(NetlinkBytes{buffer}.first(static_cast<std::size_t>(length)),
-                         request.is_dump(), answers);
-        if (!ended) return ended.error();
-        if (*ended) return answers;
+        accept_changes(buffer, static_cast<int>(length));
+        const int outcome =
+            mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), request.nlmsg_seq,
+                       mnl_socket_get_portid(socket.get()), pass_on, const_cast<Each*>(&each));
+        if (outcome == MNL_CB_STOP) return {};
+        if (outcome == MNL_CB_ERROR) return system_error("netlink", errno);
     }
 }
 

@@ -2,9 +2,11 @@
 // is not linked: the library ends its process when it finds no memory or no socket, knows no time
 // limit, and its licence (GPL-2) asks for the same licence of what is linked with it. A running
 // proxy that is asked for a diagnosis survives whatever nft does.
+#include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 
@@ -20,12 +22,12 @@ constexpr ChildLimits limits{std::chrono::seconds{3}, std::size_t{8} << 20};
 
 /// Whether nftables answers, with the kernel's errno where it does not: nft has a text only.
 Result<void> ask_nftables() {
-    Result<Netlink> netlink = Netlink::open(NETLINK_NETFILTER);
-    if (!netlink) return netlink.error();
-    constexpr std::uint16_t question = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
-    const auto answer = netlink->ask(NetlinkRequest(question, 0, nfgenmsg{}));
-    if (!answer) return answer.error();
-    return {};
+    alignas(nlmsghdr) std::array<char, 64> buffer{};
+    nlmsghdr& request = *mnl_nlmsg_put_header(buffer.data());
+    request.nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN;
+    request.nlmsg_flags = NLM_F_REQUEST;
+    mnl_nlmsg_put_extra_header(&request, sizeof(nfgenmsg));
+    return ask_netlink(NETLINK_NETFILTER, request, [](const nlmsghdr&) {});
 }
 
 /// Protocols as numbers: their names are in /etc/protocols, or not.

@@ -113,6 +113,24 @@ def test_a_prefix_that_holds_this_hosts_own_address_too_is_no_fault(examine, ali
     assert examine(reply_aliases=[alias]).findings == []
 
 
+def test_addresses_that_come_and_go_while_they_are_listed_hide_nothing(network, examine, tmp_path):
+    """The kernel marks a list that changed meanwhile, which is true of every second one here."""
+    batch = network.proxy.command("ip", "-force", "-batch", "-")
+    many = [f"addr add 10.{100 + number // 250}.0.{number % 250 + 1}/32 dev to-client"
+            for number in range(3000)]
+    subprocess.run(batch, input="\n".join(many), text=True, check=True, timeout=30)
+    changes = tmp_path / "changes"
+    both = "addr add 10.99.0.1/32 dev to-client\naddr del 10.99.0.1/32 dev to-client\n"
+    changes.write_text(both * 200000, encoding="utf-8")
+    with changes.open() as lines, subprocess.Popen(batch, stdin=lines, stderr=subprocess.DEVNULL) as changing:
+        try:
+            for _ in range(8):
+                assert examine().findings == []
+            assert changing.poll() is None
+        finally:
+            changing.kill()
+
+
 def test_a_listen_address_that_is_not_here_is_named_and_mended(network, examine):
     finding = examine(listen="10.1.0.77:5353").only("listen_address")
     fix(network, finding["fix"].replace("INTERFACE", "to-client"))

@@ -19,7 +19,8 @@ def provided_by(text):
     wrap.optionxform = str
     wrap.read_string(text)
     source = wrap["wrap-git"]
-    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+\.git", source["url"]):
+    if not re.fullmatch(r"https://(github\.com/[\w.-]+/[\w.-]+\.git|git\.netfilter\.org/[\w.-]+)",
+                        source["url"]):
         raise ValueError(f"url = {source['url']}")
     # A release, never a branch that moves.
     if not re.search(r"\d", source["revision"]):

@@ -11,6 +11,7 @@ FENCES = {
     "liburing": (r"liburing(\.h|/.*)", r"src/io/uring[^/]*"),
     "toml++": (r"(toml\+\+|tomlplusplus)/.*", r"src/config/toml_reader\.cpp"),
     "nlohmann-json": (r"nlohmann/.*", r"src/((admin|doctor|log)/.*|host/packet_filter\.cpp|ctl/.*)|include/udpproxy/admin/.*"),
+    "libmnl": (r"libmnl/.*", r"src/host/(netlink|routes|packet_filter_reader)\.cpp"),
     "libmicrohttpd": (r"microhttpd\.h", r"src/admin/server\.cpp"),
     "spdlog": (r"spdlog/.*", r"src/log/.*"),
     "CLI11": (r"CLI/.*", r"src/(ctl/main\.cpp|main\.cpp)"),
@@ -46,6 +47,7 @@ def test_third_party_headers_stay_inside_their_fences():
     ("src/net/socket.cpp", "#include <fmt/core.h>"),
     ("src/base/time.cpp", "#include <CLI/CLI.hpp>"),
     ("src/admin/routes.cpp", "#include <microhttpd.h>"),
+    ("src/doctor/collect.cpp", "#include <libmnl/libmnl.h>"),
     ("src/base/time.cpp", "#include <doctest/doctest.h>"),
     ("src/base/time.cpp", "#include <benchmark/benchmark.h>"),
 ])
