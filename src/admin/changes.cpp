@@ -27,12 +27,11 @@ AdminResponse kill_session(const AdminContext& context, const AdminRequest& requ
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
     if (text.empty() || error != std::errc{} || end != text.data() + text.size())
         return error_response(400, fmt::format("id: \"{}\" is no session's number", text));
-    const std::lock_guard lock(context.roster.mutex);
-    const Result<std::optional<SessionView>> ended = end_session(context.roster, id);
+    const Result<std::optional<SessionView>> ended = end_session(context.status, id);
     if (!ended) return error_response(503, ended.error().message);
     if (!*ended) return error_response(404, fmt::format("there is no session {}", id));
     const std::string client = format((*ended)->client);
-    const std::string& proxy = context.roster.proxies[(*ended)->proxy].name;
+    const std::string& proxy = context.status.find_proxy((*ended)->proxy)->name;
     note_change(context, request, "session kill",
                 {{"id", id}, {"proxy", proxy}, {"client", client}});
     return {200, "application/json",

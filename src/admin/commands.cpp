@@ -35,20 +35,6 @@ AdminResponse no_such_proxy(const std::string& name) {
                           fmt::format("there is no proxy \"{}\", or it is on its way out", name));
 }
 
-/// What is in force, names with the addresses that they have now.
-Config config_in_force(const Reconfigurer& reconfigurer) {
-    Config config = reconfigurer.config();
-    for (ProxyConfig& proxy : config.proxies) {
-        for (const ProxySlot& place : reconfigurer.proxies()) {
-            const bool is_place =
-                place.state == SlotState::serving && place.config.name == proxy.name;
-            if (is_place && place.upstream->is_resolved())
-                proxy.upstream.endpoint = place.upstream->endpoint();
-        }
-    }
-    return config;
-}
-
 }  // namespace
 
 AdminResponse reload_configuration(const AdminContext& context, const AdminRequest& request) {
@@ -95,17 +81,11 @@ AdminResponse examine_program(const AdminContext& context, const AdminRequest& r
     query.with_probe = !query.probe_payload.empty();
     query.probe_proxy = request.argument("proxy");
     query.resolves_names = false;  // a resolver may take longer than who asked waits
-    Config config;
-    const bool is_known = context.requests.ask(
-        [&](Reconfigurer& reconfigurer) { config = config_in_force(reconfigurer); }, patience);
-    if (!is_known)
-        return error_response(503,
-                              "the control thread is busy or about to end; nothing was looked at");
     if (query.with_probe)
         note_change(
             context, request, "doctor",
             {{"probe_bytes", query.probe_payload.size() / 2}, {"proxy", query.probe_proxy}});
-    const Result<std::vector<Finding>> findings = examine(config, query);
+    const Result<std::vector<Finding>> findings = examine(*context.status.config, query);
     if (!findings) return error_response(400, findings.error().message);
     Json json = Json::parse(findings_json(*findings));
     json["text"] = findings_text(*findings);  // as `udpproxy --doctor` prints it

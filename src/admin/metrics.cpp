@@ -134,18 +134,18 @@ Measure measure_of(const CounterText& text) {
     return measure;
 }
 
-void write_proxy_counters(const Roster& roster, Exposition& to) {
+void write_proxy_counters(const Status& status, Exposition& to) {
     std::vector<std::vector<CounterSum>> sums;
-    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy)
-        sums.push_back(sums_of_proxy(roster, proxy));
+    for (const ProxyStatus& proxy : status.proxies)
+        sums.push_back(sums_of_proxy(status, proxy.number));
     for (const std::string_view stem : stems_of(proxy_counter_texts)) {
         to.family(fmt::format("udpproxy_{}_total", stem), "counter",
                   help_of(proxy_counter_texts, stem));
-        for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
-            for (const CounterSum& sum : sums[proxy]) {
+        for (std::size_t i = 0; i < status.proxies.size(); ++i) {
+            for (const CounterSum& sum : sums[i]) {
                 const SplitName name = split(sum.text.name);
                 if (name.stem != stem) continue;
-                to.sample({{"proxy", roster.proxies[proxy].name},
+                to.sample({{"proxy", status.proxies[i].name},
                            {name.direction.empty() ? "" : "direction", name.direction}},
                           sum.value);
             }
@@ -153,94 +153,83 @@ void write_proxy_counters(const Roster& roster, Exposition& to) {
     }
 }
 
-void write_drops(const Roster& roster, Exposition& to) {
+void write_drops(const Status& status, Exposition& to) {
     to.family("udpproxy_drops_total", "counter",
               "Datagrams dropped, each under exactly one reason.");
-    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
+    for (const ProxyStatus& proxy : status.proxies) {
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason)
-            to.sample(
-                {{"proxy", roster.proxies[proxy].name}, {"reason", drop_reasons[reason].name}},
-                sum_of_drops(roster, proxy, static_cast<Drop>(reason)));
+            to.sample({{"proxy", proxy.name}, {"reason", drop_reasons[reason].name}},
+                      sum_of_drops(status, proxy.number, static_cast<Drop>(reason)));
     }
 }
 
-void write_replies(const Roster& roster, Exposition& to) {
+void write_replies(const Status& status, Exposition& to) {
     to.family("udpproxy_replies_total", "counter",
               "Datagrams that came in as replies, by source: the upstream, each alias as "
               "configured, or one that is not listed (and dropped).");
-    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
-        const ProxyConfig& config = roster.config->proxies[proxy];
-        to.sample({{"proxy", config.name}, {"source", "upstream"}, {"alias", ""}},
-                  sum_of_replies(roster, proxy, 0));
-        for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
-            to.sample(
-                {{"proxy", config.name},
-                 {"source", "alias"},
-                 {"alias", config.reply_aliases[i].text}},
-                sum_of_replies(roster, proxy, roster.proxies[proxy].upstream->counter_index(i)));
-        to.sample({{"proxy", config.name}, {"source", "unlisted"}, {"alias", ""}},
-                  sum_of_drops(roster, proxy, Drop::unlisted_source));
+    for (const ProxyStatus& proxy : status.proxies) {
+        to.sample({{"proxy", proxy.name}, {"source", "upstream"}, {"alias", ""}},
+                  sum_of_replies(status, proxy.number, 0));
+        for (const UpstreamStatus::AliasStatus& alias : proxy.upstream.aliases)
+            to.sample({{"proxy", proxy.name}, {"source", "alias"}, {"alias", alias.text}},
+                      sum_of_replies(status, proxy.number, alias.counter_index));
+        to.sample({{"proxy", proxy.name}, {"source", "unlisted"}, {"alias", ""}},
+                  sum_of_drops(status, proxy.number, Drop::unlisted_source));
     }
 }
 
-void write_durations(const Roster& roster, Exposition& to) {
+void write_durations(const Status& status, Exposition& to) {
     to.family("udpproxy_session_duration_seconds", "histogram",
               "How long the sessions lasted that have ended.");
-    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy) {
-        const std::string& name = roster.proxies[proxy].name;
+    for (const ProxyStatus& proxy : status.proxies) {
         std::uint64_t count = 0;
         std::uint64_t milliseconds = 0;
+        const auto durations_in = [&](const auto& shard) -> const DurationHistogram& {
+            return shard->shard().counters.proxies[proxy.number].session_durations;
+        };
         for (std::size_t bucket = 0; bucket <= DurationHistogram::bounds.size(); ++bucket) {
-            for (const auto& shard : *roster.shards)
-                count +=
-                    shard->shard().counters.proxies[proxy].session_durations.buckets[bucket].read();
+            for (const auto& shard : status.shards)
+                count += durations_in(shard).buckets[bucket].read();
             const bool last = bucket == DurationHistogram::bounds.size();
-            to.sample({{"proxy", name},
+            to.sample({{"proxy", proxy.name},
                        {"le", last ? "+Inf" : std::to_string(DurationHistogram::bounds[bucket])}},
                       count, "_bucket");
         }
-        for (const auto& shard : *roster.shards)
-            milliseconds +=
-                shard->shard().counters.proxies[proxy].session_durations.milliseconds.read();
-        to.sample({{"proxy", name}}, static_cast<double>(milliseconds) / 1000, "_sum");
-        to.sample({{"proxy", name}}, count, "_count");
+        for (const auto& shard : status.shards)
+            milliseconds += durations_in(shard).milliseconds.read();
+        to.sample({{"proxy", proxy.name}}, static_cast<double>(milliseconds) / 1000, "_sum");
+        to.sample({{"proxy", proxy.name}}, count, "_count");
     }
 }
 
-void write_room(const Roster& roster, Exposition& to) {
+void write_room(const Status& status, Exposition& to) {
     to.family("udpproxy_sessions", "gauge", "Sessions at the moment.");
-    for (std::size_t proxy = 0; proxy < roster.proxies.size(); ++proxy)
-        to.sample({{"proxy", roster.proxies[proxy].name}},
-                  roster.use->proxies[proxy].sessions.read());
+    for (const ProxyStatus& proxy : status.proxies)
+        to.sample({{"proxy", proxy.name}}, status.use->proxies[proxy.number].sessions.read());
     to.family("udpproxy_sessions_max", "gauge", "Sessions that the proxy may have.");
-    for (const ProxySetup& proxy : roster.proxies)
+    for (const ProxyStatus& proxy : status.proxies)
         to.sample({{"proxy", proxy.name}}, proxy.sessions_max);
     to.family("udpproxy_capacity_sessions_max", "gauge",
               "Sessions that all proxies together may have.");
-    to.sample({}, roster.sessions_max);
+    to.sample({}, status.sessions_max);
     to.family("udpproxy_capacity_descriptors", "gauge", "Descriptors that reply groups hold.");
-    to.sample({}, roster.use->descriptors.read());
+    to.sample({}, status.use->descriptors.read());
     to.family("udpproxy_capacity_descriptors_max", "gauge",
               "Descriptors that reply groups may hold.");
-    to.sample({}, roster.descriptors_max);
+    to.sample({}, status.descriptors_max);
     to.family(
         "udpproxy_ports", "gauge",
         "Local ports towards the upstream that the proxy may use, at all of its source addresses.");
-    for (const ProxySetup& proxy : roster.proxies)
-        to.sample({{"proxy", proxy.name}}, proxy.ports.ports() * proxy.sources.size());
+    for (const ProxyStatus& proxy : status.proxies) to.sample({{"proxy", proxy.name}}, proxy.ports);
 }
 
-void write_queues(const Roster& roster, Exposition& to) {
+void write_queues(const Status& status, Exposition& to) {
     const auto write = [&](auto&& value_of) {
-        // One sample per address: its sockets, one in each shard, stand side by side.
-        for (std::size_t i = 0; i < roster.listeners.size();) {
-            const ListenerWatch& first = roster.listeners[i];
-            std::uint64_t sum = 0;
-            for (; i < roster.listeners.size() && roster.listeners[i].proxy == first.proxy &&
-                   roster.listeners[i].listen == first.listen;
-                 ++i)
-                sum += value_of(queue_state(roster.listeners[i]));
-            to.sample({{"proxy", roster.proxies[first.proxy].name}, {"listen", first.listen}}, sum);
+        for (const ListenerStatus& listener : status.listeners) {
+            const ProxyStatus* proxy = status.find_proxy(listener.proxy);
+            if (proxy == nullptr || !listener.queues) continue;
+            to.sample({{"proxy", proxy->name}, {"listen", format(listener.endpoint)}},
+                      value_of(listener.queues->read()));
         }
     };
     to.family("udpproxy_queue_drops_total", "counter",
@@ -252,7 +241,7 @@ void write_queues(const Roster& roster, Exposition& to) {
 }
 
 template <class Texts, class Counters>
-void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts, bool gauges,
+void write_shard_values(const Status& status, Exposition& to, const Texts& texts, bool gauges,
                         Counters&& counters_of) {
     for (std::size_t i = 0; i < texts.size(); ++i) {
         const Measure measure = measure_of(texts[i]);
@@ -262,9 +251,9 @@ void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts
                   is_counter ? "counter" : "gauge",
                   capitalised(measure.suffix.empty() ? texts[i].unit : "seconds") + ": " +
                       std::string{texts[i].help} + '.');
-        for (std::size_t shard = 0; shard < roster.shards->size(); ++shard) {
+        for (std::size_t shard = 0; shard < status.shards.size(); ++shard) {
             const std::uint64_t value =
-                values_of(texts, counters_of(*(*roster.shards)[shard]))[i].value;
+                values_of(texts, counters_of(*status.shards[shard]))[i].value;
             const std::string number = std::to_string(shard);
             if (measure.scale == 1)
                 to.sample({{"shard", number}}, value);
@@ -274,37 +263,41 @@ void write_shard_values(const Roster& roster, Exposition& to, const Texts& texts
     }
 }
 
-void write_shards(const Roster& roster, Exposition& to) {
+void write_shards(const Status& status, Exposition& to) {
     write_shard_values(
-        roster, to, shard_counter_texts, false,
+        status, to, shard_counter_texts, false,
         [](ShardThread& shard) -> const ShardCounters& { return shard.shard().counters; });
     write_shard_values(
-        roster, to, shard_gauge_texts, true,
+        status, to, shard_gauge_texts, true,
         [](ShardThread& shard) -> const ShardGauges& { return shard.shard().gauges; });
     to.family("udpproxy_shard_cpu_seconds_total", "counter",
               "Processor time of the shard's thread.");
-    for (std::size_t shard = 0; shard < roster.shards->size(); ++shard)
+    for (std::size_t shard = 0; shard < status.shards.size(); ++shard)
         to.sample({{"shard", std::to_string(shard)}},
-                  std::chrono::duration<double>((*roster.shards)[shard]->cpu_time()).count());
+                  std::chrono::duration<double>(status.shards[shard]->cpu_time()).count());
 }
 
-void write_program(const Roster& roster, Exposition& to) {
+void write_program(const Status& status, Exposition& to) {
     to.family("udpproxy_build_info", "gauge", "1; the labels say what runs.");
     to.sample({{"version", UDPPROXY_VERSION},
-               {"engine", name_of(roster.engine)},
+               {"engine", name_of(status.engine)},
                {"compiler", __VERSION__}},
               1);
     to.family("udpproxy_start_time_seconds", "gauge", "When the program started, in Unix time.");
-    to.sample({}, std::chrono::duration<double>(roster.started_at.time_since_epoch()).count());
+    to.sample({}, std::chrono::duration<double>(status.started_at.time_since_epoch()).count());
     to.family("udpproxy_ready", "gauge", "1 while new clients are taken.");
-    to.sample({}, roster.ready.load(std::memory_order_relaxed) ? 1 : 0);
+    to.sample({}, status.ready ? 1 : 0);
+    to.family("udpproxy_reloads_total", "counter",
+              "Reloads that were asked for, done or refused as a whole.");
+    to.sample({{"outcome", "done"}}, status.reloads);
+    to.sample({{"outcome", "refused"}}, status.reload_failures);
 }
 
 }  // namespace
 
-std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy) {
+std::vector<CounterSum> sums_of_proxy(const Status& status, std::uint16_t proxy) {
     std::vector<CounterSum> sums;
-    for (const auto& shard : *roster.shards) {
+    for (const auto& shard : status.shards) {
         const std::vector<CounterSum> values =
             values_of(proxy_counter_texts, shard->shard().counters.proxies[proxy]);
         if (sums.empty())
@@ -315,30 +308,30 @@ std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy) {
     return sums;
 }
 
-std::uint64_t sum_of_drops(const Roster& roster, std::size_t proxy, Drop reason) {
+std::uint64_t sum_of_drops(const Status& status, std::uint16_t proxy, Drop reason) {
     std::uint64_t sum = 0;
-    for (const auto& shard : *roster.shards)
+    for (const auto& shard : status.shards)
         sum += shard->shard().counters.proxies[proxy].dropped(reason);
     return sum;
 }
 
-std::uint64_t sum_of_replies(const Roster& roster, std::size_t proxy, std::size_t source) {
+std::uint64_t sum_of_replies(const Status& status, std::uint16_t proxy, std::size_t counter_index) {
     std::uint64_t sum = 0;
-    for (const auto& shard : *roster.shards)
-        sum += shard->shard().counters.proxies[proxy].replies_from[source].read();
+    for (const auto& shard : status.shards)
+        sum += shard->shard().counters.proxies[proxy].replies_from[counter_index].read();
     return sum;
 }
 
-std::string metrics_text(const Roster& roster) {
+std::string metrics_text(const Status& status) {
     Exposition to;
-    write_program(roster, to);
-    write_proxy_counters(roster, to);
-    write_drops(roster, to);
-    write_replies(roster, to);
-    write_durations(roster, to);
-    write_room(roster, to);
-    write_queues(roster, to);
-    write_shards(roster, to);
+    write_program(status, to);
+    write_proxy_counters(status, to);
+    write_drops(status, to);
+    write_replies(status, to);
+    write_durations(status, to);
+    write_room(status, to);
+    write_queues(status, to);
+    write_shards(status, to);
     return to.take();
 }
 

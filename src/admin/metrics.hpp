@@ -12,19 +12,17 @@
 
 namespace udpproxy {
 
-// Requires of all: the roster's mutex is held.
-
 struct CounterSum {
     CounterText text;
     std::uint64_t value = 0;
 };
-/// Every counter of a proxy but the drops, summed over the shards, in the order of the list.
-[[nodiscard]] std::vector<CounterSum> sums_of_proxy(const Roster& roster, std::size_t proxy);
-[[nodiscard]] std::uint64_t sum_of_drops(const Roster& roster, std::size_t proxy, Drop reason);
-/// Replies from the upstream (0) or from alias i - 1.
-[[nodiscard]] std::uint64_t sum_of_replies(const Roster& roster, std::size_t proxy,
-                                           std::size_t source);
+/// `proxy`: its number. Every counter of a proxy but the drops, summed over the shards, in the order of the list.
+[[nodiscard]] std::vector<CounterSum> sums_of_proxy(const Status& status, std::uint16_t proxy);
+[[nodiscard]] std::uint64_t sum_of_drops(const Status& status, std::uint16_t proxy, Drop reason);
+/// `counter_index`: 0 for the upstream itself, an alias's own for its replies.
+[[nodiscard]] std::uint64_t sum_of_replies(const Status& status, std::uint16_t proxy,
+                                           std::size_t counter_index);
 
-[[nodiscard]] std::string metrics_text(const Roster& roster);
+[[nodiscard]] std::string metrics_text(const Status& status);
 
 }  // namespace udpproxy

@@ -20,72 +20,63 @@ using Json = nlohmann::ordered_json;
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
-std::optional<std::uint16_t> find_proxy(const Roster& roster, const std::string& name) {
-    for (std::size_t i = 0; i < roster.proxies.size(); ++i) {
-        if (roster.proxies[i].name == name) return static_cast<std::uint16_t>(i);
-    }
-    return std::nullopt;
-}
-
-/// Empty while the upstream's name has no address.
-std::string format_upstream(const Roster& roster, std::size_t proxy) {
-    const Upstream& upstream = *roster.proxies[proxy].upstream;
-    return upstream.is_resolved() ? format(upstream.endpoint()) : "";
-}
-
-Json replies_by_source(const Roster& roster, std::size_t index) {
+Json replies_by_source(const Status& status, const ProxyStatus& proxy) {
     Json list = Json::array();
     const auto add = [&](std::string_view kind, const std::string& source,
                          std::uint64_t datagrams) {
         list.push_back({{"kind", kind}, {"source", source}, {"datagrams", datagrams}});
     };
-    const ProxyConfig& config = roster.config->proxies[index];
-    add("upstream", config.upstream.text, sum_of_replies(roster, index, 0));
-    for (std::size_t i = 0; i < config.reply_aliases.size(); ++i)
-        add("alias", config.reply_aliases[i].text,
-            sum_of_replies(roster, index, roster.proxies[index].upstream->counter_index(i)));
-    add("unlisted", "", sum_of_drops(roster, index, Drop::unlisted_source));
+    add("upstream", proxy.upstream.text, sum_of_replies(status, proxy.number, 0));
+    for (const UpstreamStatus::AliasStatus& alias : proxy.upstream.aliases)
+        add("alias", alias.text, sum_of_replies(status, proxy.number, alias.counter_index));
+    add("unlisted", "", sum_of_drops(status, proxy.number, Drop::unlisted_source));
     return list;
 }
 
-Json describe_proxy(const Roster& roster, std::size_t index) {
-    const ProxyConfig& config = roster.config->proxies[index];
-    Json json{{"name", config.name},
-              {"listen", Json::array()},
-              {"upstream", config.upstream.text},
-              {"upstream_endpoint", format_upstream(roster, index)}};
-    for (const ListenAddress& listen : config.listen)
-        json["listen"].push_back(format(listen.endpoint));
-    json["draining"] = static_cast<bool>(roster.draining[index]);
-    json["sessions"] = roster.use->proxies[index].sessions.read();
-    json["sessions_max"] = roster.proxies[index].sessions_max;
-    json["replies"] = replies_by_source(roster, index);
-    Json& counters = json["counters"] = Json::object();
-    for (const CounterSum& sum : sums_of_proxy(roster, index))
-        counters[std::string{sum.text.name}] = sum.value;
-    Json& drops = json["drops"] = Json::object();
-    for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
-        if (const std::uint64_t count = sum_of_drops(roster, index, static_cast<Drop>(reason)))
-            drops[std::string{drop_reasons[reason].name}] = count;
-    }
+QueueState queues_of(const Status& status, const ProxyStatus& proxy) {
     QueueState queues;
-    for (const ListenerWatch& listener : roster.listeners) {
-        if (listener.proxy != index) continue;
-        const QueueState state = queue_state(listener);
+    for (const ListenerStatus& listener : status.listeners) {
+        if (listener.proxy != proxy.number || !listener.queues) continue;
+        const QueueState state = listener.queues->read();
         queues.drops += state.drops;
         queues.bytes += state.bytes;
     }
+    return queues;
+}
+
+Json describe_proxy(const Status& status, const ProxyStatus& proxy) {
+    const Endpoint& upstream = proxy.upstream.endpoint;
+    Json json{{"name", proxy.name},
+              {"listen", Json::array()},
+              {"upstream", proxy.upstream.text},
+              {"upstream_endpoint", upstream.port != 0 ? format(upstream) : ""}};
+    for (const Endpoint& listen : proxy.listen) json["listen"].push_back(format(listen));
+    json["draining"] = proxy.draining;
+    json["sessions"] = status.use->proxies[proxy.number].sessions.read();
+    json["sessions_max"] = proxy.sessions_max;
+    json["replies"] = replies_by_source(status, proxy);
+    Json& counters = json["counters"] = Json::object();
+    for (const CounterSum& sum : sums_of_proxy(status, proxy.number))
+        counters[std::string{sum.text.name}] = sum.value;
+    Json& drops = json["drops"] = Json::object();
+    for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
+        if (const std::uint64_t count =
+                sum_of_drops(status, proxy.number, static_cast<Drop>(reason)))
+            drops[std::string{drop_reasons[reason].name}] = count;
+    }
+    const QueueState queues = queues_of(status, proxy);
     json["queue_drops"] = queues.drops;
     json["queue_bytes"] = queues.bytes;
     return json;
 }
 
-Json describe_session(const Roster& roster, const SessionView& view) {
-    const Endpoint& listener = roster.listener_endpoints[view.listener];
+// Requires: the status knows the session's proxy and listener.
+Json describe_session(const Status& status, const SessionView& view) {
+    const Endpoint& listener = status.find_listener(view.listener)->endpoint;
     const Endpoint local =
         view.local.is_unspecified() ? listener : Endpoint{view.local, 0, listener.port};
     return {{"id", view.id},
-            {"proxy", roster.proxies[view.proxy].name},
+            {"proxy", status.find_proxy(view.proxy)->name},
             {"client", format(view.client)},
             {"local", format(local)},
             {"local_endpoint", format(view.local_endpoint)},
@@ -116,16 +107,17 @@ bool read_client(const std::string& text, SessionQuery& query) {
 }
 
 /// Why the request cannot be met, or nothing.
-std::optional<AdminResponse> read_query(const Roster& roster, const AdminRequest& request,
+std::optional<AdminResponse> read_query(const Status& status, const AdminRequest& request,
                                         SessionQuery& query) {
     if (const std::string client = request.argument("client");
         !client.empty() && !read_client(client, query))
         return error_response(
             400, fmt::format("client: \"{}\" is no address, address:port or prefix", client));
     if (const std::string proxy = request.argument("proxy"); !proxy.empty()) {
-        query.proxy = find_proxy(roster, proxy);
-        if (!query.proxy)
+        const ProxyStatus* found = status.find_proxy(proxy);
+        if (found == nullptr)
             return error_response(404, fmt::format("there is no proxy \"{}\"", proxy));
+        query.proxy = found->number;
     }
     const std::string order = request.argument("sort");
     if (order == "bytes")
@@ -156,36 +148,37 @@ AdminResponse show_page(const AdminContext&, const AdminRequest&) {
 }
 
 AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
-    Roster& roster = context.roster;
-    const std::lock_guard lock(roster.mutex);
+    const Status& status = context.status;
     Json json{{"version", UDPPROXY_VERSION},
               {"pid", ::getpid()},
-              {"engine", name_of(roster.engine)},
-              {"shards", roster.shards->size()},
-              {"config", roster.config_file},
+              {"engine", name_of(status.engine)},
+              {"shards", status.shards.size()},
+              {"config", status.config_file},
               {"uptime_seconds",
-               std::chrono::duration<double>(std::chrono::system_clock::now() - roster.started_at)
+               std::chrono::duration<double>(std::chrono::system_clock::now() - status.started_at)
                    .count()},
-              {"ready", roster.ready.load(std::memory_order_relaxed)},
+              {"ready", status.ready},
+              {"reloads", status.reloads},
+              {"reload_failures", status.reload_failures},
               {"log_level", name_of(context.log.level())},
-              {"proxies", roster.proxies.size()},
-              {"sessions", roster.use->sessions.read()},
-              {"sessions_max", roster.sessions_max},
-              {"descriptors", roster.use->descriptors.read()},
-              {"descriptors_max", roster.descriptors_max}};
+              {"proxies", status.proxies.size()},
+              {"sessions", status.use->sessions.read()},
+              {"sessions_max", status.sessions_max},
+              {"descriptors", status.use->descriptors.read()},
+              {"descriptors_max", status.descriptors_max}};
     std::uint64_t drops = 0;
     Json totals = Json::object();
-    for (std::size_t index = 0; index < roster.proxies.size(); ++index) {
-        for (const CounterSum& sum : sums_of_proxy(roster, index)) {
+    for (const ProxyStatus& proxy : status.proxies) {
+        for (const CounterSum& sum : sums_of_proxy(status, proxy.number)) {
             Json& total = totals[std::string{sum.text.name}];
             total = (total.is_null() ? 0 : total.get<std::uint64_t>()) + sum.value;
         }
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason)
-            drops += sum_of_drops(roster, index, static_cast<Drop>(reason));
+            drops += sum_of_drops(status, proxy.number, static_cast<Drop>(reason));
     }
     std::uint64_t queue_drops = 0;
-    for (const ListenerWatch& listener : roster.listeners)
-        queue_drops += queue_state(listener).drops;
+    for (const ListenerStatus& listener : status.listeners)
+        if (listener.queues) queue_drops += listener.queues->read().drops;
     json["drops"] = drops;
     json["queue_drops"] = queue_drops;
     json["counters"] = totals;
@@ -193,62 +186,59 @@ AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
 }
 
 AdminResponse report_proxies(const AdminContext& context, const AdminRequest&) {
-    const std::lock_guard lock(context.roster.mutex);
     Json list = Json::array();
-    for (std::size_t index = 0; index < context.roster.proxies.size(); ++index)
-        list.push_back(describe_proxy(context.roster, index));
+    for (const ProxyStatus& proxy : context.status.proxies)
+        list.push_back(describe_proxy(context.status, proxy));
     return as_response({{"proxies", list}});
 }
 
 AdminResponse report_sessions(const AdminContext& context, const AdminRequest& request) {
-    const std::lock_guard lock(context.roster.mutex);
     SessionQuery query;
-    if (std::optional<AdminResponse> refusal = read_query(context.roster, request, query))
+    if (std::optional<AdminResponse> refusal = read_query(context.status, request, query))
         return *refusal;
-    const Result<SessionList> found = list_sessions(context.roster, query);
+    const Result<SessionList> found = list_sessions(context.status, query);
     if (!found) return error_response(503, found.error().message);
     Json list = Json::array();
     for (const SessionView& view : found->sessions)
-        list.push_back(describe_session(context.roster, view));
+        list.push_back(describe_session(context.status, view));
     return as_response({{"found", found->found}, {"sessions", std::move(list)}});
 }
 
 AdminResponse report_unlisted(const AdminContext& context, const AdminRequest&) {
-    const std::lock_guard lock(context.roster.mutex);
-    const Result<std::vector<UnlistedView>> found = list_unlisted(context.roster);
+    const Result<std::vector<UnlistedView>> found = list_unlisted(context.status);
     if (!found) return error_response(503, found.error().message);
     Json list = Json::array();
     for (const UnlistedView& view : *found) {
-        const ProxyConfig& proxy = context.roster.config->proxies[view.proxy];
+        const ProxyStatus& proxy = *context.status.find_proxy(view.proxy);
         list.push_back({{"proxy", proxy.name},
                         {"source", format(view.source)},
                         {"datagrams", view.datagrams},
                         {"seen_seconds_ago", seconds(view.seen_ago)},
-                        {"add", aliases_with(proxy, view.source)}});
+                        {"add", aliases_with(proxy.reply_aliases, view.source)}});
     }
     return as_response({{"unlisted", list}});
 }
 
 AdminResponse report_drops(const AdminContext& context, const AdminRequest&) {
-    const std::lock_guard lock(context.roster.mutex);
     Json list = Json::array();
-    for (std::size_t index = 0; index < context.roster.proxies.size(); ++index) {
+    for (const ProxyStatus& proxy : context.status.proxies) {
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
             const std::uint64_t count =
-                sum_of_drops(context.roster, index, static_cast<Drop>(reason));
+                sum_of_drops(context.status, proxy.number, static_cast<Drop>(reason));
             if (count == 0) continue;
-            list.push_back({{"proxy", context.roster.proxies[index].name},
+            list.push_back({{"proxy", proxy.name},
                             {"reason", drop_reasons[reason].name},
                             {"datagrams", count},
                             {"meaning", drop_reasons[reason].help}});
         }
     }
     Json queues = Json::array();
-    for (const ListenerWatch& listener : context.roster.listeners) {
-        const QueueState state = queue_state(listener);
-        if (state.drops > 0)
-            queues.push_back({{"proxy", context.roster.proxies[listener.proxy].name},
-                              {"listen", listener.listen},
+    for (const ListenerStatus& listener : context.status.listeners) {
+        const ProxyStatus* proxy = context.status.find_proxy(listener.proxy);
+        const QueueState state = listener.queues ? listener.queues->read() : QueueState{};
+        if (proxy != nullptr && state.drops > 0)
+            queues.push_back({{"proxy", proxy->name},
+                              {"listen", format(listener.endpoint)},
                               {"datagrams", state.drops}});
     }
     return as_response({{"drops", list}, {"queue_drops", queues}});
@@ -259,20 +249,17 @@ AdminResponse report_log(const AdminContext& context, const AdminRequest&) {
 }
 
 AdminResponse report_metrics(const AdminContext& context, const AdminRequest&) {
-    const std::lock_guard lock(context.roster.mutex);
-    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(context.roster)};
+    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(context.status)};
 }
 
 AdminResponse report_live(const AdminContext& context, const AdminRequest&) {
-    const std::lock_guard lock(context.roster.mutex);
-    const Result<void> present = check_liveness(context.roster);
+    const Result<void> present = check_liveness(context.status);
     if (!present) return error_response(503, present.error().message);
     return {200, "text/plain; charset=utf-8", "live\n"};
 }
 
 AdminResponse report_ready(const AdminContext& context, const AdminRequest&) {
-    if (!context.roster.ready.load(std::memory_order_relaxed))
-        return error_response(503, "no new clients are taken");
+    if (!context.status.ready) return error_response(503, "no new clients are taken");
     return {200, "text/plain; charset=utf-8", "ready\n"};
 }
 

@@ -1,5 +1,4 @@
-// Verbs that only look: the page, status, proxies, sessions, unlisted sources, drops, probes. Each
-// takes the roster's mutex itself.
+// Verbs that only look: the page, status, proxies, sessions, unlisted sources, drops, probes.
 #pragma once
 
 #include "routes.hpp"

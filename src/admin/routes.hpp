@@ -14,6 +14,13 @@
 
 namespace udpproxy {
 
+/// What a request works on.
+struct AdminContext {
+    const Status& status;  // the newest when it came
+    Log& log;
+    ControlQueue& requests;  // to the control thread
+};
+
 struct AdminRequest {
     std::string method;
     std::string path;

@@ -70,7 +70,7 @@ struct AdminServer::State {
                               MHD_ConnectionNotificationCode what);
 
     Log& log;
-    const AdminContext* context = nullptr;
+    std::optional<AdminLinks> links;
     AdminSocket unix_socket;
     std::optional<gid_t> group;
     Socket tcp_listener;
@@ -215,7 +215,9 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
         request.may_change = request.peer && udpproxy::may_change(descriptor, *request.peer, group);
     }
     try {
-        return answer_request(*context, request);
+        const std::shared_ptr<const Status> status = links->board.get();
+        if (!status) return error_response(503, "no memory for a status yet");
+        return answer_request({*status, links->log, links->requests}, request);
     } catch (const std::exception& failure) {
         return error_response(500, failure.what());
     }
@@ -291,10 +293,10 @@ Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config
     return server;
 }
 
-Result<void> AdminServer::start(const AdminContext& context) {
+Result<void> AdminServer::start(const AdminLinks& links) {
     State& state = *state_;
     if (!state.unix_socket && !state.tcp_listener) return {};
-    state.context = &context;
+    state.links.emplace(links);
     state.stop_signal = Socket{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!state.stop_signal) return system_error("admin: eventfd", errno);
     state.http = MHD_start_daemon(

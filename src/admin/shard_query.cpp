@@ -53,13 +53,17 @@ bool comes_first(const SessionView& left, const SessionView& right, SessionQuery
 
 /// Calls `use` for every session that fits, shard by shard, until it returns false.
 template <class Use>
-Result<void> for_each_session(const Roster& roster, Question question, Use&& use) {
+Result<void> for_each_session(const Status& status, Question question, Use&& use) {
     question.kind = QuestionKind::sessions;
-    for (std::size_t number = 0; number < roster.shards->size(); ++number) {
+    for (std::size_t number = 0; number < status.shards.size(); ++number) {
         for (question.from = 0; question.from != no_index;) {
-            const Result<const Answer*> answer = ask(*(*roster.shards)[number], number, question);
+            const Result<const Answer*> answer = ask(*status.shards[number], number, question);
             if (!answer) return answer.error();
             for (const SessionView& view : (*answer)->sessions) {
+                // What came after the snapshot is for the next look.
+                if (status.find_proxy(view.proxy) == nullptr ||
+                    status.find_listener(view.listener) == nullptr)
+                    continue;
                 if (!use(number, view)) return {};
             }
             question.from = (*answer)->next;
@@ -70,15 +74,15 @@ Result<void> for_each_session(const Roster& roster, Question question, Use&& use
 
 }  // namespace
 
-Result<void> check_liveness(const Roster& roster) {
-    for (std::size_t number = 0; number < roster.shards->size(); ++number) {
-        if (const auto answer = ask(*(*roster.shards)[number], number, Question{}); !answer)
+Result<void> check_liveness(const Status& status) {
+    for (std::size_t number = 0; number < status.shards.size(); ++number) {
+        if (const auto answer = ask(*status.shards[number], number, Question{}); !answer)
             return answer.error();
     }
     return {};
 }
 
-Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& query) {
+Result<SessionList> list_sessions(const Status& status, const SessionQuery& query) {
     Question question;
     question.proxy = query.proxy;
     question.client = query.client;
@@ -88,7 +92,7 @@ Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& quer
         return comes_first(left, right, query.order);
     };
     const Result<void> done =
-        for_each_session(roster, question, [&](std::size_t, const SessionView& view) {
+        for_each_session(status, question, [&](std::size_t, const SessionView& view) {
             ++list.found;
             if (query.order == SessionQuery::Order::none) {
                 if (list.sessions.size() < query.limit) list.sessions.push_back(view);
@@ -109,11 +113,11 @@ Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& quer
     return list;
 }
 
-Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64_t id) {
-    const std::size_t number = id % roster.shards->size();
+Result<std::optional<SessionView>> end_session(const Status& status, std::uint64_t id) {
+    const std::size_t number = id % status.shards.size();
     std::optional<SessionView> found;
     const Result<void> done =
-        for_each_session(roster, Question{}, [&](std::size_t shard, const SessionView& view) {
+        for_each_session(status, Question{}, [&](std::size_t shard, const SessionView& view) {
             if (shard == number && view.id == id) found = view;
             return !found;
         });
@@ -123,15 +127,15 @@ Result<std::optional<SessionView>> end_session(const Roster& roster, std::uint64
     question.kind = QuestionKind::end_session;
     question.index = found->index;
     question.id = id;
-    const Result<const Answer*> answer = ask(*(*roster.shards)[number], number, question);
+    const Result<const Answer*> answer = ask(*status.shards[number], number, question);
     if (!answer) return answer.error();
     if (!(*answer)->ended) found.reset();  // it has ended by itself meanwhile
     return found;
 }
 
-Result<bool> trace_everywhere(const Roster& roster, const Question& question) {
-    for (std::size_t number = 0; number < roster.shards->size(); ++number) {
-        const Result<const Answer*> answer = ask(*(*roster.shards)[number], number, question);
+Result<bool> trace_everywhere(const Status& status, const Question& question) {
+    for (std::size_t number = 0; number < status.shards.size(); ++number) {
+        const Result<const Answer*> answer = ask(*status.shards[number], number, question);
         if (!answer) return answer.error();
         // They begin and end together, so the first shard speaks for all.
         if (question.kind == QuestionKind::begin_trace && !(*answer)->trace_begun) return false;
@@ -139,14 +143,15 @@ Result<bool> trace_everywhere(const Roster& roster, const Question& question) {
     return true;
 }
 
-Result<std::vector<UnlistedView>> list_unlisted(const Roster& roster) {
+Result<std::vector<UnlistedView>> list_unlisted(const Status& status) {
     std::map<std::pair<std::uint16_t, Endpoint>, UnlistedView> sources;
     Question question;
     question.kind = QuestionKind::unlisted;
-    for (std::size_t number = 0; number < roster.shards->size(); ++number) {
-        const Result<const Answer*> answer = ask(*(*roster.shards)[number], number, question);
+    for (std::size_t number = 0; number < status.shards.size(); ++number) {
+        const Result<const Answer*> answer = ask(*status.shards[number], number, question);
         if (!answer) return answer.error();
         for (const UnlistedView& view : (*answer)->unlisted) {
+            if (status.find_proxy(view.proxy) == nullptr) continue;
             const auto [place, is_new] = sources.try_emplace({view.proxy, view.source}, view);
             if (is_new) continue;
             place->second.datagrams += view.datagrams;

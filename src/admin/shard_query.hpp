@@ -22,24 +22,24 @@ struct SessionQuery {
     std::size_t limit = 100;
 };
 
+/// Of proxies and listeners that the status knows.
 struct SessionList {
     std::vector<SessionView> sessions;
     std::size_t found = 0;  // that fit the wish, listed or not
 };
 
-// Requires of all: the roster's mutex is held.
 // Errors: `shard 1 did not answer within 1 s`.
 
 /// Whether every shard turns.
-[[nodiscard]] Result<void> check_liveness(const Roster& roster);
-[[nodiscard]] Result<SessionList> list_sessions(const Roster& roster, const SessionQuery& query);
+[[nodiscard]] Result<void> check_liveness(const Status& status);
+[[nodiscard]] Result<SessionList> list_sessions(const Status& status, const SessionQuery& query);
 /// Ends the session; its client begins a new one when it writes again. What it was, or nothing when
 /// there is none of that id.
-[[nodiscard]] Result<std::optional<SessionView>> end_session(const Roster& roster,
+[[nodiscard]] Result<std::optional<SessionView>> end_session(const Status& status,
                                                              std::uint64_t id);
 /// Begins or ends a trace in every shard. False: another trace is on, and goes on.
-[[nodiscard]] Result<bool> trace_everywhere(const Roster& roster, const Question& question);
+[[nodiscard]] Result<bool> trace_everywhere(const Status& status, const Question& question);
 /// Summed over the shards, most datagrams first.
-[[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const Roster& roster);
+[[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const Status& status);
 
 }  // namespace udpproxy

@@ -39,15 +39,16 @@ std::string as_hex(const TraceRecord& record) {
     return text;
 }
 
-Json describe(const Roster& roster, const TraceRecord& record,
+Json describe(const Status& status, const TraceRecord& record,
               std::chrono::nanoseconds wall_offset) {
     const Endpoint local = record.local.is_unspecified()
                                ? record.listen
                                : Endpoint{record.local, 0, record.listen.port};
+    const ProxyStatus* proxy = status.find_proxy(record.proxy);  // null: it came after the status
     Json json{
         {"at_ns", (record.at.time_since_epoch() + wall_offset).count()},
         {"leg", record.leg == Leg::request ? "request" : "reply"},
-        {"proxy", roster.proxies[record.proxy].name},
+        {"proxy", proxy != nullptr ? proxy->name : ""},
         {"client", format(record.client)},
         {"local", format(local)},
         {"local_endpoint", record.local_endpoint.port != 0 ? format(record.local_endpoint) : ""},
@@ -82,14 +83,13 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
         Prefix{client.address, static_cast<std::uint8_t>(client.address.is_ipv4() ? 32 : 128)};
     question.client_port = client.port;
     question.until = monotonic_now() + std::chrono::seconds{seconds};
-    const std::lock_guard lock(context.roster.mutex);
-    for (const auto& shard : *context.roster.shards) {
+    for (const auto& shard : context.status.shards) {
         TraceRecord stale;
         while (shard->shard().trace.take(stale)) {
         }
         (void)shard->shard().trace.take_missed();
     }
-    const Result<bool> begun = trace_everywhere(context.roster, question);
+    const Result<bool> begun = trace_everywhere(context.status, question);
     if (!begun) return error_response(503, begun.error().message);
     if (!*begun) return error_response(409, "another trace is on; one at a time");
     note_change(context, request, "trace",
@@ -98,7 +98,6 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
 }
 
 AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
-    const std::lock_guard lock(context.roster.mutex);
     // Between the wall clock now and the monotonic one now; it may step between two calls, as
     // capture files' times do.
     const auto wall_offset = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -107,7 +106,7 @@ AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
     std::vector<TraceRecord> records;
     std::uint64_t missed = 0;
     TraceRecord record;
-    for (const auto& shard : *context.roster.shards) {
+    for (const auto& shard : context.status.shards) {
         while (shard->shard().trace.take(record)) records.push_back(record);
         missed += shard->shard().trace.take_missed();
     }
@@ -116,7 +115,7 @@ AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
         [](const TraceRecord& left, const TraceRecord& right) { return left.at < right.at; });
     Json list = Json::array();
     for (const TraceRecord& each : records)
-        list.push_back(describe(context.roster, each, wall_offset));
+        list.push_back(describe(context.status, each, wall_offset));
     return {200, "application/json",
             Json{{"missed", missed}, {"records", std::move(list)}}.dump() + '\n'};
 }
@@ -124,8 +123,7 @@ AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
 AdminResponse end_trace(const AdminContext& context, const AdminRequest&) {
     Question question;
     question.kind = QuestionKind::end_trace;
-    const std::lock_guard lock(context.roster.mutex);
-    const Result<bool> ended = trace_everywhere(context.roster, question);
+    const Result<bool> ended = trace_everywhere(context.status, question);
     if (!ended) return error_response(503, ended.error().message);
     return {200, "application/json", "{}\n"};
 }

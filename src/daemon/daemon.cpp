@@ -27,8 +27,8 @@ constexpr int reload_look_ms = 10;
 constexpr Duration reload_pause = std::chrono::milliseconds{50};
 
 /// Asks every shard to stop and waits; a second signal ends the program on the spot.
-void stop_shards(std::vector<std::unique_ptr<ShardThread>>& shards, const Signals& signals,
-                 EventLog& event_log, Log& log) {
+void stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
+                 Log& log) {
     for (const auto& shard : shards) shard->stop();
     const auto all_ended = [&] {
         for (const auto& shard : shards) {
@@ -120,26 +120,24 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     }
     if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
     bootstrap.log_capacity();
+    StatusBoard board;
+    ControlQueue requests;
     Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
     if (!admin) return fail(log, admin.error().message);
     if (auto done = bootstrap.open_all_listeners(); !done) return fail(log, done.error().message);
     if (auto done = bootstrap.start_shards(); !done) return fail(log, done.error().message);
-    Roster roster;
-    roster.config_file = config_file;
-    bootstrap.fill(roster);
-    ControlQueue requests;
-    const AdminContext context{roster, log, requests};
-    if (auto done = (*admin)->start(context); !done) return fail(log, done.error().message);
-    roster.ready = true;
+    Reconfigurer reconfigurer(config, config_file, options.drain_timeout, bootstrap, names, board,
+                              log);
+    if (auto done = (*admin)->start({board, log, requests}); !done)
+        return fail(log, done.error().message);
     log.info("ready",
              {{"shards", bootstrap.shards().size()}, {"sessions", bootstrap.sessions_max()}});
 
-    Reconfigurer reconfigurer(config, options.drain_timeout, bootstrap, names, roster, log);
     EventLog event_log(reconfigurer, log);
     const std::string signal = run(reconfigurer, requests, event_log, signals, log);
-    roster.ready = false;
     requests.close();  // the admin thread may wait for an answer
     admin->reset();    // before what it looks at goes
+    reconfigurer.withdraw_queues();
     log.info("stopping", {{"signal", signal}});
     stop_shards(bootstrap.shards(), signals, event_log, log);
     event_log.write_counters();

@@ -156,11 +156,8 @@ Result<void> Bootstrap::start_shards() {
         return system_error("getrandom", errno);
     use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), capacity_.sessions_max,
                                        key, listeners_max(), bindings_max());
-    for (std::size_t i = 0; i < listeners_.size(); ++i) {
-        for (const Socket& socket : listener_sockets_[i].sockets)
-            listener_watches_.push_back(
-                {listeners_[i].proxy, format(listeners_[i].endpoint), socket.descriptor()});
-    }
+    for (const ListenerSockets& listener : listener_sockets_)
+        listener_queues_.push_back(std::make_shared<ListenerQueues>(descriptors_of(listener)));
     for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
         ShardSetup setup = setup_of_shard(shard, key);
         EngineSetup engine_setup;
@@ -185,21 +182,6 @@ Result<void> Bootstrap::start_shards() {
             return Error{fmt::format("shard {}: {}", shard, started.error().message)};
     }
     return {};
-}
-
-void Bootstrap::fill(Roster& roster) const {
-    const std::lock_guard lock(roster.mutex);
-    roster.config = &config_;
-    roster.engine = engine_;
-    roster.proxies = proxies_;
-    roster.draining.assign(proxies_.size(), false);
-    roster.listeners = listener_watches_;
-    for (const ListenerSetup& listener : listeners_)
-        roster.listener_endpoints.push_back(listener.endpoint);
-    roster.shards = &shards_;
-    roster.use = use_;
-    roster.sessions_max = capacity_.sessions_max;
-    roster.descriptors_max = capacity_.descriptors_max;
 }
 
 }  // namespace udpproxy

@@ -75,7 +75,7 @@ void EventLog::write_unlisted(const Event& event, Instant now) {
     log_.warn("unlisted_reply", {{"proxy", proxy.name},
                                  {"source", format(event.source)},
                                  {"datagrams", known.unlogged},
-                                 {"add", aliases_with(proxy, event.source)}});
+                                 {"add", aliases_with(proxy.reply_aliases, event.source)}});
     known.unlogged = 0;
 }
 

@@ -44,6 +44,12 @@ Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& 
     return opened;
 }
 
+std::vector<int> descriptors_of(const ListenerSockets& opened) {
+    std::vector<int> descriptors;
+    for (const Socket& socket : opened.sockets) descriptors.push_back(socket.descriptor());
+    return descriptors;
+}
+
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
                   const std::string& upstream, const ListenerSockets& opened) {
     log.info("listening", {{"proxy", proxy.name},

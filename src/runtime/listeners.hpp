@@ -18,6 +18,9 @@ inline constexpr int bind_attempts_at_reload = 3;
                                                     const Endpoint& endpoint, std::uint32_t shards,
                                                     int attempts);
 
+/// The numbers of its sockets, in the order of the shards.
+[[nodiscard]] std::vector<int> descriptors_of(const ListenerSockets& opened);
+
 /// What was opened, and what is not as it was asked for.
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
                   const std::string& upstream, const ListenerSockets& opened);

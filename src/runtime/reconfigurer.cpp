@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include "udpproxy/runtime/shard_setup.hpp"
 
@@ -51,15 +52,23 @@ std::vector<std::uint8_t> number_aliases(ProxySlot& slot) {
     return numbers;
 }
 
+/// Whether the place's present version is what its configuration and this address ask for.
+bool is_in_force(const ProxySlot& slot, const Endpoint& endpoint) {
+    const std::shared_ptr<const Upstream> wanted = upstream_of(slot.config, endpoint, 0);
+    return slot.upstream->endpoint() == endpoint && slot.upstream->aliases() == wanted->aliases() &&
+           slot.upstream->alias_members() == wanted->alias_members();
+}
+
 }  // namespace
 
-Reconfigurer::Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names,
-                           Roster& roster, Log& log)
+Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
+                           Bootstrap& start, Names& names, StatusBoard& board, Log& log)
     : config_(std::move(config)),
+      config_file_(std::move(config_file)),
       drain_timeout_(drain_timeout),
       bootstrap_(start),
       names_(names),
-      roster_(roster),
+      board_(board),
       log_(log),
       proxies_(config_proxies_max),
       listeners_(start.listeners_max()) {
@@ -73,6 +82,7 @@ Reconfigurer::Reconfigurer(Config config, Duration drain_timeout, Bootstrap& sta
         slot.upstream = start.proxies()[i].upstream;
         slot.versions = 1;
         (void)number_aliases(slot);
+        slot.shown = status_of(*slot.upstream, slot.config);
         versions_.push_back(slot.upstream);
         use.proxies_held[i] = shards;
     }
@@ -80,6 +90,7 @@ Reconfigurer::Reconfigurer(Config config, Duration drain_timeout, Bootstrap& sta
         listeners_[i].state = SlotState::serving;
         listeners_[i].endpoint = start.listeners()[i].endpoint;
         listeners_[i].proxy = start.listeners()[i].proxy;
+        listeners_[i].queues = start.listener_queues()[i];
         use.listeners_held[i] = shards;
     }
     BindingIndex next = 0;
@@ -94,52 +105,79 @@ Reconfigurer::Reconfigurer(Config config, Duration drain_timeout, Bootstrap& sta
     publish();
 }
 
-/// What others may see: every place that was ever taken, whoever is there now.
+/// A status that cannot be made for want of memory is made by a later look(); until then readers
+/// have the last one.
 void Reconfigurer::publish() {
-    const std::lock_guard lock(roster_.mutex);
-    std::size_t count = 0;
-    for (std::size_t index = 0; index < proxies_.size(); ++index)
-        if (proxies_[index].was_ever_used()) count = index + 1;
-    std::vector<ProxyConfig> configs(count);
-    roster_.proxies.resize(count);
-    roster_.draining.resize(count);
-    for (std::size_t index = 0; index < count; ++index) {
-        const ProxySlot& slot = proxies_[index];
-        configs[index] = slot.config;
-        ProxySetup& setup = roster_.proxies[index];
-        static_cast<ProxySettings&>(setup) = slot.settings;
-        setup.name = slot.config.name;
-        roster_.draining[index] =
-            slot.draining || drain_deadline_ || slot.state != SlotState::serving;
-        setup.upstream = slot.upstream ? slot.upstream : upstream_of(slot.config, Endpoint{}, 1);
-        setup.sources = slot.config.source;
-        setup.ports = slot.bindings.empty() ? PortRange{} : slot.bindings.front().ports;
+    try {
+        board_.set(make_status());
+        is_published_ = true;
+    } catch (const std::bad_alloc&) {
+        is_published_ = false;
     }
-    shown_ = config_;
-    shown_.proxies = std::move(configs);
-    roster_.config = &shown_;
-    roster_.listener_endpoints.clear();
-    for (const ListenerSlot& slot : listeners_) roster_.listener_endpoints.push_back(slot.endpoint);
-    roster_.ready = is_ready();
 }
 
-/// Before the shards close a listener's sockets: their numbers may be somebody else's then.
-void Reconfigurer::unwatch(const Endpoint& endpoint) {
-    const std::lock_guard lock(roster_.mutex);
-    std::erase_if(roster_.listeners, [text = format(endpoint)](const ListenerWatch& watch) {
-        return watch.listen == text;
-    });
+/// Every place that was ever taken, whatever is there now: its counters go on.
+std::shared_ptr<const Status> Reconfigurer::make_status() const {
+    auto status = std::make_shared<Status>();
+    status->config_file = config_file_;
+    status->config = std::make_shared<const Config>(config_in_force());
+    status->engine = bootstrap_.engine();
+    status->started_at = started_at_;
+    status->ready = is_ready();
+    status->reloads = reloads_;
+    status->reload_failures = reload_failures_;
+    status->sessions_max = bootstrap_.sessions_max();
+    status->descriptors_max = bootstrap_.capacity().descriptors_max;
+    status->shards = bootstrap_.shards();
+    status->use = bootstrap_.use();
+    for (std::uint16_t number = 0; number < proxies_.size(); ++number) {
+        const ProxySlot& slot = proxies_[number];
+        if (!slot.was_ever_used() || slot.superseded) continue;
+        ProxyStatus& proxy = status->proxies.emplace_back();
+        proxy.number = number;
+        proxy.name = slot.config.name;
+        for (const ListenAddress& listen : slot.config.listen)
+            proxy.listen.push_back(listen.endpoint);
+        proxy.reply_aliases = slot.config.reply_aliases;
+        proxy.upstream = slot.shown;
+        proxy.draining = slot.draining || drain_deadline_ || slot.state != SlotState::serving;
+        proxy.sessions_max = slot.settings.sessions_max;
+        for (const BindingLocation& binding : slot.bindings) proxy.ports += binding.ports.ports();
+    }
+    for (std::uint16_t number = 0; number < listeners_.size(); ++number) {
+        const ListenerSlot& slot = listeners_[number];
+        if (slot.state != SlotState::vacant)
+            status->listeners.push_back({number, slot.proxy, slot.endpoint, slot.queues});
+    }
+    return status;
+}
+
+Config Reconfigurer::config_in_force() const {
+    Config config = config_;
+    for (ProxyConfig& proxy : config.proxies) {
+        const std::optional<std::uint16_t> index = serving(proxy.name);
+        if (index && proxies_[*index].upstream->is_resolved())
+            proxy.upstream.endpoint = proxies_[*index].upstream->endpoint();
+    }
+    return config;
+}
+
+void Reconfigurer::withdraw_queues() {
+    for (ListenerSlot& slot : listeners_)
+        if (slot.queues) slot.queues->withdraw();
 }
 
 void Reconfigurer::look(Instant now) {
     for (const Names::Found& found : names_.look(config_, now)) {
         const ProxySlot& slot = proxies_[found.proxy];
         const bool is_new = !slot.upstream->is_resolved();
-        if (slot.upstream->endpoint() != found.endpoint)
+        // Aliases that came with the name come into force with its address, whichever that is.
+        if (!is_in_force(slot, found.endpoint))
             set_upstream(found.proxy, found.endpoint,
                          !is_new && slot.config.on_change == OnChange::close);
         publish();
     }
+    if (!is_published_) publish();
     close_retired(now);
     for (const auto& shard : bootstrap_.shards()) shard->post_waiting();
     free_vacated();
@@ -201,6 +239,7 @@ void Reconfigurer::send_about_proxy(CommandKind kind, std::uint16_t proxy) {
 void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older) {
     ProxySlot& slot = proxies_[proxy];
     slot.upstream = upstream_of(slot.config, endpoint, ++slot.versions, number_aliases(slot));
+    slot.shown = status_of(*slot.upstream, slot.config);
     versions_.push_back(slot.upstream);
     Command command;
     command.kind = CommandKind::set_upstream;
@@ -235,7 +274,9 @@ void Reconfigurer::close_retired(Instant now) {
             (use.listener_sessions[index].read() > 0 && now < slot.deadline))
             continue;
         slot.state = SlotState::closing;
-        unwatch(slot.endpoint);
+        if (slot.queues) slot.queues->withdraw();
+        slot.queues.reset();
+        publish();
         Command command;
         command.kind = CommandKind::close_listener;
         command.listener = index;
@@ -262,6 +303,7 @@ void Reconfigurer::free_vacated() {
         log_.info("listener_closed",
                   {{"proxy", proxies_[slot.proxy].config.name}, {"listen", format(slot.endpoint)}});
         slot = ListenerSlot{};
+        publish();
     }
     for (std::size_t index = 0; index < proxies_.size(); ++index) {
         ProxySlot& slot = proxies_[index];
@@ -278,6 +320,14 @@ void Reconfigurer::free_vacated() {
     // One holder is the list here: nobody else can come by another.
     const auto is_let_go = [](const auto& held) { return held.use_count() == 1; };
     std::erase_if(versions_, is_let_go);
+    std::erase_if(arrivals_, [&](const auto& arrival) {
+        if (!is_let_go(arrival.second)) return false;
+        // An engine that refused the socket has left it there, and it is closed now.
+        const ListenerSlot& slot = listeners_[arrival.first];
+        if (slot.queues && arrival.second->socket)
+            slot.queues->withdraw(arrival.second->socket.descriptor());
+        return true;
+    });
     std::erase_if(brought_, is_let_go);
 }
 

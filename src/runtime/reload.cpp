@@ -51,7 +51,7 @@ std::vector<std::string> text_of(const Plan& plan) {
 }  // namespace
 
 Reconfigurer::Reload Reconfigurer::reload(Instant now) {
-    auto outcome = read_config(roster_.config_file);
+    auto outcome = read_config(config_file_);
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return reject(complaints->lines);
     Config& wanted = std::get<Config>(outcome);
@@ -62,23 +62,23 @@ Reconfigurer::Reload Reconfigurer::reload(Instant now) {
     carry_out(wanted, preparation, now);
     keep_what_needs_a_restart(wanted);
     config_ = std::move(wanted);
-    publish();
     ++reloads_;
+    publish();
     Reload report{true, text_of(preparation.plan)};
     for (const std::string& line : report.lines) log_.info("reload_change", {{"change", line}});
     for (const std::string& key : preparation.plan.needs_restart)
         log_.warn("needs_restart",
                   {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
-    log_.info(
-        "reloaded",
-        {{"config", roster_.config_file}, {"changes", report.lines.size()}, {"reloads", reloads_}});
+    log_.info("reloaded",
+              {{"config", config_file_}, {"changes", report.lines.size()}, {"reloads", reloads_}});
     return report;
 }
 
 Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
     ++reload_failures_;
+    publish();
     for (const std::string& reason : reasons) log_.error("reload_failed", {{"reason", reason}});
-    log_.error("not_reloaded", {{"config", roster_.config_file},
+    log_.error("not_reloaded", {{"config", config_file_},
                                 {"effect", "everything stays as it was"},
                                 {"failures", reload_failures_}});
     return {false, std::move(reasons)};
@@ -124,7 +124,8 @@ std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparat
                    (slot.state == SlotState::serving || slot.state == SlotState::retired);
         };
         const auto had_it = [&](const ProxySlot& slot) {
-            return slot.config.name == proxy.name && slot.state == SlotState::vacant;
+            return slot.config.name == proxy.name && slot.state == SlotState::vacant &&
+                   !slot.superseded;
         };
         if (!take(proxy.name, find(has_it)) && !take(proxy.name, find(had_it)))
             left.push_back(&proxy);
@@ -214,7 +215,8 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
                                const ProxyCapacity& capacity, bool was_serving) {
     ProxySlot& slot = proxies_[index];
     const bool is_new = slot.state == SlotState::vacant;
-    const bool is_fresh = is_new && slot.config.name != wanted.name;
+    const bool is_fresh =
+        is_new && (std::exchange(slot.superseded, false) || slot.config.name != wanted.name);
     Config before;
     Config after;
     before.proxies.push_back(std::exchange(slot.config, wanted));
@@ -224,6 +226,10 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
     if (const Plan plan = plan_reload(before, after); !plan.proxies.empty()) step = plan.proxies[0];
     slot.state = SlotState::serving;
     if (is_fresh) slot.alias_counters.clear();
+    // The name has one place: an earlier one that is still closing is shown no more.
+    for (ProxySlot& other : proxies_)
+        if (other.state == SlotState::closing && other.config.name == wanted.name)
+            other.superseded = true;
     if (is_new)
         bootstrap_.use()->proxies_held[index] =
             static_cast<std::uint32_t>(bootstrap_.shards().size());
@@ -276,19 +282,14 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
         const ProxySlot& proxy = proxies_[slot.proxy];
         log_listener(log_, proxy.config, opened.endpoint,
                      udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
-        {
-            const std::lock_guard lock(roster_.mutex);
-            for (const Socket& socket : opened.sockets.sockets)
-                roster_.listeners.push_back(
-                    {slot.proxy, format(opened.endpoint), socket.descriptor()});
-        }
+        slot.queues = std::make_shared<ListenerQueues>(descriptors_of(opened.sockets));
         bootstrap_.use()->listeners_held[opened.slot] =
             static_cast<std::uint32_t>(bootstrap_.shards().size());
         for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
             const auto arrival = std::make_shared<ListenerArrival>();
             arrival->socket = std::move(opened.sockets.sockets[shard]);
             arrival->endpoint = opened.endpoint;
-            brought_.push_back(arrival);
+            arrivals_.emplace_back(opened.slot, arrival);
             Command command;
             command.kind = CommandKind::adopt_listener;
             command.listener = opened.slot;
@@ -312,11 +313,6 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
             } else {
                 slot.state = SlotState::serving;
                 slot.proxy = preparation.slots.at(*step.to);
-                {
-                    const std::lock_guard lock(roster_.mutex);
-                    for (ListenerWatch& watch : roster_.listeners)
-                        if (watch.listen == format(slot.endpoint)) watch.proxy = slot.proxy;
-                }
                 command.kind = CommandKind::move_listener;
                 command.proxy = slot.proxy;
             }

@@ -1,26 +1,74 @@
-// What can be said of a running proxy from the outside.
+// What a snapshot answers, and the queues that it lets a reader look at.
 #include "udpproxy/runtime/status.hpp"
 
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 
 namespace udpproxy {
 
-QueueState queue_state(const ListenerWatch& listener) {
-    std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
-    socklen_t length = sizeof memory;
-    // Linux 4.12; SK_MEMINFO_DROPS since 4.19. Where it is missing nothing was lost that could be
-    // told.
-    if (::getsockopt(listener.descriptor, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) != 0)
-        return {};
-    return {memory[SK_MEMINFO_DROPS], memory[SK_MEMINFO_RMEM_ALLOC]};
+namespace {
+
+template <class Entry>
+const Entry* find_by_number(const std::vector<Entry>& entries, std::uint16_t number) {
+    const auto found = std::lower_bound(
+        entries.begin(), entries.end(), number,
+        [](const Entry& entry, std::uint16_t wanted) { return entry.number < wanted; });
+    return found != entries.end() && found->number == number ? &*found : nullptr;
 }
 
-std::string aliases_with(const ProxyConfig& proxy, const Endpoint& source) {
+}  // namespace
+
+QueueState ListenerQueues::read() const {
+    QueueState sum;
+    const std::lock_guard lock(mutex_);
+    for (const int descriptor : descriptors_) {
+        std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
+        socklen_t length = sizeof memory;
+        // Linux 4.12; SK_MEMINFO_DROPS since 4.19. A kernel without it tells no losses.
+        if (::getsockopt(descriptor, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) != 0) continue;
+        sum.drops += memory[SK_MEMINFO_DROPS];
+        sum.bytes += memory[SK_MEMINFO_RMEM_ALLOC];
+    }
+    return sum;
+}
+
+void ListenerQueues::withdraw() {
+    const std::lock_guard lock(mutex_);
+    descriptors_.clear();
+}
+
+void ListenerQueues::withdraw(int descriptor) {
+    const std::lock_guard lock(mutex_);
+    std::erase(descriptors_, descriptor);
+}
+
+UpstreamStatus status_of(const Upstream& upstream, const ProxyConfig& config) {
+    UpstreamStatus status{config.upstream.text, upstream.endpoint(), {}};
+    for (std::size_t i = 0; i < upstream.aliases().size(); ++i)
+        status.aliases.push_back({config.reply_aliases[i].text, upstream.counter_index(i)});
+    return status;
+}
+
+const ProxyStatus* Status::find_proxy(std::uint16_t number) const {
+    return find_by_number(proxies, number);
+}
+
+const ProxyStatus* Status::find_proxy(std::string_view name) const {
+    const auto found = std::find_if(proxies.begin(), proxies.end(),
+                                    [&](const ProxyStatus& proxy) { return proxy.name == name; });
+    return found == proxies.end() ? nullptr : &*found;
+}
+
+const ListenerStatus* Status::find_listener(std::uint16_t number) const {
+    return find_by_number(listeners, number);
+}
+
+std::string aliases_with(const std::vector<Alias>& aliases, const Endpoint& source) {
     std::string line = "reply_aliases = [";
-    for (const Alias& alias : proxy.reply_aliases) line += '"' + alias.text + "\", ";
+    for (const Alias& alias : aliases) line += '"' + alias.text + "\", ";
     return line + '"' + format(source) + "\"]";
 }
 

@@ -14,15 +14,15 @@
 
 namespace udpproxy {
 
-/// What verbs work on.
-struct AdminContext {
-    Roster& roster;
+/// Connections of one address over TCP; of all together: admin_connections_max.
+inline constexpr std::size_t admin_connections_per_address_max = 16;
+
+/// What the admin thread is connected with.
+struct AdminLinks {
+    const StatusBoard& board;
     Log& log;
     ControlQueue& requests;  // to the control thread
 };
-
-/// Connections of one address over TCP; of all together: admin_connections_max.
-inline constexpr std::size_t admin_connections_per_address_max = 16;
 
 class AdminServer {
 public:
@@ -30,9 +30,9 @@ public:
     /// a warning; what was asked for is an error.
     [[nodiscard]] static Result<std::unique_ptr<AdminServer>> open(const AdminConfig& config,
                                                                    Log& log);
-    /// Begins to answer. `scene` must outlive the server. Errors: what the HTTP library or a system
+    /// Begins to answer. What `links` names must outlive the server, and have a status. Errors: what the HTTP library or a system
     /// call says.
-    [[nodiscard]] Result<void> start(const AdminContext& context);
+    [[nodiscard]] Result<void> start(const AdminLinks& links);
     /// Ends the thread, closes every connection, removes the socket's file.
     ~AdminServer();
 

@@ -32,12 +32,15 @@ public:
     void log_capacity();
     [[nodiscard]] Result<void> open_all_listeners();
     [[nodiscard]] Result<void> start_shards();
-    /// What the admin thread may see from now on.
-    void fill(Roster& roster) const;
 
-    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() { return shards_; }
+    [[nodiscard]] ShardThreads& shards() { return shards_; }
     [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
     [[nodiscard]] const std::vector<ListenerSetup>& listeners() const { return listeners_; }
+    /// By listener.
+    [[nodiscard]] const std::vector<std::shared_ptr<ListenerQueues>>& listener_queues() const {
+        return listener_queues_;
+    }
+    [[nodiscard]] Engine engine() const { return engine_; }
     [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
     [[nodiscard]] const Capacity& capacity() const { return capacity_; }
     [[nodiscard]] std::uint32_t sessions_max() const { return capacity_.sessions_max; }
@@ -70,8 +73,8 @@ private:
     std::shared_ptr<SharedUse> use_;
     std::vector<ListenerSetup> listeners_;
     std::vector<ListenerSockets> listener_sockets_;
-    std::vector<ListenerWatch> listener_watches_;
-    std::vector<std::unique_ptr<ShardThread>> shards_;
+    std::vector<std::shared_ptr<ListenerQueues>> listener_queues_;
+    ShardThreads shards_;
 };
 
 }  // namespace udpproxy

@@ -44,7 +44,7 @@ private:
 
     Reconfigurer& reconfigurer_;
     Log& log_;
-    std::vector<std::unique_ptr<ShardThread>>& shards_;
+    const ShardThreads& shards_;
     std::map<std::pair<std::uint16_t, Endpoint>, Unlisted> unlisted_;
     std::uint32_t unlisted_lines_ = 0;  // since the minute began
     std::uint64_t unlisted_others_ = 0;

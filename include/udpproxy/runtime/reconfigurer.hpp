@@ -40,11 +40,13 @@ struct ProxySlot {
     ProxyConfig config;     // of the last proxy that was here
     ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;
+    UpstreamStatus shown;  // that version with its texts: the configuration may be ahead of it
     std::uint32_t versions = 0;
     std::vector<BindingLocation> bindings;
     std::vector<AliasCounter>
-        alias_counters;  // of all aliases that the proxy has had, as far as there are numbers
-    Instant deadline{};  // when retired
+        alias_counters;       // of all aliases that the proxy has had, as far as there are numbers
+    Instant deadline{};       // when retired
+    bool superseded = false;  // its name got another place while this one was closing
 
     [[nodiscard]] bool was_ever_used() const noexcept { return versions > 0; }
 };
@@ -53,16 +55,17 @@ struct ListenerSlot {
     SlotState state = SlotState::vacant;
     Endpoint endpoint;
     std::uint16_t proxy = 0;
+    std::shared_ptr<ListenerQueues> queues;  // null: not to be looked at (any more)
     bool is_late = false;  // came after the start: its descriptors are counted with those of groups
     Instant deadline{};    // when retired
 };
 
 class Reconfigurer {
 public:
-    /// `roster` has the shards' proxies as they started and the file's name, and is told what
-    /// changes. `drain_timeout`: how long what is retired or drained may go on.
-    Reconfigurer(Config config, Duration drain_timeout, Bootstrap& start, Names& names,
-                 Roster& roster, Log& log);
+    /// Publishes a status on `board`, now and whenever something has changed. `drain_timeout`: how
+    /// long what is retired or drained may go on.
+    Reconfigurer(Config config, std::string config_file, Duration drain_timeout, Bootstrap& start,
+                 Names& names, StatusBoard& board, Log& log);
 
     /// Takes the resolver's answers, closes what has drained, frees what no shard holds any more; a
     /// few times a second.
@@ -76,7 +79,6 @@ public:
     };
     Reload reload(Instant now);
     [[nodiscard]] std::uint64_t reloads() const { return reloads_; }
-    [[nodiscard]] std::uint64_t reload_failures() const { return reload_failures_; }
 
     /// No new sessions from now on, of the named proxy or of all. For all, has_drained() is true
     /// once the last session has ended or the time is over. False: there is no proxy of that name.
@@ -96,9 +98,9 @@ public:
     /// name.
     [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return proxies_; }
     [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return listeners_; }
-    [[nodiscard]] std::vector<std::unique_ptr<ShardThread>>& shards() {
-        return bootstrap_.shards();
-    }
+    [[nodiscard]] const ShardThreads& shards() const { return bootstrap_.shards(); }
+    /// Before the shards close their sockets: no reader may look at a queue after that.
+    void withdraw_queues();
 
 private:
     struct Pool {
@@ -114,7 +116,8 @@ private:
     void set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older);
     void set_source_bindings(std::uint16_t proxy);
     void publish();
-    void unwatch(const Endpoint& endpoint);
+    [[nodiscard]] std::shared_ptr<const Status> make_status() const;
+    [[nodiscard]] Config config_in_force() const;
     void close_retired(Instant now);
     void free_vacated();
     [[nodiscard]] bool has_listeners(std::uint16_t proxy) const;
@@ -140,16 +143,20 @@ private:
                                          std::vector<std::uint32_t>& changed);
 
     Config config_;
-    Config shown_;  // the same with each proxy at its place, for the roster
+    std::string config_file_;
     Duration drain_timeout_;
     Bootstrap& bootstrap_;
     Names& names_;
-    Roster& roster_;
+    StatusBoard& board_;
+    bool is_published_ = false;  // the newest status could be made
+    std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
     std::vector<ProxySlot> proxies_;
     std::vector<ListenerSlot> listeners_;
     std::vector<Pool> pools_;
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
+    std::vector<std::pair<std::uint16_t, std::shared_ptr<const ListenerArrival>>>
+        arrivals_;  // of listeners, by number, until every shard has taken its own
     std::vector<std::shared_ptr<const void>>
         brought_;  // what commands carry, until every shard has taken it
     std::optional<Instant> drain_deadline_;

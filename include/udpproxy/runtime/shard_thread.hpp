@@ -47,4 +47,7 @@ private:
     std::deque<Command> waiting_;
 };
 
+/// Shared with every status snapshot: what a reader looks at stays there while it looks.
+using ShardThreads = std::vector<std::shared_ptr<ShardThread>>;
+
 }  // namespace udpproxy
