@@ -268,6 +268,7 @@ private:
         if (!right.is_array() && !right.contains("set") && !is_named) return equals(operand, right);
         const Json* const elements = elements_of(chain, right);
         if (elements == nullptr) return Answer::perhaps;
+        if (std::holds_alternative<Unknown>(operand) && !elements->empty()) return Answer::perhaps;
         Answer answer = Answer::no;
         for (const Json& element : *elements) {
             if (answer == Answer::yes || is_exhausted()) break;

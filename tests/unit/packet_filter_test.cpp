@@ -184,6 +184,14 @@ TEST_CASE("sets with and without a name, and what is not in them") {
                              listed})) == Verdict::is_dropped);
 }
 
+TEST_CASE("a set of any size is no matter where nothing is known of what it holds") {
+    std::string many = "[1";
+    for (int i = 0; i < 500000; ++i) many += ",1";
+    const PacketFilter rules =
+        accepting({set_of("s", many + "]"), rule(7, {match(meta("mark"), "==", "\"@s\""), drop})});
+    CHECK(outcome(rules).by == "inet f in: rule 7");
+}
+
 TEST_CASE("a map of states accepts what it knows and leaves the rest to the policy") {
     const std::string pairs = R"([["invalid", {"drop": null}], ["established", {"accept": null}]])";
     const FilteredDatagram known = reply("10.0.0.254:53", true);
