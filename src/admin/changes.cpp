@@ -27,7 +27,7 @@ AdminResponse kill_session(const AdminContext& context, const AdminRequest& requ
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
     if (text.empty() || error != std::errc{} || end != text.data() + text.size())
         return error_response(400, fmt::format("id: \"{}\" is no session's number", text));
-    const Result<std::optional<SessionView>> ended = end_session(context.status, id);
+    const Result<std::optional<SessionView>> ended = end_session(context, id);
     if (!ended) return error_response(503, ended.error().message);
     if (!*ended) return error_response(404, fmt::format("there is no session {}", id));
     const std::string client = format((*ended)->client);

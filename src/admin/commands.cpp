@@ -1,4 +1,4 @@
-// Each verb: a piece of work for the control thread, and its outcome as JSON.
+// Each verb: a question to the control thread, and its answer as JSON.
 #include "commands.hpp"
 
 #include <fmt/format.h>
@@ -8,8 +8,6 @@
 
 #include "changes.hpp"
 #include "udpproxy/doctor/doctor.hpp"
-#include "udpproxy/runtime/control_queue.hpp"
-#include "udpproxy/runtime/reconfigurer.hpp"
 
 namespace udpproxy {
 
@@ -18,47 +16,59 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 /// The control thread looks ten times a second; a reload before ours may take some seconds.
-constexpr Duration patience = std::chrono::seconds{5};
-
-/// What `work` returns; an answer that says so when nobody did it.
-template <class Work>
-AdminResponse carry_out(const AdminContext& context, Work&& work) {
-    AdminResponse response;
-    if (context.requests.ask([&](Reconfigurer& reconfigurer) { response = work(reconfigurer); },
-                             patience))
-        return response;
-    return error_response(503, "the control thread is busy or about to end; nothing was changed");
-}
+constexpr Duration answer_limit = std::chrono::seconds{5};
 
 AdminResponse no_such_proxy(const std::string& name) {
     return error_response(404,
-                          fmt::format("there is no proxy \"{}\", or it is on its way out", name));
+                          fmt::format("there is no proxy \"{}\", or it is being removed", name));
+}
+
+/// What `describe` makes of an answer that says `done`; else the response that says why not.
+template <class Describe>
+AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
+                  Describe&& describe) {
+    const QueryOutcome outcome = context.control.query(
+        question, answer_limit, [] {}, [&] { return context.stopping.load(); });
+    if (outcome == QueryOutcome::withdrawn)
+        return error_response(503,
+                              "the control thread is busy or about to end; nothing was changed");
+    if (outcome == QueryOutcome::abandoned)
+        return error_response(503,
+                              "the control thread is still at it; the log will say the outcome");
+    const ControlAnswer& answer = *context.control.answer();
+    switch (answer.outcome) {
+        case ControlOutcome::done:
+            return describe(answer);
+        case ControlOutcome::reload_refused:
+            return error_response(409, fmt::format("not reloaded, everything stays as it was:\n{}",
+                                                   fmt::join(answer.lines, "\n")));
+        case ControlOutcome::no_such_proxy:
+            return no_such_proxy(question.proxy);
+        case ControlOutcome::all_drain:
+            return error_response(
+                409, "all proxies drain, and then the program ends; that cannot be taken back");
+        case ControlOutcome::short_of_memory:
+            break;
+    }
+    return error_response(503, "out of memory; nothing was changed");
 }
 
 }  // namespace
 
 AdminResponse reload_configuration(const AdminContext& context, const AdminRequest& request) {
     note_change(context, request, "reload", {});
-    return carry_out(context, [](Reconfigurer& reconfigurer) {
-        const Reconfigurer::Reload outcome = reconfigurer.reload(monotonic_now());
-        if (!outcome.done)
-            return error_response(409, fmt::format("not reloaded, everything stays as it was:\n{}",
-                                                   fmt::join(outcome.lines, "\n")));
-        return as_response({{"reloads", reconfigurer.reloads()}, {"changes", outcome.lines}});
+    return ask(context, {ControlKind::reload, {}}, [](const ControlAnswer& answer) {
+        return as_response({{"reloads", answer.reloads}, {"changes", answer.lines}});
     });
 }
 
 AdminResponse begin_drain(const AdminContext& context, const AdminRequest& request) {
     const std::string proxy = request.argument("proxy");
     note_change(context, request, "drain", {{"proxy", proxy}});
-    return carry_out(context, [&](Reconfigurer& reconfigurer) {
-        const Instant now = monotonic_now();
-        if (!reconfigurer.drain(proxy.empty() ? std::nullopt : std::optional{proxy}, now))
-            return no_such_proxy(proxy);
-        Json json{{"proxy", proxy}, {"sessions", reconfigurer.sessions(proxy)}};
+    return ask(context, {ControlKind::drain, proxy}, [&](const ControlAnswer& answer) {
+        Json json{{"proxy", proxy}, {"sessions", answer.sessions}};
         if (proxy.empty())
-            json["seconds_at_most"] =
-                std::chrono::duration<double>(*reconfigurer.drain_deadline() - now).count();
+            json["seconds_at_most"] = std::chrono::duration<double>(answer.ends_within).count();
         return as_response(json);
     });
 }
@@ -66,12 +76,8 @@ AdminResponse begin_drain(const AdminContext& context, const AdminRequest& reque
 AdminResponse end_drain(const AdminContext& context, const AdminRequest& request) {
     const std::string proxy = request.argument("proxy");
     note_change(context, request, "resume", {{"proxy", proxy}});
-    return carry_out(context, [&](Reconfigurer& reconfigurer) {
-        if (!reconfigurer.is_ready())
-            return error_response(
-                409, "all proxies drain, and then the program ends; that cannot be taken back");
-        if (!reconfigurer.resume(proxy)) return no_such_proxy(proxy);
-        return as_response({{"proxy", proxy}, {"sessions", reconfigurer.sessions(proxy)}});
+    return ask(context, {ControlKind::resume, proxy}, [&](const ControlAnswer& answer) {
+        return as_response({{"proxy", proxy}, {"sessions", answer.sessions}});
     });
 }
 

@@ -196,7 +196,7 @@ AdminResponse report_sessions(const AdminContext& context, const AdminRequest& r
     SessionQuery query;
     if (std::optional<AdminResponse> refusal = read_query(context.status, request, query))
         return *refusal;
-    const Result<SessionList> found = list_sessions(context.status, query);
+    const Result<SessionList> found = list_sessions(context, query);
     if (!found) return error_response(503, found.error().message);
     Json list = Json::array();
     for (const SessionView& view : found->sessions)
@@ -205,7 +205,7 @@ AdminResponse report_sessions(const AdminContext& context, const AdminRequest& r
 }
 
 AdminResponse report_unlisted(const AdminContext& context, const AdminRequest&) {
-    const Result<std::vector<UnlistedView>> found = list_unlisted(context.status);
+    const Result<std::vector<UnlistedView>> found = list_unlisted(context);
     if (!found) return error_response(503, found.error().message);
     Json list = Json::array();
     for (const UnlistedView& view : *found) {
@@ -253,7 +253,7 @@ AdminResponse report_metrics(const AdminContext& context, const AdminRequest&) {
 }
 
 AdminResponse report_live(const AdminContext& context, const AdminRequest&) {
-    const Result<void> present = check_liveness(context.status);
+    const Result<void> present = check_liveness(context);
     if (!present) return error_response(503, present.error().message);
     return {200, "text/plain; charset=utf-8", "live\n"};
 }

@@ -3,6 +3,7 @@
 // verb answers is made in admin_reports.cpp, admin_changes.cpp and metrics.cpp.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -18,7 +19,8 @@ namespace udpproxy {
 struct AdminContext {
     const Status& status;  // the newest when it came
     Log& log;
-    ControlQueue& requests;  // to the control thread
+    ControlSlot& control;               // to the control thread
+    const std::atomic<bool>& stopping;  // the program ends: nobody is waited for any more
 };
 
 struct AdminRequest {

@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <thread>
 
 #include "routes.hpp"
@@ -30,6 +31,7 @@ constexpr std::size_t head_bytes_max =
     16 << 10;  // request line and headers, and the library's own notes
 constexpr std::size_t body_bytes_max = 4 << 10;  // verbs take arguments, no bodies
 constexpr int accepts_per_round = 64;
+constexpr Duration stop_limit = std::chrono::seconds{1};
 constexpr Duration no_descriptor_pause = std::chrono::milliseconds{100};
 
 struct Connection {
@@ -71,6 +73,7 @@ struct AdminServer::State {
 
     Log& log;
     std::optional<AdminLinks> links;
+    std::atomic<bool> stopping{false};
     AdminSocket unix_socket;
     std::optional<gid_t> group;
     Socket tcp_listener;
@@ -81,14 +84,10 @@ struct AdminServer::State {
     std::map<int, Connection> connections;
     Instant accepts_again_at{};
     std::thread thread;
+    std::promise<void> ended;
 };
 
 AdminServer::State::~State() {
-    if (thread.joinable()) {
-        const std::uint64_t one = 1;
-        (void)!::write(stop_signal.descriptor(), &one, sizeof one);
-        thread.join();
-    }
     if (http != nullptr) MHD_stop_daemon(http);
 }
 
@@ -217,7 +216,7 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
     try {
         const std::shared_ptr<const Status> status = links->board.get();
         if (!status) return error_response(503, "no memory for a status yet");
-        return answer_request({*status, links->log, links->requests}, request);
+        return answer_request({*status, links->log, links->control, stopping}, request);
     } catch (const std::exception& failure) {
         return error_response(500, failure.what());
     }
@@ -259,7 +258,25 @@ MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, c
 }
 
 AdminServer::AdminServer() = default;
-AdminServer::~AdminServer() = default;
+AdminServer::~AdminServer() { (void)stop(stop_limit); }
+
+bool AdminServer::stop(Duration limit) {
+    if (!state_) return true;
+    State& state = *state_;
+    if (state.thread.joinable()) {
+        state.stopping = true;
+        const std::uint64_t one = 1;
+        (void)!::write(state.stop_signal.descriptor(), &one, sizeof one);
+        if (state.ended.get_future().wait_for(limit) != std::future_status::ready) {
+            state.thread.detach();
+            (void)state_.release();  // the thread's own from now on
+            return false;
+        }
+        state.thread.join();
+    }
+    state_.reset();
+    return true;
+}
 
 Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config, Log& log) {
     std::unique_ptr<AdminServer> server{new AdminServer};
@@ -309,7 +326,10 @@ Result<void> AdminServer::start(const AdminLinks& links) {
     if (info == nullptr || info->epoll_fd < 0)
         return Error{"admin: libmicrohttpd has no epoll here"};
     state.http_events = info->epoll_fd;
-    state.thread = std::thread([&state] { state.run(); });
+    state.thread = std::thread([&state] {
+        state.run();
+        state.ended.set_value();
+    });
     return {};
 }
 

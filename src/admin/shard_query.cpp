@@ -5,35 +5,27 @@
 
 #include <algorithm>
 #include <map>
-#include <thread>
 
 namespace udpproxy {
 
 namespace {
 
 constexpr Duration answer_limit = std::chrono::seconds{1};
-constexpr std::chrono::microseconds look_again_first{20};
-constexpr std::chrono::microseconds look_again_longest{1000};
 
-Result<const Answer*> ask(ShardThread& shard, std::size_t number, const Question& question) {
-    InspectionDesk& desk = shard.shard().inspections;
-    const Instant deadline = monotonic_now() + answer_limit;
-    bool asked = false;
-    for (std::chrono::microseconds pause = look_again_first;;
-         pause = std::min(2 * pause, look_again_longest)) {
-        if (!asked) {
-            asked = desk.ask(question);  // false: one that was given up on still lies there
-            shard.wake();
-        }
-        if (asked) {
-            if (const Answer* answer = desk.answer()) return answer;
-        }
-        if (shard.has_ended()) return Error{fmt::format("shard {} has ended", number)};
-        if (monotonic_now() > deadline)
-            return Error{fmt::format("shard {} did not answer within {} s", number,
-                                     answer_limit / std::chrono::seconds{1})};
-        std::this_thread::sleep_for(pause);
-    }
+Result<const Answer*> ask(const AdminContext& context, std::size_t number,
+                          const Question& question) {
+    ShardThread& shard = *context.status.shards[number];
+    InspectionSlot& slot = shard.shard().inspections;
+    const auto gives_up = [&] {
+        return context.stopping.load(std::memory_order_relaxed) || shard.has_ended();
+    };
+    if (slot.query(
+            question, answer_limit, [&] { shard.wake(); }, gives_up) == QueryOutcome::answered)
+        return slot.answer();
+    if (context.stopping.load(std::memory_order_relaxed)) return Error{"the program is stopping"};
+    if (shard.has_ended()) return Error{fmt::format("shard {} has ended", number)};
+    return Error{fmt::format("shard {} did not answer within {} s", number,
+                             answer_limit / std::chrono::seconds{1})};
 }
 
 bool comes_first(const SessionView& left, const SessionView& right, SessionQuery::Order order) {
@@ -53,16 +45,16 @@ bool comes_first(const SessionView& left, const SessionView& right, SessionQuery
 
 /// Calls `use` for every session that fits, shard by shard, until it returns false.
 template <class Use>
-Result<void> for_each_session(const Status& status, Question question, Use&& use) {
+Result<void> for_each_session(const AdminContext& context, Question question, Use&& use) {
     question.kind = QuestionKind::sessions;
-    for (std::size_t number = 0; number < status.shards.size(); ++number) {
+    for (std::size_t number = 0; number < context.status.shards.size(); ++number) {
         for (question.from = 0; question.from != no_index;) {
-            const Result<const Answer*> answer = ask(*status.shards[number], number, question);
+            const Result<const Answer*> answer = ask(context, number, question);
             if (!answer) return answer.error();
             for (const SessionView& view : (*answer)->sessions) {
                 // What came after the snapshot is for the next look.
-                if (status.find_proxy(view.proxy) == nullptr ||
-                    status.find_listener(view.listener) == nullptr)
+                if (context.status.find_proxy(view.proxy) == nullptr ||
+                    context.status.find_listener(view.listener) == nullptr)
                     continue;
                 if (!use(number, view)) return {};
             }
@@ -74,15 +66,14 @@ Result<void> for_each_session(const Status& status, Question question, Use&& use
 
 }  // namespace
 
-Result<void> check_liveness(const Status& status) {
-    for (std::size_t number = 0; number < status.shards.size(); ++number) {
-        if (const auto answer = ask(*status.shards[number], number, Question{}); !answer)
-            return answer.error();
+Result<void> check_liveness(const AdminContext& context) {
+    for (std::size_t number = 0; number < context.status.shards.size(); ++number) {
+        if (const auto answer = ask(context, number, Question{}); !answer) return answer.error();
     }
     return {};
 }
 
-Result<SessionList> list_sessions(const Status& status, const SessionQuery& query) {
+Result<SessionList> list_sessions(const AdminContext& context, const SessionQuery& query) {
     Question question;
     question.proxy = query.proxy;
     question.client = query.client;
@@ -92,7 +83,7 @@ Result<SessionList> list_sessions(const Status& status, const SessionQuery& quer
         return comes_first(left, right, query.order);
     };
     const Result<void> done =
-        for_each_session(status, question, [&](std::size_t, const SessionView& view) {
+        for_each_session(context, question, [&](std::size_t, const SessionView& view) {
             ++list.found;
             if (query.order == SessionQuery::Order::none) {
                 if (list.sessions.size() < query.limit) list.sessions.push_back(view);
@@ -113,11 +104,11 @@ Result<SessionList> list_sessions(const Status& status, const SessionQuery& quer
     return list;
 }
 
-Result<std::optional<SessionView>> end_session(const Status& status, std::uint64_t id) {
-    const std::size_t number = id % status.shards.size();
+Result<std::optional<SessionView>> end_session(const AdminContext& context, std::uint64_t id) {
+    const std::size_t number = id % context.status.shards.size();
     std::optional<SessionView> found;
     const Result<void> done =
-        for_each_session(status, Question{}, [&](std::size_t shard, const SessionView& view) {
+        for_each_session(context, Question{}, [&](std::size_t shard, const SessionView& view) {
             if (shard == number && view.id == id) found = view;
             return !found;
         });
@@ -127,15 +118,15 @@ Result<std::optional<SessionView>> end_session(const Status& status, std::uint64
     question.kind = QuestionKind::end_session;
     question.index = found->index;
     question.id = id;
-    const Result<const Answer*> answer = ask(*status.shards[number], number, question);
+    const Result<const Answer*> answer = ask(context, number, question);
     if (!answer) return answer.error();
     if (!(*answer)->ended) found.reset();  // it has ended by itself meanwhile
     return found;
 }
 
-Result<bool> trace_everywhere(const Status& status, const Question& question) {
-    for (std::size_t number = 0; number < status.shards.size(); ++number) {
-        const Result<const Answer*> answer = ask(*status.shards[number], number, question);
+Result<bool> trace_everywhere(const AdminContext& context, const Question& question) {
+    for (std::size_t number = 0; number < context.status.shards.size(); ++number) {
+        const Result<const Answer*> answer = ask(context, number, question);
         if (!answer) return answer.error();
         // They begin and end together, so the first shard speaks for all.
         if (question.kind == QuestionKind::begin_trace && !(*answer)->trace_begun) return false;
@@ -143,15 +134,15 @@ Result<bool> trace_everywhere(const Status& status, const Question& question) {
     return true;
 }
 
-Result<std::vector<UnlistedView>> list_unlisted(const Status& status) {
+Result<std::vector<UnlistedView>> list_unlisted(const AdminContext& context) {
     std::map<std::pair<std::uint16_t, Endpoint>, UnlistedView> sources;
     Question question;
     question.kind = QuestionKind::unlisted;
-    for (std::size_t number = 0; number < status.shards.size(); ++number) {
-        const Result<const Answer*> answer = ask(*status.shards[number], number, question);
+    for (std::size_t number = 0; number < context.status.shards.size(); ++number) {
+        const Result<const Answer*> answer = ask(context, number, question);
         if (!answer) return answer.error();
         for (const UnlistedView& view : (*answer)->unlisted) {
-            if (status.find_proxy(view.proxy) == nullptr) continue;
+            if (context.status.find_proxy(view.proxy) == nullptr) continue;
             const auto [place, is_new] = sources.try_emplace({view.proxy, view.source}, view);
             if (is_new) continue;
             place->second.datagrams += view.datagrams;

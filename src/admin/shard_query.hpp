@@ -1,12 +1,12 @@
-// Inspector: asks shards and collects what they answer; for the admin thread. A shard that does not
-// answer within a second is reported, never waited for: the data path comes first.
+// Asks shards, one question after the other, and collects what they answer. A shard that does not
+// answer within a second is reported, not waited for; nothing is waited for once the program stops.
 #pragma once
 
 #include <functional>
 #include <optional>
 #include <vector>
 
-#include "udpproxy/runtime/status.hpp"
+#include "routes.hpp"
 #include "udpproxy/shard/inspection.hpp"
 
 namespace udpproxy {
@@ -28,18 +28,19 @@ struct SessionList {
     std::size_t found = 0;  // that fit the wish, listed or not
 };
 
-// Errors: `shard 1 did not answer within 1 s`.
+// Errors: `shard 1 did not answer within 1 s`, `the program is stopping`.
 
 /// Whether every shard turns.
-[[nodiscard]] Result<void> check_liveness(const Status& status);
-[[nodiscard]] Result<SessionList> list_sessions(const Status& status, const SessionQuery& query);
+[[nodiscard]] Result<void> check_liveness(const AdminContext& context);
+[[nodiscard]] Result<SessionList> list_sessions(const AdminContext& context,
+                                                const SessionQuery& query);
 /// Ends the session; its client begins a new one when it writes again. What it was, or nothing when
 /// there is none of that id.
-[[nodiscard]] Result<std::optional<SessionView>> end_session(const Status& status,
+[[nodiscard]] Result<std::optional<SessionView>> end_session(const AdminContext& context,
                                                              std::uint64_t id);
 /// Begins or ends a trace in every shard. False: another trace is on, and goes on.
-[[nodiscard]] Result<bool> trace_everywhere(const Status& status, const Question& question);
+[[nodiscard]] Result<bool> trace_everywhere(const AdminContext& context, const Question& question);
 /// Summed over the shards, most datagrams first.
-[[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const Status& status);
+[[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const AdminContext& context);
 
 }  // namespace udpproxy

@@ -89,7 +89,7 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
         }
         (void)shard->shard().trace.take_missed();
     }
-    const Result<bool> begun = trace_everywhere(context.status, question);
+    const Result<bool> begun = trace_everywhere(context, question);
     if (!begun) return error_response(503, begun.error().message);
     if (!*begun) return error_response(409, "another trace is on; one at a time");
     note_change(context, request, "trace",
@@ -123,7 +123,7 @@ AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
 AdminResponse end_trace(const AdminContext& context, const AdminRequest&) {
     Question question;
     question.kind = QuestionKind::end_trace;
-    const Result<bool> ended = trace_everywhere(context.status, question);
+    const Result<bool> ended = trace_everywhere(context, question);
     if (!ended) return error_response(503, ended.error().message);
     return {200, "application/json", "{}\n"};
 }

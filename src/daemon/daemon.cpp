@@ -4,16 +4,18 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <optional>
 
+#include "signals.hpp"
 #include "udpproxy/admin/server.hpp"
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/values.hpp"
-#include "signals.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
-#include "udpproxy/runtime/control_queue.hpp"
+#include "udpproxy/runtime/control_query.hpp"
 #include "udpproxy/runtime/event_log.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/resolver.hpp"
@@ -25,28 +27,62 @@ namespace {
 constexpr int look_every_ms = 100;
 constexpr int reload_look_ms = 10;
 constexpr Duration reload_pause = std::chrono::milliseconds{50};
+constexpr Duration repeat_every = std::chrono::minutes{1};
+constexpr Duration admin_stop_limit = std::chrono::seconds{1};
+// Each forwards what is queued for a second and closes its sockets within another.
+constexpr Duration shards_stop_limit = std::chrono::seconds{10};
 
-/// Asks every shard to stop and waits; a second signal ends the program on the spot.
-void stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
+/// Asks every shard to stop, and waits for at most `shards_stop_limit`; a second signal ends the
+/// program at once. False: one of them has not ended.
+bool stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
                  Log& log) {
     for (const auto& shard : shards) shard->stop();
-    const auto all_ended = [&] {
-        for (const auto& shard : shards) {
-            if (!shard->has_ended()) return false;
-        }
-        return true;
-    };
-    while (!all_ended()) {
+    const auto has_ended = [](const auto& shard) { return shard->has_ended(); };
+    const Instant deadline = monotonic_now() + shards_stop_limit;
+    while (!std::all_of(shards.begin(), shards.end(), has_ended)) {
         if (const int signal = signals.next(5); is_stop(signal)) {
             log.warn("stopped", {{"reason", "second signal"}});
             ::_exit(exit_failure);
         }
         for (const auto& shard : shards) shard->post_waiting();
         event_log.look(monotonic_now());
+        if (monotonic_now() >= deadline) return false;
     }
     for (const auto& shard : shards) shard->join();
     event_log.look(monotonic_now());
+    return true;
 }
+
+/// Runs steps of the control thread. What one of them cannot do for want of memory or of a thread
+/// is left out and told, once a minute; the shards and their sessions go on.
+class Steps {
+public:
+    explicit Steps(Log& log) : log_(log) {}
+
+    template <class Step>
+    void run(const char* name, Step&& step) {
+        try {
+            step();
+        } catch (const std::exception& failure) {  // bad_alloc, system_error
+            tell(name, failure.what());
+        }
+    }
+
+private:
+    void tell(const char* name, const char* reason) noexcept {
+        const Instant now = monotonic_now();
+        if (told_at_ && now - *told_at_ < repeat_every) return;
+        try {
+            log_.error("step_failed", {{"step", name}, {"reason", reason}});
+            told_at_ = now;
+        } catch (const std::exception&) {
+            return;  // not even for a line; the next failure tries again
+        }
+    }
+
+    Log& log_;
+    std::optional<Instant> told_at_;
+};
 
 void reopen_log(Log& log) {
     if (Result<void> reopened = log.reopen(); !reopened)
@@ -56,26 +92,27 @@ void reopen_log(Log& log) {
 }
 
 /// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
-std::string run(Reconfigurer& reconfigurer, ControlQueue& requests, EventLog& event_log,
+std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& event_log,
                 const Signals& signals, Log& log) {
+    Steps steps(log);
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
         const int signal = signals.next(reload_wanted ? reload_look_ms : look_every_ms);
         const Instant now = monotonic_now();
         if (is_stop(signal)) return name_of_signal(signal);
-        if (signal == SIGQUIT) reconfigurer.drain(std::nullopt, now);
-        if (signal == SIGUSR1) reopen_log(log);
+        if (signal == SIGQUIT) steps.run("drain", [&] { reconfigurer.drain(std::nullopt, now); });
+        if (signal == SIGUSR1) steps.run("log", [&] { reopen_log(log); });
         // However many come: one reload each reload_pause at most, and one after the last.
         reload_wanted = reload_wanted || signal == SIGHUP;
         if (reload_wanted && now - reloaded_at >= reload_pause) {
             reload_wanted = false;
-            reconfigurer.reload(now);
+            steps.run("reload", [&] { reconfigurer.reload(now); });
             reloaded_at = monotonic_now();
         }
-        requests.serve(reconfigurer);
-        reconfigurer.look(now);
-        event_log.look(now);
+        answer_control_query(control, reconfigurer);
+        steps.run("look", [&] { reconfigurer.look(now); });
+        steps.run("events", [&] { event_log.look(now); });
         if (reconfigurer.has_drained(now)) return name_of_signal(SIGQUIT);
     }
 }
@@ -121,26 +158,30 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
     bootstrap.log_capacity();
     StatusBoard board;
-    ControlQueue requests;
+    ControlSlot control;
     Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
     if (!admin) return fail(log, admin.error().message);
     if (auto done = bootstrap.open_all_listeners(); !done) return fail(log, done.error().message);
     if (auto done = bootstrap.start_shards(); !done) return fail(log, done.error().message);
     Reconfigurer reconfigurer(config, config_file, options.drain_timeout, bootstrap, names, board,
                               log);
-    if (auto done = (*admin)->start({board, log, requests}); !done)
+    if (auto done = (*admin)->start({board, log, control}); !done)
         return fail(log, done.error().message);
     log.info("ready",
              {{"shards", bootstrap.shards().size()}, {"sessions", bootstrap.sessions_max()}});
 
     EventLog event_log(reconfigurer, log);
-    const std::string signal = run(reconfigurer, requests, event_log, signals, log);
-    requests.close();  // the admin thread may wait for an answer
-    admin->reset();    // before what it looks at goes
-    reconfigurer.withdraw_queues();
+    const std::string signal = run(reconfigurer, control, event_log, signals, log);
     log.info("stopping", {{"signal", signal}});
-    stop_shards(bootstrap.shards(), signals, event_log, log);
+    const bool admin_ended = (*admin)->stop(admin_stop_limit);
+    reconfigurer.withdraw_queues();
+    const bool shards_ended = stop_shards(bootstrap.shards(), signals, event_log, log);
     event_log.write_counters();
+    if (!admin_ended || !shards_ended) {
+        log.error("not_ended", {{"thread", shards_ended ? "admin" : "shard"},
+                                {"effect", "the program ends all the same"}});
+        ::_exit(exit_failure);  // what the thread may still look at must not be destroyed
+    }
     log.info("stopped");
     return exit_ok;
 }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
+#include <system_error>
 
 #include "listeners.hpp"
 #include "udpproxy/host/limits.hpp"
@@ -51,6 +53,16 @@ std::vector<std::string> text_of(const Plan& plan) {
 }  // namespace
 
 Reconfigurer::Reload Reconfigurer::reload(Instant now) {
+    try {
+        return attempt_reload(now);
+    } catch (const std::bad_alloc&) {
+        return reject({"out of memory"});
+    } catch (const std::system_error& failure) {  // no thread for a name
+        return reject({failure.what()});
+    }
+}
+
+Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     auto outcome = read_config(config_file_);
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return reject(complaints->lines);

@@ -56,7 +56,7 @@ void list_unlisted(const Shard& shard, Answer& answer, Instant now) {
 }  // namespace
 
 void answer_inspection(Shard& shard, Sockets& sockets, Instant now) {
-    const Question* question = shard.inspections.waiting();
+    const Question* question = shard.inspections.take();
     if (question == nullptr) return;
     Answer& answer = shard.inspections.draft();
     switch (question->kind) {

@@ -113,7 +113,7 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     assert admin.shown("resume", "one") == "one takes new clients\n"
     assert new_client.ask(b"welcome", IPV4.listener()) is not None
     for verb in ("drain", "resume"):
-        assert refusal(admin.ctl(verb, "three")) == 'udpproxyctl: there is no proxy "three", or it is on its way out\n'
+        assert refusal(admin.ctl(verb, "three")) == 'udpproxyctl: there is no proxy "three", or it is being removed\n'
     assert proxy.stop().drops() == {"drop_draining": 1}
 
 

@@ -31,25 +31,6 @@ Question about(QuestionKind kind) {
     return question;
 }
 
-TEST_CASE("a desk takes one question at a time, and the next only when that is answered") {
-    InspectionDesk desk;
-    CHECK(desk.waiting() == nullptr);
-    Question question;
-    question.id = 7;
-    REQUIRE(desk.ask(question));
-    CHECK_FALSE(desk.ask(Question{}));
-    CHECK(desk.answer() == nullptr);
-    REQUIRE(desk.waiting() != nullptr);
-    CHECK(desk.waiting()->id == 7);
-    desk.draft().ended = true;
-    desk.hand_over();
-    CHECK(desk.waiting() == nullptr);
-    REQUIRE(desk.answer() != nullptr);
-    CHECK(desk.answer()->ended);
-    CHECK(desk.ask(Question{}));
-    CHECK(desk.answer() == nullptr);
-}
-
 TEST_CASE("a shard that turns answers") {
     SimShard sim;
     (void)answer_of(sim, about(QuestionKind::liveness));

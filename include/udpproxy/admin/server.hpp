@@ -9,7 +9,7 @@
 #include "udpproxy/base/result.hpp"
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/log/log.hpp"
-#include "udpproxy/runtime/control_queue.hpp"
+#include "udpproxy/runtime/control_query.hpp"
 #include "udpproxy/runtime/status.hpp"
 
 namespace udpproxy {
@@ -21,7 +21,7 @@ inline constexpr std::size_t admin_connections_per_address_max = 16;
 struct AdminLinks {
     const StatusBoard& board;
     Log& log;
-    ControlQueue& requests;  // to the control thread
+    ControlSlot& control;  // to the control thread
 };
 
 class AdminServer {
@@ -33,7 +33,9 @@ public:
     /// Begins to answer. What `links` names must outlive the server, and have a status. Errors: what the HTTP library or a system
     /// call says.
     [[nodiscard]] Result<void> start(const AdminLinks& links);
-    /// Ends the thread, closes every connection, removes the socket's file.
+    /// Ends the thread, closes every connection, removes the socket's file. False: the thread has
+    /// not ended within `limit`, and may go on with what `links` names until the process ends.
+    [[nodiscard]] bool stop(Duration limit);
     ~AdminServer();
 
 private:

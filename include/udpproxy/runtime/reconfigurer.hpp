@@ -124,6 +124,7 @@ private:
     [[nodiscard]] std::optional<std::uint16_t> serving(const std::string& name) const;
 
     // reload.cpp
+    Reload attempt_reload(Instant now);
     [[nodiscard]] std::vector<std::string> prepare(const Config& wanted, Preparation& preparation);
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);

@@ -1,16 +1,14 @@
-// Inspection: how the admin thread looks into a shard. It puts one question at a time on the
-// shard's desk and wakes it; the shard answers within its next turn, into room that was allocated
-// at start, looking at a bounded number of sessions. Whoever wants all of them asks on from where
-// the answer ended. Neither side ever waits for the other here: how long an answer may take is the
-// admin thread's to decide.
+// Inspection: what the admin thread may ask of a shard, one question at a time. The shard answers
+// within its next turn, into memory that was allocated at start, and looks at a bounded number of
+// sessions; a reader that wants all of them asks on from where the answer ended.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <optional>
 
 #include "udpproxy/base/batch.hpp"
 #include "udpproxy/base/index_list.hpp"
+#include "udpproxy/base/query_slot.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/session/session.hpp"
@@ -76,42 +74,6 @@ struct Answer {
     Batch<UnlistedView> unlisted{UnlistedSources::sources_max};
 };
 
-/// One question, one answer. A question that was given up on keeps the desk occupied until the
-/// shard has answered it after all.
-class InspectionDesk {
-public:
-    /// Called by the one who asks. False: the last question is not answered yet.
-    [[nodiscard]] bool ask(const Question& question) {
-        if (asked_.load(std::memory_order_relaxed) != answered_.load(std::memory_order_acquire))
-            return false;
-        question_ = question;
-        asked_.store(asked_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-        return true;
-    }
-    /// The answer to the last question, valid until the next one; null while there is none.
-    [[nodiscard]] const Answer* answer() const {
-        return asked_.load(std::memory_order_relaxed) == answered_.load(std::memory_order_acquire)
-                   ? &answer_
-                   : nullptr;
-    }
-
-    /// Called by the shard: the question that waits, or null.
-    [[nodiscard]] const Question* waiting() const {
-        return asked_.load(std::memory_order_acquire) != answered_.load(std::memory_order_relaxed)
-                   ? &question_
-                   : nullptr;
-    }
-    /// Where the shard writes its answer, before it hands it over. Requires: waiting().
-    [[nodiscard]] Answer& draft() { return answer_; }
-    void hand_over() {
-        answered_.store(asked_.load(std::memory_order_relaxed), std::memory_order_release);
-    }
-
-private:
-    Question question_;
-    Answer answer_;
-    alignas(64) std::atomic<std::uint64_t> asked_{0};
-    alignas(64) std::atomic<std::uint64_t> answered_{0};
-};
+using InspectionSlot = QuerySlot<Question, Answer>;
 
 }  // namespace udpproxy

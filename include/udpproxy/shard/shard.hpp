@@ -199,7 +199,7 @@ struct Shard {
 
     Mailbox<Command> commands{64};
     Mailbox<Event> events{4096};
-    InspectionDesk inspections;
+    InspectionSlot inspections;
     Trace trace;
 };
 
