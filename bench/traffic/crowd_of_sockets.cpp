@@ -57,8 +57,8 @@ private:
         const int socket = sockets_[first.client];
         // An older datagram's ICMP error takes the place of a send: once more.
         const bool sent =
-            ::sendmsg(socket, &message, 0) >= 0 ||
-            ::sendmsg(socket, &message, 0) >= 0;  // NOLINT(misc-redundant-expression): see above
+            // NOLINTNEXTLINE(misc-redundant-expression): see above
+            ::sendmsg(socket, &message, 0) >= 0 || ::sendmsg(socket, &message, 0) >= 0;
         (sent ? tally_.sent : tally_.unsent).add(plan_.train_segments);
     }
 

@@ -37,7 +37,8 @@ std::vector<std::string> complaints_of_resolver(const Config& config) {
     std::vector<std::string> complaints;
     for (const ProxyConfig& proxy : config.proxies) {
         if (proxy.upstream.endpoint) continue;
-        const auto found = resolve(proxy.upstream.host, proxy.upstream.port, upstream_family(proxy));
+        const auto found =
+            resolve(proxy.upstream.host, proxy.upstream.port, upstream_family(proxy));
         const UpstreamChoice choice =
             found ? choose_upstream(config, proxy, *found) : UpstreamChoice{};
         if (choice.endpoint) continue;
