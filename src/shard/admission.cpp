@@ -28,7 +28,7 @@ bool Admission::forward_if_admitted(const NewClient& new_client) {
 }
 
 AdmissionDecision Admission::decide(const NewClient& new_client) {
-    const std::uint16_t proxy = shard_.setup.listeners[new_client.key.listener].proxy;
+    const std::uint16_t proxy = new_client.proxy;
     if (const std::optional<Drop> refused = failed_admission_check(shard_, new_client))
         return reject(*refused);
     Reservation reservation(shard_, proxy, now_);
@@ -204,7 +204,28 @@ bool waits_already(const Shard& shard, std::size_t kept, const NewClient& new_cl
     return false;
 }
 
+template <class Goes>
+void drop_new_clients(Shard& shard, Goes goes) {
+    std::size_t kept = 0;
+    for (const NewClient& new_client : shard.new_clients) {
+        if (goes(new_client))
+            shard.drop(new_client.arrival, new_client.proxy, Drop::draining);
+        else
+            shard.new_clients[kept++] = new_client;
+    }
+    shard.new_clients.truncate(kept);
+}
+
 }  // namespace
+
+void drop_new_clients_at(Shard& shard, std::uint16_t listener) {
+    drop_new_clients(
+        shard, [&](const NewClient& new_client) { return new_client.key.listener == listener; });
+}
+
+void drop_new_clients_of(Shard& shard, std::uint16_t proxy) {
+    drop_new_clients(shard, [&](const NewClient& new_client) { return new_client.proxy == proxy; });
+}
 
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
     Admission admission(shard, sockets, now);
@@ -225,8 +246,7 @@ void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
             case Verdict::admitted:
                 break;
             case Verdict::dropped:
-                shard.drop(new_client.arrival, shard.setup.listeners[new_client.key.listener].proxy,
-                           decision.reason);
+                shard.drop(new_client.arrival, new_client.proxy, decision.reason);
                 break;
             case Verdict::wait:
                 shard.new_clients[kept++] = new_client;

@@ -31,7 +31,7 @@ std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& 
     // Forwarded, it would come back as yet another new client, and so on until all room is full.
     if (is_own_port(shard, from)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
-    const Proxy& proxy = shard.proxies[shard.setup.listeners[new_client.key.listener].proxy];
+    const Proxy& proxy = shard.proxies[new_client.proxy];
     if (shard.draining || proxy.draining || shard.listeners[new_client.key.listener].retired)
         return Drop::draining;
     if (!proxy.setup.upstream->is_resolved()) return Drop::upstream_unresolved;

@@ -82,6 +82,7 @@ void set_source_bindings(Shard& shard, const Command& command) {
 void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
     Listener& listener = shard.listeners[command.listener];
     UDPPROXY_ASSERT(!listener.open);
+    listener = Listener{};  // commands to one that the engine refused left their marks
     shard.setup.listeners[command.listener] =
         ListenerSetup{command.proxy, command.arrival->endpoint};
     const int error = sockets.adopt(Slot{command.listener}, command.arrival->socket,

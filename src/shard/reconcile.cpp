@@ -171,6 +171,7 @@ void Reconciliation::leave(ReplyGroup& group, Slot slot) {
 
 void release_proxy(Shard& shard, std::uint16_t index) {
     Proxy& proxy = shard.proxies[index];
+    drop_new_clients_of(shard, index);  // of listeners that were moved to another proxy since
     proxy.setup.upstream = shard.no_upstream;
     proxy.closing = proxy.draining = false;
     --shard.leaving;

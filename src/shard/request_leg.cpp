@@ -35,7 +35,7 @@ void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client
     else if (const std::optional<std::uint32_t> session = shard.table.find(client.hash, client.key))
         forward_request(shard, *session, arrival, now);
     else if (!shard.new_clients.full())
-        shard.new_clients.push(NewClient{arrival, client.key, client.hash, 0});
+        shard.new_clients.push(NewClient{arrival, client.key, client.hash, proxy, 0});
     else
         shard.drop(arrival, proxy, Drop::admission_queue_full);
 }

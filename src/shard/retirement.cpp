@@ -28,6 +28,8 @@ Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
 void note_listener_closed(Shard& shard, std::uint32_t index) {
     Listener& listener = shard.listeners[index];
     UDPPROXY_ASSERT(listener.open && listener.closed);
+    // The next listener in this place may be another proxy's.
+    drop_new_clients_at(shard, static_cast<std::uint16_t>(index));
     if (listener.closing) --shard.leaving;
     listener = Listener{};
     --shard.listeners_open;

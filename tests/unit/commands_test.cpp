@@ -388,6 +388,169 @@ TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing be
 
 namespace {
 
+/// Two proxies, listeners :53 and :54, and ports enough; a listener's place can be given away.
+ShardSetup two_proxies() {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].upstream = version("10.0.0.254:53", 1);
+    setup.proxies.push_back(setup.proxies[0]);
+    setup.proxies[1].upstream = version("10.0.0.9:53", 1);
+    setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:54")});
+    return setup;
+}
+
+void adopt_listener(SimShard& sim, std::uint16_t proxy, std::uint16_t listener) {
+    Command command;
+    command.kind = CommandKind::adopt_listener;
+    command.proxy = proxy;
+    command.listener = listener;
+    command.arrival = std::make_shared<ListenerArrival>();
+    command.arrival->endpoint = sim.world->listeners[listener].endpoint;
+    REQUIRE(sim.shard().commands.post(command));
+    sim.loop->turn();
+}
+
+/// Each proxy's arrivals are departures, drops, or still there.
+void check_accounts(SimShard& sim) {
+    for (std::uint16_t proxy = 0; proxy < 2; ++proxy) {
+        CAPTURE(proxy);
+        const ProxyCounters& counters = sim.counters(proxy);
+        std::uint64_t accounted =
+            counters.departures_request.read() + counters.departures_reply.read();
+        for (const Counter& drop : counters.drops) accounted += drop.read();
+        for (const NewClient& new_client : sim.shard().new_clients)
+            if (new_client.proxy == proxy) accounted += new_client.arrival.datagrams();
+        CHECK(counters.arrivals_request.read() + counters.arrivals_reply.read() == accounted);
+    }
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a new client that waits at a listener which closes is dropped, whoever gets the listener's "
+    "place") {
+    SimShard sim(two_proxies());
+    sim.world->next_opening = {OpeningStep::socket, EMFILE};
+    // The first turn tells some to wait; the listener closes with all sessions that it had.
+    for (std::uint16_t i = 0; i < 150; ++i)
+        sim.world->client_sends(Endpoint{client.address, 0, static_cast<std::uint16_t>(2000 + i)},
+                                at("10.1.0.1:53"), "first proxy's");
+    Command command;
+    command.kind = CommandKind::close_listener;
+    REQUIRE(sim.shard().commands.post(command));
+    sim.loop->turn();
+    REQUIRE(sim.shard().new_clients.size() > 100);
+    check_accounts(sim);
+    sim.loop->turn();
+    sim.loop->turn();
+    REQUIRE_FALSE(sim.shard().listeners[0].open);
+    CHECK(sim.shard().new_clients.empty());
+    adopt_listener(sim, 1, 0);
+    sim.turns(10);
+    for (const Packet& packet : sim.asked()) CHECK(packet.to == at("10.0.0.254:53"));
+    CHECK(sim.counters(1).departures_request.read() == 0);
+    CHECK(sim.dropped(Drop::draining) > 100);
+    check_accounts(sim);
+    // A client that comes now is the second proxy's.
+    sim.ask(other_client, "second proxy's");
+    sim.turns();
+    const std::vector<Packet> asked = sim.asked();
+    REQUIRE(asked.size() == 1);
+    CHECK(asked[0].to == at("10.0.0.9:53"));
+    check_accounts(sim);
+}
+
+TEST_CASE(
+    "a new client that waits while its listener moves to another proxy is served by the one it "
+    "wrote to, and dropped when that one goes") {
+    for (const bool goes : {false, true}) {
+        CAPTURE(goes);
+        SimShard sim(two_proxies());
+        sim.shard().setup.use->proxies_held[0] = 1;
+        for (std::uint16_t i = 0; i < 150; ++i)
+            sim.world->client_sends(
+                Endpoint{client.address, 0, static_cast<std::uint16_t>(2000 + i)},
+                at("10.1.0.1:53"), "first proxy's");
+        Command command;
+        command.kind = CommandKind::move_listener;
+        command.proxy = 1;
+        REQUIRE(sim.shard().commands.post(command));
+        if (goes) {
+            command.kind = CommandKind::close_proxy;
+            command.proxy = 0;
+            REQUIRE(sim.shard().commands.post(command));
+        }
+        sim.loop->turn();
+        REQUIRE(sim.shard().new_clients.size() > 100);
+        sim.turns(100);
+        CHECK(sim.shard().new_clients.empty());
+        for (const Packet& packet : sim.asked()) CHECK(packet.to == at("10.0.0.254:53"));
+        CHECK(sim.counters(1).arrivals_request.read() == 0);
+        CHECK(sim.counters(1).departures_request.read() == 0);
+        CHECK((sim.dropped(Drop::draining) > 0) == goes);
+        CHECK((sim.shard().setup.use->proxies_held[0] == 0) == goes);
+        check_accounts(sim);
+        sim.advance(31s);  // all places were taken
+        sim.turns(2);
+        sim.ask(other_client, "second proxy's");
+        sim.turns();
+        REQUIRE(sim.asked().size() == 1);
+        CHECK(sim.counters(1).departures_request.read() == 1);
+    }
+}
+
+TEST_CASE(
+    "a reply that waits for room never leaves from the next listener in its listener's place") {
+    SimShard sim(two_proxies());
+    sim.ask(client, "question");
+    sim.turns();
+    const Endpoint group = sim.asked()[0].from;
+    sim.world->send_errors = EAGAIN;
+    REQUIRE(sim.world->service_sends(at("10.0.0.254:53"), group, "answer"));
+    Command command;
+    command.kind = CommandKind::close_listener;
+    sim.loop->turn();
+    REQUIRE(sim.shard().pending.size() == 1);
+    REQUIRE(sim.shard().commands.post(command));
+    sim.loop->turn();
+    sim.loop->turn();
+    REQUIRE_FALSE(sim.shard().listeners[0].open);
+    CHECK(sim.shard().pending.empty());
+    adopt_listener(sim, 1, 0);
+    sim.world->send_errors = 0;
+    sim.turns(3);
+    CHECK(sim.answered().empty());
+    CHECK(sim.dropped(Drop::send_would_block) == 1);
+    check_accounts(sim);
+}
+
+TEST_CASE("a listener that the engine refused leaves no mark on the next one in its place") {
+    SimShard sim(two_proxies());
+    tell(sim, CommandKind::close_listener);
+    sim.turns(3);
+    REQUIRE_FALSE(sim.shard().listeners[0].open);
+    SharedUse& use = *sim.shard().setup.use;
+    use.listeners_held[0] = 1;
+    sim.world->next_adoption_error = ENOMEM;
+    adopt_listener(sim, 0, 0);
+    CHECK(use.listeners_held[0] == 0);
+    tell(sim, CommandKind::retire_listener);  // was under way when the refusal was not known yet
+    tell(sim, CommandKind::close_listener);
+    use.listeners_held[0] = 1;
+    adopt_listener(sim, 1, 0);
+    CHECK(use.listeners_held[0] == 1);
+    sim.ask(client, "question");
+    sim.turns();
+    const std::vector<Packet> asked = sim.asked();
+    REQUIRE(asked.size() == 1);
+    CHECK(asked[0].to == at("10.0.0.9:53"));
+    tell(sim, CommandKind::close_listener);
+    sim.turns(3);
+    CHECK(use.listeners_held[0] == 0);
+    CHECK(sim.shard().leaving == 0);
+}
+
+namespace {
+
 /// Random commands between random datagrams; who owns a payload is written in it.
 class CommandStorm {
 public:

@@ -77,6 +77,8 @@ struct NewClient {
     Arrival arrival;
     ClientKey key;
     std::uint64_t hash = 0;
+    std::uint16_t proxy =
+        0;  // the listener's when it arrived; the listener may be another's by now
     std::uint32_t waits = 0;  // turns in which it was looked at and told to wait
 };
 
@@ -221,6 +223,10 @@ void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival
 /// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within
 /// each client is kept.
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
+/// admission.cpp: drops the new clients that wait for admission at a listener, or to a proxy, whose
+/// place is about to be given back.
+void drop_new_clients_at(Shard& shard, std::uint16_t listener);
+void drop_new_clients_of(Shard& shard, std::uint16_t proxy);
 /// sources.cpp: sessions whose source address has been replaced by another one end.
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; groups nobody wants close.
