@@ -5,7 +5,6 @@
 
 #include <array>
 #include <charconv>
-#include <nlohmann/json.hpp>
 
 #include "shard_query.hpp"
 
@@ -34,8 +33,9 @@ AdminResponse kill_session(const AdminContext& context, const AdminRequest& requ
     const std::string& proxy = context.status.find_proxy((*ended)->proxy)->name;
     note_change(context, request, "session kill",
                 {{"id", id}, {"proxy", proxy}, {"client", client}});
-    return {200, "application/json",
-            nlohmann::json{{"killed", id}, {"proxy", proxy}, {"client", client}}.dump() + '\n'};
+    JsonText json;
+    json.begin_object().member("killed", id).member("proxy", proxy).member("client", client);
+    return as_response(json.end_object());
 }
 
 AdminResponse set_log_level(const AdminContext& context, const AdminRequest& request) {
@@ -47,7 +47,8 @@ AdminResponse set_log_level(const AdminContext& context, const AdminRequest& req
         if (candidate > context.log.level()) context.log.set_level(candidate);
         note_change(context, request, "log level", {{"level", level}});
         context.log.set_level(candidate);
-        return {200, "application/json", nlohmann::json{{"level", level}}.dump() + '\n'};
+        JsonText json;
+        return as_response(json.begin_object().member("level", level).end_object());
     }
     return error_response(
         400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));

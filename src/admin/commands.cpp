@@ -4,16 +4,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <nlohmann/json.hpp>
-
 #include "changes.hpp"
 #include "udpproxy/doctor/doctor.hpp"
 
 namespace udpproxy {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 /// The control thread looks ten times a second; a reload before ours may take some seconds.
 constexpr Duration answer_limit = std::chrono::seconds{5};
@@ -58,7 +54,10 @@ AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
 AdminResponse reload_configuration(const AdminContext& context, const AdminRequest& request) {
     note_change(context, request, "reload", {});
     return ask(context, {ControlKind::reload, {}}, [](const ControlAnswer& answer) {
-        return as_response({{"reloads", answer.reloads}, {"changes", answer.lines}});
+        JsonText json;
+        json.begin_object().member("reloads", answer.reloads).key("changes").begin_array();
+        for (const std::string& line : answer.lines) json.value(line);
+        return as_response(json.end_array().end_object());
     });
 }
 
@@ -66,10 +65,12 @@ AdminResponse begin_drain(const AdminContext& context, const AdminRequest& reque
     const std::string proxy = request.argument("proxy");
     note_change(context, request, "drain", {{"proxy", proxy}});
     return ask(context, {ControlKind::drain, proxy}, [&](const ControlAnswer& answer) {
-        Json json{{"proxy", proxy}, {"sessions", answer.sessions}};
+        JsonText json;
+        json.begin_object().member("proxy", proxy).member("sessions", answer.sessions);
         if (proxy.empty())
-            json["seconds_at_most"] = std::chrono::duration<double>(answer.ends_within).count();
-        return as_response(json);
+            json.member("seconds_at_most",
+                        std::chrono::duration<double>(answer.ends_within).count());
+        return as_response(json.end_object());
     });
 }
 
@@ -77,7 +78,9 @@ AdminResponse end_drain(const AdminContext& context, const AdminRequest& request
     const std::string proxy = request.argument("proxy");
     note_change(context, request, "resume", {{"proxy", proxy}});
     return ask(context, {ControlKind::resume, proxy}, [&](const ControlAnswer& answer) {
-        return as_response({{"proxy", proxy}, {"sessions", answer.sessions}});
+        JsonText json;
+        json.begin_object().member("proxy", proxy).member("sessions", answer.sessions);
+        return as_response(json.end_object());
     });
 }
 
@@ -93,9 +96,11 @@ AdminResponse examine_program(const AdminContext& context, const AdminRequest& r
             {{"probe_bytes", query.probe_payload.size() / 2}, {"proxy", query.probe_proxy}});
     const Result<std::vector<Finding>> findings = examine(*context.status.config, query);
     if (!findings) return error_response(400, findings.error().message);
-    Json json = Json::parse(findings_json(*findings));
-    json["text"] = findings_text(*findings);  // as `udpproxy --doctor` prints it
-    return as_response(json);
+    JsonText json;
+    json.begin_object();
+    write_findings(json, *findings);
+    json.member("text", findings_text(*findings));  // as `udpproxy --doctor` prints it
+    return as_response(json.end_object());
 }
 
 }  // namespace udpproxy

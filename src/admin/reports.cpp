@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
 #include <charconv>
-#include <nlohmann/json.hpp>
 
 #include "metrics.hpp"
 #include "page.hpp"
@@ -16,21 +16,19 @@ namespace udpproxy {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
-Json replies_by_source(const Status& status, const ProxyStatus& proxy) {
-    Json list = Json::array();
-    const auto add = [&](std::string_view kind, const std::string& source,
-                         std::uint64_t datagrams) {
-        list.push_back({{"kind", kind}, {"source", source}, {"datagrams", datagrams}});
+void write_replies(JsonText& json, const Status& status, const ProxyStatus& proxy) {
+    const auto add = [&](std::string_view kind, std::string_view source, std::uint64_t datagrams) {
+        json.begin_object().member("kind", kind).member("source", source);
+        json.member("datagrams", datagrams).end_object();
     };
+    json.key("replies").begin_array();
     add("upstream", proxy.upstream.text, sum_of_replies(status, proxy.number, 0));
     for (const UpstreamStatus::AliasStatus& alias : proxy.upstream.aliases)
         add("alias", alias.text, sum_of_replies(status, proxy.number, alias.counter_index));
     add("unlisted", "", sum_of_drops(status, proxy.number, Drop::unlisted_source));
-    return list;
+    json.end_array();
 }
 
 QueueState queues_of(const Status& status, const ProxyStatus& proxy) {
@@ -44,50 +42,54 @@ QueueState queues_of(const Status& status, const ProxyStatus& proxy) {
     return queues;
 }
 
-Json describe_proxy(const Status& status, const ProxyStatus& proxy) {
+void write_proxy(JsonText& json, const Status& status, const ProxyStatus& proxy) {
     const Endpoint& upstream = proxy.upstream.endpoint;
-    Json json{{"name", proxy.name},
-              {"listen", Json::array()},
-              {"upstream", proxy.upstream.text},
-              {"upstream_endpoint", upstream.port != 0 ? format(upstream) : ""}};
-    for (const Endpoint& listen : proxy.listen) json["listen"].push_back(format(listen));
-    json["draining"] = proxy.draining;
-    json["sessions"] = status.use->proxies[proxy.number].sessions.read();
-    json["sessions_max"] = proxy.sessions_max;
-    json["replies"] = replies_by_source(status, proxy);
-    Json& counters = json["counters"] = Json::object();
+    json.begin_object().member("name", proxy.name).key("listen").begin_array();
+    for (const Endpoint& listen : proxy.listen) json.value(format(listen));
+    json.end_array();
+    json.member("upstream", proxy.upstream.text);
+    json.member("upstream_endpoint", upstream.port != 0 ? format(upstream) : "");
+    json.member("draining", proxy.draining);
+    json.member("sessions", status.use->proxies[proxy.number].sessions.read());
+    json.member("sessions_max", proxy.sessions_max);
+    write_replies(json, status, proxy);
+    json.key("counters").begin_object();
     for (const CounterSum& sum : sums_of_proxy(status, proxy.number))
-        counters[std::string{sum.text.name}] = sum.value;
-    Json& drops = json["drops"] = Json::object();
+        json.member(sum.text.name, sum.value);
+    json.end_object().key("drops").begin_object();
     for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
         if (const std::uint64_t count =
                 sum_of_drops(status, proxy.number, static_cast<Drop>(reason)))
-            drops[std::string{drop_reasons[reason].name}] = count;
+            json.member(drop_reasons[reason].name, count);
     }
+    json.end_object();
     const QueueState queues = queues_of(status, proxy);
-    json["queue_drops"] = queues.drops;
-    json["queue_bytes"] = queues.bytes;
-    return json;
+    json.member("queue_drops", queues.drops).member("queue_bytes", queues.bytes).end_object();
 }
 
+/// What write_session() makes of one, with addresses of either family and a usual name.
+constexpr std::size_t session_text_bytes = 400;
+
 // Requires: the status knows the session's proxy and listener.
-Json describe_session(const Status& status, const SessionView& view) {
+void write_session(JsonText& json, const Status& status, const SessionView& view) {
     const Endpoint& listener = status.find_listener(view.listener)->endpoint;
     const Endpoint local =
         view.local.is_unspecified() ? listener : Endpoint{view.local, 0, listener.port};
-    return {{"id", view.id},
-            {"proxy", status.find_proxy(view.proxy)->name},
-            {"client", format(view.client)},
-            {"local", format(local)},
-            {"local_endpoint", format(view.local_endpoint)},
-            {"requests", view.requests.datagrams},
-            {"request_bytes", view.requests.bytes},
-            {"replies", view.replies.datagrams},
-            {"reply_bytes", view.replies.bytes},
-            {"age_seconds", seconds(view.age)},
-            {"idle_seconds", seconds(view.idle)},
-            {"replied", view.replied},
-            {"assured", view.assured}};
+    json.begin_object();
+    json.member("id", view.id);
+    json.member("proxy", status.find_proxy(view.proxy)->name);
+    json.member("client", format(view.client));
+    json.member("local", format(local));
+    json.member("local_endpoint", format(view.local_endpoint));
+    json.member("requests", view.requests.datagrams);
+    json.member("request_bytes", view.requests.bytes);
+    json.member("replies", view.replies.datagrams);
+    json.member("reply_bytes", view.replies.bytes);
+    json.member("age_seconds", seconds(view.age));
+    json.member("idle_seconds", seconds(view.idle));
+    json.member("replied", view.replied);
+    json.member("assured", view.assured);
+    json.end_object();
 }
 
 /// `10.1.0.2`, `10.1.0.2:5000`, `[fd00::1]:5000`, `10.1.0.0/24`
@@ -149,47 +151,47 @@ AdminResponse show_page(const AdminContext&, const AdminRequest&) {
 
 AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
     const Status& status = context.status;
-    Json json{{"version", UDPPROXY_VERSION},
-              {"pid", ::getpid()},
-              {"engine", name_of(status.engine)},
-              {"shards", status.shards.size()},
-              {"config", status.config_file},
-              {"uptime_seconds",
-               std::chrono::duration<double>(std::chrono::system_clock::now() - status.started_at)
-                   .count()},
-              {"ready", status.ready},
-              {"reloads", status.reloads},
-              {"reload_failures", status.reload_failures},
-              {"log_level", name_of(context.log.level())},
-              {"proxies", status.proxies.size()},
-              {"sessions", status.use->sessions.read()},
-              {"sessions_max", status.sessions_max},
-              {"descriptors", status.use->descriptors.read()},
-              {"descriptors_max", status.descriptors_max}};
+    const auto uptime = std::chrono::system_clock::now() - status.started_at;
+    JsonText json;
+    json.begin_object();
+    json.member("version", UDPPROXY_VERSION);
+    json.member("pid", ::getpid());
+    json.member("engine", name_of(status.engine));
+    json.member("shards", status.shards.size());
+    json.member("config", status.config_file);
+    json.member("uptime_seconds", std::chrono::duration<double>(uptime).count());
+    json.member("ready", status.ready);
+    json.member("reloads", status.reloads);
+    json.member("reload_failures", status.reload_failures);
+    json.member("log_level", name_of(context.log.level()));
+    json.member("proxies", status.proxies.size());
+    json.member("sessions", status.use->sessions.read());
+    json.member("sessions_max", status.sessions_max);
+    json.member("descriptors", status.use->descriptors.read());
+    json.member("descriptors_max", status.descriptors_max);
     std::uint64_t drops = 0;
-    Json totals = Json::object();
+    std::uint64_t queue_drops = 0;
+    std::array<std::uint64_t, proxy_counter_texts.size()> totals{};
     for (const ProxyStatus& proxy : status.proxies) {
-        for (const CounterSum& sum : sums_of_proxy(status, proxy.number)) {
-            Json& total = totals[std::string{sum.text.name}];
-            total = (total.is_null() ? 0 : total.get<std::uint64_t>()) + sum.value;
-        }
+        const std::vector<CounterSum> sums = sums_of_proxy(status, proxy.number);
+        for (std::size_t i = 0; i < sums.size(); ++i) totals[i] += sums[i].value;
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason)
             drops += sum_of_drops(status, proxy.number, static_cast<Drop>(reason));
     }
-    std::uint64_t queue_drops = 0;
     for (const ListenerStatus& listener : status.listeners)
         if (listener.queues) queue_drops += listener.queues->read().drops;
-    json["drops"] = drops;
-    json["queue_drops"] = queue_drops;
-    json["counters"] = totals;
-    return as_response(json);
+    json.member("drops", drops).member("queue_drops", queue_drops).key("counters").begin_object();
+    for (std::size_t i = 0; i < totals.size(); ++i)
+        json.member(proxy_counter_texts[i].name, totals[i]);
+    return as_response(json.end_object().end_object());
 }
 
 AdminResponse report_proxies(const AdminContext& context, const AdminRequest&) {
-    Json list = Json::array();
+    JsonText json;
+    json.begin_object().key("proxies").begin_array();
     for (const ProxyStatus& proxy : context.status.proxies)
-        list.push_back(describe_proxy(context.status, proxy));
-    return as_response({{"proxies", list}});
+        write_proxy(json, context.status, proxy);
+    return as_response(json.end_array().end_object());
 }
 
 AdminResponse report_sessions(const AdminContext& context, const AdminRequest& request) {
@@ -198,54 +200,63 @@ AdminResponse report_sessions(const AdminContext& context, const AdminRequest& r
         return *refusal;
     const Result<SessionList> found = list_sessions(context, query);
     if (!found) return error_response(503, found.error().message);
-    Json list = Json::array();
-    for (const SessionView& view : found->sessions)
-        list.push_back(describe_session(context.status, view));
-    return as_response({{"found", found->found}, {"sessions", std::move(list)}});
+    JsonText json;
+    json.reserve(session_text_bytes * (1 + found->sessions.size()));  // else it grows by doubling
+    json.begin_object().member("found", found->found).key("sessions").begin_array();
+    for (const SessionView& view : found->sessions) write_session(json, context.status, view);
+    return as_response(json.end_array().end_object());
 }
 
 AdminResponse report_unlisted(const AdminContext& context, const AdminRequest&) {
     const Result<std::vector<UnlistedView>> found = list_unlisted(context);
     if (!found) return error_response(503, found.error().message);
-    Json list = Json::array();
+    JsonText json;
+    json.begin_object().key("unlisted").begin_array();
     for (const UnlistedView& view : *found) {
         const ProxyStatus& proxy = *context.status.find_proxy(view.proxy);
-        list.push_back({{"proxy", proxy.name},
-                        {"source", format(view.source)},
-                        {"datagrams", view.datagrams},
-                        {"seen_seconds_ago", seconds(view.seen_ago)},
-                        {"add", aliases_with(proxy.reply_aliases, view.source)}});
+        json.begin_object();
+        json.member("proxy", proxy.name);
+        json.member("source", format(view.source));
+        json.member("datagrams", view.datagrams);
+        json.member("seen_seconds_ago", seconds(view.seen_ago));
+        json.member("add", aliases_with(proxy.reply_aliases, view.source));
+        json.end_object();
     }
-    return as_response({{"unlisted", list}});
+    return as_response(json.end_array().end_object());
 }
 
 AdminResponse report_drops(const AdminContext& context, const AdminRequest&) {
-    Json list = Json::array();
+    JsonText json;
+    json.begin_object().key("drops").begin_array();
     for (const ProxyStatus& proxy : context.status.proxies) {
         for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
             const std::uint64_t count =
                 sum_of_drops(context.status, proxy.number, static_cast<Drop>(reason));
             if (count == 0) continue;
-            list.push_back({{"proxy", proxy.name},
-                            {"reason", drop_reasons[reason].name},
-                            {"datagrams", count},
-                            {"meaning", drop_reasons[reason].help}});
+            json.begin_object();
+            json.member("proxy", proxy.name);
+            json.member("reason", drop_reasons[reason].name);
+            json.member("datagrams", count);
+            json.member("meaning", drop_reasons[reason].help);
+            json.end_object();
         }
     }
-    Json queues = Json::array();
+    json.end_array().key("queue_drops").begin_array();
     for (const ListenerStatus& listener : context.status.listeners) {
         const ProxyStatus* proxy = context.status.find_proxy(listener.proxy);
         const QueueState state = listener.queues ? listener.queues->read() : QueueState{};
-        if (proxy != nullptr && state.drops > 0)
-            queues.push_back({{"proxy", proxy->name},
-                              {"listen", format(listener.endpoint)},
-                              {"datagrams", state.drops}});
+        if (proxy == nullptr || state.drops == 0) continue;
+        json.begin_object().member("proxy", proxy->name);
+        json.member("listen", format(listener.endpoint));
+        json.member("datagrams", state.drops).end_object();
     }
-    return as_response({{"drops", list}, {"queue_drops", queues}});
+    return as_response(json.end_array().end_object());
 }
 
 AdminResponse report_log(const AdminContext& context, const AdminRequest&) {
-    return as_response({{"level", name_of(context.log.level())}});
+    JsonText json;
+    return as_response(
+        json.begin_object().member("level", name_of(context.log.level())).end_object());
 }
 
 AdminResponse report_metrics(const AdminContext& context, const AdminRequest&) {

@@ -2,7 +2,6 @@
 #include "routes.hpp"
 
 #include <array>
-#include <nlohmann/json.hpp>
 
 #include "changes.hpp"
 #include "commands.hpp"
@@ -51,18 +50,16 @@ std::string AdminRequest::argument(std::string_view name) const {
     return found == arguments.end() ? std::string{} : found->second;
 }
 
-AdminResponse as_response(const nlohmann::ordered_json& json) {
-    return {200, "application/json",
-            json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n'};
+AdminResponse as_response(JsonText& json) {
+    AdminResponse response;
+    response.body = json.take();
+    return response;
 }
 
 AdminResponse error_response(unsigned status, const std::string& why) {
-    AdminResponse response;
+    JsonText json;
+    AdminResponse response = as_response(json.begin_object().member("error", why).end_object());
     response.status = status;
-    // What a request says may be no UTF-8.
-    response.body = nlohmann::json{{"error", why}}.dump(-1, ' ', false,
-                                                        nlohmann::json::error_handler_t::replace) +
-                    '\n';
     return response;
 }
 

@@ -5,13 +5,13 @@
 
 #include <atomic>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "sockets.hpp"
 #include "udpproxy/admin/server.hpp"
+#include "udpproxy/base/json_text.hpp"
 
 namespace udpproxy {
 
@@ -44,8 +44,8 @@ struct AdminResponse {
 [[nodiscard]] AdminResponse answer_request(const AdminContext& context,
                                            const AdminRequest& request);
 
-/// The answer of a verb. What is no UTF-8 in it (names of others' choosing) is replaced.
-[[nodiscard]] AdminResponse as_response(const nlohmann::ordered_json& json);
+/// The answer of a verb, which is complete.
+[[nodiscard]] AdminResponse as_response(JsonText& json);
 
 /// A response that says what is wrong: {"error": "…"}.
 [[nodiscard]] AdminResponse error_response(unsigned status, const std::string& why);

@@ -15,8 +15,10 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <new>
 #include <thread>
 
+#include "responses.hpp"
 #include "routes.hpp"
 #include "sockets.hpp"
 
@@ -80,6 +82,7 @@ struct AdminServer::State {
     bool tcp_is_loopback = true;
     Socket stop_signal;
     MHD_Daemon* http = nullptr;
+    Responses responses;
     int http_events = -1;  // the library's epoll set
     std::map<int, Connection> connections;
     Instant accepts_again_at{};
@@ -106,6 +109,7 @@ void AdminServer::State::run() {
         if (wait[3].revents != 0) accept_from(tcp_listener.descriptor(), false);
         MHD_run(http);
         end_overdue();
+        responses.give_memory_back();
     }
 }
 
@@ -123,7 +127,11 @@ void AdminServer::State::accept_from(int listener, bool is_unix) {
         const int descriptor =
             ::accept4(listener, &name.any, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (descriptor >= 0) {
-            add(descriptor, is_unix, name, std::min<socklen_t>(length, sizeof name));
+            try {
+                add(descriptor, is_unix, name, std::min<socklen_t>(length, sizeof name));
+            } catch (const std::bad_alloc&) {
+                ::close(descriptor);
+            }
             continue;
         }
         if (errno == EMFILE || errno == ENFILE)
@@ -189,6 +197,7 @@ void AdminServer::State::on_connection(void* context, MHD_Connection* http, void
         MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
 }
 
+/// Errors: bad_alloc.
 AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, int descriptor,
                                          const Connection& connection, const char* method,
                                          const char* path) const {
@@ -202,21 +211,33 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
         return error_response(
             421,
             fmt::format("\"{}\" is not this program's address; use the one of admin.listen", host));
+    struct Arguments {
+        AdminRequest& request;
+        bool are_whole = true;
+    } arguments{request};
     MHD_get_connection_values(
         connection_of_library, MHD_GET_ARGUMENT_KIND,
         [](void* to, MHD_ValueKind, const char* key, const char* value) {
-            static_cast<AdminRequest*>(to)->arguments[key] = value != nullptr ? value : "";
-            return MHD_YES;
+            auto& read = *static_cast<Arguments*>(to);
+            try {
+                read.request.arguments[key] = value != nullptr ? value : "";
+            } catch (const std::bad_alloc&) {
+                read.are_whole = false;  // nothing is thrown through the library
+            }
+            return read.are_whole ? MHD_YES : MHD_NO;
         },
-        &request);
+        &arguments);
+    if (!arguments.are_whole) throw std::bad_alloc{};
     if (connection.is_unix) {
         request.peer = peer_of(descriptor);
         request.may_change = request.peer && udpproxy::may_change(descriptor, *request.peer, group);
     }
+    const std::shared_ptr<const Status> status = links->board.get();
+    if (!status) throw std::bad_alloc{};  // there was no memory for the first one
     try {
-        const std::shared_ptr<const Status> status = links->board.get();
-        if (!status) return error_response(503, "no memory for a status yet");
         return answer_request({*status, links->log, links->control, stopping}, request);
+    } catch (const std::bad_alloc&) {
+        throw;
     } catch (const std::exception& failure) {
         return error_response(500, failure.what());
     }
@@ -242,19 +263,12 @@ MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, c
         return connection.body_bytes <= body_bytes_max ? MHD_YES : MHD_NO;
     }
     connection.since = monotonic_now();
-    const AdminResponse response = state.answer(http, descriptor, connection, method, path);
-    MHD_Response* made = MHD_create_response_from_buffer(
-        response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
-    if (made == nullptr) return MHD_NO;
-    MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response.type.c_str());
-    MHD_add_response_header(made, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    MHD_add_response_header(made, "Content-Security-Policy", response.policy.c_str());
-    MHD_add_response_header(made, "X-Content-Type-Options", "nosniff");
-    MHD_add_response_header(made, "X-Frame-Options", "DENY");
-    MHD_add_response_header(made, "Referrer-Policy", "no-referrer");
-    const MHD_Result queued = MHD_queue_response(http, response.status, made);
-    MHD_destroy_response(made);
-    return queued;
+    try {
+        return state.responses.queue(http,
+                                     state.answer(http, descriptor, connection, method, path));
+    } catch (const std::bad_alloc&) {
+        return state.responses.queue_out_of_memory(http);
+    }
 }
 
 AdminServer::AdminServer() = default;
@@ -316,6 +330,7 @@ Result<void> AdminServer::start(const AdminLinks& links) {
     state.links.emplace(links);
     state.stop_signal = Socket{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!state.stop_signal) return system_error("admin: eventfd", errno);
+    if (!state.responses.prepare()) return Error{"admin: out of memory"};
     state.http = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, nullptr, nullptr, &State::on_request, &state,
         MHD_OPTION_NOTIFY_CONNECTION, &State::on_connection, &state, MHD_OPTION_CONNECTION_LIMIT,

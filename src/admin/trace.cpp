@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
 
 #include "changes.hpp"
 #include "shard_query.hpp"
@@ -13,8 +12,6 @@
 namespace udpproxy {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr std::uint32_t seconds_max = 600;
 
@@ -39,27 +36,30 @@ std::string as_hex(const TraceRecord& record) {
     return text;
 }
 
-Json describe(const Status& status, const TraceRecord& record,
-              std::chrono::nanoseconds wall_offset) {
+void write_record(JsonText& json, const Status& status, const TraceRecord& record,
+                  std::chrono::nanoseconds wall_offset) {
     const Endpoint local = record.local.is_unspecified()
                                ? record.listen
                                : Endpoint{record.local, 0, record.listen.port};
     const ProxyStatus* proxy = status.find_proxy(record.proxy);  // null: it came after the status
-    Json json{
-        {"at_ns", (record.at.time_since_epoch() + wall_offset).count()},
-        {"leg", record.leg == Leg::request ? "request" : "reply"},
-        {"proxy", proxy != nullptr ? proxy->name : ""},
-        {"client", format(record.client)},
-        {"local", format(local)},
-        {"local_endpoint", record.local_endpoint.port != 0 ? format(record.local_endpoint) : ""},
-        {"service", record.service.port != 0 ? format(record.service) : ""},
-        {"tos", record.tos},
-        {"bytes", record.bytes},
-        {"payload", as_hex(record)}};
-    json["dropped"] = record.dropped
-                          ? Json(drop_reasons[static_cast<std::size_t>(*record.dropped)].name)
-                          : Json(nullptr);
-    return json;
+    json.begin_object();
+    json.member("at_ns", (record.at.time_since_epoch() + wall_offset).count());
+    json.member("leg", record.leg == Leg::request ? "request" : "reply");
+    json.member("proxy", proxy != nullptr ? proxy->name : "");
+    json.member("client", format(record.client));
+    json.member("local", format(local));
+    json.member("local_endpoint",
+                record.local_endpoint.port != 0 ? format(record.local_endpoint) : "");
+    json.member("service", record.service.port != 0 ? format(record.service) : "");
+    json.member("tos", record.tos);
+    json.member("bytes", record.bytes);
+    json.member("payload", as_hex(record));
+    json.key("dropped");
+    if (record.dropped)
+        json.value(drop_reasons[static_cast<std::size_t>(*record.dropped)].name);
+    else
+        json.null();
+    json.end_object();
 }
 
 }  // namespace
@@ -94,7 +94,8 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
     if (!*begun) return error_response(409, "another trace is on; one at a time");
     note_change(context, request, "trace",
                 {{"client", request.argument("client")}, {"seconds", seconds}});
-    return {200, "application/json", Json{{"seconds", seconds}}.dump() + '\n'};
+    JsonText json;
+    return as_response(json.begin_object().member("seconds", seconds).end_object());
 }
 
 AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
@@ -113,11 +114,10 @@ AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
     std::stable_sort(
         records.begin(), records.end(),
         [](const TraceRecord& left, const TraceRecord& right) { return left.at < right.at; });
-    Json list = Json::array();
-    for (const TraceRecord& each : records)
-        list.push_back(describe(context.status, each, wall_offset));
-    return {200, "application/json",
-            Json{{"missed", missed}, {"records", std::move(list)}}.dump() + '\n'};
+    JsonText json;
+    json.begin_object().member("missed", missed).key("records").begin_array();
+    for (const TraceRecord& each : records) write_record(json, context.status, each, wall_offset);
+    return as_response(json.end_array().end_object());
 }
 
 AdminResponse end_trace(const AdminContext& context, const AdminRequest&) {
@@ -125,7 +125,8 @@ AdminResponse end_trace(const AdminContext& context, const AdminRequest&) {
     question.kind = QuestionKind::end_trace;
     const Result<bool> ended = trace_everywhere(context, question);
     if (!ended) return error_response(503, ended.error().message);
-    return {200, "application/json", "{}\n"};
+    JsonText json;
+    return as_response(json.begin_object().end_object());
 }
 
 }  // namespace udpproxy

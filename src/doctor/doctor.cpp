@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "findings.hpp"
 
@@ -164,20 +163,27 @@ std::string findings_text(const std::vector<Finding>& findings) {
 }
 
 std::string findings_json(const std::vector<Finding>& findings) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    JsonText json;
+    json.begin_object();
+    write_findings(json, findings);
+    return json.end_object().take();
+}
+
+void write_findings(JsonText& json, const std::vector<Finding>& findings) {
+    json.key("findings").begin_array();
     for (const Finding& finding : findings) {
-        list.push_back({{"severity", name_of(finding.severity)},
-                        {"finding", name_of(finding.kind)},
-                        {"where", finding.where},
-                        {"looked_at", finding.looked_at},
-                        {"meaning", finding.meaning},
-                        {"fix", finding.fix}});
+        json.begin_object();
+        json.member("severity", name_of(finding.severity));
+        json.member("finding", name_of(finding.kind));
+        json.member("where", finding.where);
+        json.member("looked_at", finding.looked_at);
+        json.member("meaning", finding.meaning);
+        json.member("fix", finding.fix);
+        json.end_object();
     }
-    const nlohmann::ordered_json whole{{"findings", list},
-                                       {"problems", count(findings, Severity::problem)},
-                                       {"notes", count(findings, Severity::note)}};
-    // Names of interfaces and programs are whatever bytes somebody chose.
-    return whole.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+    json.end_array();
+    json.member("problems", count(findings, Severity::problem));
+    json.member("notes", count(findings, Severity::note));
 }
 
 bool has_problem(const std::vector<Finding>& findings) {

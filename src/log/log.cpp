@@ -9,7 +9,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
+
+#include "udpproxy/base/json_text.hpp"
 
 namespace udpproxy {
 
@@ -45,20 +46,11 @@ bool needs_quotes(std::string_view value) {
            });
 }
 
-/// As JSON; what is not UTF-8 is replaced, and DEL, which JSON leaves alone, is escaped like the
-/// other control characters.
-template <class Json>
-std::string dump(const Json& value) {
-    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    for (std::size_t at = text.find('\x7f'); at != std::string::npos; at = text.find('\x7f', at))
-        text.replace(at, 1, "\\u007f");
-    return text;
-}
-
 /// A value with blanks or quotes in it stays one word: quoted and escaped as a JSON string.
 std::string as_text(const LogField& field) {
     if (field.bare) return field.value;
-    const std::string quoted = dump(nlohmann::json(field.value));
+    std::string quoted;
+    append_json_string(quoted, field.value);
     return needs_quotes(field.value) ? quoted : quoted.substr(1, quoted.size() - 2);
 }
 
@@ -89,14 +81,19 @@ std::string format_line(LogFormat format, std::string_view time, LogLevel level,
             line += fmt::format(" {}={}", field.key, as_text(field));
         return line;
     }
-    nlohmann::ordered_json line{{"time", time}, {"level", name_of(level)}, {"event", event}};
+    JsonText line;
+    line.begin_object().member("time", time).member("level", name_of(level));
+    line.member("event", event);
     for (const LogField& field : fields) {
+        line.key(field.key);
         if (field.bare)
-            line[field.key] = nlohmann::ordered_json::parse(field.value);
+            line.raw(field.value);
         else
-            line[field.key] = field.value;
+            line.value(field.value);
     }
-    return dump(line);
+    std::string text = line.end_object().take();
+    text.pop_back();
+    return text;
 }
 
 Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {

@@ -10,9 +10,9 @@ from tree import cpp, includes, report
 FENCES = {
     "liburing": (r"liburing(\.h|/.*)", r"src/io/uring[^/]*"),
     "toml++": (r"(toml\+\+|tomlplusplus)/.*", r"src/config/toml_reader\.cpp"),
-    "nlohmann-json": (r"nlohmann/.*", r"src/((admin|doctor|log)/.*|host/packet_filter\.cpp|ctl/.*)|include/udpproxy/admin/.*"),
+    "nlohmann-json": (r"nlohmann/.*", r"src/(host/packet_filter\.cpp|ctl/.*)"),
     "libmnl": (r"libmnl/.*", r"src/host/(netlink|routes|packet_filter_reader)\.cpp"),
-    "libmicrohttpd": (r"microhttpd\.h", r"src/admin/server\.cpp"),
+    "libmicrohttpd": (r"microhttpd\.h", r"src/admin/(server\.cpp|responses\.[ch]pp)"),
     "spdlog": (r"spdlog/.*", r"src/log/.*"),
     "CLI11": (r"CLI/.*", r"src/(ctl/main\.cpp|main\.cpp)"),
     # Not in a shard and not below one; formatting an endpoint is the one exception.

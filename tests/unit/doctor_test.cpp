@@ -462,9 +462,9 @@ TEST_CASE("findings are written one to a line, and as JSON with the same words")
           "problem route: proxy \"a\": seen; meant; fix: do\n"
           "ok      engine: host: l\\x1b[2Jan\\x0a\\xff\n1 problem, 0 notes\n");
     const std::string json = findings_json(findings);
-    CHECK(json.find("\"finding\": \"route\"") != std::string::npos);
-    CHECK(json.find("\"where\": \"proxy \\\"a\\\"\"") != std::string::npos);
-    CHECK(json.find("\"problems\": 1") != std::string::npos);
+    CHECK(json.find("\"finding\":\"route\"") != std::string::npos);
+    CHECK(json.find("\"where\":\"proxy \\\"a\\\"\"") != std::string::npos);
+    CHECK(json.find("\"problems\":1") != std::string::npos);
 }
 
 TEST_CASE("docs/troubleshooting.md lists every finding, in the order and the words of the code") {

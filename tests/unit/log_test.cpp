@@ -91,7 +91,7 @@ TEST_CASE("numbers and booleans are bare, in text and in JSON") {
     CHECK(
         json(fields) ==
         R"({"time":"T","level":"info","event":"e","zero":0,"negative":-5,"most":18446744073709551615,"least":-9223372036854775808,)"
-        R"("port":65535,"seconds":1.5,"long":12345678.9,"yes":true,"no":false})");
+        R"("port":65535,"seconds":1.500,"long":12345678.900,"yes":true,"no":false})");
 }
 
 TEST_CASE("text that looks like a number or a boolean stays text in JSON") {

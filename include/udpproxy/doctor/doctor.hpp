@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "udpproxy/base/json_text.hpp"
 #include "udpproxy/base/result.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/config/config.hpp"
@@ -88,9 +89,11 @@ struct ProbeOutcome {
 
 /// One line per finding.
 [[nodiscard]] std::string findings_text(const std::vector<Finding>& findings);
-/// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "mend"}], "problems": 1,
+/// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "fix"}], "problems": 1,
 /// "notes": 2}`
 [[nodiscard]] std::string findings_json(const std::vector<Finding>& findings);
+/// The same as members of the object that is being written.
+void write_findings(JsonText& json, const std::vector<Finding>& findings);
 [[nodiscard]] bool has_problem(const std::vector<Finding>& findings);
 
 /// What the command line asks of the doctor.

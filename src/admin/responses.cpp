@@ -1,0 +1,90 @@
+// The bound on unsent responses. A small one is always given, so that a client that reads nothing
+// of its listings keeps nobody from looking at status and metrics.
+#include "responses.hpp"
+
+#include <malloc.h>
+
+#include <memory>
+#include <new>
+
+namespace udpproxy {
+
+namespace {
+
+// All connections together hold 8 MiB of responses of this size at most.
+constexpr std::size_t small_response_bytes = 256 << 10;
+// What larger ones may take together until they are sent; one alone may be larger.
+constexpr std::size_t large_bytes_max = 16 << 20;
+
+bool is_large(const std::string& text) { return text.size() > small_response_bytes; }
+
+void add_headers(MHD_Response* response, const AdminResponse& as) {
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, as.type.c_str());
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    MHD_add_response_header(response, "Content-Security-Policy", as.policy.c_str());
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(response, "X-Frame-Options", "DENY");
+    MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+}
+
+}  // namespace
+
+/// A response's text for as long as the library needs it.
+struct Responses::Unsent {
+    Unsent(Responses& its_owner, std::string body) : owner(its_owner), text(std::move(body)) {
+        if (is_large(text)) owner.large_bytes_ += text.size();
+    }
+    ~Unsent() {
+        if (!is_large(text)) return;
+        owner.large_bytes_ -= text.size();
+        owner.gives_back_ = true;
+    }
+    static void free(void* unsent) {
+        const std::unique_ptr<Unsent> gone{static_cast<Unsent*>(unsent)};
+    }
+
+    Responses& owner;
+    std::string text;
+};
+
+Responses::~Responses() {
+    if (out_of_memory_ != nullptr) MHD_destroy_response(out_of_memory_);
+}
+
+bool Responses::prepare() {
+    static constexpr std::string_view text = "{\"error\":\"out of memory\"}\n";
+    out_of_memory_ = MHD_create_response_from_buffer(text.size(), const_cast<char*>(text.data()),
+                                                     MHD_RESPMEM_PERSISTENT);
+    if (out_of_memory_ == nullptr) return false;
+    add_headers(out_of_memory_, AdminResponse{});
+    return true;
+}
+
+MHD_Result Responses::queue(MHD_Connection* http, AdminResponse response) {
+    if (is_large(response.body) && large_bytes_ > 0 &&
+        large_bytes_ + response.body.size() > large_bytes_max)
+        response = error_response(503,
+                                  "other answers take the memory that there is for those that are "
+                                  "not read yet; ask again later, or for less");
+    auto unsent = std::make_unique<Unsent>(*this, std::move(response.body));
+    MHD_Response* made = MHD_create_response_from_buffer_with_free_callback_cls(
+        unsent->text.size(), unsent->text.data(), &Unsent::free, unsent.get());
+    if (made == nullptr) throw std::bad_alloc{};
+    (void)unsent.release();
+    add_headers(made, response);
+    const MHD_Result queued = MHD_queue_response(http, response.status, made);
+    MHD_destroy_response(made);
+    return queued;
+}
+
+MHD_Result Responses::queue_out_of_memory(MHD_Connection* http) {
+    return MHD_queue_response(http, MHD_HTTP_SERVICE_UNAVAILABLE, out_of_memory_);
+}
+
+/// The C library keeps what was freed for later, in pieces between others that are in use: a
+/// listing of all sessions, asked for once, would be part of the program's memory for good.
+void Responses::give_memory_back() {
+    if (std::exchange(gives_back_, false)) ::malloc_trim(0);
+}
+
+}  // namespace udpproxy
