@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <map>
 #include <new>
-#include <system_error>
 
 #include "listeners.hpp"
 #include "udpproxy/host/limits.hpp"
@@ -57,8 +56,6 @@ Reconfigurer::Reload Reconfigurer::reload(Instant now) {
         return attempt_reload(now);
     } catch (const std::bad_alloc&) {
         return reject({"out of memory"});
-    } catch (const std::system_error& failure) {  // no thread for a name
-        return reject({failure.what()});
     }
 }
 

@@ -8,6 +8,8 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 
 #include "udpproxy/config/upstream_choice.hpp"
@@ -77,22 +79,23 @@ void Names::serve(std::shared_ptr<Desk> desk) {
     while (true) {
         desk->news.wait(lock, [&] { return desk->closed || !desk->jobs.empty(); });
         if (desk->closed) return;
-        const Desk::Job job = std::move(desk->jobs.front());
-        desk->jobs.pop_front();
-        lock.unlock();
-        Answer answer{job.ticket, resolve(job.host, job.port, job.family)};
-        lock.lock();
-        desk->answers.push_back(std::move(answer));
+        try {
+            const Desk::Job job = desk->jobs.front();
+            lock.unlock();
+            Answer answer{job.ticket, resolve(job.host, job.port, job.family)};
+            lock.lock();
+            desk->answers.push_back(std::move(answer));
+            desk->jobs.pop_front();
+        } catch (const std::bad_alloc&) {  // the job stays, and is tried again
+            if (lock.owns_lock()) lock.unlock();
+            sleep_for(again_first);
+            lock.lock();
+        }
     }
 }
 
 void Names::ask(std::uint16_t proxy, const ProxyConfig& config,
                 const std::optional<Endpoint>& present) {
-    if (tickets_ == 0) {
-        // Nobody waits for this thread: at the end it may sit in the C library for as long as the
-        // resolver's time-outs say.
-        std::thread(serve, desk_).detach();
-    }
     Question& question = questions_[proxy];
     const bool is_under_way = question.asked &&
                               question.config.upstream.host == config.upstream.host &&
@@ -111,7 +114,28 @@ void Names::ask(std::uint16_t proxy, const ProxyConfig& config,
     post(question);
 }
 
+/// Nobody waits for this thread: at the end it may sit in the C library for as long as the
+/// resolver's time-outs say. Empty, or why there is none.
+std::string Names::start_thread() {
+    if (has_thread_) return {};
+    try {
+        std::thread(serve, desk_).detach();
+        has_thread_ = true;
+        return {};
+    } catch (const std::system_error& failure) {
+        return failure.what();
+    }
+}
+
 void Names::post(Question& question) {
+    if (const std::string failure = start_thread(); !failure.empty()) {
+        const Instant now = monotonic_now();
+        question.answered = true;
+        question.again_at = now + pause_after(++question.failures);
+        log_refusal(question, sentence_of_failure(question.config, Error{"no thread: " + failure}),
+                    now);
+        return;
+    }
     question.ticket = ++tickets_;
     question.asked = true;
     const UpstreamAddress& upstream = question.config.upstream;

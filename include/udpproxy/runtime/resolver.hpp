@@ -65,6 +65,7 @@ private:
     struct Desk;  // what this side and the thread share
 
     static void serve(std::shared_ptr<Desk> desk);
+    [[nodiscard]] std::string start_thread();
     void post(Question& question);
     [[nodiscard]] std::optional<Endpoint> decide(const Config& config, Question& question,
                                                  const Answer& answer, Instant now);
@@ -73,6 +74,7 @@ private:
     Log& log_;
     std::map<std::uint16_t, Question> questions_;
     std::uint64_t tickets_ = 0;
+    bool has_thread_ = false;
     std::shared_ptr<Desk> desk_;
 };
 
