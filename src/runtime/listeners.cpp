@@ -50,6 +50,14 @@ std::vector<int> descriptors_of(const ListenerSockets& opened) {
     return descriptors;
 }
 
+std::shared_ptr<ListenerArrival> arrival_watched_by(std::shared_ptr<ListenerQueues> queues) {
+    const auto end = [queues = std::move(queues)](ListenerArrival* arrival) {
+        if (arrival->socket) queues->withdraw(arrival->socket.descriptor());
+        delete arrival;
+    };
+    return {new ListenerArrival, end};
+}
+
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
                   const std::string& upstream, const ListenerSockets& opened) {
     log.info("listening", {{"proxy", proxy.name},

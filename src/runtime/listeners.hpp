@@ -5,6 +5,8 @@
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/net/socket.hpp"
+#include "udpproxy/runtime/status.hpp"
+#include "udpproxy/shard/commands.hpp"
 
 namespace udpproxy {
 
@@ -20,6 +22,11 @@ inline constexpr int bind_attempts_at_reload = 3;
 
 /// The numbers of its sockets, in the order of the shards.
 [[nodiscard]] std::vector<int> descriptors_of(const ListenerSockets& opened);
+
+/// A listener on its way to a shard. A socket that is still there at its end was refused by the
+/// engine: it is withdrawn before it is closed.
+[[nodiscard]] std::shared_ptr<ListenerArrival> arrival_watched_by(
+    std::shared_ptr<ListenerQueues> queues);
 
 /// What was opened, and what is not as it was asked for.
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,

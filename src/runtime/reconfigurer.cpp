@@ -320,14 +320,6 @@ void Reconfigurer::free_vacated() {
     // One holder is the list here: nobody else can come by another.
     const auto is_let_go = [](const auto& held) { return held.use_count() == 1; };
     std::erase_if(versions_, is_let_go);
-    std::erase_if(arrivals_, [&](const auto& arrival) {
-        if (!is_let_go(arrival.second)) return false;
-        // An engine that refused the socket has left it there, and it is closed now.
-        const ListenerSlot& slot = listeners_[arrival.first];
-        if (slot.queues && arrival.second->socket)
-            slot.queues->withdraw(arrival.second->socket.descriptor());
-        return true;
-    });
     std::erase_if(brought_, is_let_go);
 }
 

@@ -295,10 +295,10 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
         bootstrap_.use()->listeners_held[opened.slot] =
             static_cast<std::uint32_t>(bootstrap_.shards().size());
         for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
-            const auto arrival = std::make_shared<ListenerArrival>();
+            const auto arrival = arrival_watched_by(slot.queues);
             arrival->socket = std::move(opened.sockets.sockets[shard]);
             arrival->endpoint = opened.endpoint;
-            arrivals_.emplace_back(opened.slot, arrival);
+            brought_.push_back(arrival);
             Command command;
             command.kind = CommandKind::adopt_listener;
             command.listener = opened.slot;

@@ -156,8 +156,6 @@ private:
     std::vector<ListenerSlot> listeners_;
     std::vector<Pool> pools_;
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
-    std::vector<std::pair<std::uint16_t, std::shared_ptr<const ListenerArrival>>>
-        arrivals_;  // of listeners, by number, until every shard has taken its own
     std::vector<std::shared_ptr<const void>>
         brought_;  // what commands carry, until every shard has taken it
     std::optional<Instant> drain_deadline_;
