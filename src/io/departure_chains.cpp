@@ -9,13 +9,13 @@ void DepartureChains::chain(std::span<const Departure> departures) {
         const Slot slot = departures[i].slot;
         Chain& chain = chains_[index_of(slot)];
         next_[i] = no_departure;
-        if (chain.first == no_departure) {
+        if (chain.end == 0) {
             chain.first = i;
             slots_.push(slot);
         } else {
-            next_[chain.last] = i;
+            next_[chain.end - 1] = i;
         }
-        chain.last = i;
+        chain.end = i + 1;
     }
 }
 

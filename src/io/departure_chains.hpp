@@ -5,8 +5,10 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/io/traffic.hpp"
 
 namespace udpproxy {
@@ -41,7 +43,7 @@ struct ChainWalk {
 class DepartureChains {
 public:
     DepartureChains(std::size_t departures_max, std::uint32_t slots_max)
-        : chains_(std::make_unique<Chain[]>(slots_max)),
+        : chains_(slots_max),
           slots_(departures_max),
           next_(std::make_unique_for_overwrite<std::uint32_t[]>(departures_max)) {}
 
@@ -54,10 +56,8 @@ public:
     }
     /// Takes a slot's chain, to be walked once.
     [[nodiscard]] ChainWalk take(Slot slot) noexcept {
-        Chain& chain = chains_[index_of(slot)];
-        const ChainWalk walk{chain.first, 0};
-        chain = Chain{};
-        return walk;
+        const Chain chain = std::exchange(chains_[index_of(slot)], Chain{});
+        return ChainWalk{chain.end == 0 ? no_departure : chain.first, 0};
     }
 
     [[nodiscard]] std::uint32_t next(std::uint32_t departure) const noexcept {
@@ -105,8 +105,8 @@ public:
 
 private:
     struct Chain {
-        std::uint32_t first = no_departure;
-        std::uint32_t last = no_departure;
+        std::uint32_t first = 0;
+        std::uint32_t end = 0;  // behind the last one; 0: none
     };
 
     /// To one place, from one place, in one class of service. (On one slot already; lengths are the
@@ -118,7 +118,7 @@ private:
                one.to.scope == other.to.scope && one.from == other.from;
     }
 
-    std::unique_ptr<Chain[]> chains_;  // by slot
+    Reserved<Chain> chains_;  // by slot
     Batch<Slot> slots_;
     std::unique_ptr<std::uint32_t[]> next_;  // by departure
 };

@@ -8,10 +8,10 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 
 #include "udpproxy/base/assert.hpp"
+#include "udpproxy/base/reserved.hpp"
 
 namespace udpproxy {
 
@@ -19,9 +19,7 @@ class FlatMap {
 public:
     /// Room for `entries_max` entries (1 to 2^30).
     explicit FlatMap(std::size_t entries_max)
-        : entries_max_(entries_max),
-          mask_(std::bit_ceil(entries_max * 2) - 1),
-          cells_(std::make_unique<Cell[]>(mask_ + 1)) {}
+        : entries_max_(entries_max), mask_(std::bit_ceil(entries_max * 2) - 1), cells_(mask_ + 1) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] std::size_t entries_max() const noexcept { return entries_max_; }
@@ -102,7 +100,7 @@ private:
 
     std::size_t entries_max_;
     std::size_t mask_;
-    std::unique_ptr<Cell[]> cells_;
+    Reserved<Cell> cells_;
     std::size_t size_ = 0;
     std::size_t longest_probe_ = 0;
 };

@@ -1,29 +1,22 @@
-// Slab<T>: a fixed pool of T addressed by index. Memory is reserved once; an item that was never
-// used was never touched, so a large limit costs address space, not memory. Freed items are used
-// again last in, first out, which keeps the warm ones warm.
+// Slab<T>: a fixed pool of T addressed by index, in reserved address space: an item that was never
+// used was never touched, so a large limit costs no memory. Freed items are used again last in,
+// first out, which keeps the warm ones warm.
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <new>
 #include <optional>
-#include <type_traits>
 
 #include "udpproxy/base/assert.hpp"
+#include "udpproxy/base/reserved.hpp"
 
 namespace udpproxy {
 
 template <class T>
 class Slab {
-    static_assert(std::is_trivially_destructible_v<T>, "items are forgotten, not destroyed");
-
 public:
     explicit Slab(std::uint32_t capacity)
-        : items_(allocate<T>(capacity)),
-          freed_(allocate<std::uint32_t>(capacity)),
-          live_(allocate<bool>(capacity)),
-          capacity_(capacity) {}
+        : items_(capacity), freed_(capacity), live_(capacity), capacity_(capacity) {}
 
     [[nodiscard]] std::uint32_t capacity() const noexcept { return capacity_; }
     [[nodiscard]] std::uint32_t size() const noexcept { return high_water_ - freed_count_; }
@@ -72,24 +65,9 @@ public:
     }
 
 private:
-    struct Free {
-        void operator()(void* memory) const noexcept { std::free(memory); }
-    };
-    template <class U>
-    using Array = std::unique_ptr<U[], Free>;
-
-    /// calloc, because large zeroed blocks come straight from the kernel and stay untouched until
-    /// written.
-    template <class U>
-    static Array<U> allocate(std::uint32_t count) {
-        void* memory = std::calloc(count, sizeof(U));
-        if (memory == nullptr) throw std::bad_alloc{};
-        return Array<U>{static_cast<U*>(memory)};
-    }
-
-    Array<T> items_;
-    Array<std::uint32_t> freed_;
-    Array<bool> live_;
+    Reserved<T> items_;
+    Reserved<std::uint32_t> freed_;
+    Reserved<bool> live_;
     std::uint32_t capacity_;
     std::uint32_t high_water_ = 0;
     std::uint32_t freed_count_ = 0;

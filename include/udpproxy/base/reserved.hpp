@@ -1,0 +1,65 @@
+// Reserved<T>: an array of fixed size in reserved address space. It is all zero bytes, and becomes
+// memory page by page where it is first touched: a table as large as the machine allows costs a
+// small configuration next to nothing, and nothing is ever allocated later.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace udpproxy {
+
+/// Address space without a claim to memory (MAP_NORESERVE), or null. Under RLIMIT_AS and
+/// vm.overcommit_memory = 2 it counts nevertheless.
+[[nodiscard]] inline void* reserve_memory(std::size_t bytes) noexcept {
+    void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? nullptr : memory;
+}
+
+/// Whether so much address space could be reserved now.
+[[nodiscard]] inline bool can_reserve(std::size_t bytes) noexcept {
+    void* memory = reserve_memory(bytes);
+    if (memory == nullptr) return false;
+    ::munmap(memory, bytes);
+    return true;
+}
+
+template <class T>
+class Reserved {
+    static_assert(std::is_trivially_destructible_v<T>, "items are forgotten, not destroyed");
+
+public:
+    /// What all zero bytes are must be a valid T. Throws std::bad_alloc.
+    explicit Reserved(std::size_t size) : size_(size) {
+        if (size == 0) return;
+        if (size > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc{};
+        items_ = static_cast<T*>(reserve_memory(size * sizeof(T)));
+        if (items_ == nullptr) throw std::bad_alloc{};
+    }
+    ~Reserved() {
+        if (items_ != nullptr) ::munmap(items_, size_ * sizeof(T));
+    }
+    Reserved(Reserved&& other) noexcept
+        : items_(std::exchange(other.items_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    Reserved& operator=(Reserved&&) = delete;
+    Reserved(const Reserved&) = delete;
+    Reserved& operator=(const Reserved&) = delete;
+
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+    // Requires: index < size(); not checked, the tables that are made of it know their bounds.
+    T& operator[](std::size_t index) noexcept { return items_[index]; }
+    const T& operator[](std::size_t index) const noexcept { return items_[index]; }
+
+private:
+    T* items_ = nullptr;
+    std::size_t size_;
+};
+
+}  // namespace udpproxy
