@@ -18,6 +18,18 @@ constexpr std::uint32_t descriptors_of_program = 48 + admin_connections_max;
 constexpr std::uint32_t descriptors_per_shard = 4;
 // The kernel's tables of registered files end there (IORING_MAX_FIXED_FILES).
 constexpr std::uint64_t registered_files_max = std::uint64_t{1} << 20;
+// A configuration has 4096 listening addresses and source addresses at most. As many again may
+// drain.
+constexpr std::uint64_t draining_and_serving_max = 8192;
+// With many shards each has four times its share of the descriptors: the kernel spreads clients
+// evenly, and its table of registered files is memory.
+constexpr std::uint64_t share_multiple = 4;
+constexpr std::uint64_t share_least = 65536;
+// Of a session, its cells in the table, its client; of a slot, its group, its place in batches; of
+// a port pool, its set of ports.
+constexpr std::uint64_t bytes_per_session = 384;
+constexpr std::uint64_t bytes_per_slot = 512;
+constexpr std::uint64_t bytes_per_pool = 8192 + 256;
 
 /// How many sockets a reply group has.
 struct GroupSize {
@@ -84,6 +96,21 @@ AliasMembers alias_members_of(const ProxyConfig& config) {
     return few && std::all_of(config.reply_aliases.begin(), config.reply_aliases.end(), is_exact)
                ? AliasMembers::connected
                : AliasMembers::open;
+}
+
+TableSizes table_sizes(const MachineLimits& machine) {
+    const std::uint64_t descriptors = std::min(machine.descriptors, registered_files_max);
+    const std::uint64_t share =
+        std::max(share_least, share_multiple * descriptors / machine.shards);
+    TableSizes sizes;
+    sizes.slots = sizes.sessions = static_cast<std::uint32_t>(std::min(descriptors, share));
+    sizes.clients = static_cast<std::uint32_t>(descriptors);
+    sizes.listeners = sizes.source_bindings = sizes.port_pools =
+        static_cast<std::uint32_t>(draining_and_serving_max);
+    sizes.bytes =
+        machine.shards * (sizes.slots * bytes_per_slot + sizes.sessions * bytes_per_session) +
+        sizes.clients * bytes_per_session + sizes.port_pools * bytes_per_pool;
+    return sizes;
 }
 
 Capacity compute_capacity(const Config& config, const MachineLimits& machine) {

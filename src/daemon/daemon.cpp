@@ -167,8 +167,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
                               log);
     if (auto done = (*admin)->start({board, log, control}); !done)
         return fail(log, done.error().message);
-    log.info("ready",
-             {{"shards", bootstrap.shards().size()}, {"sessions", bootstrap.sessions_max()}});
+    log.info("ready", {{"shards", bootstrap.shards().size()},
+                       {"sessions", bootstrap.capacity().sessions_max}});
 
     EventLog event_log(reconfigurer, log);
     const std::string signal = run(reconfigurer, control, event_log, signals, log);

@@ -44,6 +44,7 @@ Result<void> EpollBackend::start() {
 }
 
 int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
+    if (!state_->slots.may_be_listener(slot)) return EMFILE;
     if (const int error = state_->watch(listener.socket.descriptor(), index_of(slot))) return error;
     state_->slots.assign_listener(slot, listener.socket.release(), listener.family,
                                   listener.offload);
@@ -98,8 +99,7 @@ OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<S
     OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] =
-            state.slots.assign(descriptors[i], opening.local.family(), Leg::reply, opening.offload);
+        slots[i] = state.slots.assign(descriptors[i], opening.local.family(), opening.offload);
         const int error = state.watch(descriptors[i], index_of(slots[i]));
         if (error == 0) continue;
         // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
@@ -121,7 +121,7 @@ OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const Mem
     const OpeningOutcome outcome =
         join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    joined = state.slots.assign(descriptor, joining.local.family(), Leg::reply, joining.offload);
+    joined = state.slots.assign(descriptor, joining.local.family(), joining.offload);
     if (const int error = state.watch(descriptor, index_of(joined))) {
         state.slots.vacate(joined);
         ::close(descriptor);

@@ -30,8 +30,7 @@ struct Incoming {
 
 struct EpollBackend::State {
     State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-        : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())),
-                setup.slots_max),
+        : slots(setup.slots_max),
           requests(std::move(request_pool)),
           replies(std::move(reply_pool)),
           payload_bytes_max(setup.payload_bytes_max),
@@ -44,9 +43,7 @@ struct EpollBackend::State {
           listeners(std::move(setup.listeners)) {}
 
     ~State() {
-        for (std::uint32_t index = 0; index < slots.high_water(); ++index) {
-            if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
-        }
+        slots.for_each_descriptor([](int descriptor) { ::close(descriptor); });
         if (wake_descriptor >= 0) ::close(wake_descriptor);
         if (epoll_descriptor >= 0) ::close(epoll_descriptor);
     }

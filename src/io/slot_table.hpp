@@ -4,10 +4,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "udpproxy/base/assert.hpp"
 #include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/io/traffic.hpp"
 
 namespace udpproxy {
@@ -27,48 +27,42 @@ struct SlotEntry {
 
 class SlotTable {
 public:
-    /// Slots below `listeners_max` are given out by assign_listener() alone.
-    SlotTable(std::uint32_t listeners_max, std::uint32_t slots_max)
-        : entries_(std::make_unique_for_overwrite<SlotEntry[]>(slots_max)),
-          listeners_max_(listeners_max),
-          slots_max_(slots_max),
-          high_water_(listeners_max),
-          free_(slots_max) {
-        UDPPROXY_ASSERT(listeners_max <= slots_max);
-        for (std::uint32_t index = 0; index < listeners_max; ++index)
-            entries_[index] = SlotEntry{-1,    0,     Family::ipv4, Leg::request, false,
-                                        false, false, false,        false,        false};
-    }
+    /// Listeners have slots from 0 on, by assign_listener(); members have them from the top down,
+    /// so that neither takes any from the other before all are in use. A slot that was once a
+    /// listener's is never a member's: its leg is for ever.
+    explicit SlotTable(std::uint32_t slots_max)
+        : entries_(slots_max), slots_max_(slots_max), members_begin_(slots_max), free_(slots_max) {}
 
     [[nodiscard]] std::uint32_t slots_max() const noexcept { return slots_max_; }
-    [[nodiscard]] std::uint32_t listeners_max() const noexcept { return listeners_max_; }
+    [[nodiscard]] Leg leg_of(Slot slot) const noexcept {
+        return index_of(slot) < listeners_end_ ? Leg::request : Leg::reply;
+    }
     /// For members.
     [[nodiscard]] std::uint32_t slots_free() const noexcept {
-        return slots_max_ - high_water_ + static_cast<std::uint32_t>(free_.size());
+        return members_begin_ - listeners_end_ + static_cast<std::uint32_t>(free_.size());
     }
 
     // Requires: slots_free() > 0.
-    Slot assign(int descriptor, Family family, Leg leg, bool offload) {
+    Slot assign(int descriptor, Family family, bool offload) {
         UDPPROXY_ASSERT(slots_free() > 0);
-        std::uint32_t index = high_water_;
-        if (free_.empty()) {
-            entries_[high_water_++].generation = 0;
-        } else {
-            index = free_[free_.size() - 1];
-            free_.truncate(free_.size() - 1);
-        }
-        SlotEntry& entry = entries_[index];
-        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false,
-                          false,      offload,          false};
+        if (free_.empty()) free_.push(--members_begin_);
+        const std::uint32_t index = free_[free_.size() - 1];
+        free_.truncate(free_.size() - 1);
+        place(index, descriptor, family, Leg::reply, offload);
         return Slot{index};
     }
 
-    // Requires: a slot below listeners_max that nobody has.
+    /// Whether the slot may be a listener's: not where members have been.
+    [[nodiscard]] bool may_be_listener(Slot slot) const noexcept {
+        return index_of(slot) < members_begin_;
+    }
+    // Requires: may_be_listener(), and that nobody has it.
     void assign_listener(Slot slot, int descriptor, Family family, bool offload) {
-        SlotEntry& entry = (*this)[slot];
-        UDPPROXY_ASSERT(index_of(slot) < listeners_max_ && entry.descriptor < 0);
-        entry = SlotEntry{descriptor, entry.generation, family, Leg::request, false, false, false,
-                          false,      offload,          false};
+        const std::uint32_t index = index_of(slot);
+        UDPPROXY_ASSERT(may_be_listener(slot));
+        for (; listeners_end_ <= index; ++listeners_end_) entries_[listeners_end_].descriptor = -1;
+        UDPPROXY_ASSERT(entries_[index].descriptor < 0);
+        place(index, descriptor, family, Leg::request, offload);
     }
 
     /// The slot is free again, its generation over.
@@ -77,23 +71,37 @@ public:
         UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.armed);
         entry.descriptor = -1;
         entry.generation = (entry.generation + 1) & 0xffffffU;
-        if (index_of(slot) >= listeners_max_) free_.push(index_of(slot));
+        if (leg_of(slot) == Leg::reply) free_.push(index_of(slot));
     }
 
+    // Requires: the slot was somebody's.
     SlotEntry& operator[](Slot slot) {
-        UDPPROXY_ASSERT(index_of(slot) < high_water_);
+        UDPPROXY_ASSERT(index_of(slot) < listeners_end_ || index_of(slot) >= members_begin_);
         return entries_[index_of(slot)];
     }
 
-    /// Slots ever used: everything at or above is untouched.
-    [[nodiscard]] std::uint32_t high_water() const noexcept { return high_water_; }
+    /// Calls `use(descriptor)` for every socket there is.
+    template <class Use>
+    void for_each_descriptor(Use&& use) {
+        for (std::uint32_t index = 0; index < slots_max_; ++index) {
+            if (index == listeners_end_) index = members_begin_;
+            if (index < slots_max_ && entries_[index].descriptor >= 0)
+                use(entries_[index].descriptor);
+        }
+    }
 
 private:
-    std::unique_ptr<SlotEntry[]> entries_;
-    std::uint32_t listeners_max_;
+    void place(std::uint32_t index, int descriptor, Family family, Leg leg, bool offload) {
+        SlotEntry& entry = entries_[index];
+        entry = SlotEntry{descriptor, entry.generation, family, leg, false, false, false,
+                          false,      offload,          false};
+    }
+
+    Reserved<SlotEntry> entries_;
     std::uint32_t slots_max_;
-    std::uint32_t high_water_;  // slots below it have an entry
-    Batch<std::uint32_t> free_;
+    std::uint32_t listeners_end_ = 0;  // no listener was ever here or above
+    std::uint32_t members_begin_;      // no member was ever below
+    Batch<std::uint32_t> free_;        // of members
 };
 
 }  // namespace udpproxy

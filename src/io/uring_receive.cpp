@@ -251,8 +251,7 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
         // is for ever.
         ++counters.stale_completions;
         if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
-            BufferGroup& group =
-                group_of(index_of(slot) < slots.listeners_max() ? Leg::request : Leg::reply);
+            BufferGroup& group = group_of(slots.leg_of(slot));
             --group.in_kernel;
             group.pool.release(completion.flags >> IORING_CQE_BUFFER_SHIFT);
         }

@@ -79,8 +79,7 @@ unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
 }  // namespace
 
 UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-    : slots(std::max(setup.listeners_max, static_cast<std::uint32_t>(setup.listeners.size())),
-            setup.slots_max),
+    : slots(setup.slots_max),
       requests(std::move(request_pool), setup.slots_max),
       replies(std::move(reply_pool), setup.slots_max),
       payload_bytes_max(setup.payload_bytes_max),
@@ -109,9 +108,7 @@ UringBackend::State::~State() {
         if (group->ring != nullptr)
             ::munmap(group->ring, group->pool.count() * sizeof(io_uring_buf));
     }
-    for (std::uint32_t index = 0; index < slots.high_water(); ++index) {
-        if (slots[Slot{index}].descriptor >= 0) ::close(slots[Slot{index}].descriptor);
-    }
+    slots.for_each_descriptor([](int descriptor) { ::close(descriptor); });
     if (wake_descriptor >= 0) ::close(wake_descriptor);
 }
 
@@ -172,6 +169,7 @@ Result<void> UringBackend::start() {
 
 int UringBackend::adopt(Slot slot, ListenerSocket& listener) {
     State& state = *state_;
+    if (!state.slots.may_be_listener(slot)) return EMFILE;
     int descriptor = listener.socket.descriptor();
     const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
     if (updated < 0) return -updated;
@@ -191,8 +189,8 @@ OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<S
     std::size_t registered = 0;
     int error = 0;
     for (; registered < slots.size() && error == 0; ++registered) {
-        slots[registered] = state.slots.assign(descriptors[registered], opening.local.family(),
-                                               Leg::reply, opening.offload);
+        slots[registered] =
+            state.slots.assign(descriptors[registered], opening.local.family(), opening.offload);
         const int updated = io_uring_register_files_update(&state.ring, index_of(slots[registered]),
                                                            &descriptors[registered], 1);
         error = updated < 0 ? -updated : 0;
@@ -222,7 +220,7 @@ OpeningOutcome UringBackend::join_group(std::span<const Slot> members, const Mem
     const OpeningOutcome outcome =
         join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    joined = state.slots.assign(descriptor, joining.local.family(), Leg::reply, joining.offload);
+    joined = state.slots.assign(descriptor, joining.local.family(), joining.offload);
     const int updated =
         io_uring_register_files_update(&state.ring, index_of(joined), &descriptor, 1);
     if (updated < 0) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "listeners.hpp"
+#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -18,10 +19,10 @@ namespace {
 // their clients.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr Duration answer_pause = std::chrono::milliseconds{5};
-// What reloads may bring beyond what the start has, as far as the table of files allows.
-constexpr std::uint32_t spare_listeners = 512;
-constexpr std::uint32_t spare_bindings = 512;
-constexpr std::uint32_t spare_port_pools = 64;
+// For what is not in a table: stacks of threads, the heap, a reload's work.
+constexpr std::uint64_t address_space_spared = 128 << 20;
+constexpr std::uint64_t descriptors_least = 1024;
+constexpr std::uint64_t buffer_bytes = 1 << 16;
 
 }  // namespace
 
@@ -30,7 +31,7 @@ Result<void> Bootstrap::choose_engine() {
         log_.info("engine", {{"engine", "epoll"}, {"reason", "runtime.engine = \"epoll\""}});
         return {};
     }
-    const UringProbe probe = probe_io_uring(slots_max(), buffers_per_leg());
+    const UringProbe probe = probe_io_uring(tables_.slots, buffers_per_leg());
     if (probe.usable) {
         engine_ = Engine::io_uring;
     } else if (config_.engine == EngineChoice::io_uring) {
@@ -74,10 +75,24 @@ void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {
 }
 
 std::vector<std::string> Bootstrap::compute_capacity() {
-    shard_count_ = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
-    descriptors_ = raise_descriptor_limit();
-    capacity_ = udpproxy::compute_capacity(
-        config_, MachineLimits{descriptors_, shard_count_, ephemeral_ports()});
+    machine_.shards = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
+    machine_.ephemeral = ephemeral_ports();
+    machine_.descriptors = raise_descriptor_limit();
+    tables_ = table_sizes(machine_);
+    const std::uint64_t others =
+        2 * buffer_bytes * buffers_per_leg() * machine_.shards + address_space_spared;
+    const std::uint64_t descriptors = machine_.descriptors;
+    while (machine_.descriptors / 2 >= descriptors_least && !can_reserve(tables_.bytes + others)) {
+        machine_.descriptors /= 2;
+        tables_ = table_sizes(machine_);
+    }
+    if (machine_.descriptors < descriptors)
+        log_.warn("small_tables",
+                  {{"descriptors", machine_.descriptors},
+                   {"limit", descriptors},
+                   {"reason", "address space is short: RLIMIT_AS, or vm.overcommit_memory = 2"},
+                   {"effect", "no more are used, whatever a reload brings"}});
+    capacity_ = udpproxy::compute_capacity(config_, machine_);
     for (std::size_t i = 0; i < proxies_.size(); ++i)
         proxies_[i].sessions_max = capacity_.proxies[i].sessions_max;
     return capacity_.complaints;
@@ -96,7 +111,7 @@ Result<void> Bootstrap::open_all_listeners() {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
             Result<ListenerSockets> opened =
-                open_listener(proxy, listen.endpoint, shard_count_, bind_attempts_at_start);
+                open_listener(proxy, listen.endpoint, machine_.shards, bind_attempts_at_start);
             if (!opened) return opened.error();
             log_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy),
                          *opened);
@@ -107,40 +122,22 @@ Result<void> Bootstrap::open_all_listeners() {
     return {};
 }
 
-/// A ring's table of files may have no more entries than the process may have descriptors.
-std::uint32_t Bootstrap::listeners_max() const {
-    std::size_t listeners = 0;
-    for (const ProxyConfig& proxy : config_.proxies) listeners += proxy.listen.size();
-    const std::uint64_t table = std::min<std::uint64_t>(descriptors_, 1U << 20);
-    const std::uint64_t room =
-        table > capacity_.descriptors_max ? table - capacity_.descriptors_max : 0;
-    return static_cast<std::uint32_t>(std::max<std::uint64_t>(
-        listeners, std::min<std::uint64_t>(room, listeners + spare_listeners)));
-}
-
-std::uint32_t Bootstrap::bindings_max() const {
-    return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_bindings;
-}
-
-std::uint32_t Bootstrap::port_pools_max() const {
-    return static_cast<std::uint32_t>(binding_locations(proxies_).size()) + spare_port_pools;
-}
-
 ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) const {
     ShardSetup setup;
     setup.shard = shard;
-    setup.shards = shard_count_;
+    setup.shards = machine_.shards;
     setup.proxies = proxies_;
     setup.listeners = listeners_;
     setup.proxies_max = config_proxies_max;
-    setup.listeners_max = listeners_max();
-    setup.bindings_max = bindings_max();
-    setup.port_pools_max = port_pools_max();
+    setup.listeners_max = tables_.listeners;
+    setup.bindings_max = tables_.source_bindings;
+    setup.port_pools_max = tables_.port_pools;
+    setup.table_sessions_max = tables_.sessions;
     setup.sessions_max = capacity_.sessions_max;
     setup.new_sessions = rate_of(config_.new_sessions);
     setup.pool_min = config_.pool_min;
     setup.descriptors_max = capacity_.descriptors_max;
-    setup.slots_max = slots_max();
+    setup.slots_max = tables_.slots;
     setup.buffers_per_leg = buffers_per_leg();
     setup.report_sessions = config_.log_sessions;
     setup.key = key;
@@ -154,14 +151,13 @@ Result<void> Bootstrap::start_shards() {
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
     if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_)
         return system_error("getrandom", errno);
-    use_ = std::make_shared<SharedUse>(config_proxies_max, port_pools_max(), capacity_.sessions_max,
-                                       key, listeners_max(), bindings_max());
+    use_ = std::make_shared<SharedUse>(config_proxies_max, tables_.port_pools, tables_.clients, key,
+                                       tables_.listeners, tables_.source_bindings);
     for (const ListenerSockets& listener : listener_sockets_)
         listener_queues_.push_back(std::make_shared<ListenerQueues>(descriptors_of(listener)));
-    for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
+    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard) {
         ShardSetup setup = setup_of_shard(shard, key);
         EngineSetup engine_setup;
-        engine_setup.listeners_max = setup.listeners_max;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         engine_setup.busy_poll = config_.busy_poll;
@@ -175,7 +171,7 @@ Result<void> Bootstrap::start_shards() {
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));
     }
-    for (std::uint32_t shard = 0; shard < shard_count_; ++shard) {
+    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard) {
         std::optional<int> cpu;
         if (config_.cpu_pinning) cpu = cpus_[shard % cpus_.size()];
         if (Result<void> started = shards_[shard]->start(cpu); !started)

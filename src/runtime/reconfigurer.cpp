@@ -71,7 +71,8 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
       board_(board),
       log_(log),
       proxies_(config_proxies_max),
-      listeners_(start.listeners_max()) {
+      listeners_(start.listeners().size()),
+      capacity_(start.capacity()) {
     const auto shards = static_cast<std::uint32_t>(start.shards().size());
     SharedUse& use = *start.use();
     for (std::size_t i = 0; i < start.proxies().size(); ++i) {
@@ -126,8 +127,8 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
     status->ready = is_ready();
     status->reloads = reloads_;
     status->reload_failures = reload_failures_;
-    status->sessions_max = bootstrap_.sessions_max();
-    status->descriptors_max = bootstrap_.capacity().descriptors_max;
+    status->sessions_max = capacity_.sessions_max;
+    status->descriptors_max = capacity_.descriptors_max;
     status->shards = bootstrap_.shards();
     status->use = bootstrap_.use();
     for (std::uint16_t number = 0; number < proxies_.size(); ++number) {
@@ -298,8 +299,6 @@ void Reconfigurer::free_vacated() {
         if (slot.state != SlotState::closing ||
             use.listeners_held[index].load(std::memory_order_acquire) > 0)
             continue;
-        if (slot.is_late)
-            use.descriptors.release(static_cast<std::uint32_t>(bootstrap_.shards().size()));
         log_.info("listener_closed",
                   {{"proxy", proxies_[slot.proxy].config.name}, {"listen", format(slot.endpoint)}});
         slot = ListenerSlot{};

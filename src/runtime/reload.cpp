@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
 #include <new>
+#include <thread>
 
 #include "listeners.hpp"
 #include "udpproxy/host/limits.hpp"
@@ -28,6 +30,9 @@ struct Reconfigurer::Preparation {
 };
 
 namespace {
+
+constexpr Duration taken_within = std::chrono::seconds{1};
+constexpr Duration look_pause = std::chrono::milliseconds{1};
 
 std::string text_of(const ListenerStep& step) {
     if (!step.from)
@@ -69,6 +74,7 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
         return reject(std::move(reasons));
 
     carry_out(wanted, preparation, now);
+    wait_until_taken();
     keep_what_needs_a_restart(wanted);
     config_ = std::move(wanted);
     ++reloads_;
@@ -81,6 +87,16 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     log_.info("reloaded",
               {{"config", config_file_}, {"changes", report.lines.size()}, {"reloads", reloads_}});
     return report;
+}
+
+/// What is called done is in force: clients that come from now on find it so. A shard takes some
+/// commands in each turn; one that is stuck is not waited for.
+void Reconfigurer::wait_until_taken() {
+    const Instant end = monotonic_now() + taken_within;
+    const auto has_taken_all = [](const auto& shard) { return shard->has_taken_all(); };
+    const ShardThreads& shards = bootstrap_.shards();
+    while (!std::all_of(shards.begin(), shards.end(), has_taken_all) && monotonic_now() < end)
+        std::this_thread::sleep_for(look_pause);
 }
 
 Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
@@ -96,9 +112,11 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
 /// The reasons against it; none: it can be carried out.
 std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation& preparation) {
     preparation.plan = plan_reload(config_, wanted);
-    const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
-    preparation.capacity =
-        compute_capacity(wanted, MachineLimits{descriptor_limit(), shards, ephemeral_ports()});
+    // The tables have the size that they were made with.
+    MachineLimits machine = bootstrap_.machine();
+    machine.descriptors = std::min(machine.descriptors, descriptor_limit());
+    machine.ephemeral = ephemeral_ports();
+    preparation.capacity = compute_capacity(wanted, machine);
     if (!preparation.capacity.complaints.empty()) return preparation.capacity.complaints;
     if (versions_.size() + wanted.proxies.size() > upstream_versions_max)
         return {
@@ -173,24 +191,21 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
         if (std::any_of(listeners_.begin(), listeners_.end(), is_there))
             continue;  // still draining: it serves again
         while (next < listeners_.size() && listeners_[next].state != SlotState::vacant) ++next;
-        if (next == listeners_.size())
+        if (next == bootstrap_.tables().listeners)
             return fmt::format(
-                "listener {}: {} listeners are there, and reloads have no room for more; it needs "
-                "a restart",
-                format(step.endpoint), listeners_.size());
+                "listener {}: {} listeners are there, with those that drain, and that is the most; "
+                "try again when they have gone",
+                format(step.endpoint), next);
         const ProxyConfig& proxy = *find_proxy(wanted, *step.to);
         Result<ListenerSockets> opened = open_listener(
             proxy, step.endpoint, static_cast<std::uint32_t>(bootstrap_.shards().size()),
             bind_attempts_at_reload);
+        if (!opened && (opened.error().code == EMFILE || opened.error().code == ENFILE))
+            return opened.error().message +
+                   "; try again when there are fewer sessions, or raise LimitNOFILE and restart";
         if (!opened) return opened.error().message;
         preparation.opened.push_back({next++, step.endpoint, std::move(*opened), proxy.name});
     }
-    const auto descriptors =
-        static_cast<std::uint32_t>(preparation.opened.size() * bootstrap_.shards().size());
-    if (descriptors > 0 &&
-        !bootstrap_.use()->descriptors.acquire(descriptors, bootstrap_.capacity().descriptors_max))
-        return "no descriptors left for more listeners; raise LimitNOFILE and restart, or try "
-               "again when there are fewer sessions";
     return {};
 }
 
@@ -201,7 +216,10 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
             !changed)
             log_.error("log_kept", {{"reason", changed.error().message}});
     }
-    if (preparation.plan.limits) set_limits(wanted, preparation.capacity);
+    const Capacity before = std::exchange(capacity_, preparation.capacity);
+    if (preparation.plan.limits || before.sessions_max != capacity_.sessions_max ||
+        before.descriptors_max != capacity_.descriptors_max)
+        set_limits(wanted);
     for (std::size_t i = 0; i < wanted.proxies.size(); ++i) {
         const ProxyConfig& proxy = wanted.proxies[i];
         const std::uint16_t slot = preparation.slots.at(proxy.name);
@@ -283,11 +301,11 @@ void Reconfigurer::ask_for_name(std::uint16_t proxy) {
 
 void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
     for (Preparation::Listener& opened : preparation.opened) {
+        if (listeners_.size() <= opened.slot) listeners_.resize(opened.slot + std::size_t{1});
         ListenerSlot& slot = listeners_[opened.slot];
         slot.state = SlotState::serving;
         slot.endpoint = opened.endpoint;
         slot.proxy = preparation.slots.at(opened.proxy);
-        slot.is_late = true;
         const ProxySlot& proxy = proxies_[slot.proxy];
         log_listener(log_, proxy.config, opened.endpoint,
                      udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
@@ -330,20 +348,15 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
     }
 }
 
-void Reconfigurer::set_limits(const Config& wanted, const Capacity& capacity) {
+void Reconfigurer::set_limits(const Config& wanted) {
     Command command;
     command.kind = CommandKind::set_limits;
-    // The tables have the size that they were made with.
-    command.sessions_max = std::min(capacity.sessions_max, bootstrap_.sessions_max());
+    command.sessions_max = capacity_.sessions_max;
+    command.descriptors_max = capacity_.descriptors_max;
     command.new_sessions = rate_of(wanted.new_sessions);
     command.pool_min = wanted.pool_min;
     command.report_sessions = wanted.log_sessions;
     send_to_all(command);
-    if (wanted.sessions_max && *wanted.sessions_max > bootstrap_.sessions_max())
-        log_.warn("needs_restart",
-                  {{"key", "limits.sessions_max"},
-                   {"effect", fmt::format("{} until a restart: the tables have that size",
-                                          bootstrap_.sessions_max())}});
 }
 
 /// So that the next reload finds them different again, and says so.

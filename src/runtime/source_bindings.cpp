@@ -32,7 +32,7 @@ std::vector<BindingLocation> Reconfigurer::bindings_wanted(std::uint16_t proxy) 
 std::optional<BindingIndex> Reconfigurer::find_bindings(std::size_t count) const {
     const SharedUse& use = *bootstrap_.use();
     std::size_t run = 0;
-    for (BindingIndex binding = 0; binding < bootstrap_.bindings_max(); ++binding) {
+    for (BindingIndex binding = 0; binding < bootstrap_.tables().source_bindings; ++binding) {
         run = use.bindings_held[binding].load(std::memory_order_acquire) == 0 ? run + 1 : 0;
         if (run == count) return binding + 1 - static_cast<BindingIndex>(count);
     }
@@ -49,7 +49,7 @@ std::string Reconfigurer::find_pools(std::vector<BindingLocation>& bindings,
         });
         binding.port_pool = static_cast<std::uint32_t>(known - pools_.begin());
         if (known == pools_.end()) {
-            if (pools_.size() >= bootstrap_.port_pools_max())
+            if (pools_.size() >= bootstrap_.tables().port_pools)
                 return "more source addresses than reloads have room for; it needs a restart";
             pools_.push_back({binding.pool_address, {}});
         }

@@ -2,25 +2,24 @@
 #include "udpproxy/session/group_pool.hpp"
 
 #include <algorithm>
-#include <span>
 
 namespace udpproxy {
 
 GroupPool::GroupPool(std::uint32_t groups_max, std::vector<Duration> cooldowns,
                      std::size_t bindings_max)
-    : groups_(groups_max),
-      bindings_(std::max(bindings_max, cooldowns.size())),
-      bindings_used_(cooldowns.size()) {
+    : groups_(groups_max), bindings_(cooldowns.size()) {
+    bindings_.reserve(std::max(bindings_max, cooldowns.size()));
     for (std::size_t binding = 0; binding < cooldowns.size(); ++binding)
         bindings_[binding].cooldown = cooldowns[binding];
 }
 
 void GroupPool::use_binding(BindingIndex binding, Duration cooldown, const Upstream* upstream) {
-    UDPPROXY_ASSERT(binding < bindings_.size() && bindings_[binding].groups == 0);
+    UDPPROXY_ASSERT(binding < bindings_.capacity());
+    if (bindings_.size() <= binding) bindings_.resize(std::size_t{binding} + 1);
+    UDPPROXY_ASSERT(bindings_[binding].groups == 0);
     bindings_[binding].cooldown = cooldown;
     bindings_[binding].upstream = upstream;
     bindings_[binding].kept = 0;
-    bindings_used_ = std::max(bindings_used_, std::size_t{binding} + 1);
 }
 
 std::uint32_t GroupPool::add(BindingIndex binding, std::uint32_t session) {
@@ -99,7 +98,7 @@ std::optional<Instant> GroupPool::surplus_at(const Binding& binding, Duration su
 }
 
 std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
-    for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
+    for (const Binding& binding : bindings_) {
         if (const auto at = surplus_at(binding, surplus_after); at && *at <= now)
             return binding.cooling.front();
     }
@@ -108,7 +107,7 @@ std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_af
 
 std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
     std::optional<Instant> next;
-    for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
+    for (const Binding& binding : bindings_) {
         if (const auto at = surplus_at(binding, surplus_after); at && (!next || *at < *next))
             next = at;
     }
@@ -124,7 +123,7 @@ std::optional<std::uint32_t> GroupPool::cooled_down(BindingIndex binding, Instan
 
 std::optional<std::uint32_t> GroupPool::oldest_cooling() const {
     std::optional<std::uint32_t> oldest;
-    for (const Binding& binding : std::span{bindings_}.first(bindings_used_)) {
+    for (const Binding& binding : bindings_) {
         if (binding.cooling.empty()) continue;
         const std::uint32_t index = binding.cooling.front();
         if (!oldest || groups_[index].cooling_since < groups_[*oldest].cooling_since)

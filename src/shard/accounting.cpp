@@ -18,7 +18,7 @@ std::uint64_t datagrams_kept(const Shard& shard) {
 
 void account_receive_faults(Shard& shard, std::span<const Fault> faults) {
     for (const Fault& fault : faults) {
-        const std::uint32_t group = shard.group_of_slot[index_of(fault.slot)];
+        const std::uint32_t group = shard.group_of_slot[fault.slot];
         // An error on a listener is nobody's in particular; it is counted with the proxy it belongs
         // to.
         const std::uint16_t proxy = group != no_index
@@ -82,7 +82,7 @@ void drop_while_stopping(Shard& shard, std::span<const Arrival> requests,
         shard.drop(arrival, proxy, Drop::stopping);
     }
     for (const Arrival& arrival : replies) {
-        const std::uint16_t proxy = shard.groups[shard.group_of_slot[index_of(arrival.slot)]].proxy;
+        const std::uint16_t proxy = shard.groups[shard.group_of_slot[arrival.slot]].proxy;
         shard.arrivals_total += arrival.datagrams();
         shard.counters_of(proxy).arrivals_reply.add(arrival.datagrams());
         shard.drop(arrival, proxy, Drop::stopping);

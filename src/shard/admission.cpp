@@ -147,7 +147,7 @@ std::uint32_t Admission::add_group(BindingIndex binding, const GroupOpening& ope
     group.has_open_member = opening.with_open_member;
     for (std::size_t i = 0; i < slots.size(); ++i) {
         group.slots[i] = slots[i];
-        shard_.group_of_slot[index_of(slots[i])] = index;
+        shard_.group_of_slot.set(slots[i], index);
     }
     shard_.setup.use->own_ports[shard_.bindings[binding].port_pool].insert(group.local.port);
     hold_upstream(shard_, shard_.proxies[group.proxy]);

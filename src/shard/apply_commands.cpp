@@ -52,6 +52,7 @@ void set_source_bindings(Shard& shard, const Command& command) {
         if (brought.index == shard.ports.size()) {
             UDPPROXY_ASSERT(shard.ports.size() < shard.ports.capacity());
             shard.ports.push_back(std::move(brought.pool));
+            shard.pool_sources.resize(shard.ports.size());
         } else {
             brought.pool.take_over(shard.ports[brought.index]);
             std::swap(brought.pool, shard.ports[brought.index]);
@@ -80,6 +81,11 @@ void set_source_bindings(Shard& shard, const Command& command) {
 }
 
 void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
+    if (command.listener >= shard.listeners.size()) {
+        UDPPROXY_ASSERT(command.listener < shard.listeners.capacity());
+        shard.listeners.resize(command.listener + std::size_t{1});
+        shard.setup.listeners.resize(shard.listeners.size());
+    }
     Listener& listener = shard.listeners[command.listener];
     UDPPROXY_ASSERT(!listener.open);
     listener = Listener{};  // commands to one that the engine refused left their marks
@@ -134,6 +140,7 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
             return;
         case CommandKind::set_limits:
             shard.setup.sessions_max = command.sessions_max;
+            shard.setup.descriptors_max = command.descriptors_max;
             shard.setup.new_sessions = command.new_sessions;
             shard.setup.pool_min = command.pool_min;
             shard.prewarming = true;

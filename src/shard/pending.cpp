@@ -44,8 +44,7 @@ void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index,
     // or somebody else's by then. Nor must a reply from a listener that is closing.
     const bool is_orphan =
         departure.leg == Leg::request
-            ? shard.groups[shard.group_of_slot[index_of(departure.slot)]].state !=
-                  GroupState::in_use
+            ? shard.groups[shard.group_of_slot[departure.slot]].state != GroupState::in_use
             : shard.listeners[index_of(departure.slot)].closed;
     if (shard.pending.full() || is_orphan) {
         give_up(shard, pending);

@@ -143,7 +143,7 @@ bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members,
         counters.joins_failed.add(1);
         return false;
     }
-    shard_.group_of_slot[index_of(joined)] = index;
+    shard_.group_of_slot.set(joined, index);
     counters.members_joined.add(1);
     return true;
 }

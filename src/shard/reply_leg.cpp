@@ -54,7 +54,7 @@ ReplyAllowance allowance_of(const ProxySetup& proxy, const Session& session, con
 
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now) {
     for (const Arrival& arrival : arrivals) {
-        const std::uint32_t index = shard.group_of_slot[index_of(arrival.slot)];
+        const std::uint32_t index = shard.group_of_slot[arrival.slot];
         UDPPROXY_ASSERT(index != no_index);
         const ReplyGroup& group = shard.groups[index];
         const std::uint32_t datagrams = arrival.datagrams();

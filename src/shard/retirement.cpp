@@ -26,6 +26,7 @@ Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
 }
 
 void note_listener_closed(Shard& shard, std::uint32_t index) {
+    UDPPROXY_ASSERT(index < shard.listeners.size());
     Listener& listener = shard.listeners[index];
     UDPPROXY_ASSERT(listener.open && listener.closed);
     // The next listener in this place may be another proxy's.
@@ -105,12 +106,12 @@ void close_all_groups(Shard& shard, Sockets& sockets) {
 
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
     for (const Slot slot : closed) {
-        if (index_of(slot) < shard.listeners.size()) {
+        const std::uint32_t index = shard.group_of_slot[slot];
+        if (index == no_index) {
             note_listener_closed(shard, index_of(slot));
             continue;
         }
-        const std::uint32_t index = std::exchange(shard.group_of_slot[index_of(slot)], no_index);
-        UDPPROXY_ASSERT(index != no_index);
+        shard.group_of_slot.set(slot, no_index);
         ReplyGroup& group = shard.groups[index];
         if (group.state != GroupState::closing) {
             // A member of an alias that is none any more.

@@ -55,10 +55,11 @@ std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locat
 
 /// What is known at start; look-ups keep it up to date, and source bindings that come later fill in
 /// the rest.
-std::vector<Address> pool_sources_of(const ShardSetup& setup) {
-    const std::vector<BindingLocation> locations = binding_locations(setup.proxies);
-    std::vector<Address> sources(std::max<std::size_t>(locations.size(), setup.port_pools_max));
-    for (const BindingLocation& location : locations)
+std::vector<Address> pool_sources_of(const ShardSetup& setup, std::size_t pools) {
+    std::vector<Address> sources;
+    sources.reserve(std::max<std::size_t>(pools, setup.port_pools_max));
+    sources.resize(pools);
+    for (const BindingLocation& location : binding_locations(setup.proxies))
         sources[location.port_pool] = location.source.is_unspecified()
                                           ? setup.proxies[location.proxy].routed_source
                                           : location.source;
@@ -106,15 +107,16 @@ std::vector<BindingLocation> binding_locations(const std::vector<ProxySetup>& pr
 Shard::Shard(ShardSetup from)
     : setup(std::move(from)),
       proxies(proxies_of(setup, no_upstream)),
-      listeners(std::max<std::size_t>(setup.listeners.size(), setup.listeners_max)),
+      listeners(setup.listeners.size()),
       listeners_open(static_cast<std::uint32_t>(setup.listeners.size())),
-      table(setup.sessions_max, timeouts_of(setup), setup.key, setup.shard, setup.shards),
+      table(std::max(setup.table_sessions_max, setup.sessions_max), timeouts_of(setup), setup.key,
+            setup.shard, setup.shards),
       bindings(bindings_of(binding_locations(setup.proxies), setup.bindings_max)),
       groups(setup.slots_max, cooldowns_of(setup), setup.bindings_max),
       ports(port_pools_of(setup)),
-      pool_sources(pool_sources_of(setup)),
+      pool_sources(pool_sources_of(setup, ports.size())),
       upstreams(upstream_versions_max),
-      group_of_slot(setup.slots_max, no_index),
+      group_of_slot(setup.slots_max),
       counters(proxies.size()),
       departures(2 * std::size_t{setup.buffers_per_leg}),
       dropped(2 * std::size_t{setup.buffers_per_leg}),
@@ -122,9 +124,10 @@ Shard::Shard(ShardSetup from)
       pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
       resumed(pending.capacity()),
       suspect_groups(suspect_groups_max) {
-    for (std::size_t listener = 0; listener < setup.listeners.size(); ++listener)
-        listeners[listener].open = true;
-    setup.listeners.resize(listeners.size());
+    for (Listener& listener : listeners) listener.open = true;
+    const std::size_t listeners_max = std::max<std::size_t>(listeners.size(), setup.listeners_max);
+    listeners.reserve(listeners_max);
+    setup.listeners.reserve(listeners_max);
     setup.proxies.clear();  // they live in `proxies` from now on
     for (BindingIndex binding = 0; binding < bindings.size(); ++binding)
         groups.set_upstream(binding, proxies[bindings[binding].proxy].setup.upstream.get());

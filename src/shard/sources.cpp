@@ -50,7 +50,7 @@ void note_lost_source(Shard& shard, const Departure& departure, int error) {
     if (departure.leg != Leg::request || !may_mean_a_lost_source(error) ||
         shard.suspect_groups.full())
         return;
-    const std::uint32_t group = shard.group_of_slot[index_of(departure.slot)];
+    const std::uint32_t group = shard.group_of_slot[departure.slot];
     if (group != no_index) shard.suspect_groups.push(group);
 }
 
@@ -69,8 +69,8 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
 
 bool is_own_port(const Shard& shard, const Endpoint& source) {
     for (std::size_t pool = 0; pool < shard.pool_sources.size(); ++pool) {
-        if (shard.setup.use->own_ports[pool].contains(source.port) &&
-            shard.pool_sources[pool] == source.address)
+        if (shard.pool_sources[pool] == source.address &&
+            shard.setup.use->own_ports[pool].contains(source.port))
             return true;
     }
     return false;

@@ -43,7 +43,7 @@ TraceRecord record_of(Shard& shard, const Session& session, Leg leg) {
 
 /// The session that a member's slot serves at the moment; null when its group is in use to nobody.
 const Session* session_of(Shard& shard, Slot slot) {
-    const std::uint32_t index = shard.group_of_slot[index_of(slot)];
+    const std::uint32_t index = shard.group_of_slot[slot];
     if (index == no_index || shard.groups[index].state != GroupState::in_use) return nullptr;
     return &shard.table[shard.groups[index].session];
 }
@@ -60,7 +60,7 @@ void trace_forwarded(Shard& shard, const Session& session, const Arrival& arriva
 
 void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason) {
     TraceRecord record;
-    if (index_of(arrival.slot) < shard.setup.listeners.size()) {
+    if (shard.group_of_slot[arrival.slot] == no_index) {
         if (!shard.trace.follows(arrival.from, shard.turn_at)) return;
         record.at = shard.turn_at;
         record.leg = Leg::request;

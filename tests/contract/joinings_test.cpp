@@ -98,7 +98,7 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
-    setup.listeners_max = 4;
+    setup.slots_max = 8;
     Rig<Engine> rig(setup);
     const std::size_t before = descriptor_count();
     const Endpoint endpoint = unused_endpoint(loopback(Family::ipv4));
@@ -120,9 +120,22 @@ TEST_CASE_TEMPLATE(
         CHECK(rig.closed == std::vector{Slot{2}});
         CHECK(descriptor_count() == before);
     }
-    // Members keep out of the places of listeners.
+    // Members have the highest slots, and keep out of those that were a listener's.
     const Peer upstream{loopback(Family::ipv4)};
-    CHECK(index_of(rig.open_group(upstream.endpoint()).slots[0]) >= 4);
+    for (std::uint32_t member = 7; member >= 3; --member)
+        CHECK(rig.open_group(upstream.endpoint()).slots[0] == Slot{member});
+    std::array<Slot, 1> none{};
+    GroupOpening opening;
+    opening.local = Endpoint{loopback(Family::ipv4)};
+    opening.upstream = upstream.endpoint();
+    CHECK(rig.engine().open_group(opening, none).error == EMFILE);
+    Result<ListenerSockets> opened =
+        open_listeners(ListenerRequest{endpoint, 1U << 20, 1U << 20}, 1);
+    REQUIRE(opened.has_value());
+    ListenerSocket listener{std::move(opened->sockets[0]), Family::ipv4};
+    CHECK(rig.engine().adopt(Slot{3}, listener) == EMFILE);
+    CHECK(static_cast<bool>(listener.socket));
+    CHECK(rig.engine().adopt(Slot{1}, listener) == 0);
 }
 
 }  // namespace

@@ -19,7 +19,6 @@ namespace udpproxy::contract {
 
 struct RigSetup {
     std::vector<Address> listen{loopback(Family::ipv4)};  // each on a port the kernel chooses
-    std::uint32_t listeners_max = 0;
     std::uint32_t slots_max = 64;
     std::uint32_t buffers_per_leg = 256;
     std::uint32_t payload_bytes_max = 65535;
@@ -209,7 +208,6 @@ public:
 private:
     Engine open(const RigSetup& setup) {
         EngineSetup engine_setup;
-        engine_setup.listeners_max = setup.listeners_max;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         engine_setup.busy_poll = setup.busy_poll;

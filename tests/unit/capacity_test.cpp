@@ -8,6 +8,8 @@
 #include <string>
 
 #include "udpproxy/runtime/shard_setup.hpp"
+#include "udpproxy/session/group_pool.hpp"
+#include "udpproxy/session/session.hpp"
 
 namespace udpproxy {
 namespace {
@@ -267,6 +269,32 @@ TEST_CASE("numbers that fit alone but not together are refused") {
     const Capacity capacity = compute({config, config}, 1100);
     REQUIRE(capacity.complaints.size() == 1);
     CHECK(capacity.complaints[0].find("together need 1200 descriptors") != std::string::npos);
+}
+
+TEST_CASE("tables have the size that the machine allows, and a share of it where shards are many") {
+    const TableSizes few = table_sizes({20000, 2, ephemeral});
+    CHECK(few.slots == 20000);
+    CHECK(few.sessions == 20000);
+    CHECK(few.clients == 20000);
+    const TableSizes many = table_sizes({1U << 20, 64, ephemeral});
+    CHECK(many.slots == 65536);
+    CHECK(many.sessions == 65536);
+    CHECK(many.clients == 1U << 20);
+    CHECK(table_sizes({~std::uint64_t{0}, 1, ephemeral}).slots == 1U << 20);
+    // A configuration's listeners and sources, and as many again that drain.
+    CHECK(few.listeners >= 2 * config_proxies_max * 16);
+    CHECK(few.source_bindings >= 2 * config_proxies_max * 16);
+    CHECK(few.port_pools >= 2 * config_proxies_max * 16);
+}
+
+TEST_CASE("the address space of tables is no less than what they take") {
+    const std::uint64_t few = table_sizes({1U << 16, 1, ephemeral}).bytes;
+    const std::uint64_t twice = table_sizes({1U << 17, 1, ephemeral}).bytes;
+    const std::size_t map_cell = 8;
+    const std::size_t session = sizeof(Session) + sizeof(std::uint32_t) + 1 + 4 * map_cell;
+    const std::size_t slot = sizeof(ReplyGroup) + sizeof(std::uint32_t) + 1 + 128;
+    const std::size_t client = 3 * sizeof(std::uint64_t) + 8 + 5 + 4 * map_cell;
+    CHECK(twice - few >= (session + slot + client) << 16);
 }
 
 TEST_CASE("a limit without end is bounded by what a table of registered files holds") {

@@ -43,6 +43,16 @@ TEST_CASE("a full mailbox refuses, keeps what it has, and takes letters again on
     CHECK(letter == 4);
 }
 
+TEST_CASE("a mailbox is empty once every letter has been taken") {
+    Mailbox<int> mailbox(2);
+    CHECK(mailbox.is_empty());
+    CHECK(mailbox.post(1));
+    CHECK_FALSE(mailbox.is_empty());
+    int letter = 0;
+    CHECK(mailbox.take(letter));
+    CHECK(mailbox.is_empty());
+}
+
 TEST_CASE("a mailbox's capacity is rounded up to a power of two") {
     for (const std::size_t asked : {1U, 2U, 3U, 5U, 64U, 65U, 4096U}) {
         CAPTURE(asked);

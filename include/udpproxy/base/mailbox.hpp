@@ -26,6 +26,11 @@ public:
         return true;
     }
 
+    /// Called by the one sender: whether everything has been taken.
+    [[nodiscard]] bool is_empty() const {
+        return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_relaxed);
+    }
+
     /// Called by the one receiver. False: nothing there.
     [[nodiscard]] bool take(T& letter) {
         const std::size_t head = head_.load(std::memory_order_relaxed);

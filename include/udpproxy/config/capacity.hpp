@@ -21,6 +21,20 @@ struct MachineLimits {
     PortRange ephemeral;  // net.ipv4.ip_local_port_range
 };
 
+/// The sizes of tables: as much as the machine allows, whatever the configuration of the start
+/// asks for, so that a reload may bring more. They are made in reserved address space (Reserved).
+struct TableSizes {
+    std::uint32_t listeners = 0;        // addresses, those that drain included
+    std::uint32_t source_bindings = 0;  // likewise
+    std::uint32_t port_pools = 0;       // likewise
+    std::uint32_t slots = 0;            // of each shard, listeners and members together
+    std::uint32_t sessions = 0;         // of each shard
+    std::uint32_t clients = 0;          // of all shards together
+    std::uint64_t bytes = 0;            // of address space, about
+};
+
+[[nodiscard]] TableSizes table_sizes(const MachineLimits& machine);
+
 struct ProxyCapacity {
     std::uint32_t sessions_max = 0;
     std::uint64_t ports = 0;  // of all of its source addresses

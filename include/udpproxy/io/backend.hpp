@@ -30,8 +30,6 @@ struct ListenerSocket {
 /// What an engine is opened with. Memory and tables are sized from this once and never grow.
 struct EngineSetup {
     std::vector<ListenerSocket> listeners;
-    std::uint32_t listeners_max =
-        0;  // slots 0 to listeners_max - 1 are kept for listeners; fewer than there are: as many
     std::uint32_t slots_max = 0;        // listeners and members together; at most RLIMIT_NOFILE
     std::uint32_t buffers_per_leg = 0;  // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
@@ -109,8 +107,9 @@ concept Backend = requires(B backend, std::optional<Instant> deadline,
     // Another member for a finished group, all or nothing; see join_group_socket() in
     // net/socket.hpp. `members` are all that the group has.
     { backend.join_group(members, joining, joined) } -> std::same_as<OpeningOutcome>;
-    // Takes a listener into a slot below listeners_max that nobody has, and arms it. The socket is
-    // the caller's again when there is an error.
+    // Takes a listener into a slot that nobody has, and arms it. Listeners have the lowest slots,
+    // members the highest; EMFILE: members have been there. The socket is the caller's again when
+    // there is an error.
     { backend.adopt(slot, listener) } -> std::same_as<int>;
     // Closes a member or a listener. Arrivals may still come on the slot until it appears in a
     // completions' `closed`.

@@ -43,21 +43,17 @@ public:
     [[nodiscard]] Engine engine() const { return engine_; }
     [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
     [[nodiscard]] const Capacity& capacity() const { return capacity_; }
-    [[nodiscard]] std::uint32_t sessions_max() const { return capacity_.sessions_max; }
     [[nodiscard]] std::uint64_t ports_start() const { return ports_start_; }
-    // Room for what reloads bring.
-    [[nodiscard]] std::uint32_t listeners_max() const;
-    [[nodiscard]] std::uint32_t bindings_max() const;
-    [[nodiscard]] std::uint32_t port_pools_max() const;
+    /// As the tables were made for it: fewer descriptors than RLIMIT_NOFILE says where address
+    /// space is short.
+    [[nodiscard]] const MachineLimits& machine() const { return machine_; }
+    [[nodiscard]] const TableSizes& tables() const { return tables_; }
 
 private:
     void take_upstreams(const std::vector<Names::Found>& found);
-    [[nodiscard]] std::uint32_t slots_max() const {
-        return listeners_max() + capacity_.descriptors_max;
-    }
     /// 64 KiB of address space each; only what datagrams reach becomes memory.
     [[nodiscard]] std::uint32_t buffers_per_leg() const {
-        return shard_count_ <= 4 ? 4096 : shard_count_ <= 16 ? 2048 : 1024;
+        return machine_.shards <= 4 ? 4096 : machine_.shards <= 16 ? 2048 : 1024;
     }
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
 
@@ -65,10 +61,10 @@ private:
     Log& log_;
     Engine engine_ = Engine::epoll;
     std::vector<int> cpus_ = usable_cpus();
-    std::uint32_t shard_count_ = 1;
     std::vector<ProxySetup> proxies_;
+    MachineLimits machine_;
+    TableSizes tables_;
     Capacity capacity_;
-    std::uint64_t descriptors_ = 0;  // RLIMIT_NOFILE
     std::uint64_t ports_start_ = 0;
     std::shared_ptr<SharedUse> use_;
     std::vector<ListenerSetup> listeners_;

@@ -56,8 +56,7 @@ struct ListenerSlot {
     Endpoint endpoint;
     std::uint16_t proxy = 0;
     std::shared_ptr<ListenerQueues> queues;  // null: not to be looked at (any more)
-    bool is_late = false;  // came after the start: its descriptors are counted with those of groups
-    Instant deadline{};    // when retired
+    Instant deadline{};                      // when retired
 };
 
 class Reconfigurer {
@@ -132,9 +131,10 @@ private:
     void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyCapacity& capacity,
                      bool was_serving);
     void bring_listeners(Preparation& preparation, Instant now);
-    void set_limits(const Config& wanted, const Capacity& capacity);
+    void set_limits(const Config& wanted);
     void ask_for_name(std::uint16_t proxy);
     void keep_what_needs_a_restart(Config& wanted) const;
+    void wait_until_taken();
     Reload reject(std::vector<std::string> reasons);
 
     // source bindings.cpp
@@ -153,7 +153,8 @@ private:
     std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
     std::vector<ProxySlot> proxies_;
-    std::vector<ListenerSlot> listeners_;
+    std::vector<ListenerSlot> listeners_;  // those that were ever taken
+    Capacity capacity_;
     std::vector<Pool> pools_;
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
     std::vector<std::shared_ptr<const void>>

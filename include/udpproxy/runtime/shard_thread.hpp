@@ -30,6 +30,11 @@ public:
     /// order, for the next call of post_waiting().
     void send(Command command);
     void post_waiting();
+    /// Whether the shard has taken every command.
+    [[nodiscard]] bool has_taken_all() {
+        post_waiting();
+        return waiting_.empty() && shard().commands.is_empty();
+    }
     /// Asks the shard to stop; returns at once.
     void stop() { send(Command{}); }
     /// The shard looks at its commands and questions soon.

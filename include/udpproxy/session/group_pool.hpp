@@ -154,7 +154,6 @@ private:
 
     Slab<ReplyGroup> groups_;
     std::vector<Binding> bindings_;
-    std::size_t bindings_used_;  // those at and above were never in use
     std::uint32_t cooling_count_ = 0;
 };
 

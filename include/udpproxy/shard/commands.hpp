@@ -22,7 +22,8 @@ enum class CommandKind : std::uint8_t {
                           // sessions of older versions end
     set_settings,         // `settings` hold for `proxy`, its sessions included
     set_source_bindings,  // groups of `proxy` are opened in `source bindings` from now on
-    set_limits,           // `sessions_max`, `new clients`, `pool_min` and `report_sessions`
+    set_limits,           // `sessions_max`, `descriptors_max`, `new_sessions`, `pool_min` and
+                          // `report_sessions`
     adopt_listener,       // `arrival` is listener number `listener`, of `proxy`
     move_listener,        // new clients at `listener` are those of `proxy` from now on
     retire_listener,      // admit nobody at `listener`
@@ -47,6 +48,7 @@ struct Command {
     bool report_sessions = false;
     bool fresh = false;  // with set_settings: the place was another proxy's before
     std::uint32_t sessions_max = 0;
+    std::uint32_t descriptors_max = 0;
     std::uint32_t pool_min = 0;
     Rate new_sessions;
     ProxySettings settings;

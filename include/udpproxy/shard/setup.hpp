@@ -106,14 +106,15 @@ struct ShardSetup {
     std::uint32_t shards = 1;
     std::vector<ProxySetup> proxies;
     std::vector<ListenerSetup> listeners;
-    // Room for what a reload brings; less than there is at the start means no more than that.
+    // The sizes of tables: what a reload may bring. Less than there is at the start means no more
+    // than that.
     std::uint32_t proxies_max = 0;
     std::uint32_t listeners_max = 0;
     std::uint32_t bindings_max = 0;
     std::uint32_t port_pools_max = 0;
-    std::uint32_t sessions_max =
-        0;              // [limits], all shards together; also the capacity of this shard's table
-    Rate new_sessions;  // [limits], all shards together
+    std::uint32_t table_sessions_max = 0;  // of this shard
+    std::uint32_t sessions_max = 0;        // [limits], all shards together
+    Rate new_sessions;                     // [limits], all shards together
     std::uint32_t pool_min =
         0;  // [limits]: groups of each proxy that stand ready for new clients, all shards together
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together

@@ -9,6 +9,7 @@
 
 #include "udpproxy/base/batch.hpp"
 #include "udpproxy/base/mailbox.hpp"
+#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/io/traffic.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
@@ -135,6 +136,25 @@ struct HeldUpstream {
     std::uint32_t groups = 0;
 };
 
+/// To which group a slot belongs: no_index for a listener's, and for one that nobody has. Kept as
+/// complements, so that what was never used is zero and was never touched.
+class SlotGroups {
+public:
+    explicit SlotGroups(std::size_t slots_max) : complements_(slots_max) {}
+
+    [[nodiscard]] std::uint32_t operator[](Slot slot) const {
+        UDPPROXY_ASSERT(index_of(slot) < complements_.size());
+        return ~complements_[index_of(slot)];
+    }
+    void set(Slot slot, std::uint32_t group) {
+        UDPPROXY_ASSERT(index_of(slot) < complements_.size());
+        complements_[index_of(slot)] = ~group;
+    }
+
+private:
+    Reserved<std::uint32_t> complements_;
+};
+
 struct Shard {
     explicit Shard(ShardSetup from);
 
@@ -163,7 +183,7 @@ struct Shard {
     std::vector<PortPool> ports;
     std::vector<Address> pool_sources;  // by port pool: the address its ports are bound at
     std::vector<HeldUpstream> upstreams;
-    std::vector<std::uint32_t> group_of_slot;  // no_index: a listener, or nobody's
+    SlotGroups group_of_slot;
     ShardCounters counters;
     ShardGauges gauges;
     UnlistedSources unlisted;

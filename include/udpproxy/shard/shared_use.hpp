@@ -6,8 +6,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <memory>
 
+#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/session/client_counts.hpp"
 #include "udpproxy/session/source_buckets.hpp"
 #include "udpproxy/session/token_bucket.hpp"
@@ -16,17 +16,17 @@ namespace udpproxy {
 
 struct SharedUse {
     /// All that there may be while the program runs: proxies, port pools (no more than sources),
-    /// listeners, source bindings. `sessions_max` is [limits].
+    /// sessions, listeners, source bindings.
     SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max,
               SipKey key, std::size_t listeners_max = 64, std::size_t bindings_max = 64)
         : client_counts(sessions_max, key),
           source_buckets(key),
-          proxies(std::make_unique<ProxyUse[]>(proxies_max)),
-          own_ports(std::make_unique<PortSet[]>(pools_max)),
-          listener_sessions(std::make_unique<Line[]>(listeners_max)),
-          proxies_held(std::make_unique<Holders[]>(proxies_max)),
-          listeners_held(std::make_unique<Holders[]>(listeners_max)),
-          bindings_held(std::make_unique<Holders[]>(bindings_max)) {}
+          proxies(proxies_max),
+          own_ports(pools_max),
+          listener_sessions(listeners_max),
+          proxies_held(proxies_max),
+          listeners_held(listeners_max),
+          bindings_held(bindings_max) {}
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
@@ -81,18 +81,18 @@ struct SharedUse {
     /// place away, each shard counts itself out; at 0 the place is free.
     using Holders = std::atomic<std::uint32_t>;
 
-    Line descriptors;  // of reply groups, and of listeners that came after the start
+    Line descriptors;  // of reply groups
     Line sessions;
     Line unassured;
     TokenBucket new_sessions;
     ClientCounts client_counts;
     SourceBuckets source_buckets;
-    std::unique_ptr<ProxyUse[]> proxies;
-    std::unique_ptr<PortSet[]> own_ports;  // by port pool
-    std::unique_ptr<Line[]> listener_sessions;
-    std::unique_ptr<Holders[]> proxies_held;
-    std::unique_ptr<Holders[]> listeners_held;
-    std::unique_ptr<Holders[]> bindings_held;
+    Reserved<ProxyUse> proxies;
+    Reserved<PortSet> own_ports;  // by port pool
+    Reserved<Line> listener_sessions;
+    Reserved<Holders> proxies_held;
+    Reserved<Holders> listeners_held;
+    Reserved<Holders> bindings_held;
 };
 
 }  // namespace udpproxy
