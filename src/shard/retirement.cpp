@@ -137,6 +137,8 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
 }
 
 std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
+    // More than a turn takes: the wake-up that came with them is spent.
+    if (!shard.commands.is_empty()) return now;
     // New clients beyond the bound are next; those who wait for descriptors are looked at when one
     // is closed, and every millisecond.
     if (!shard.new_clients.empty())

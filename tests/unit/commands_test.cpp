@@ -61,6 +61,20 @@ std::size_t members_towards(SimShard& sim, const Endpoint& local,
 
 }  // namespace
 
+TEST_CASE("a shard does not sleep while there are commands that a turn left for the next") {
+    SimShard sim;
+    Command command;
+    command.kind = CommandKind::resume;
+    command.proxy = all_proxies;
+    for (std::uint32_t i = 0; i < commands_per_turn + 1; ++i)
+        REQUIRE(sim.shard().commands.post(command));
+    sim.loop->turn();
+    CHECK(next_deadline(sim.shard(), sim.world->now) == sim.world->now);
+    sim.loop->turn();
+    CHECK(sim.shard().commands.is_empty());
+    CHECK(next_deadline(sim.shard(), sim.world->now) != sim.world->now);
+}
+
 TEST_CASE(
     "new clients go to the new version of an upstream, and a session stays with the one it began "
     "with") {

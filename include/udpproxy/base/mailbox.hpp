@@ -26,9 +26,9 @@ public:
         return true;
     }
 
-    /// Called by the one sender: whether everything has been taken.
+    /// Called by either: whether everything that was posted has been taken.
     [[nodiscard]] bool is_empty() const {
-        return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_relaxed);
+        return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire);
     }
 
     /// Called by the one receiver. False: nothing there.
