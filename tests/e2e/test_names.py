@@ -7,6 +7,7 @@ The names are in a hosts file that only the program under test sees.
 
 import time
 
+from harness.hosts import Hosts
 from harness.program import configuration, run_once, table
 
 ECHO = "10.1.0.1:5300"
@@ -16,19 +17,6 @@ NAMED = "10.1.0.1:5301"
 def echo(request):
     from harness.service import Reply
     return [Reply(request.payload)]
-
-
-class Hosts:
-    """A hosts file and the words before a program that make it /etc/hosts."""
-
-    def __init__(self, directory, *lines):
-        self.file = directory / "hosts"
-        self.write(*lines)
-        self.prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(self.file))
-
-    def write(self, *lines):
-        # In place: the mount is of this very file.
-        self.file.write_text("127.0.0.1 localhost\n" + "".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def named_and_plain(engine):

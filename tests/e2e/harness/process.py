@@ -1,6 +1,8 @@
 """A program in a namespace: its output line by line, a bound on every wait, an end by its own pid."""
 
+import contextlib
 import os
+import pathlib
 import queue
 import signal
 import subprocess
@@ -111,3 +113,21 @@ class Process:
     def text(self):
         self.catch_up()
         return "\n".join(self.lines)
+
+
+@contextlib.contextmanager
+def slow_thread(process, name, seconds):
+    """Each system call of the thread of this name takes so much longer, within the `with`."""
+    tasks = pathlib.Path(f"/proc/{process.pid}/task")
+    (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == f"{name}\n"]
+    tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", thread.name,
+                               "-e", f"inject=all:delay_enter={int(seconds * 1e6)}"])
+    try:
+        deadline = time.monotonic() + 5
+        while "TracerPid:\t0\n" in (thread / "status").read_text():
+            assert time.monotonic() < deadline, "strace is not there after 5 s"
+            time.sleep(0.01)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(10)
