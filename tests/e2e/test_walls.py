@@ -155,3 +155,28 @@ def test_a_session_ends_after_its_timeout_and_its_port_serves_again(engine, serv
     time.sleep(0.9)
     assert ask(open_client(), b"third") == b"third"
     assert {address.port_of(request.sender) for request in service.requests} == {20000}
+
+
+@pytest.fixture
+def five_hosts(network):
+    """Five more addresses of the client's machine, one for each of five clients."""
+    hosts = [f"10.1.0.{last}" for last in range(10, 15)]
+    network.client.ip(*(f"addr add {host}/24 dev to-proxy" for host in hosts))
+    yield hosts
+    network.client.ip(*(f"addr del {host}/24 dev to-proxy" for host in hosts))
+
+
+def test_one_more_client_host_than_sessions_max_is_one_counted_drop(
+        engine, service, five_hosts, start_proxy, open_client):
+    """The count of each client host was kept in a table of sessions_max entries, and was taken
+    before the session's own room. With sessions_per_client_max, the first datagram of one host too
+    many ended the program."""
+    proxy = start_proxy(small(engine, sessions_max=_ROOM, sessions_per_client_max=2))
+    *residents, newcomer = (open_client(f"{host}:0") for host in five_hosts)
+    for resident in residents:
+        assure(resident)
+    assert ask(newcomer, b"room?", 0.3) is None
+    for resident in residents:
+        assert ask(resident, b"still here") == b"still here"
+    counters = proxy.stop()
+    assert counters.drops() == {"drop_session_limit": 1} and counters["sessions_admitted"] == _ROOM
