@@ -1,14 +1,57 @@
-// What operators change while the program runs.
-#include "changes.hpp"
-
+// What operators change while the program runs. Reload, drain and resume are questions to the control
+// thread, which alone changes what runs; sessions and the log's level are changed from here.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <array>
 #include <charconv>
 
 #include "shard_query.hpp"
+#include "udpproxy/doctor/doctor.hpp"
+#include "verbs.hpp"
 
 namespace udpproxy {
+
+namespace {
+
+/// The control thread looks ten times a second; a reload before ours may take some seconds.
+constexpr Duration answer_limit = std::chrono::seconds{5};
+
+AdminResponse no_such_proxy(const std::string& name) {
+    return error_response(404,
+                          fmt::format("there is no proxy \"{}\", or it is being removed", name));
+}
+
+/// What `describe` makes of an answer that says `done`; else the response that says why not.
+template <class Describe>
+AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
+                  Describe&& describe) {
+    const QueryOutcome outcome = context.control.query(
+        question, answer_limit, [] {}, [&] { return context.stopping.load(); });
+    if (outcome == QueryOutcome::withdrawn)
+        return error_response(503,
+                              "the control thread is busy or about to end; nothing was changed");
+    if (outcome == QueryOutcome::abandoned)
+        return error_response(503,
+                              "the control thread is still at it; the log will say the outcome");
+    const ControlAnswer& answer = *context.control.answer();
+    switch (answer.outcome) {
+        case ControlOutcome::done:
+            return describe(answer);
+        case ControlOutcome::reload_refused:
+            return error_response(409, fmt::format("not reloaded, everything stays as it was:\n{}",
+                                                   fmt::join(answer.lines, "\n")));
+        case ControlOutcome::no_such_proxy:
+            return no_such_proxy(question.proxy);
+        case ControlOutcome::all_drain:
+            return error_response(
+                409, "all proxies drain, and then the program ends; that cannot be taken back");
+        case ControlOutcome::short_of_memory:
+            break;
+    }
+    return error_response(503, "out of memory; nothing was changed");
+}
+
+}  // namespace
 
 void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb,
                  std::vector<LogField> fields) {
@@ -52,6 +95,58 @@ AdminResponse set_log_level(const AdminContext& context, const AdminRequest& req
     }
     return error_response(
         400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));
+}
+
+AdminResponse reload_configuration(const AdminContext& context, const AdminRequest& request) {
+    note_change(context, request, "reload", {});
+    return ask(context, {ControlKind::reload, {}}, [](const ControlAnswer& answer) {
+        JsonText json;
+        json.begin_object().member("reloads", answer.reloads).key("changes").begin_array();
+        for (const std::string& line : answer.lines) json.value(line);
+        return as_response(json.end_array().end_object());
+    });
+}
+
+AdminResponse begin_drain(const AdminContext& context, const AdminRequest& request) {
+    const std::string proxy = request.argument("proxy");
+    note_change(context, request, "drain", {{"proxy", proxy}});
+    return ask(context, {ControlKind::drain, proxy}, [&](const ControlAnswer& answer) {
+        JsonText json;
+        json.begin_object().member("proxy", proxy).member("sessions", answer.sessions);
+        if (proxy.empty())
+            json.member("seconds_at_most",
+                        std::chrono::duration<double>(answer.ends_within).count());
+        return as_response(json.end_object());
+    });
+}
+
+AdminResponse end_drain(const AdminContext& context, const AdminRequest& request) {
+    const std::string proxy = request.argument("proxy");
+    note_change(context, request, "resume", {{"proxy", proxy}});
+    return ask(context, {ControlKind::resume, proxy}, [&](const ControlAnswer& answer) {
+        JsonText json;
+        json.begin_object().member("proxy", proxy).member("sessions", answer.sessions);
+        return as_response(json.end_object());
+    });
+}
+
+AdminResponse examine_program(const AdminContext& context, const AdminRequest& request) {
+    DoctorRequest query;
+    query.probe_payload = request.argument("probe");
+    query.with_probe = !query.probe_payload.empty();
+    query.probe_proxy = request.argument("proxy");
+    query.resolves_names = false;  // a resolver may take longer than who asked waits
+    if (query.with_probe)
+        note_change(
+            context, request, "doctor",
+            {{"probe_bytes", query.probe_payload.size() / 2}, {"proxy", query.probe_proxy}});
+    const Result<std::vector<Finding>> findings = examine(*context.status.config, query);
+    if (!findings) return error_response(400, findings.error().message);
+    JsonText json;
+    json.begin_object();
+    write_findings(json, *findings);
+    json.member("text", findings_text(*findings));  // as `udpproxy --doctor` prints it
+    return as_response(json.end_object());
 }
 
 }  // namespace udpproxy

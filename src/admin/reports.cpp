@@ -1,7 +1,5 @@
 // What is reported as JSON. Names are those of the lists in shard/counters.hpp, of the
 // configuration, and of docs/architecture.md.
-#include "reports.hpp"
-
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -11,6 +9,7 @@
 #include "metrics.hpp"
 #include "page.hpp"
 #include "shard_query.hpp"
+#include "verbs.hpp"
 
 namespace udpproxy {
 

@@ -3,10 +3,7 @@
 
 #include <array>
 
-#include "changes.hpp"
-#include "commands.hpp"
-#include "reports.hpp"
-#include "trace.hpp"
+#include "verbs.hpp"
 
 namespace udpproxy {
 

@@ -1,13 +1,11 @@
 // One client's datagrams, from the shards' mailboxes to JSON.
-#include "trace.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 
-#include "changes.hpp"
 #include "shard_query.hpp"
+#include "verbs.hpp"
 
 namespace udpproxy {
 

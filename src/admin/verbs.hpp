@@ -1,0 +1,66 @@
+// Every verb: what it takes, and whether it only looks. The table that says who may ask for which
+// stands in routes.cpp; the reports are made in reports.cpp, changes in changes.cpp, the trace in
+// trace.cpp.
+#pragma once
+
+#include <string_view>
+
+#include "routes.hpp"
+
+namespace udpproxy {
+
+// Looks.
+
+/// The status page.
+[[nodiscard]] AdminResponse show_page(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse report_status(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse report_proxies(const AdminContext& context,
+                                           const AdminRequest& request);
+/// Arguments: client (address, address:port or prefix), proxy, sort (bytes, age, idle), limit (1 to
+/// 100000, default 100).
+[[nodiscard]] AdminResponse report_sessions(const AdminContext& context,
+                                            const AdminRequest& request);
+[[nodiscard]] AdminResponse report_unlisted(const AdminContext& context,
+                                            const AdminRequest& request);
+[[nodiscard]] AdminResponse report_drops(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse report_log(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse report_metrics(const AdminContext& context,
+                                           const AdminRequest& request);
+/// 200 when every shard turns, 503 and which one does not.
+[[nodiscard]] AdminResponse report_live(const AdminContext& context, const AdminRequest& request);
+/// 200 while new clients are taken, else 503.
+[[nodiscard]] AdminResponse report_ready(const AdminContext& context, const AdminRequest& request);
+
+// Changes. Each is logged with who asked for it.
+
+/// Writes the line about a change: what, and who asked for it.
+void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb,
+                 std::vector<LogField> fields);
+
+/// Argument: id.
+[[nodiscard]] AdminResponse kill_session(const AdminContext& context, const AdminRequest& request);
+/// Argument: level.
+[[nodiscard]] AdminResponse set_log_level(const AdminContext& context, const AdminRequest& request);
+
+/// Reads the configuration file again, as SIGHUP does.
+[[nodiscard]] AdminResponse reload_configuration(const AdminContext& context,
+                                                 const AdminRequest& request);
+/// Argument: proxy; without it all drain, as SIGQUIT has it.
+[[nodiscard]] AdminResponse begin_drain(const AdminContext& context, const AdminRequest& request);
+/// Argument: proxy.
+[[nodiscard]] AdminResponse end_drain(const AdminContext& context, const AdminRequest& request);
+/// Looks from inside the running program. Arguments: probe (hexadecimal; sent to the upstream
+/// once), proxy (whose upstream).
+[[nodiscard]] AdminResponse examine_program(const AdminContext& context,
+                                            const AdminRequest& request);
+
+// The trace: one at a time; it ends by itself when its time is over, whatever becomes of the client
+// that began it. Its verbs are among those that change things: what they show are payloads.
+
+/// Arguments: client (address or address:port), seconds (1 to 600, default 60).
+[[nodiscard]] AdminResponse begin_trace(const AdminContext& context, const AdminRequest& request);
+/// What was kept since the last call.
+[[nodiscard]] AdminResponse take_trace(const AdminContext& context, const AdminRequest& request);
+[[nodiscard]] AdminResponse end_trace(const AdminContext& context, const AdminRequest& request);
+
+}  // namespace udpproxy
