@@ -60,6 +60,16 @@ void write_record(JsonText& json, const Status& status, const TraceRecord& recor
     json.end_object();
 }
 
+/// Of a trace that has ended and was not taken to its end.
+void discard_records(const Status& status) {
+    for (const auto& shard : status.shards) {
+        TraceRecord stale;
+        while (shard->shard().trace.take(stale)) {
+        }
+        (void)shard->shard().trace.take_missed();
+    }
+}
+
 }  // namespace
 
 AdminResponse begin_trace(const AdminContext& context, const AdminRequest& request) {
@@ -80,16 +90,15 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
     question.client =
         Prefix{client.address, static_cast<std::uint8_t>(client.address.is_ipv4() ? 32 : 128)};
     question.client_port = client.port;
-    question.until = monotonic_now() + std::chrono::seconds{seconds};
-    for (const auto& shard : context.status.shards) {
-        TraceRecord stale;
-        while (shard->shard().trace.take(stale)) {
-        }
-        (void)shard->shard().trace.take_missed();
+    // The first time with a trace that is over at once: whether another is on must be known before
+    // the records of an earlier one are thrown away.
+    for (const Instant until : {Instant{}, monotonic_now() + std::chrono::seconds{seconds}}) {
+        question.until = until;
+        const Result<bool> begun = trace_everywhere(context, question);
+        if (!begun) return error_response(503, begun.error().message);
+        if (!*begun) return error_response(409, "another trace is on; one at a time");
+        if (until == Instant{}) discard_records(context.status);
     }
-    const Result<bool> begun = trace_everywhere(context, question);
-    if (!begun) return error_response(503, begun.error().message);
-    if (!*begun) return error_response(409, "another trace is on; one at a time");
     note_change(context, request, "trace",
                 {{"client", request.argument("client")}, {"seconds", seconds}});
     JsonText json;

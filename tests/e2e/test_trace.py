@@ -116,6 +116,21 @@ def test_a_trace_is_bounded_and_ends_by_itself(engine, admin, start_proxy, open_
         assert admin.http(f"/v1/trace?{wrong}", method="POST")[0] == 400
 
 
+def test_a_trace_that_is_refused_leaves_the_records_of_the_one_that_is_on(
+        engine, admin, start_proxy, open_service, open_client):
+    """The second one threw them away, uncounted, before it was refused."""
+    open_service([IPV4.service(254)], echo())
+    start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)),
+                              engine=engine, head=admin.section()))
+    assert admin.http("/v1/trace?client=10.1.0.2", method="POST")[0] == 200
+    assert open_client().ask(b"question", IPV4.listener()) is not None
+    assert admin.http("/v1/trace?client=10.1.0.3", method="POST")[0] == 409
+    taken = json.loads(admin.http("/v1/trace/take", method="POST")[2])
+    assert (taken["missed"], [record["leg"] for record in taken["records"]]) == (0, ["request", "reply"])
+    assert admin.http("/v1/trace/end", method="POST")[0] == 200
+    assert admin.http("/v1/trace?client=10.1.0.3", method="POST")[0] == 200
+
+
 def test_an_interrupted_trace_leaves_a_whole_file(engine, admin, tmp_path, start_proxy, open_service, open_client):
     proxy = _begin(engine, admin, start_proxy, open_service)
     file = tmp_path / "x.pcapng"
