@@ -30,28 +30,7 @@ constexpr Duration reload_pause = std::chrono::milliseconds{50};
 constexpr Duration repeat_every = std::chrono::minutes{1};
 constexpr Duration admin_stop_limit = std::chrono::seconds{1};
 // Each forwards what is queued for a second and closes its sockets within another.
-constexpr Duration shards_stop_limit = std::chrono::seconds{10};
-
-/// Asks every shard to stop, and waits for at most `shards_stop_limit`; a second signal ends the
-/// program at once. False: one of them has not ended.
-bool stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
-                 Log& log) {
-    for (const auto& shard : shards) shard->stop();
-    const auto has_ended = [](const auto& shard) { return shard->has_ended(); };
-    const Instant deadline = monotonic_now() + shards_stop_limit;
-    while (!std::all_of(shards.begin(), shards.end(), has_ended)) {
-        if (const int signal = signals.next(5); is_stop(signal)) {
-            log.warn("stopped", {{"reason", "second signal"}});
-            ::_exit(exit_failure);
-        }
-        for (const auto& shard : shards) shard->post_waiting();
-        event_log.look(monotonic_now());
-        if (monotonic_now() >= deadline) return false;
-    }
-    for (const auto& shard : shards) shard->join();
-    event_log.look(monotonic_now());
-    return true;
-}
+constexpr Duration shards_stop_limit = std::chrono::seconds{5};
 
 /// Runs steps of the control thread. What one of them cannot do for want of memory or of a thread
 /// is left out and told, once a minute; the shards and their sessions go on.
@@ -84,6 +63,27 @@ private:
     std::optional<Instant> told_at_;
 };
 
+/// Asks every shard to stop, and waits for at most `shards_stop_limit`; a second signal ends the
+/// program at once. False: one of them has not ended.
+bool stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
+                 Steps& steps, Log& log) {
+    for (const auto& shard : shards) shard->stop();
+    const auto has_ended = [](const auto& shard) { return shard->has_ended(); };
+    const Instant deadline = monotonic_now() + shards_stop_limit;
+    while (!std::all_of(shards.begin(), shards.end(), has_ended)) {
+        if (const int signal = signals.next(5); is_stop(signal)) {
+            log.warn("stopped", {{"reason", "second signal"}});
+            ::_exit(exit_failure);
+        }
+        for (const auto& shard : shards) shard->post_waiting();
+        steps.run("events", [&] { event_log.look(monotonic_now()); });
+        if (monotonic_now() >= deadline) return false;
+    }
+    for (const auto& shard : shards) shard->join();
+    steps.run("events", [&] { event_log.look(monotonic_now()); });
+    return true;
+}
+
 void reopen_log(Log& log) {
     if (Result<void> reopened = log.reopen(); !reopened)
         log.error("log_kept", {{"reason", reopened.error().message}});
@@ -93,8 +93,7 @@ void reopen_log(Log& log) {
 
 /// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
 std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& event_log,
-                const Signals& signals, Log& log) {
-    Steps steps(log);
+                const Signals& signals, Steps& steps, Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
@@ -171,12 +170,13 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
                        {"sessions", bootstrap.capacity().sessions_max}});
 
     EventLog event_log(reconfigurer, log);
-    const std::string signal = run(reconfigurer, control, event_log, signals, log);
+    Steps steps(log);
+    const std::string signal = run(reconfigurer, control, event_log, signals, steps, log);
     log.info("stopping", {{"signal", signal}});
     const bool admin_ended = (*admin)->stop(admin_stop_limit);
     reconfigurer.withdraw_queues();
-    const bool shards_ended = stop_shards(bootstrap.shards(), signals, event_log, log);
-    event_log.write_counters();
+    const bool shards_ended = stop_shards(bootstrap.shards(), signals, event_log, steps, log);
+    steps.run("counters", [&] { event_log.write_counters(); });
     if (!admin_ended || !shards_ended) {
         log.error("not_ended", {{"thread", shards_ended ? "admin" : "shard"},
                                 {"effect", "the program ends all the same"}});

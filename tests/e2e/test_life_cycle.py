@@ -4,7 +4,11 @@
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
 """
 
+import contextlib
+import pathlib
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -160,3 +164,32 @@ def test_the_first_clients_after_a_restart_are_all_served(engine, start_proxy, o
         proxy = start_proxy(one_proxy(engine))
         assert len(crowd.ask_all(IPV4.listener(), lambda client, turn=turn: b"%d in turn %d" % (client, turn))) == len(crowd)
         assert proxy.stop().drops() == {}
+
+
+@contextlib.contextmanager
+def stuck_shard(proxy):
+    """The last shard's thread does not come out of its next system call."""
+    tasks = pathlib.Path(f"/proc/{proxy.pid}/task")
+    (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == "shard 1\n"]
+    tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", thread.name,
+                               "-e", "inject=all:delay_enter=60000000"])
+    try:
+        deadline = time.monotonic() + 5
+        while "TracerPid:\t0\n" in (thread / "status").read_text():
+            assert time.monotonic() < deadline, "strace is not there after 5 s"
+            time.sleep(0.01)
+        yield
+    finally:
+        tracer.kill()
+        tracer.wait(10)
+
+
+def test_a_shard_that_does_not_stop_keeps_the_program_for_seconds_only(start_proxy, open_service,
+                                                                       open_crowd):
+    """The end of the program waited for it for ever, or for a second signal."""
+    open_service(_SOURCES, in_turn(_SOURCES))
+    proxy = start_proxy(one_proxy("epoll"))
+    with stuck_shard(proxy):
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait_event("not_ended", timeout=8)["thread"] == "shard"
+    assert proxy.wait() == 1  # the tracer lets nobody go while it is there
