@@ -83,8 +83,7 @@ AdminResponse kill_session(const AdminContext& context, const AdminRequest& requ
 
 AdminResponse set_log_level(const AdminContext& context, const AdminRequest& request) {
     const std::string level = request.argument("level");
-    for (const LogLevel candidate :
-         {LogLevel::error, LogLevel::warn, LogLevel::info, LogLevel::debug}) {
+    for (const LogLevel candidate : {LogLevel::error, LogLevel::warn, LogLevel::info}) {
         if (name_of(candidate) != level) continue;
         // The line about it is written under whichever level shows more.
         if (candidate > context.log.level()) context.log.set_level(candidate);
@@ -93,8 +92,8 @@ AdminResponse set_log_level(const AdminContext& context, const AdminRequest& req
         JsonText json;
         return as_response(json.begin_object().member("level", level).end_object());
     }
-    return error_response(
-        400, fmt::format("level: \"{}\" is none; write error, warn, info or debug", level));
+    return error_response(400,
+                          fmt::format("level: \"{}\" is none; write error, warn or info", level));
 }
 
 AdminResponse reload_configuration(const AdminContext& context, const AdminRequest& request) {

@@ -1,6 +1,6 @@
 // What can be asked of a running program, and by whom: the table of verbs, over HTTP on the Unix
-// socket and on the admin address alike. Called by the admin thread (admin_server.cpp); what each
-// verb answers is made in admin_reports.cpp, admin_changes.cpp and metrics.cpp.
+// socket and on the admin address alike. Called by the admin thread (server.cpp); what each verb
+// answers is made in reports.cpp, changes.cpp, trace.cpp and metrics.cpp.
 #pragma once
 
 #include <atomic>

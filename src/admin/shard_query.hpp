@@ -25,7 +25,7 @@ struct SessionQuery {
 /// Of proxies and listeners that the status knows.
 struct SessionList {
     std::vector<SessionView> sessions;
-    std::size_t found = 0;  // that fit the wish, listed or not
+    std::size_t found = 0;  // that match the query, listed or not
 };
 
 // Errors: `shard 1 did not answer within 1 s`, `the program is stopping`.

@@ -1,5 +1,5 @@
 // The sockets that operators come in by, opened before anything is served; and who is on the other
-// end of one. What is said over them lives in admin_server.cpp and admin_routes.cpp.
+// end of one. What is said over them lives in server.cpp and routes.cpp.
 #pragma once
 
 #include <sys/types.h>

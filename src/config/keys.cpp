@@ -19,7 +19,7 @@ const std::vector<ConfigKey>& config_keys() {
         {"runtime", "batch_wait", "duration", "0us to 1ms", R"("0us")",
          "How long a shard that was woken by a few datagrams waits for more, to handle them "
          "together."},
-        {"log", "level", "word", "error | warn | info | debug", R"("info")",
+        {"log", "level", "word", "error | warn | info", R"("info")",
          "The least important lines that are written."},
         {"log", "format", "word", "text | json", R"("text")",
          "One line per event, as key=value or as JSON."},

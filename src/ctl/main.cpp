@@ -146,7 +146,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     CLI::App* level =
         log->add_subcommand("level", "show or set the least important lines that are written");
     level->add_option("LEVEL", options.level, "until the next start")
-        ->check(CLI::IsMember({"error", "warn", "info", "debug"}));
+        ->check(CLI::IsMember({"error", "warn", "info"}));
     level->callback([&] {
         action = [&] {
             return show(options, options.level.empty() ? "GET" : "POST", "/v1/log",

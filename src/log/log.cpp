@@ -23,11 +23,9 @@ spdlog::level::level_enum spdlog_level(LogLevel level) {
         case LogLevel::warn:
             return spdlog::level::warn;
         case LogLevel::info:
-            return spdlog::level::info;
-        case LogLevel::debug:
             break;
     }
-    return spdlog::level::debug;
+    return spdlog::level::info;
 }
 
 std::string present_time() {
@@ -63,11 +61,9 @@ std::string_view name_of(LogLevel level) {
         case LogLevel::warn:
             return "warn";
         case LogLevel::info:
-            return "info";
-        case LogLevel::debug:
             break;
     }
-    return "debug";
+    return "info";
 }
 
 LogField::LogField(std::string_view name, double number)
@@ -115,7 +111,7 @@ Result<void> Log::change(LogLevel level, LogFormat format, const std::string& fi
     auto logger = std::make_shared<spdlog::logger>("udpproxy", std::move(sink));
     logger->set_pattern("%v");
     logger->set_level(spdlog_level(level));
-    logger->flush_on(spdlog::level::debug);
+    logger->flush_on(spdlog::level::info);
     // A full disk or a closed terminal costs log lines, never the service.
     logger->set_error_handler([](const std::string&) {});
     const std::lock_guard lock(*mutex_);
@@ -141,10 +137,10 @@ void Log::write(LogLevel level, std::string_view event, const std::vector<LogFie
 
 LogLevel Log::level() const {
     const std::shared_ptr<spdlog::logger> present = logger();
-    for (const LogLevel level : {LogLevel::error, LogLevel::warn, LogLevel::info}) {
+    for (const LogLevel level : {LogLevel::error, LogLevel::warn}) {
         if (spdlog_level(level) == present->level()) return level;
     }
-    return LogLevel::debug;
+    return LogLevel::info;
 }
 
 void Log::set_level(LogLevel level) { logger()->set_level(spdlog_level(level)); }

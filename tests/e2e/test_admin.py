@@ -234,12 +234,12 @@ def test_only_root_the_own_user_and_the_group_may_change_things(engine, admin, s
     assert stranger.returncode == 1 and "permission denied; use it as root" in stranger.stderr
     member = _as_nobody("60")
     assert admin.ctl("status", prefix=member).returncode == 0
-    assert admin.ctl("log", "level", "debug", prefix=member).returncode == 0
+    assert admin.ctl("log", "level", "warn", prefix=member).returncode == 0
     os.chmod(admin.socket, 0o666)  # now others reach it: to look only
     assert admin.ctl("status", prefix=_as_nobody()).returncode == 0
     refused = admin.ctl("log", "level", "error", prefix=_as_nobody())
     assert refused.returncode == 1 and "only root, the user" in refused.stderr
-    assert admin.json("log", "level") == {"level": "debug"}
+    assert admin.json("log", "level") == {"level": "warn"}
 
 
 def test_a_dead_predecessors_socket_is_replaced_a_living_ones_is_refused(engine, admin, start_proxy):

@@ -65,8 +65,7 @@ TEST_CASE("a line begins with time, level and event, and the fields follow in or
 TEST_CASE("levels have the names the configuration knows") {
     for (const auto& [level, name] : {std::pair{LogLevel::error, "error"},
                                       {LogLevel::warn, "warn"},
-                                      {LogLevel::info, "info"},
-                                      {LogLevel::debug, "debug"}}) {
+                                      {LogLevel::info, "info"}}) {
         CHECK(format_line(LogFormat::text, "T", level, "e", {}) ==
               std::string{"time=T level="} + name + " event=e");
         CHECK(format_line(LogFormat::json, "T", level, "e", {}) ==

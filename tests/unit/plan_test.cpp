@@ -99,7 +99,7 @@ TEST_CASE("what cannot change while the program runs is named") {
 TEST_CASE("limits and the log are told apart") {
     CHECK(plan_reload(read(two), read("[limits]\nsessions_max = 9\n" + two)).limits);
     CHECK(plan_reload(read(two), read("[limits]\nnew_sessions_per_second = 9\n" + two)).limits);
-    const Plan log = plan_reload(read(two), read("[log]\nlevel = \"debug\"\n" + two));
+    const Plan log = plan_reload(read(two), read("[log]\nlevel = \"warn\"\n" + two));
     CHECK(log.log);
     CHECK_FALSE(log.limits);
     CHECK(plan_reload(read(two), read("[log]\nsessions = true\n" + two)).limits);

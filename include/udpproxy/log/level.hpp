@@ -6,7 +6,7 @@
 
 namespace udpproxy {
 
-enum class LogLevel : std::uint8_t { error, warn, info, debug };
+enum class LogLevel : std::uint8_t { error, warn, info };
 enum class LogFormat : std::uint8_t { text, json };
 
 /// `error`, `warn`, `info`, `debug`

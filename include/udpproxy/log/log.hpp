@@ -64,9 +64,6 @@ public:
     void info(std::string_view event, const std::vector<LogField>& fields = {}) {
         write(LogLevel::info, event, fields);
     }
-    void debug(std::string_view event, const std::vector<LogField>& fields = {}) {
-        write(LogLevel::debug, event, fields);
-    }
 
 private:
     Log() = default;
