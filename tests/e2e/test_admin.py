@@ -240,6 +240,7 @@ def test_only_root_the_own_user_and_the_group_may_change_things(engine, admin, s
     refused = admin.ctl("log", "level", "error", prefix=_as_nobody())
     assert refused.returncode == 1 and "only root, the user" in refused.stderr
     assert admin.json("log", "level") == {"level": "warn"}
+    assert admin.ctl("log", "level", "info", prefix=member).returncode == 0
 
 
 def test_a_dead_predecessors_socket_is_replaced_a_living_ones_is_refused(engine, admin, start_proxy):
