@@ -2,8 +2,6 @@
 // of its listings keeps nobody from looking at status and metrics.
 #include "responses.hpp"
 
-#include <malloc.h>
-
 #include <memory>
 #include <new>
 
@@ -29,15 +27,14 @@ void add_headers(MHD_Response* response, const AdminResponse& as) {
 
 }  // namespace
 
-/// A response's text for as long as the library needs it.
+/// A response's text for as long as the library needs it. It is one piece, which the C library gives
+/// back to the system at once; what a tree of small nodes leaves would be kept for later.
 struct Responses::Unsent {
     Unsent(Responses& its_owner, std::string body) : owner(its_owner), text(std::move(body)) {
         if (is_large(text)) owner.large_bytes_ += text.size();
     }
     ~Unsent() {
-        if (!is_large(text)) return;
-        owner.large_bytes_ -= text.size();
-        owner.gives_back_ = true;
+        if (is_large(text)) owner.large_bytes_ -= text.size();
     }
     static void free(void* unsent) {
         const std::unique_ptr<Unsent> gone{static_cast<Unsent*>(unsent)};
@@ -79,12 +76,6 @@ MHD_Result Responses::queue(MHD_Connection* http, AdminResponse response) {
 
 MHD_Result Responses::queue_out_of_memory(MHD_Connection* http) {
     return MHD_queue_response(http, MHD_HTTP_SERVICE_UNAVAILABLE, out_of_memory_);
-}
-
-/// The C library keeps what was freed for later, in pieces between others that are in use: a
-/// listing of all sessions, asked for once, would be part of the program's memory for good.
-void Responses::give_memory_back() {
-    if (std::exchange(gives_back_, false)) ::malloc_trim(0);
 }
 
 }  // namespace udpproxy

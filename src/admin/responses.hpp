@@ -23,15 +23,12 @@ public:
     [[nodiscard]] MHD_Result queue(MHD_Connection* http, AdminResponse response);
     /// 503, with no allocation of ours.
     [[nodiscard]] MHD_Result queue_out_of_memory(MHD_Connection* http);
-    /// Called now and then: returns to the system what large responses have left.
-    void give_memory_back();
 
 private:
     struct Unsent;
 
     MHD_Response* out_of_memory_ = nullptr;
     std::size_t large_bytes_ = 0;  // of large responses that are not sent yet
-    bool gives_back_ = false;      // a large response has gone
 };
 
 }  // namespace udpproxy

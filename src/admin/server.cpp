@@ -109,7 +109,6 @@ void AdminServer::State::run() {
         if (wait[3].revents != 0) accept_from(tcp_listener.descriptor(), false);
         MHD_run(http);
         end_overdue();
-        responses.give_memory_back();
     }
 }
 
