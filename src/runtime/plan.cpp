@@ -32,15 +32,7 @@ void note_restart(Plan& plan, std::string_view key, const T& present, const T& w
 }
 
 void compare_proxies(Plan& plan, const ProxyConfig& a, const ProxyConfig& b) {
-    ProxyStep step;
-    step.name = a.name;
-    // A buffer's size is for listeners as well, and those stay as they are.
-    ProxyConfig in_place = b;
-    in_place.receive_buffer_bytes = a.receive_buffer_bytes;
-    step.settings = !(settings_of(a) == settings_of(in_place)) || a.sessions_max != b.sessions_max;
-    step.aliases = !same_aliases(a, b);
-    step.upstream = !same_upstream(a.upstream, b.upstream);
-    step.sources = a.source != b.source || a.ports != b.ports;
+    const ProxyStep step = step_between(a, b);
     if (step.settings || step.aliases || step.upstream || step.sources)
         plan.proxies.push_back(step);
     const std::string prefix = fmt::format("proxy \"{}\": ", a.name);
@@ -78,6 +70,20 @@ const ProxyConfig* find_proxy(const Config& config, std::string_view name) {
     const auto found = std::find_if(config.proxies.begin(), config.proxies.end(),
                                     [&](const ProxyConfig& proxy) { return proxy.name == name; });
     return found == config.proxies.end() ? nullptr : &*found;
+}
+
+ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted) {
+    ProxyStep step;
+    step.name = wanted.name;
+    // A buffer's size is for listeners as well, and those stay as they are.
+    ProxyConfig in_place = wanted;
+    in_place.receive_buffer_bytes = present.receive_buffer_bytes;
+    step.settings = !(settings_of(present) == settings_of(in_place)) ||
+                    present.sessions_max != wanted.sessions_max;
+    step.aliases = !same_aliases(present, wanted);
+    step.upstream = !same_upstream(present.upstream, wanted.upstream);
+    step.sources = present.source != wanted.source || present.ports != wanted.ports;
+    return step;
 }
 
 Plan plan_reload(const Config& present, const Config& wanted) {

@@ -6,12 +6,16 @@
 
 #include <algorithm>
 #include <new>
+#include <thread>
 
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 
 namespace {
+
+constexpr Duration taken_within = std::chrono::seconds{1};
+constexpr Duration look_pause = std::chrono::milliseconds{1};
 
 /// The numbers of the proxy's aliases, in their order. A new alias gets one that nobody has had, or
 /// when there is none left, one whose alias has gone.
@@ -94,13 +98,15 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
         listeners_[i].queues = start.listener_queues()[i];
         use.listeners_held[i] = shards;
     }
+    sources_.rows = binding_locations(start.proxies());
     BindingIndex next = 0;
-    for (const BindingLocation& binding : binding_locations(start.proxies())) {
+    for (const BindingLocation& binding : sources_.rows) {
         ProxySlot& slot = proxies_[binding.proxy];
         slot.bindings.push_back(binding);
-        if (binding.port_pool >= pools_.size()) pools_.resize(binding.port_pool + 1);
-        pools_[binding.port_pool].address = binding.pool_address;
-        pools_[binding.port_pool].ranges.push_back(binding.ports);
+        std::vector<Pool>& pools = sources_.pools;
+        if (binding.port_pool >= pools.size()) pools.resize(binding.port_pool + 1);
+        pools[binding.port_pool].address = binding.pool_address;
+        pools[binding.port_pool].ranges.push_back(binding.ports);
         use.bindings_held[next++] = shards;
     }
     publish();
@@ -173,9 +179,11 @@ void Reconfigurer::look(Instant now) {
         const ProxySlot& slot = proxies_[found.proxy];
         const bool is_new = !slot.upstream->is_resolved();
         // Aliases that came with the name come into force with its address, whichever that is.
-        if (!is_in_force(slot, found.endpoint))
+        if (!is_in_force(slot, found.endpoint)) {
             set_upstream(found.proxy, found.endpoint,
                          !is_new && slot.config.on_change == OnChange::close);
+            set_source_bindings(found.proxy);
+        }
         publish();
     }
     if (!is_published_) publish();
@@ -236,6 +244,27 @@ void Reconfigurer::send_about_proxy(CommandKind kind, std::uint16_t proxy) {
     send_to_all(command);
 }
 
+void Reconfigurer::set_limits(const Config& wanted) {
+    Command command;
+    command.kind = CommandKind::set_limits;
+    command.sessions_max = capacity_.sessions_max;
+    command.descriptors_max = capacity_.descriptors_max;
+    command.new_sessions = rate_of(wanted.new_sessions);
+    command.pool_min = wanted.pool_min;
+    command.report_sessions = wanted.log_sessions;
+    send_to_all(command);
+}
+
+/// What is called done is in force: clients that come from now on find it so. A shard takes some
+/// commands in each turn; one that is stuck is not waited for.
+void Reconfigurer::wait_until_taken() {
+    const Instant end = monotonic_now() + taken_within;
+    const auto has_taken_all = [](const auto& shard) { return shard->has_taken_all(); };
+    const ShardThreads& shards = bootstrap_.shards();
+    while (!std::all_of(shards.begin(), shards.end(), has_taken_all) && monotonic_now() < end)
+        std::this_thread::sleep_for(look_pause);
+}
+
 /// A new version: the place's configuration with this endpoint.
 void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older) {
     ProxySlot& slot = proxies_[proxy];
@@ -248,7 +277,6 @@ void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, b
     command.close_older = close_older;
     command.upstream = slot.upstream;
     send_to_all(command);
-    set_source_bindings(proxy);
 }
 
 bool Reconfigurer::has_listeners(std::uint16_t proxy) const {

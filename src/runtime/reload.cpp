@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <map>
 #include <new>
-#include <thread>
 
 #include "listeners.hpp"
 #include "udpproxy/host/limits.hpp"
@@ -26,13 +25,13 @@ struct Reconfigurer::Preparation {
     Plan plan;
     Capacity capacity;
     std::map<std::string, std::uint16_t> slots;  // of every proxy of the new configuration
+    std::map<std::uint16_t, ProxyStep> steps;    // by slot: what becomes different for it
+    Sources sources;                             // as they will be
+    std::map<std::uint16_t, BindingGrant> grants;
     std::vector<Listener> opened;
 };
 
 namespace {
-
-constexpr Duration taken_within = std::chrono::seconds{1};
-constexpr Duration look_pause = std::chrono::milliseconds{1};
 
 std::string text_of(const ListenerStep& step) {
     if (!step.from)
@@ -89,16 +88,6 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     return report;
 }
 
-/// What is called done is in force: clients that come from now on find it so. A shard takes some
-/// commands in each turn; one that is stuck is not waited for.
-void Reconfigurer::wait_until_taken() {
-    const Instant end = monotonic_now() + taken_within;
-    const auto has_taken_all = [](const auto& shard) { return shard->has_taken_all(); };
-    const ShardThreads& shards = bootstrap_.shards();
-    while (!std::all_of(shards.begin(), shards.end(), has_taken_all) && monotonic_now() < end)
-        std::this_thread::sleep_for(look_pause);
-}
-
 Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
     ++reload_failures_;
     publish();
@@ -118,11 +107,9 @@ std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation
     machine.ephemeral = ephemeral_ports();
     preparation.capacity = compute_capacity(wanted, machine);
     if (!preparation.capacity.complaints.empty()) return preparation.capacity.complaints;
-    if (versions_.size() + wanted.proxies.size() > upstream_versions_max)
-        return {
-            "sessions hold more versions of upstreams than there is room for; wait until some have "
-            "ended, or use on_change = \"close\""};
     if (std::string reason = find_slots(wanted, preparation); !reason.empty())
+        return {std::move(reason)};
+    if (std::string reason = plan_proxies(wanted, preparation); !reason.empty())
         return {std::move(reason)};
     if (std::string reason = open_new_listeners(wanted, preparation); !reason.empty())
         return {std::move(reason)};
@@ -170,13 +157,47 @@ std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparat
             "again when they have gone",
             proxy->name, proxies_.size());
     }
-    std::size_t bindings = 0;
-    for (const ProxyConfig& proxy : wanted.proxies)
-        bindings += std::max<std::size_t>(1, proxy.source.size());
-    for (const ProxyConfig& proxy : config_.proxies)
-        bindings -= std::min(bindings, std::max<std::size_t>(1, proxy.source.size()));
-    if (bindings > 0 && !find_bindings(bindings))
-        return "more sources than reloads have room for; it needs a restart";
+    return {};
+}
+
+/// What becomes different for each proxy, the source bindings for it, and how many versions of
+/// upstreams that makes.
+std::string Reconfigurer::plan_proxies(const Config& wanted, Preparation& preparation) const {
+    preparation.sources = sources_;
+    note_held(preparation.sources);
+    std::size_t versions = versions_.size();
+    for (const ProxyConfig& proxy : wanted.proxies) {
+        const std::uint16_t index = preparation.slots.at(proxy.name);
+        const ProxySlot& slot = proxies_[index];
+        const bool is_new = slot.state == SlotState::vacant;
+        ProxyStep& step = preparation.steps[index];
+        if (is_new)
+            step = ProxyStep{ProxyStep::Kind::added, proxy.name, true, true, true, true};
+        else
+            step = step_between(slot.config, proxy);
+        // A new name's address comes later; until then sessions and new clients have what there
+        // was.
+        const bool has_address = proxy.upstream.endpoint.has_value();
+        const bool makes_version =
+            is_new || (step.aliases && !step.upstream) || (step.upstream && has_address);
+        versions += (makes_version ? 1 : 0) + (has_address ? 0 : 1);
+        if (!makes_version && !step.sources) continue;
+        const Endpoint present = is_new ? Endpoint{} : slot.upstream->endpoint();
+        std::vector<BindingLocation> bindings =
+            bindings_wanted(index, proxy, proxy.upstream.endpoint.value_or(present));
+        if (!is_new && same_bindings(bindings, slot.bindings)) continue;
+        BindingGrant grant;
+        if (const std::string reason =
+                grant_bindings(preparation.sources, std::move(bindings), grant);
+            !reason.empty())
+            return fmt::format("proxy \"{}\": source: {}", proxy.name, reason);
+        preparation.grants[index] = std::move(grant);
+    }
+    if (versions > upstream_versions_max)
+        return fmt::format(
+            "sessions hold {} versions of upstreams, this would make it {}, and there is room for "
+            "{}; try again when some have ended, or use on_change = \"close\"",
+            versions_.size(), versions, upstream_versions_max);
     return {};
 }
 
@@ -216,6 +237,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
             !changed)
             log_.error("log_kept", {{"reason", changed.error().message}});
     }
+    sources_ = std::move(preparation.sources);
     const Capacity before = std::exchange(capacity_, preparation.capacity);
     if (preparation.plan.limits || before.sessions_max != capacity_.sessions_max ||
         before.descriptors_max != capacity_.descriptors_max)
@@ -223,8 +245,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
     for (std::size_t i = 0; i < wanted.proxies.size(); ++i) {
         const ProxyConfig& proxy = wanted.proxies[i];
         const std::uint16_t slot = preparation.slots.at(proxy.name);
-        bring_proxy(slot, proxy, preparation.capacity.proxies[i],
-                    proxies_[slot].state == SlotState::serving);
+        bring_proxy(slot, proxy, preparation.capacity.proxies[i], preparation);
     }
     for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
         ProxySlot& slot = proxies_[index];
@@ -239,18 +260,14 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
 
 /// Tells what is different and nothing else: an unchanged proxy is not touched.
 void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
-                               const ProxyCapacity& capacity, bool was_serving) {
+                               const ProxyCapacity& capacity, Preparation& preparation) {
     ProxySlot& slot = proxies_[index];
+    const ProxyStep& step = preparation.steps.at(index);
+    const bool was_serving = slot.state == SlotState::serving;
     const bool is_new = slot.state == SlotState::vacant;
     const bool is_fresh =
         is_new && (std::exchange(slot.superseded, false) || slot.config.name != wanted.name);
-    Config before;
-    Config after;
-    before.proxies.push_back(std::exchange(slot.config, wanted));
-    after.proxies.push_back(wanted);
-    before.proxies[0].name = wanted.name;
-    ProxyStep step;
-    if (const Plan plan = plan_reload(before, after); !plan.proxies.empty()) step = plan.proxies[0];
+    slot.config = wanted;
     slot.state = SlotState::serving;
     if (is_fresh) slot.alias_counters.clear();
     // The name has one place: an earlier one that is still closing is shown no more.
@@ -261,7 +278,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
         bootstrap_.use()->proxies_held[index] =
             static_cast<std::uint32_t>(bootstrap_.shards().size());
 
-    if (is_new || step.settings) {
+    if (is_new || step.settings || slot.settings.sessions_max != capacity.sessions_max) {
         ProxySettings settings = settings_of(wanted);
         settings.sessions_max = capacity.sessions_max;
         slot.settings = settings;
@@ -285,7 +302,8 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
         if (is_new || (step.aliases && !step.upstream)) set_upstream(index, present, false);
         ask_for_name(index);
     }
-    if (!is_new && step.sources) set_source_bindings(index);
+    if (const auto grant = preparation.grants.find(index); grant != preparation.grants.end())
+        bring_bindings(index, std::move(grant->second));
     if (is_new || !was_serving)
         log_.info("capacity", {{"proxy", wanted.name},
                                {"sessions", slot.settings.sessions_max},
@@ -346,17 +364,6 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
             send_to_all(command);
         }
     }
-}
-
-void Reconfigurer::set_limits(const Config& wanted) {
-    Command command;
-    command.kind = CommandKind::set_limits;
-    command.sessions_max = capacity_.sessions_max;
-    command.descriptors_max = capacity_.descriptors_max;
-    command.new_sessions = rate_of(wanted.new_sessions);
-    command.pool_min = wanted.pool_min;
-    command.report_sessions = wanted.log_sessions;
-    send_to_all(command);
 }
 
 /// So that the next reload finds them different again, and says so.

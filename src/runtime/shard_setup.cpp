@@ -1,7 +1,10 @@
 // What of a proxy's configuration becomes which setting of a shard.
 #include "udpproxy/runtime/shard_setup.hpp"
 
+#include <algorithm>
+
 #include "udpproxy/config/capacity.hpp"
+#include "udpproxy/host/limits.hpp"
 
 namespace udpproxy {
 
@@ -28,6 +31,31 @@ std::shared_ptr<const Upstream> upstream_of(const ProxyConfig& config, const End
 
 Address routed_source_towards(const Endpoint& upstream) {
     return source_towards(upstream, Address::any(upstream.family())).source.address;
+}
+
+std::vector<BindingLocation> bindings_wanted(std::uint16_t proxy, const ProxyConfig& config,
+                                             const Endpoint& upstream) {
+    const Address routed = upstream.port != 0 ? routed_source_towards(upstream) : Address{};
+    std::vector<Address> sources = config.source;
+    if (sources.empty()) sources.push_back(Address::any(upstream.family()));
+    std::vector<BindingLocation> bindings;
+    for (const Address& source : sources) {
+        BindingLocation& binding = bindings.emplace_back();
+        binding.proxy = proxy;
+        binding.source = source;
+        binding.pool_address =
+            source.is_unspecified() && !routed.is_unspecified() ? routed : source;
+        binding.ports = config.ports.value_or(ephemeral_ports());
+    }
+    return bindings;
+}
+
+bool same_bindings(const std::vector<BindingLocation>& one,
+                   const std::vector<BindingLocation>& other) {
+    const auto same = [](const BindingLocation& a, const BindingLocation& b) {
+        return a.source == b.source && a.pool_address == b.pool_address && a.ports == b.ports;
+    };
+    return std::equal(one.begin(), one.end(), other.begin(), other.end(), same);
 }
 
 std::string text_of(const Upstream& upstream, const ProxyConfig& proxy) {

@@ -1,100 +1,113 @@
 // Source bindings and port pools of proxies that come or change: which there must be, which are
-// there, and what the shards are brought.
+// there, and what the shards are brought. What no shard holds any more is given to others.
 #include <algorithm>
 
-#include "udpproxy/host/limits.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
 
-/// What the place's configuration and upstream ask for; pools and ranges are not chosen yet.
-std::vector<BindingLocation> Reconfigurer::bindings_wanted(std::uint16_t proxy) const {
-    const ProxySlot& slot = proxies_[proxy];
-    const Endpoint& upstream = slot.upstream->endpoint();
-    const Address routed =
-        slot.upstream->is_resolved() ? routed_source_towards(upstream) : Address{};
-    std::vector<Address> sources = slot.config.source;
-    if (sources.empty()) sources.push_back(Address::any(upstream.family()));
-    std::vector<BindingLocation> bindings;
-    for (const Address& source : sources) {
-        BindingLocation& binding = bindings.emplace_back();
-        binding.proxy = proxy;
-        binding.source = source;
-        binding.pool_address =
-            source.is_unspecified() && !routed.is_unspecified() ? routed : source;
-        binding.ports = slot.config.ports.value_or(ephemeral_ports());
-    }
-    return bindings;
-}
+namespace {
 
-/// A row of source bindings that no shard uses.
-std::optional<BindingIndex> Reconfigurer::find_bindings(std::size_t count) const {
+// Beyond, ranges that no source binding uses make way for new ones; the cool-down of their ports is
+// forgotten then.
+constexpr std::size_t ranges_remembered = 16;
+
+}  // namespace
+
+/// Rows that shards have given back are free, those that a grant has taken since are not.
+void Reconfigurer::note_held(Sources& sources) const {
     const SharedUse& use = *bootstrap_.use();
-    std::size_t run = 0;
-    for (BindingIndex binding = 0; binding < bootstrap_.tables().source_bindings; ++binding) {
-        run = use.bindings_held[binding].load(std::memory_order_acquire) == 0 ? run + 1 : 0;
-        if (run == count) return binding + 1 - static_cast<BindingIndex>(count);
-    }
-    return std::nullopt;
+    sources.held.resize(sources.rows.size());
+    for (std::size_t row = 0; row < sources.rows.size(); ++row)
+        sources.held[row] = use.bindings_held[row].load(std::memory_order_acquire) > 0;
 }
 
-/// Each source binding's pool and its range in it; `changed` names pools that are new or have a
-/// range more. Empty, or why there is no room.
-std::string Reconfigurer::find_pools(std::vector<BindingLocation>& bindings,
-                                     std::vector<std::uint32_t>& changed) {
-    for (BindingLocation& binding : bindings) {
-        const auto known = std::find_if(pools_.begin(), pools_.end(), [&](const Pool& pool) {
-            return pool.address == binding.pool_address;
-        });
-        binding.port_pool = static_cast<std::uint32_t>(known - pools_.begin());
-        if (known == pools_.end()) {
-            if (pools_.size() >= bootstrap_.tables().port_pools)
-                return "more source addresses than reloads have room for; it needs a restart";
-            pools_.push_back({binding.pool_address, {}});
-        }
-        std::vector<PortRange>& ranges = pools_[binding.port_pool].ranges;
-        const auto range = std::find(ranges.begin(), ranges.end(), binding.ports);
-        binding.port_range = static_cast<std::uint32_t>(range - ranges.begin());
-        if (range != ranges.end()) continue;
-        ranges.push_back(binding.ports);
-        if (std::find(changed.begin(), changed.end(), binding.port_pool) == changed.end())
-            changed.push_back(binding.port_pool);
+/// A run of free rows, a pool for each source and its range in it. Empty, or what there is no more
+/// of.
+std::string Reconfigurer::grant_bindings(Sources& sources, std::vector<BindingLocation> bindings,
+                                         BindingGrant& grant) const {
+    const TableSizes& tables = bootstrap_.tables();
+    std::size_t run = 0;
+    BindingIndex end = 0;
+    for (; end < tables.source_bindings && run < bindings.size(); ++end)
+        run = end < sources.rows.size() && sources.held[end] ? 0 : run + 1;
+    if (run < bindings.size())
+        return "more source addresses are there, with those that drain, than there is room for; "
+               "try again when earlier sessions have ended";
+    if (sources.rows.size() < end) {
+        sources.rows.resize(end);
+        sources.held.resize(end, false);
     }
+    grant.first = end - static_cast<BindingIndex>(bindings.size());
+    ++sources.grants;
+
+    const auto is_used = [&](std::uint32_t pool, std::optional<std::uint32_t> range) {
+        for (std::size_t row = 0; row < sources.rows.size(); ++row)
+            if (sources.held[row] && sources.rows[row].port_pool == pool &&
+                (!range || sources.rows[row].port_range == *range))
+                return true;
+        return false;
+    };
+    for (std::size_t i = 0; i < bindings.size(); ++i) {
+        BindingLocation& binding = bindings[i];
+        auto pool =
+            std::find_if(sources.pools.begin(), sources.pools.end(),
+                         [&](const Pool& known) { return known.address == binding.pool_address; });
+        bool is_fresh = false;
+        if (pool == sources.pools.end()) {
+            is_fresh = true;
+            if (sources.pools.size() < tables.port_pools) {
+                pool = sources.pools.insert(pool, Pool{});
+            } else {
+                // The one that nobody has used for longest: its ports have cooled down.
+                for (auto other = sources.pools.begin(); other != sources.pools.end(); ++other)
+                    if ((pool == sources.pools.end() || other->used < pool->used) &&
+                        !is_used(static_cast<std::uint32_t>(other - sources.pools.begin()), {}))
+                        pool = other;
+                if (pool == sources.pools.end())
+                    return "every port pool is in use; try again when earlier sessions have ended";
+            }
+            *pool = Pool{binding.pool_address, {}, 0};
+        }
+        pool->used = sources.grants;
+        binding.port_pool = static_cast<std::uint32_t>(pool - sources.pools.begin());
+        const auto known = std::find(pool->ranges.begin(), pool->ranges.end(), binding.ports);
+        binding.port_range = static_cast<std::uint32_t>(known - pool->ranges.begin());
+        if (known == pool->ranges.end()) {
+            for (std::uint32_t range = 0;
+                 pool->ranges.size() >= ranges_remembered &&
+                 binding.port_range == pool->ranges.size() && range < pool->ranges.size();
+                 ++range)
+                if (!is_used(binding.port_pool, range)) binding.port_range = range;
+            if (binding.port_range == pool->ranges.size())
+                pool->ranges.push_back(binding.ports);
+            else
+                pool->ranges[binding.port_range] = binding.ports;
+            grant.changes.push_back({binding.port_pool, is_fresh});
+        }
+        sources.rows[grant.first + i] = binding;
+        sources.held[grant.first + i] = true;
+    }
+    grant.bindings = std::move(bindings);
     return {};
 }
 
-/// Sessions keep the source bindings they have; when the place's are not those it should have, new
-/// clients get new ones.
-void Reconfigurer::set_source_bindings(std::uint16_t proxy) {
-    ProxySlot& slot = proxies_[proxy];
-    std::vector<BindingLocation> bindings = bindings_wanted(proxy);
-    const auto same = [](const BindingLocation& a, const BindingLocation& b) {
-        return a.source == b.source && a.pool_address == b.pool_address && a.ports == b.ports;
-    };
-    if (std::equal(bindings.begin(), bindings.end(), slot.bindings.begin(), slot.bindings.end(),
-                   same))
-        return;
-    const std::optional<BindingIndex> first = find_bindings(bindings.size());
-    std::vector<std::uint32_t> changed;
-    const std::string refusal =
-        first ? find_pools(bindings, changed)
-              : "more sources than reloads have room for until earlier sessions end";
-    if (!refusal.empty()) {
-        log_.warn("sources_kept", {{"proxy", slot.config.name}, {"reason", refusal}});
-        return;
-    }
+/// Sessions keep the source bindings they have; new clients get the new ones.
+void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
     const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
-    for (BindingIndex binding = 0; binding < bindings.size(); ++binding)
-        bootstrap_.use()->bindings_held[*first + binding] = shards;
+    for (BindingIndex binding = 0; binding < grant.bindings.size(); ++binding)
+        bootstrap_.use()->bindings_held[grant.first + binding] = shards;
     for (std::uint32_t shard = 0; shard < shards; ++shard) {
         const auto change = std::make_shared<SourceBindingChange>();
-        change->first = *first;
-        for (const BindingLocation& binding : bindings)
+        change->first = grant.first;
+        for (const BindingLocation& binding : grant.bindings)
             change->bindings.push_back({binding.source, binding.port_pool, binding.port_range});
-        for (const std::uint32_t pool : changed)
-            change->pools.push_back(
-                {pool, PortPool(pools_[pool].ranges, shard, shards, bootstrap_.ports_start())});
+        for (const BindingGrant::Change& changed : grant.changes)
+            change->pools.push_back({changed.pool,
+                                     PortPool(sources_.pools[changed.pool].ranges, shard, shards,
+                                              bootstrap_.ports_start()),
+                                     changed.is_fresh});
         brought_.push_back(change);
         Command command;
         command.kind = CommandKind::set_source_bindings;
@@ -102,7 +115,25 @@ void Reconfigurer::set_source_bindings(std::uint16_t proxy) {
         command.bindings = change;
         bootstrap_.shards()[shard]->send(std::move(command));
     }
-    slot.bindings = std::move(bindings);
+    proxies_[proxy].bindings = std::move(grant.bindings);
+}
+
+/// After the proxy's upstream has got an address: its route may lead from another source.
+void Reconfigurer::set_source_bindings(std::uint16_t proxy) {
+    const ProxySlot& slot = proxies_[proxy];
+    std::vector<BindingLocation> wanted =
+        bindings_wanted(proxy, slot.config, slot.upstream->endpoint());
+    if (same_bindings(wanted, slot.bindings)) return;
+    Sources sources = sources_;
+    note_held(sources);
+    BindingGrant grant;
+    if (const std::string reason = grant_bindings(sources, std::move(wanted), grant);
+        !reason.empty()) {
+        log_.warn("sources_kept", {{"proxy", slot.config.name}, {"reason", reason}});
+        return;
+    }
+    sources_ = std::move(sources);
+    bring_bindings(proxy, std::move(grant));
 }
 
 }  // namespace udpproxy

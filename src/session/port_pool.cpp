@@ -72,25 +72,40 @@ void PortPool::release(std::uint16_t port, Instant until) {
     --leased_;
 }
 
-void PortPool::take_over(const PortPool& old) {
+void PortPool::take_over(PortPool& old) {
     const auto was_there = [&](std::uint16_t port) {
         return std::any_of(old.ranges_.begin(), old.ranges_.end(), [&](const PortRange& range) {
             return range.first <= port && port <= range.last;
         });
     };
     for (PortInterval& interval : intervals_) {
-        // Everything is free in a fresh pool. The cuts contain those of `old`, so a stretch lies in
-        // one range of it as a whole, or in none.
-        if (!was_there(interval.first)) continue;
-        leased_ += static_cast<std::uint32_t>(interval.count);
-        interval.count = interval.head = 0;
-    }
-    for (const PortInterval& from : old.intervals_) {
-        for (std::size_t i = 0; i < from.count; ++i) {
-            const Cooling& cooling = from.queue[(from.head + i) % from.queue.size()];
-            release(cooling.port, cooling.until);
+        // Everything is free in a fresh pool.
+        std::size_t kept = 0;
+        for (std::size_t i = 0; i < interval.count; ++i) {
+            const Cooling cooling = interval.queue[(interval.head + i) % interval.queue.size()];
+            if (!was_there(cooling.port))
+                interval.queue[(interval.head + kept++) % interval.queue.size()] = cooling;
         }
+        leased_ += static_cast<std::uint32_t>(interval.count - kept);
+        interval.count = kept;
     }
+    // Intervals of `old` may fall together here, where a range has gone.
+    while (const std::optional<Cooling> cooling = old.take_first())
+        if (interval_of(cooling->port) != nullptr) release(cooling->port, cooling->until);
+}
+
+std::optional<PortPool::Cooling> PortPool::take_first() {
+    PortInterval* first = nullptr;
+    for (PortInterval& interval : intervals_) {
+        if (interval.count > 0 && (first == nullptr || interval.queue[interval.head].until <
+                                                           first->queue[first->head].until))
+            first = &interval;
+    }
+    if (first == nullptr) return std::nullopt;
+    const Cooling cooling = first->queue[first->head];
+    first->head = (first->head + 1) % first->queue.size();
+    --first->count;
+    return cooling;
 }
 
 PortPool::PortInterval* PortPool::interval_of(std::uint16_t port) {

@@ -54,7 +54,10 @@ void set_source_bindings(Shard& shard, const Command& command) {
             shard.ports.push_back(std::move(brought.pool));
             shard.pool_sources.resize(shard.ports.size());
         } else {
-            brought.pool.take_over(shard.ports[brought.index]);
+            if (brought.is_fresh)
+                shard.pool_sources[brought.index] = Address{};
+            else
+                brought.pool.take_over(shard.ports[brought.index]);
             std::swap(brought.pool, shard.ports[brought.index]);
         }
     }

@@ -232,5 +232,28 @@ TEST_CASE(
     CHECK(pool.leased() == 11);
 }
 
+TEST_CASE("a pool that takes another's place may leave a range out that nobody uses any more") {
+    const Instant now{std::chrono::seconds{100}};
+    const Instant later = now + std::chrono::seconds{10};
+    PortPool old(std::vector{PortRange{1000, 1003}, PortRange{1002, 1009}}, 0, 1);
+    const std::uint16_t leased = old.lease(0, now).value();
+    const std::uint16_t cooling = old.lease(0, now).value();
+    CHECK(leased == 1000);
+    CHECK(cooling == 1001);
+    old.release(cooling, later);
+    PortPool pool(std::vector{PortRange{1000, 1003}, PortRange{1003, 1005}}, 0, 1);
+    pool.take_over(old);
+    CHECK(pool.leased() == 1);
+    std::set<std::uint16_t> got;
+    while (const auto port = pool.lease(0, now)) got.insert(*port);
+    CHECK(got == std::set<std::uint16_t>{1002, 1003});
+    got.clear();
+    while (const auto port = pool.lease(1, now)) got.insert(*port);
+    CHECK(got == std::set<std::uint16_t>{1004, 1005});
+    CHECK(pool.lease(0, later) == cooling);
+    pool.release(leased, later);
+    CHECK(pool.leased() == 5);
+}
+
 }  // namespace
 }  // namespace udpproxy

@@ -44,11 +44,10 @@ struct Plan {
                                              // runs, as `runtime.shards: 2 -> 4`
     bool limits = false;                     // [limits], or whether ended sessions are reported
     bool log = false;                        // level, format or file
-
-    [[nodiscard]] bool empty() const noexcept {
-        return proxies.empty() && listeners.empty() && needs_restart.empty() && !limits && !log;
-    }
 };
+
+/// What is different for a proxy that stays; none of it when nothing is.
+[[nodiscard]] ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted);
 
 [[nodiscard]] Plan plan_reload(const Config& present, const Config& wanted);
 

@@ -105,11 +105,30 @@ private:
     struct Pool {
         Address address;
         std::vector<PortRange> ranges;
+        std::uint64_t used = 0;  // the latest grant that used it
+    };
+    /// Which source bindings and port pools the shards have. A change is worked out on a copy, so
+    /// that nothing is left of one that does not fit.
+    struct Sources {
+        std::vector<Pool> pools;
+        std::vector<BindingLocation> rows;  // by binding; what was last there
+        std::vector<bool> held;             // by binding; by some shard, or granted since
+        std::uint64_t grants = 0;
+    };
+    /// The source bindings that a proxy gets.
+    struct BindingGrant {
+        struct Change {
+            std::uint32_t pool = 0;
+            bool is_fresh = false;  // it was another address's
+        };
+        BindingIndex first = 0;
+        std::vector<BindingLocation> bindings;
+        std::vector<Change> changes;
     };
     /// What a reload is about to do, with everything that can fail done.
     struct Preparation;
 
-    // operation.cpp
+    // reconfigurer.cpp
     void send_to_all(const Command& command);
     void send_about_proxy(CommandKind kind, std::uint16_t proxy);
     void set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older);
@@ -117,6 +136,8 @@ private:
     void publish();
     [[nodiscard]] std::shared_ptr<const Status> make_status() const;
     [[nodiscard]] Config config_in_force() const;
+    void set_limits(const Config& wanted);
+    void wait_until_taken();
     void close_retired(Instant now);
     void free_vacated();
     [[nodiscard]] bool has_listeners(std::uint16_t proxy) const;
@@ -125,23 +146,23 @@ private:
     // reload.cpp
     Reload attempt_reload(Instant now);
     [[nodiscard]] std::vector<std::string> prepare(const Config& wanted, Preparation& preparation);
+    [[nodiscard]] std::string plan_proxies(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
     void carry_out(const Config& wanted, Preparation& preparation, Instant now);
     void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyCapacity& capacity,
-                     bool was_serving);
+                     Preparation& preparation);
     void bring_listeners(Preparation& preparation, Instant now);
-    void set_limits(const Config& wanted);
     void ask_for_name(std::uint16_t proxy);
     void keep_what_needs_a_restart(Config& wanted) const;
-    void wait_until_taken();
     Reload reject(std::vector<std::string> reasons);
 
-    // source bindings.cpp
-    [[nodiscard]] std::vector<BindingLocation> bindings_wanted(std::uint16_t proxy) const;
-    [[nodiscard]] std::optional<BindingIndex> find_bindings(std::size_t count) const;
-    [[nodiscard]] std::string find_pools(std::vector<BindingLocation>& bindings,
-                                         std::vector<std::uint32_t>& changed);
+    // source_bindings.cpp
+    void note_held(Sources& sources) const;
+    [[nodiscard]] std::string grant_bindings(Sources& sources,
+                                             std::vector<BindingLocation> bindings,
+                                             BindingGrant& grant) const;
+    void bring_bindings(std::uint16_t proxy, BindingGrant grant);
 
     Config config_;
     std::string config_file_;
@@ -155,7 +176,7 @@ private:
     std::vector<ProxySlot> proxies_;
     std::vector<ListenerSlot> listeners_;  // those that were ever taken
     Capacity capacity_;
-    std::vector<Pool> pools_;
+    Sources sources_;
     std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
     std::vector<std::shared_ptr<const void>>
         brought_;  // what commands carry, until every shard has taken it

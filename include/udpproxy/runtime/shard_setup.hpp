@@ -19,6 +19,15 @@ namespace udpproxy {
 /// there is no way now.
 [[nodiscard]] Address routed_source_towards(const Endpoint& upstream);
 
+/// The source bindings that the proxy in this slot should have; pools and ranges are not chosen
+/// yet. An upstream with port 0 has no address.
+[[nodiscard]] std::vector<BindingLocation> bindings_wanted(std::uint16_t proxy,
+                                                           const ProxyConfig& config,
+                                                           const Endpoint& upstream);
+/// Whether new clients would be bound alike.
+[[nodiscard]] bool same_bindings(const std::vector<BindingLocation>& one,
+                                 const std::vector<BindingLocation>& other);
+
 /// How a proxy's upstream is called in the log.
 [[nodiscard]] std::string text_of(const Upstream& upstream, const ProxyConfig& proxy);
 

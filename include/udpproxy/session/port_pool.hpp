@@ -37,9 +37,9 @@ public:
     void release(std::uint16_t port, Instant until);
     /// Takes the place of `old`, with other ranges: what cools down there goes on cooling here in
     /// the same order, what is leased there is leased here, and ports that `old` did not have are
-    /// free. No allocation.
-    // Requires: a fresh pool whose ranges contain those of `old`, each at the same index.
-    void take_over(const PortPool& old);
+    /// free. Ports that are in no range here are forgotten, and `old` is spent. No allocation.
+    // Requires: a fresh pool; what is leased in `old` lies in a range of this one.
+    void take_over(PortPool& old);
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }
 
 private:
@@ -57,6 +57,8 @@ private:
     };
 
     [[nodiscard]] PortInterval* interval_of(std::uint16_t port);
+    /// Takes the port out that may be leased first; nothing: none cools down.
+    [[nodiscard]] std::optional<Cooling> take_first();
 
     std::vector<PortRange> ranges_;
     std::vector<PortInterval> intervals_;

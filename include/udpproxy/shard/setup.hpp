@@ -94,7 +94,8 @@ struct SourceBindingChange {
     };
     struct Pool {
         std::uint32_t index = 0;
-        PortPool pool;  // of a source that is new, or with more ranges than the one it replaces
+        PortPool pool;
+        bool is_fresh = false;  // of a source that is new; else it takes over from the one there
     };
     BindingIndex first = 0;
     std::vector<Binding> bindings;
