@@ -1,14 +1,17 @@
-"""A reload that brings more than the start had: sessions, listeners, source addresses.
+"""A reload that brings more than the start had: sessions, listeners, source addresses, versions.
 
     client 10.1.0.2 ── 10.1.0.1 proxy 10.0.0.1, 10.0.0.30 to .99 ── 10.0.0.254 service, echoes
 
 The start is small, with one proxy of a few sessions, and the machine has room for much more.
 """
 
+import time
 
 import pytest
 
 from harness.admin import parse_metrics
+from harness.hosts import Hosts
+from harness.process import slow_thread
 from harness.program import table
 from harness.reloading import Reloading
 from harness.service import echo
@@ -120,4 +123,71 @@ def test_nothing_is_kept_of_source_addresses_that_a_reload_had_no_room_for(
     for _ in range(4):  # some for each shard
         reply = open_client().ask(b"new client", IPV4.listener(5354), timeout=1)
         assert running.proxy.running() and reply.payload == b"new client"
+    assert running.proxy.stop().drops() == {}
+
+
+def test_more_versions_of_upstreams_than_there_is_room_for_are_refused_by_the_reload(
+        engine, start_proxy, open_service, open_crowd, tmp_path):
+    """Each proxy's sessions hold the upstream that they began with, and a shard has room for 1024.
+    One reload can bring two versions: the new aliases with the old address, and then the name's new
+    address. One was counted, and a new client ended the program."""
+    addresses = [IPV4.host(last) for last in (254, 253, 252, 251)]
+    alias, another = IPV4.service(250), IPV4.service(249)
+    service = open_service([f"{address}:53" for address in addresses], echo())
+    hosts = Hosts(tmp_path, f"{addresses[0]} service.test")
+    listeners = [IPV4.listener(20000 + number) for number in range(_PROXIES_MAX)]
+
+    def tables(*aliases):
+        return [proxy_table(f"proxy{number}", listener, upstream="service.test:53",
+                            reply_aliases=aliases, alias_filter="connected",
+                            sessions_max=100 if listener == listeners[-1] else 10)
+                for number, listener in enumerate(listeners)]
+
+    def served_by_each(sessions):
+        count = 0
+        for _ in range(sessions):
+            crowd = open_crowd(_PROXIES_MAX)
+            for client, listener in enumerate(listeners):
+                crowd.send(client, b"%d" % client, listener)
+            answered = set()
+            while arrived := crowd.arrived(0.5):
+                answered |= {client for client, datagram in arrived
+                             if datagram.payload == b"%d" % client}
+            count += len(answered)
+        return count
+
+    def wait_for(address):
+        """The last proxy is told last: once its new clients get there, those of all do."""
+        running.proxy.wait_event("resolved", proxy=f"proxy{_PROXIES_MAX - 1}",
+                                 endpoint=f"{address}:53")
+        for _ in range(30):
+            with open_crowd(1) as probe:
+                probe.send(0, b"probe", listeners[-1])
+                assert probe.arrived(5) != []
+            if service.requests[-1].asked_on == f"{address}:53":
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"no new client gets to {address}")
+    running = Reloading(lambda text: start_proxy(text, prefix=hosts.prefix), engine,
+                        *tables(alias), shards=1)
+    assert served_by_each(1) == _PROXIES_MAX
+    for sessions, address in enumerate(addresses[1:3], 1):
+        hosts.write(f"{address} service.test")
+        running.reload(*tables(alias))  # asks for the names again
+        wait_for(address)
+        # Two of the last version, of which one may have the new aliases before the other has them.
+        assert served_by_each(sessions) == sessions * _PROXIES_MAX
+    hosts.write()
+    with slow_thread(running.proxy, "shard 0", 0.004):
+        answer = running.reload_or_refusal(*tables(alias, another))
+        if answer == "reloaded":
+            running.proxy.wait_event("unresolved", proxy=f"proxy{_PROXIES_MAX - 1}")
+            hosts.write(f"{addresses[3]} service.test")
+            running.proxy.wait_event("resolved", proxy=f"proxy{_PROXIES_MAX - 1}",
+                                     endpoint=f"{addresses[3]}:53")
+    if answer == "reloaded":
+        wait_for(addresses[3])
+    else:
+        assert "version" in running.proxy.all_events("reload_failed")[0]["reason"]
+    assert served_by_each(1) == _PROXIES_MAX
     assert running.proxy.stop().drops() == {}
