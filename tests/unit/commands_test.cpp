@@ -512,6 +512,26 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("no new client waits for a proxy whose place has been given back") {
+    SimShard sim(two_proxies());
+    sim.shard().setup.use->proxies_held[0] = 1;
+    tell(sim, CommandKind::drain);  // no group keeps the proxy's place
+    for (std::uint16_t i = 0; i < 150; ++i)
+        sim.world->client_sends(Endpoint{client.address, 0, static_cast<std::uint16_t>(2000 + i)},
+                                at("10.1.0.1:53"), "first proxy's");
+    Command command;
+    command.kind = CommandKind::move_listener;
+    command.proxy = 1;
+    REQUIRE(sim.shard().commands.post(command));
+    command.kind = CommandKind::close_proxy;
+    command.proxy = 0;
+    REQUIRE(sim.shard().commands.post(command));
+    sim.loop->turn();
+    REQUIRE(sim.shard().setup.use->proxies_held[0] == 0);
+    CHECK(sim.shard().new_clients.empty());
+    CHECK(sim.dropped(Drop::draining) == 150);
+}
+
 TEST_CASE(
     "a reply that waits for room never leaves from the next listener in its listener's place") {
     SimShard sim(two_proxies());
