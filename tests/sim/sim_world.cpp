@@ -123,6 +123,7 @@ bool SimBackend::joins(const Arrival& arrival, const Packet& packet) {
 
 std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
     faults_.clear();
+    world_->now += std::exchange(world_->next_send_takes, Duration::zero());
     for (std::uint32_t i = 0; i < departures.size(); ++i) {
         const Departure& departure = departures[i];
         bool has_capacity = true;

@@ -73,6 +73,7 @@ public:
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
     OpeningOutcome next_join;                     // not `opened()`: the next join fails so
     int next_adoption_error = 0;                  // the next adopt() fails with it
+    Duration next_send_takes{};                   // the clock runs on while the next batch is sent
     int next_send_error = 0;                      // the next send fails with it
     int send_errors = 0;                          // every send fails with it, if not 0
     double train_chance =

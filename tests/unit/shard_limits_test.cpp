@@ -459,6 +459,95 @@ TEST_CASE(
     CHECK(sim.counters().sessions_expired.read() == 1);
 }
 
+namespace {
+
+/// One turn at full load, a few milliseconds after the last: a known client has written again.
+void busy_turn(SimShard& sim) {
+    sim.advance(5ms);
+    sim.ask(client, "busy");
+    sim.loop->turn();
+}
+
+}  // namespace
+
+TEST_CASE("at full load sessions that expire together all end, a bounded number in each turn") {
+    constexpr std::uint32_t sessions = 3000;
+    SimShard sim(ample_setup(2 * sessions));
+    ask_from(sim, "192.0.2.9", 0, sessions - 1);
+    sim.ask(client, "busy");
+    sim.turns();
+    REQUIRE(sim.shard().table.size() == sessions);
+    for (int i = 0; i < 5900; ++i) busy_turn(sim);
+    REQUIRE(sim.counters().sessions_expired.read() == 0);
+    int turns = 0;
+    while (sim.shard().table.size() > 1 && turns < 1000) {
+        busy_turn(sim);
+        ++turns;
+    }
+    CHECK(sim.counters().sessions_expired.read() == sessions - 1);
+    // Half a second until they are due, and then 12 turns, though each is late for its work.
+    CHECK(turns < 100 + static_cast<int>(ExpiryWheel::tick / 5ms) + 20);
+}
+
+TEST_CASE("at full load groups that a reload outdates close, a bounded number in each turn") {
+    constexpr std::uint32_t sessions = 500;
+    ShardSetup setup = ample_setup(2 * sessions);
+    setup.proxies[0].port_cooldown = 1h;
+    setup.proxies[0].unassured_timeout = 5s;
+    SimShard sim(setup);
+    ask_from(sim, "192.0.2.9", 0, sessions - 1);
+    sim.advance(6s);
+    sim.ask(client, "busy");
+    sim.turns(3);
+    REQUIRE(sim.shard().groups.cooling() == sessions - 1);
+    sim.advance(1s);
+    sim.ask(client, "busy");
+    sim.turns(2);
+    sim.shard().groups.outdate(0);
+    for (int i = 0; i < 40; ++i) busy_turn(sim);
+    CHECK(sim.shard().groups.cooling() == 0);
+}
+
+TEST_CASE(
+    "a stall is noticed though work was left over, and expiry goes on when it is made up for") {
+    constexpr std::uint32_t sessions = 2000;
+    SimShard sim(ample_setup(2 * sessions));
+    ask_from(sim, "192.0.2.9", 0, sessions - 1);
+    sim.ask(client, "known");
+    sim.turns();
+    for (int i = 0; i < 10; ++i) {  // time goes on in steps that are no stall
+        sim.advance(10ms);
+        sim.loop->turn();
+    }
+    sim.advance(31s);
+    sim.loop->turn();  // late for the first that are due
+    CHECK(sim.loop->is_catching_up());
+    CHECK(sim.counters().sessions_expired.read() == 0);
+    sim.loop->turn();
+    REQUIRE(sim.counters().sessions_expired.read() == retirements_per_turn);
+    sim.advance(stall_noticed + 1ms);
+    sim.ask(client, "still here");
+    sim.loop->turn();
+    CHECK(sim.loop->is_catching_up());
+    CHECK(sim.counters().sessions_expired.read() == retirements_per_turn);
+    sim.turns(10);
+    CHECK(sim.shard().table.size() <= 1);
+}
+
+TEST_CASE("a turn that was held up is a stall as well, and a long one is not") {
+    for (const bool held_up : {false, true}) {
+        CAPTURE(held_up);
+        SimShard sim;
+        group_of(sim, client);
+        sim.advance(30s);
+        sim.world->next_send_takes = held_up ? 5s : turn_held_up;
+        sim.ask(client, "question");
+        sim.loop->turn();
+        sim.loop->turn();
+        CHECK(sim.loop->is_catching_up() == held_up);
+    }
+}
+
 TEST_CASE(
     "when routing has settled on another source, sessions of the lost one end and go on from the "
     "new one") {

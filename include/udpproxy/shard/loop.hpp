@@ -1,6 +1,8 @@
-// The loop of a shard: one wait, one reading of the clock, then the stages in order. A template
-// over the backend, and the only one.
+// The loop of a shard: one wait, one reading of the clock that all stages share, then the stages in
+// order. A template over the backend, and the only one.
 #pragma once
+
+#include <algorithm>
 
 #include "udpproxy/io/backend.hpp"
 #include "udpproxy/shard/shard.hpp"
@@ -19,8 +21,9 @@ public:
     /// Turns until a stop command has been obeyed.
     void run() {
         Duration processor_time = thread_processor_time();
-        deadline_ =
-            backend_.now();  // the first turn finds what is to be prepared before anybody comes
+        // The first turn finds what is to be prepared before anybody comes.
+        turn_ended_ = backend_.now();
+        deadline_ = turn_ended_;
         while (!shard_.stopping) {
             turn();
             note_turn_cost(processor_time);
@@ -33,7 +36,6 @@ public:
     void turn() {
         const Completions& completions = backend_.wait(deadline_);
         const Instant now = backend_.now();
-        turn_began_ = now;
         shard_.turn_at = now;
         account_receive_faults(shard_, completions.faults);
         resume_pending(shard_, now);
@@ -54,6 +56,7 @@ public:
                           now);  // after the sends: it may end a session that has just sent
         count_engine();
         deadline_ = is_catching_up() ? now : next_deadline(shard_, now);
+        turn_ended_ = backend_.now();
     }
 
     /// After a stall (the process was stopped, the machine suspended): nobody expires before what
@@ -128,8 +131,15 @@ private:
         }
     }
 
+    /// Work that is left over has a deadline in the past, and is no stall: late is a wait that
+    /// returns long after its deadline and its own beginning. Nor is a turn as long as the stages
+    /// allow; one that took far longer was held up.
     void note_stall(Instant now) {
-        if (deadline_ && now - *deadline_ > stall_noticed)
+        const bool returned_late =
+            deadline_ && now - std::max(*deadline_, turn_ended_) > stall_noticed;
+        const bool turned_late = turn_ended_ - turn_began_ > turn_held_up;
+        turn_began_ = now;
+        if (returned_late || turned_late)
             catch_up_turns_ = catch_up_turns_max;
         else if (is_catching_up())
             catch_up_turns_ = quiet_ ? 0 : catch_up_turns_ - 1;
@@ -142,7 +152,7 @@ private:
         shard_.counters.longest_turn_cpu_ns.raise_to(
             static_cast<std::uint64_t>((processor_time - before).count()));
         shard_.counters.longest_turn_wall_ns.raise_to(
-            static_cast<std::uint64_t>((monotonic_now() - turn_began_).count()));
+            static_cast<std::uint64_t>((turn_ended_ - turn_began_).count()));
     }
 
     void count_engine() {
@@ -161,7 +171,8 @@ private:
     B backend_;
     BackendSockets sockets_;
     std::optional<Instant> deadline_;
-    Instant turn_began_{};
+    Instant turn_began_{};              // the last turn's reading of the clock
+    Instant turn_ended_{};              // and when its wait for the next began
     std::uint32_t catch_up_turns_ = 0;  // left at most
     bool quiet_ = false;
 };

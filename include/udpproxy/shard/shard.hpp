@@ -43,9 +43,11 @@ inline constexpr std::uint32_t waits_max = 256;
 /// gone.
 inline constexpr std::uint32_t suspect_groups_max = 64;
 
-/// A wait that ends this much later than asked was a stall; then expiry waits for at most so many
+/// A wait that ends this much later than asked was a stall, and so was a turn that took longer than
+/// turn_held_up (the stages' bounds keep turns to some 10 ms); then expiry waits for at most so many
 /// turns.
 inline constexpr Duration stall_noticed = std::chrono::milliseconds{20};
+inline constexpr Duration turn_held_up = std::chrono::milliseconds{200};
 inline constexpr std::uint32_t catch_up_turns_max = 64;
 
 /// A cooling group that nobody has wanted for this long beyond its rest is closed.
@@ -280,7 +282,8 @@ void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
 /// inspection.cpp: answers what the admin thread has asked, if it has; bounded, and complete within
 /// the turn.
 void answer_inspection(Shard& shard, Sockets& sockets, Instant now);
-/// retirement.cpp: when this shard next has to do something by itself.
+/// retirement.cpp: when this shard next has to do something by itself; at or before `now` when work
+/// is left over.
 [[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
 
 // Steps of the stages.
