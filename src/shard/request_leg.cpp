@@ -69,9 +69,7 @@ void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, 
         shard.counters_of(session.proxy).sessions_assured.add(1);
     }
     Departure& departure = shard.depart(arrival, Leg::request, session.proxy);
-    departure.slot = session.primary;
-    departure.to.port = 0;  // connected
-    departure.from = Address{};
+    departure.slot = session.primary;  // connected: no destination
     if (shard.trace.is_on()) trace_forwarded(shard, session, arrival, Leg::request);
 }
 

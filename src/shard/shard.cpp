@@ -135,11 +135,11 @@ Shard::Shard(ShardSetup from)
 
 Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     Departure& departure = departures.append();
+    departure = Departure{};  // the batch's last user left its own destination there
     departure.buffer = arrival.buffer;
     departure.payload = arrival.payload;
     departure.bytes = arrival.bytes;
     departure.segment_bytes = arrival.segment_bytes;
-    departure.interface_index = 0;
     departure.leg = leg;
     departure.proxy = proxy;
     // DSCP is the upper six bits (RFC 2474), ECN the lower two (RFC 3168); ECN is always carried

@@ -126,6 +126,8 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
     world_->now += std::exchange(world_->next_send_takes, Duration::zero());
     for (std::uint32_t i = 0; i < departures.size(); ++i) {
         const Departure& departure = departures[i];
+        // Engines compare destinations, to coalesce and to remember what a path refused.
+        if (departure.to.port == 0) UDPPROXY_ASSERT(departure.to == Endpoint{});
         bool has_capacity = true;
         if (departure.datagrams() > 1 && world_->chance(world_->refusal_chance)) {
             ++counters_.gso_fallbacks;
