@@ -12,6 +12,12 @@ namespace {
 /// first.
 constexpr std::size_t errors_per_departure = 2;
 
+/// Whether what follows on the slot may leave before a departure that had no room. ENOBUFS may be of
+/// one destination's device: on a listener the other clients need not wait for it.
+bool may_pass(const Departure& departure, int error) {
+    return error == ENOBUFS && departure.to.port != 0;
+}
+
 }  // namespace
 
 Sender::Sender(SlotTable& slots, EngineCounters& counters, std::size_t departures_max)
@@ -157,7 +163,7 @@ void Sender::settle(Slot slot, const Sending& sending, int error) {
 bool Sender::give_up(Slot slot, const Sending& sending, int error) {
     if (means_no_space(error)) {
         keep(slot, sending, error);
-        return error != EAGAIN;
+        return may_pass(departures_[sending.first], error);
     }
     if (sending.is_train() && may_refuse_trains(error)) return send_singly(slot, sending, error);
     note_all(FaultKind::send, error, slot, sending);
@@ -180,7 +186,7 @@ bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
             singles_left |= error == 0;
             if (!means_no_space(error)) continue;
             keep_from(slot, departure, offset, error);
-            has_capacity = has_capacity && error != EAGAIN;
+            has_capacity = has_capacity && may_pass(departures_[departure], error);
             break;
         }
     }

@@ -77,8 +77,8 @@ public:
 private:
     [[nodiscard]] bool take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
                                  Sending& sending);
-    // False, of these three: the socket's send buffer is full, so that what follows on the slot has
-    // no room either, and must not overtake.
+    // False, of these three: the kernel had no room for one, and what follows on the slot must not
+    // overtake it.
     [[nodiscard]] bool send_messages(Slot slot, std::size_t count);
     [[nodiscard]] int send_many(Slot slot, std::size_t at, std::size_t count);
     [[nodiscard]] int send_last(Slot slot, std::size_t at);
