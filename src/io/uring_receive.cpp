@@ -203,8 +203,10 @@ void UringBackend::State::cancel(Slot slot, bool by_descriptor) {
     const SlotEntry& entry = slots[slot];
     io_uring_sqe& submission = next_entry();
     if (by_descriptor) {
+        // The receive is all there is on it. With IORING_ASYNC_CANCEL_ALL the result would be a
+        // count, and nothing found no error (io_uring/cancel.c, __io_async_cancel).
         io_uring_prep_cancel_fd(&submission, static_cast<int>(index_of(slot)),
-                                IORING_ASYNC_CANCEL_FD_FIXED | IORING_ASYNC_CANCEL_ALL);
+                                IORING_ASYNC_CANCEL_FD_FIXED);
     } else {
         io_uring_prep_cancel64(&submission,
                                tag(Completion::receive, entry.generation, index_of(slot)), 0);
