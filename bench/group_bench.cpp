@@ -8,7 +8,7 @@
 #include <array>
 #include <span>
 
-#include "udpproxy/net/socket.hpp"
+#include "udpproxy/net/group_sockets.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/log/log.hpp"
-#include "udpproxy/net/socket.hpp"
+#include "udpproxy/net/listener.hpp"
 #include "udpproxy/runtime/status.hpp"
 #include "udpproxy/shard/commands.hpp"
 

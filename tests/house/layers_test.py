@@ -23,7 +23,7 @@ BELOW = {
     "ctl": {"net", "base"},
 }
 # The session room takes values from net (endpoint, train), never sockets.
-NOT_FOR = {"session": {"net/socket.hpp", "net/cmsg.hpp"}}
+NOT_FOR = {"session": {"net/socket.hpp", "net/listener.hpp", "net/group_sockets.hpp", "net/cmsg.hpp"}}
 
 
 def room_of(path):

@@ -15,6 +15,8 @@
 #include "udpproxy/base/batch.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/io/traffic.hpp"
+#include "udpproxy/net/group_sockets.hpp"
+#include "udpproxy/net/listener.hpp"
 #include "udpproxy/net/socket.hpp"
 
 namespace udpproxy {

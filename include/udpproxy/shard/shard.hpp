@@ -11,6 +11,7 @@
 #include "udpproxy/base/mailbox.hpp"
 #include "udpproxy/base/reserved.hpp"
 #include "udpproxy/io/traffic.hpp"
+#include "udpproxy/net/group_sockets.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
 #include "udpproxy/session/port_pool.hpp"

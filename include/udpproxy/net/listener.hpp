@@ -1,0 +1,41 @@
+// The sockets that clients write to: one per shard on one address, and every option they need, with
+// its reason. Called by the control thread, at the start and at reloads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "udpproxy/base/result.hpp"
+#include "udpproxy/net/endpoint.hpp"
+#include "udpproxy/net/socket.hpp"
+
+namespace udpproxy {
+
+/// A listening address as the kernel shall see it.
+struct ListenerRequest {
+    Endpoint endpoint;
+    std::uint64_t receive_buffer_bytes =
+        0;  // payload bytes asked for; the kernel doubles it for its own bookkeeping (socket(7))
+    std::uint64_t send_buffer_bytes = 0;
+    PathMtu path_mtu = PathMtu::want;
+    bool offload = false;  // takes trains whole (UDP_GRO); only where trains_supported()
+};
+
+/// The sockets of one listening address, one per shard in shard order, and what the kernel granted.
+struct ListenerSockets {
+    std::vector<Socket> sockets;
+    std::uint64_t receive_buffer_bytes = 0;  // smallest granted
+    std::uint64_t send_buffer_bytes = 0;
+    bool address_absent = false;  // not on this host (yet): bound with IP_FREEBIND
+};
+
+/// Opens `count` sockets on one address. The first binds exclusively, so that a second instance
+/// gets EADDRINUSE and takes no client from the first; then SO_REUSEPORT goes on for good and the
+/// others join (cleared, one socket would get everything). The order is the kernel's steering
+/// order: it must never change while the address stays configured. Errors: any errno of socket,
+/// setsockopt, bind, as a sentence `socket|setsockopt NAME|bind: cause`.
+[[nodiscard]] Result<ListenerSockets> open_listeners(const ListenerRequest& request,
+                                                     std::size_t count);
+
+}  // namespace udpproxy
