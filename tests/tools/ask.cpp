@@ -6,10 +6,10 @@
 #include "commands.hpp"
 #include "ledger.hpp"
 #include "outcome.hpp"
-#include "pace.hpp"
-#include "sockets.hpp"
+#include "traffic/pace.hpp"
+#include "traffic/sockets.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -188,4 +188,4 @@ void Askers::run() {
 
 void ask(const AskOptions& options) { Askers(options).run(); }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -6,10 +6,10 @@
 #include "commands.hpp"
 #include "ledger.hpp"
 #include "outcome.hpp"
-#include "pace.hpp"
-#include "sockets.hpp"
+#include "traffic/pace.hpp"
+#include "traffic/sockets.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -141,4 +141,4 @@ void Churn::run() {
 
 void churn(const ChurnOptions& options) { Churn(options).run(); }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 /// A multi-homed service.
 struct ServeOptions {
@@ -79,4 +79,4 @@ struct IcmpOptions {
 };
 void icmp(const IcmpOptions& options);
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -5,11 +5,11 @@
 
 #include "commands.hpp"
 #include "outcome.hpp"
-#include "pace.hpp"
-#include "raw_packet.hpp"
-#include "sockets.hpp"
+#include "traffic/pace.hpp"
+#include "traffic/raw_packet.hpp"
+#include "traffic/sockets.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -79,4 +79,4 @@ void icmp(const IcmpOptions& options) {
          {"seconds", std::chrono::duration<double>(now - start).count()}});
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -124,4 +124,4 @@ nlohmann::ordered_json Ledger::report() const {
             {"gaps", gaps_told}};
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

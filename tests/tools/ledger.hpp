@@ -7,11 +7,11 @@
 #include <span>
 #include <vector>
 
-#include "mark.hpp"
+#include "traffic/mark.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 /// One client socket's pages.
 struct ClientBook {
@@ -57,4 +57,4 @@ private:
     std::vector<std::uint32_t> lost_at_ms_;
 };
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

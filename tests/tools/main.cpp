@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace udpproxy::load;
+using namespace udpproxy::traffic;
 
 void add_serve(CLI::App& app, ServeOptions& options) {
     CLI::App& command = *app.add_subcommand("serve", "a service with several addresses");

@@ -5,7 +5,7 @@
 #include <csignal>
 #include <cstdio>
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -29,4 +29,4 @@ void listen_for_stop() {
     sigaction(SIGINT, &action, nullptr);
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 /// Writes the line and flushes it. `ready`, before the load begins, is a line as well.
 void say(const nlohmann::ordered_json& line);
@@ -12,4 +12,4 @@ void say(const nlohmann::ordered_json& line);
 [[nodiscard]] bool stop_wanted() noexcept;
 void listen_for_stop();
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

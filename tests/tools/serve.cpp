@@ -7,12 +7,12 @@
 #include <unordered_map>
 
 #include "commands.hpp"
-#include "mark.hpp"
 #include "outcome.hpp"
-#include "pace.hpp"
-#include "sockets.hpp"
+#include "traffic/mark.hpp"
+#include "traffic/pace.hpp"
+#include "traffic/sockets.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -153,4 +153,4 @@ void Server::run() {
 
 void serve(const ServeOptions& options) { Server(options).run(); }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

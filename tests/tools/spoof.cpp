@@ -4,13 +4,13 @@
 #include <random>
 
 #include "commands.hpp"
-#include "mark.hpp"
 #include "outcome.hpp"
-#include "pace.hpp"
-#include "raw_packet.hpp"
-#include "sockets.hpp"
+#include "traffic/mark.hpp"
+#include "traffic/pace.hpp"
+#include "traffic/raw_packet.hpp"
+#include "traffic/sockets.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -76,4 +76,4 @@ void spoof(const SpoofOptions& options) {
          {"rate", static_cast<double>(sent) / seconds}});
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

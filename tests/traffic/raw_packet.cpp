@@ -13,7 +13,7 @@
 #include "sockets.hpp"
 #include "udpproxy/base/assert.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -160,4 +160,4 @@ std::size_t RawRow::flush() {
     return sent;
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -15,7 +15,7 @@
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/socket.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 inline constexpr std::size_t row_max = 64;
 inline constexpr std::size_t datagram_bytes_max = 65536;
@@ -85,4 +85,4 @@ private:
     std::vector<std::uint32_t> ready_;
 };
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -7,7 +7,7 @@
 #include <optional>
 #include <span>
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 enum class Kind : std::uint8_t { request = 1, reply = 2 };
 
@@ -29,4 +29,4 @@ void write_mark(std::span<std::byte> payload, Mark mark);
 /// The mark of a whole datagram; none when anything of it is not as it was sent.
 [[nodiscard]] std::optional<Mark> read_mark(std::span<const std::byte> payload);
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -8,7 +8,7 @@
 
 #include "udpproxy/net/endpoint.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 /// Large enough for any packet written here.
 inline constexpr std::size_t packet_bytes_max = 2048;
@@ -52,4 +52,4 @@ private:
     Memory* memory_;
 };
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -137,4 +137,4 @@ std::span<const std::uint32_t> Readiness::wait(Duration wait) {
     return ready_;
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

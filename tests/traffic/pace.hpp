@@ -7,7 +7,7 @@
 
 #include "udpproxy/base/time.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 [[nodiscard]] inline Duration of_seconds(double seconds) {
     return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
@@ -44,4 +44,4 @@ private:
     double done_ = 0;
 };
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic

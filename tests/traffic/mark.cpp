@@ -6,7 +6,7 @@
 
 #include "udpproxy/base/assert.hpp"
 
-namespace udpproxy::load {
+namespace udpproxy::traffic {
 
 namespace {
 
@@ -65,4 +65,4 @@ std::optional<Mark> read_mark(std::span<const std::byte> payload) {
     return mark;
 }
 
-}  // namespace udpproxy::load
+}  // namespace udpproxy::traffic
