@@ -1,4 +1,4 @@
-"""Reads the tallies of the benchmark's programs (bench/traffic/tally.hpp) while they work."""
+"""Reads the tallies of the benchmark's programs (tests/traffic/tally.hpp) while they work."""
 
 import collections
 import mmap

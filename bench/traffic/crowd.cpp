@@ -1,7 +1,7 @@
 // Whose turn it is.
 #include "crowd.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 Crowd::Crowd(const CrowdPlan& plan, Tally& tally)
     : plan_(plan),
@@ -18,4 +18,4 @@ Crowd::Turn Crowd::next_turn() {
     return {client, sequences_[client]++};
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

@@ -11,11 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "frame.hpp"
-#include "ownership.hpp"
-#include "tally.hpp"
+#include "traffic/frame.hpp"
+#include "traffic/ownership.hpp"
+#include "traffic/tally.hpp"
+#include "udpproxy/net/endpoint.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 struct CrowdPlan {
     std::uint32_t clients = 1;  // the next client after the last is the first again
@@ -24,7 +25,7 @@ struct CrowdPlan {
     std::size_t payload_bytes = 64;  // of a datagram
     std::uint32_t train_segments = 1;
     bool replies = false;
-    std::string target;      // address:port
+    Endpoint target;         // IPv4
     std::string interface;   // frames only
     std::string target_mac;  // frames only
     std::uint32_t first_address =
@@ -63,4 +64,4 @@ private:
 std::unique_ptr<Crowd> crowd_of_frames(const CrowdPlan& plan, Tally& tally);
 std::unique_ptr<Crowd> crowd_of_sockets(const CrowdPlan& plan, Tally& tally);
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

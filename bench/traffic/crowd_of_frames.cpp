@@ -9,15 +9,14 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "crowd.hpp"
-#include "sockets.hpp"
-#include "stamp.hpp"
+#include "traffic/sockets.hpp"
+#include "traffic/stamp.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 namespace {
 
 constexpr std::size_t batch = 64;
@@ -27,36 +26,21 @@ constexpr std::uint16_t client_port = 20000;
 Mac parse_mac(const std::string& text) {
     Mac mac{};
     std::array<unsigned, 6> parts{};
-    errno = EINVAL;
-    demand(std::sscanf(text.c_str(), "%x:%x:%x:%x:%x:%x", &parts[0], &parts[1], &parts[2],
-                       &parts[3], &parts[4], &parts[5]) == 6,
-           "MAC address " + text);
+    if (std::sscanf(text.c_str(), "%x:%x:%x:%x:%x:%x", &parts[0], &parts[1], &parts[2], &parts[3],
+                    &parts[4], &parts[5]) != 6)
+        throw std::runtime_error("not a MAC address: " + text);
     for (std::size_t i = 0; i < mac.size(); ++i) mac[i] = static_cast<std::uint8_t>(parts[i]);
     return mac;
 }
 
-Mac mac_of(int socket, const std::string& interface) {
+Mac mac_of(const Socket& socket, const std::string& interface) {
     ifreq request{};
     std::strncpy(request.ifr_name, interface.c_str(), IFNAMSIZ - 1);
-    demand(::ioctl(socket, SIOCGIFHWADDR, &request) == 0, "hardware address of " + interface);
+    if (::ioctl(socket.descriptor(), SIOCGIFHWADDR, &request) != 0)
+        fail("hardware address of " + interface);
     Mac mac{};
     std::memcpy(mac.data(), request.ifr_hwaddr.sa_data, mac.size());
     return mac;
-}
-
-// `protocol` 0: sends only.
-int open_packet(const std::string& interface, std::uint16_t protocol) {
-    const int socket = ::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-    demand(socket >= 0, "packet socket");
-    set_option(socket, SOL_SOCKET, SO_RCVBUF, 8 << 20, "SO_RCVBUF");
-    set_option(socket, SOL_SOCKET, SO_SNDBUF, 4 << 20, "SO_SNDBUF");
-    sockaddr_ll name{};
-    name.sll_family = AF_PACKET;
-    name.sll_protocol = htons(protocol);
-    name.sll_ifindex = static_cast<int>(::if_nametoindex(interface.c_str()));
-    demand(::bind(socket, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0,
-           "bind to " + interface);
-    return socket;
 }
 
 class CrowdOfFrames final : public Crowd {
@@ -66,9 +50,8 @@ public:
         set_option(sender_, SOL_PACKET, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR");
         set_option(sender_, SOL_PACKET, PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS");
         if (plan.replies) receiver_ = open_packet(plan.interface, ETH_P_IP);
-        const sockaddr_in target = parse_address(plan.target);
-        target_ = ntohl(target.sin_addr.s_addr);
-        target_port_ = ntohs(target.sin_port);
+        target_ = ntohl(plan.target.address.ipv4_network_order());
+        target_port_ = plan.target.port;
         const FrameEnds ends{mac_of(sender_, plan.interface), parse_mac(plan.target_mac), target_,
                              target_port_};
         frames_.assign(batch, Frame(ends, plan.payload_bytes));
@@ -92,8 +75,8 @@ public:
             }
             std::size_t sent = 0;
             while (sent < now) {
-                const int done =
-                    ::sendmmsg(sender_, out_.data() + sent, static_cast<unsigned>(now - sent), 0);
+                const int done = ::sendmmsg(sender_.descriptor(), out_.data() + sent,
+                                            static_cast<unsigned>(now - sent), 0);
                 if (done <= 0) {
                     tally_.unsent.add(now - sent);
                     break;
@@ -106,9 +89,10 @@ public:
     }
 
     void take_replies() override {
-        if (receiver_ < 0) return;
+        if (!receiver_) return;
         for (int round = 0; round < 8; ++round) {
-            const int got = ::recvmmsg(receiver_, in_.data(), batch, MSG_DONTWAIT, nullptr);
+            const int got =
+                ::recvmmsg(receiver_.descriptor(), in_.data(), batch, MSG_DONTWAIT, nullptr);
             for (std::size_t i = 0; got > 0 && i < static_cast<std::size_t>(got); ++i) {
                 const auto frame = parse_frame({replies_.data() + i * reply_bytes, in_[i].msg_len});
                 if (!frame || frame->source != target_ || frame->source_port != target_port_)
@@ -124,8 +108,8 @@ public:
     }
 
 private:
-    int sender_;
-    int receiver_ = -1;
+    Socket sender_;
+    Socket receiver_;
     std::uint32_t target_ = 0;
     std::uint16_t target_port_ = 0;
     std::vector<Frame> frames_;
@@ -142,4 +126,4 @@ std::unique_ptr<Crowd> crowd_of_frames(const CrowdPlan& plan, Tally& tally) {
     return std::make_unique<CrowdOfFrames>(plan, tally);
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

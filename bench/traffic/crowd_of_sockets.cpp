@@ -4,10 +4,10 @@
 #include <sys/socket.h>
 
 #include "crowd.hpp"
-#include "sockets.hpp"
-#include "stamp.hpp"
+#include "traffic/sockets.hpp"
+#include "traffic/stamp.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 namespace {
 
 constexpr std::size_t train_bytes_max = 65507;
@@ -16,13 +16,11 @@ class CrowdOfSockets final : public Crowd {
 public:
     CrowdOfSockets(const CrowdPlan& plan, Tally& tally)
         : Crowd(plan, tally), train_(plan.payload_bytes * plan.train_segments) {
-        errno = EMSGSIZE;
-        demand(train_.size() <= train_bytes_max, "a train of that size");
+        if (train_.size() > train_bytes_max)
+            throw std::runtime_error("a train is larger than a datagram: fewer segments or bytes");
         for (std::uint32_t i = 0; i < plan.clients; ++i) {
-            const int socket = open_udp(parse_address("0.0.0.0:0"),
-                                        {.gro = true, .receive_buffer_bytes = 4 << 20});
-            connect_udp(socket, parse_address(plan.target));
-            sockets_.push_back(socket);
+            sockets_.push_back(
+                open_connected_udp(plan.target, {.receive_buffer_bytes = 4 << 20, .gro = true}));
         }
     }
 
@@ -54,7 +52,7 @@ private:
         message.msg_iovlen = 1;
         std::array<std::byte, control_bytes> control{};
         set_segment_bytes(message, control.data(), train_.size(), plan_.payload_bytes);
-        const int socket = sockets_[first.client];
+        const int socket = sockets_[first.client].descriptor();
         // An older datagram's ICMP error takes the place of a send: once more.
         const bool sent =
             // NOLINTNEXTLINE(misc-redundant-expression): see above
@@ -70,7 +68,7 @@ private:
         message.msg_iovlen = 1;
         message.msg_control = control.data();
         message.msg_controllen = control.size();
-        const auto got = ::recvmsg(sockets_[client], &message, MSG_DONTWAIT);
+        const auto got = ::recvmsg(sockets_[client].descriptor(), &message, MSG_DONTWAIT);
         if (got < 0) return false;
         const auto bytes = static_cast<std::size_t>(got);
         ownership_.judge(std::span<const std::byte>(reply_).first(bytes),
@@ -78,7 +76,7 @@ private:
         return true;
     }
 
-    std::vector<int> sockets_;
+    std::vector<Socket> sockets_;
     std::vector<std::byte> train_;
     std::vector<std::byte> reply_ = std::vector<std::byte>(65536);
 };
@@ -89,4 +87,4 @@ std::unique_ptr<Crowd> crowd_of_sockets(const CrowdPlan& plan, Tally& tally) {
     return std::make_unique<CrowdOfSockets>(plan, tally);
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

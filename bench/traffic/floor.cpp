@@ -8,17 +8,17 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <CLI/CLI.hpp>
 #include <array>
-#include <chrono>
-#include <cstdio>
 #include <vector>
 
-#include "arguments.hpp"
-#include "sockets.hpp"
+#include "traffic/program.hpp"
+#include "traffic/sockets.hpp"
 
 namespace {
 
-using namespace udpproxy::bench;
+using namespace udpproxy;
+using namespace udpproxy::traffic;
 
 constexpr std::size_t batch = 64;
 constexpr std::size_t buffer_bytes = 65536;
@@ -78,12 +78,12 @@ int watch(int poller, int socket) {
     return ::epoll_ctl(poller, EPOLL_CTL_ADD, socket, &event);
 }
 
-void relay_both_ways(Relay& relay, int listener, int upstream,
-                     std::chrono::steady_clock::time_point end) {
-    const int poller = ::epoll_create1(EPOLL_CLOEXEC);
-    demand(poller >= 0 && watch(poller, listener) == 0 && watch(poller, upstream) == 0, "epoll");
+void relay_both_ways(Relay& relay, int listener, int upstream, Instant end) {
+    const Socket epoll(::epoll_create1(EPOLL_CLOEXEC));
+    const int poller = epoll.descriptor();
+    if (!epoll || watch(poller, listener) != 0 || watch(poller, upstream) != 0) fail("epoll");
     sockaddr_in client{};
-    while (!told_to_stop() && std::chrono::steady_clock::now() < end) {
+    while (!stop_wanted() && monotonic_now() < end) {
         std::array<epoll_event, 2> events{};
         const int ready = ::epoll_wait(poller, events.data(), events.size(), 50);
         for (std::size_t i = 0; ready > 0 && i < static_cast<std::size_t>(ready); ++i) {
@@ -96,29 +96,41 @@ void relay_both_ways(Relay& relay, int listener, int upstream,
     }
 }
 
+struct Options {
+    std::string listen;
+    std::string upstream;
+    std::uint32_t seconds = 60;
+    bool gro = false;
+    bool replies = false;
+};
+
+void run(const Options& options) {
+    const UdpOptions of_socket{.gro = options.gro};
+    const Socket listener = open_udp(wanted(parse_endpoint(options.listen)), of_socket);
+    const Socket upstream = open_connected_udp(wanted(parse_endpoint(options.upstream)), of_socket);
+    set_receive_timeout(listener, std::chrono::milliseconds{50});
+    say_ready();
+    Relay relay(options.gro);
+    const Instant end = monotonic_now() + std::chrono::seconds{options.seconds};
+    if (options.replies) {
+        relay_both_ways(relay, listener.descriptor(), upstream.descriptor(), end);
+    } else {
+        while (!stop_wanted() && monotonic_now() < end)
+            relay.pass(listener.descriptor(), upstream.descriptor(), MSG_WAITFORONE, nullptr,
+                       nullptr);
+    }
+}
+
 }  // namespace
 
-int main(int count, char** words) {
-    const Arguments arguments(count, words, "listen upstream seconds gro! replies!");
-    listen_for_stop();
-    const SocketOptions options{.gro = arguments.flag("gro")};
-    const int listener = open_udp(parse_address(arguments.text("listen")), options);
-    const int upstream = open_udp(parse_address("0.0.0.0:0"), options);
-    connect_udp(upstream, parse_address(arguments.text("upstream")));
-    const timeval patience{0, 50000};
-    demand(::setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0,
-           "SO_RCVTIMEO");
-    std::puts("ready");
-    std::fflush(stdout);
-
-    Relay relay(options.gro);
-    const auto end =
-        std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("seconds", 60));
-    if (arguments.flag("replies")) {
-        relay_both_ways(relay, listener, upstream, end);
-    } else {
-        while (!told_to_stop() && std::chrono::steady_clock::now() < end)
-            relay.pass(listener, upstream, MSG_WAITFORONE, nullptr, nullptr);
-    }
-    return 0;
+int main(int argc, char** argv) {
+    CLI::App app{"the least that a relay with sockets can do"};
+    Options options;
+    app.add_option("--listen", options.listen, "endpoint")->required();
+    app.add_option("--upstream", options.upstream, "endpoint")->required();
+    app.add_option("--seconds", options.seconds, "at most");
+    app.add_flag("--gro", options.gro, "trains in and trains out");
+    app.add_flag("--replies", options.replies, "both ways");
+    app.callback([&options] { run(options); });
+    return run_program(app, argc, argv);
 }

@@ -11,25 +11,24 @@
 #include <linux/filter.h>
 #include <sys/socket.h>
 
+#include <CLI/CLI.hpp>
 #include <array>
-#include <chrono>
-#include <cstdio>
-#include <thread>
 #include <vector>
 
-#include "arguments.hpp"
-#include "ownership.hpp"
-#include "sockets.hpp"
+#include "traffic/ownership.hpp"
+#include "traffic/program.hpp"
+#include "traffic/sockets.hpp"
 
 namespace {
 
-using namespace udpproxy::bench;
+using namespace udpproxy;
+using namespace udpproxy::traffic;
 
 constexpr std::size_t batch = 64;
 constexpr std::size_t buffer_bytes = 65536;
 
 // Keeps one datagram in `every`.
-void sample(int socket, std::uint32_t every) {
+void sample(const Socket& socket, std::uint32_t every) {
     const auto random = static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM);
     std::array<sock_filter, 5> program{{
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, random),
@@ -39,8 +38,9 @@ void sample(int socket, std::uint32_t every) {
         BPF_STMT(BPF_RET | BPF_K, 0),
     }};
     const sock_fprog filter{program.size(), program.data()};
-    demand(::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0,
-           "SO_ATTACH_FILTER");
+    if (::setsockopt(socket.descriptor(), SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) !=
+        0)
+        fail("setsockopt SO_ATTACH_FILTER");
 }
 
 class Service {
@@ -105,32 +105,44 @@ private:
     std::array<std::array<std::byte, control_bytes>, batch> controls_{};
 };
 
+struct Options {
+    std::string listen;
+    std::string tally;
+    std::uint32_t clients = 0;
+    std::uint32_t seconds = 60;
+    std::uint32_t sample = 1;
+    bool echo = false;
+    bool gro = false;
+    bool owned_ports = false;
+};
+
+void run(const Options& options) {
+    Tally& tally = mapped_tally(options.tally);
+    const Socket socket = open_udp(wanted(parse_endpoint(options.listen)), {.gro = options.gro});
+    set_receive_timeout(socket, std::chrono::milliseconds{50});
+    if (options.sample > 1) sample(socket, options.sample);
+    Ownership ownership(tally, options.clients, options.owned_ports);
+    Service service(socket.descriptor(), tally, ownership, options.echo);
+    say_ready();
+    const Instant end = monotonic_now() + std::chrono::seconds{options.seconds};
+    while (!stop_wanted() && monotonic_now() < end) {
+        if (!service.serve() && !options.echo) sleep_for(std::chrono::microseconds{500});
+    }
+}
+
 }  // namespace
 
-int main(int count, char** words) {
-    const Arguments arguments(count, words,
-                              "listen tally clients seconds sample echo! gro! owned-ports!");
-    listen_for_stop();
-    Tally& tally = mapped_tally(arguments.text("tally", ""));
-    const int socket =
-        open_udp(parse_address(arguments.text("listen")), {.gro = arguments.flag("gro")});
-    // So that a signal or the end of the time is seen by a receive that waits.
-    const timeval patience{0, 50000};
-    demand(::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0,
-           "SO_RCVTIMEO");
-    if (const auto every = arguments.number("sample", 1); every > 1)
-        sample(socket, static_cast<std::uint32_t>(every));
-
-    Ownership ownership(tally, static_cast<std::uint32_t>(arguments.number("clients", 0)),
-                        arguments.flag("owned-ports"));
-    Service service(socket, tally, ownership, arguments.flag("echo"));
-    std::puts("ready");
-    std::fflush(stdout);
-    const auto end =
-        std::chrono::steady_clock::now() + std::chrono::seconds(arguments.number("seconds", 60));
-    while (!told_to_stop() && std::chrono::steady_clock::now() < end) {
-        if (!service.serve() && !arguments.flag("echo"))
-            std::this_thread::sleep_for(std::chrono::microseconds(500));
-    }
-    return 0;
+int main(int argc, char** argv) {
+    CLI::App app{"service of udpproxy's benchmark"};
+    Options options;
+    app.add_option("--listen", options.listen, "endpoint")->required();
+    app.add_option("--tally", options.tally, "file of the counts");
+    app.add_option("--clients", options.clients, "so many, whose order is watched");
+    app.add_option("--seconds", options.seconds, "at most");
+    app.add_option("--sample", options.sample, "read one datagram in so many");
+    app.add_flag("--echo", options.echo, "send everything back");
+    app.add_flag("--gro", options.gro, "receive trains");
+    app.add_flag("--owned-ports", options.owned_ports, "each source port belongs to one client");
+    app.callback([&options] { run(options); });
+    return run_program(app, argc, argv);
 }

@@ -8,33 +8,41 @@
 // waking a virtual CPU.
 #include <sched.h>
 
-#include <chrono>
-#include <cstdio>
+#include <CLI/CLI.hpp>
 
-#include "arguments.hpp"
-#include "sockets.hpp"
-#include "tally.hpp"
+#include "traffic/program.hpp"
+#include "traffic/sockets.hpp"
+#include "traffic/tally.hpp"
 
-int main(int count, char** words) {
-    using namespace udpproxy::bench;
-    using Clock = std::chrono::steady_clock;
-    const Arguments arguments(count, words, "tally seconds");
-    listen_for_stop();
-    Tally& tally = mapped_tally(arguments.text("tally"));
+namespace {
+
+using namespace udpproxy;
+using namespace udpproxy::traffic;
+
+constexpr Duration gap_min = std::chrono::microseconds{1};
+
+void run(const std::string& tally_path, std::uint32_t seconds) {
+    Tally& tally = mapped_tally(tally_path);
     const sched_param parameters{};
-    demand(::sched_setscheduler(0, SCHED_IDLE, &parameters) == 0, "SCHED_IDLE");
-    std::puts("ready");
-    std::fflush(stdout);
-
-    constexpr auto gap_min = std::chrono::microseconds(1);
-    const auto end = Clock::now() + std::chrono::seconds(arguments.number("seconds", 60));
-    for (auto last = Clock::now(); !told_to_stop();) {
-        const auto now = Clock::now();
+    if (::sched_setscheduler(0, SCHED_IDLE, &parameters) != 0) fail("SCHED_IDLE");
+    say_ready();
+    const Instant end = monotonic_now() + std::chrono::seconds{seconds};
+    for (Instant last = monotonic_now(); !stop_wanted() && last <= end;) {
+        const Instant now = monotonic_now();
         if (now - last < gap_min)
-            tally.idle_ns.add(
-                static_cast<std::uint64_t>(std::chrono::nanoseconds(now - last).count()));
+            tally.idle_ns.add(static_cast<std::uint64_t>((now - last).count()));
         last = now;
-        if (now > end) break;
     }
-    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"counts the time that nobody else wants"};
+    std::string tally;
+    std::uint32_t seconds = 60;
+    app.add_option("--tally", tally, "file of the count")->required();
+    app.add_option("--seconds", seconds, "at most");
+    app.callback([&] { run(tally, seconds); });
+    return run_program(app, argc, argv);
 }

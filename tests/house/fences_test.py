@@ -14,7 +14,7 @@ FENCES = {
     "libmnl": (r"libmnl/.*", r"src/host/(netlink|routes|packet_filter_reader)\.cpp"),
     "libmicrohttpd": (r"microhttpd\.h", r"src/admin/(server\.cpp|responses\.[ch]pp)"),
     "spdlog": (r"spdlog/.*", r"src/log/.*"),
-    "CLI11": (r"CLI/.*", r"src/(ctl/main\.cpp|main\.cpp)"),
+    "CLI11": (r"CLI/.*", r"src/(ctl/main\.cpp|main\.cpp)|bench/traffic/(clients|floor|service|soak)\.cpp"),
     # Not in a shard and not below one; formatting an endpoint is the one exception.
     "fmt": (r"fmt/.*", r"src/((config|host|doctor|log|runtime|admin|daemon|ctl)/.*|main\.cpp|net/endpoint\.cpp)"),
     "doctest": (r"doctest.*", r"(tests|fuzz)/.*"),

@@ -6,7 +6,9 @@
 #include "commands.hpp"
 #include "ledger.hpp"
 #include "outcome.hpp"
+#include "rows.hpp"
 #include "traffic/pace.hpp"
+#include "traffic/program.hpp"
 #include "traffic/sockets.hpp"
 
 namespace udpproxy::traffic {
@@ -52,7 +54,7 @@ Askers::Askers(const AskOptions& options) : options_(options) {
     for (std::uint32_t i = 0; i < options.clients; ++i) {
         Client& client = clients_.emplace_back();
         client.socket = open_udp(
-            Endpoint{wanted(parse_address(options.from[i % options.from.size()]))}, 4 << 20);
+            Endpoint{wanted(parse_address(options.from[i % options.from.size()]))}, roomy(4 << 20));
         client.asks = wanted(parse_endpoint(options.to[i % options.to.size()]));
         client.book.nonce = (std::uint64_t{dice()} << 32U) | dice();
         readiness_.add(client.socket.descriptor(), i);

@@ -6,7 +6,9 @@
 #include "commands.hpp"
 #include "ledger.hpp"
 #include "outcome.hpp"
+#include "rows.hpp"
 #include "traffic/pace.hpp"
+#include "traffic/program.hpp"
 #include "traffic/sockets.hpp"
 
 namespace udpproxy::traffic {
@@ -62,7 +64,7 @@ Socket Churn::open_next() {
         const Endpoint here = source;
         source.port = source.port == 65535 ? options_.first_port
                                            : static_cast<std::uint16_t>(source.port + 1);
-        if (Socket opened = open_udp_unless_taken(here, 64 << 10)) return opened;
+        if (Socket opened = open_udp_unless_taken(here, roomy(64 << 10))) return opened;
     }
     throw std::runtime_error("churn: no free port in a row of 1000");
 }

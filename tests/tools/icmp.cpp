@@ -5,8 +5,10 @@
 
 #include "commands.hpp"
 #include "outcome.hpp"
+#include "rows.hpp"
 #include "traffic/pace.hpp"
-#include "traffic/raw_packet.hpp"
+#include "traffic/packet.hpp"
+#include "traffic/program.hpp"
 #include "traffic/sockets.hpp"
 
 namespace udpproxy::traffic {
@@ -68,10 +70,8 @@ void icmp(const IcmpOptions& options) {
             ++written;
         }
         sent += row.flush();
-        const timespec wait{
-            0, std::min<Duration>(pace.until_next(monotonic_now()), std::chrono::milliseconds{5})
-                   .count()};
-        nanosleep(&wait, nullptr);
+        sleep_for(
+            std::min<Duration>(pace.until_next(monotonic_now()), std::chrono::milliseconds{5}));
         now = monotonic_now();
     }
     say({{"event", "told"},

@@ -2,11 +2,9 @@
 // fixed rate and for a fixed time, with one line of JSON at the end. tests/e2e/harness/load.py
 // starts it in the namespaces of a test.
 #include <CLI/CLI.hpp>
-#include <cstdio>
-#include <exception>
 
 #include "commands.hpp"
-#include "outcome.hpp"
+#include "traffic/program.hpp"
 
 namespace {
 
@@ -111,14 +109,5 @@ int main(int argc, char** argv) {
     add_churn(app, of_churn);
     add_spoof(app, of_spoof);
     add_icmp(app, of_icmp);
-    listen_for_stop();
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error);
-    } catch (const std::exception& failure) {
-        std::fprintf(stderr, "udpproxy_load: %s\n", failure.what());
-        return 1;
-    }
-    return 0;
+    return run_program(app, argc, argv);
 }

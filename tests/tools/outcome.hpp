@@ -8,8 +8,4 @@ namespace udpproxy::traffic {
 /// Writes the line and flushes it. `ready`, before the load begins, is a line as well.
 void say(const nlohmann::ordered_json& line);
 
-/// Set by SIGTERM and SIGINT: finish, and say what was.
-[[nodiscard]] bool stop_wanted() noexcept;
-void listen_for_stop();
-
 }  // namespace udpproxy::traffic

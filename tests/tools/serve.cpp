@@ -8,8 +8,10 @@
 
 #include "commands.hpp"
 #include "outcome.hpp"
+#include "rows.hpp"
 #include "traffic/mark.hpp"
 #include "traffic/pace.hpp"
+#include "traffic/program.hpp"
 #include "traffic/sockets.hpp"
 
 namespace udpproxy::traffic {
@@ -59,7 +61,7 @@ private:
 
 Server::Server(const ServeOptions& options) : options_(options) {
     for (const std::string& endpoint : options.at) {
-        sockets_.push_back(open_udp(wanted(parse_endpoint(endpoint)), 16 << 20));
+        sockets_.push_back(open_udp(wanted(parse_endpoint(endpoint)), roomy(16 << 20)));
         outboxes_.push_back(std::make_unique<Outbox>());
         readiness_.add(sockets_.back().descriptor(),
                        static_cast<std::uint32_t>(sockets_.size() - 1));

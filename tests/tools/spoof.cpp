@@ -5,9 +5,11 @@
 
 #include "commands.hpp"
 #include "outcome.hpp"
+#include "rows.hpp"
 #include "traffic/mark.hpp"
 #include "traffic/pace.hpp"
-#include "traffic/raw_packet.hpp"
+#include "traffic/packet.hpp"
+#include "traffic/program.hpp"
 #include "traffic/sockets.hpp"
 
 namespace udpproxy::traffic {
@@ -64,8 +66,7 @@ void spoof(const SpoofOptions& options) {
         sent += row.flush();
         now = monotonic_now();
         if (const Duration pause = pace.until_next(now); pause > std::chrono::microseconds{50}) {
-            const timespec wait{0, std::min<Duration>(pause, std::chrono::milliseconds{5}).count()};
-            nanosleep(&wait, nullptr);
+            sleep_for(std::min<Duration>(pause, std::chrono::milliseconds{5}));
             now = monotonic_now();
         }
     }

@@ -1,15 +1,16 @@
-// The sockets of the load tool, and datagrams in rows: recvmmsg in, sendmmsg out. Failures of
-// set-up are exceptions, which main() turns into a sentence and exit code 1.
+// Opening sockets. Failures of set-up are exceptions, which run_program() (program.hpp) turns into
+// a sentence and exit code 1. The sockets are not those of the proxy (udpproxy/net): the yardstick
+// must not move with what it measures. Of the proxy's code they take the handle and the text forms
+// of addresses.
 #pragma once
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <array>
 #include <cstddef>
-#include <span>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
@@ -17,16 +18,39 @@
 
 namespace udpproxy::traffic {
 
-inline constexpr std::size_t row_max = 64;
-inline constexpr std::size_t datagram_bytes_max = 65536;
+struct UdpOptions {
+    int receive_buffer_bytes = 8 << 20;
+    int send_buffer_bytes = 4 << 20;
+    // Larger than net.core.rmem_max and wmem_max where we may: a test must not lose in its own
+    // queues. The benchmark gets what any program gets.
+    bool beyond_limits = false;
+    bool gro = false;
+};
 
-/// A bound, non-blocking UDP socket with room for bursts. Throws std::runtime_error with the
-/// address and the cause.
-[[nodiscard]] Socket open_udp(const Endpoint& bind_to, int buffer_bytes);
-/// The same; an empty one when somebody has the port.
-[[nodiscard]] Socket open_udp_unless_taken(const Endpoint& bind_to, int buffer_bytes);
+/// A bound UDP socket. Throws std::runtime_error with the address and the cause.
+[[nodiscard]] Socket open_udp(const Endpoint& bind_to, const UdpOptions& options);
+/// The same; an empty one when another socket has the port.
+[[nodiscard]] Socket open_udp_unless_taken(const Endpoint& bind_to, const UdpOptions& options);
+/// A UDP socket of any port, connected. Throws as above.
+[[nodiscard]] Socket open_connected_udp(const Endpoint& to, const UdpOptions& options);
 /// A raw socket that sends packets whose IP header we write. Throws as above.
 [[nodiscard]] Socket open_raw(Family family);
+/// A packet socket at the interface. It receives frames of `protocol` (ETH_P_…); with 0 it only
+/// sends. Throws as above.
+[[nodiscard]] Socket open_packet(const std::string& interface, std::uint16_t protocol);
+
+/// Throws as above; `name_text` is for the complaint.
+void set_option(const Socket& socket, int level, int name, int value, const char* name_text);
+/// A receive that waits ends after so long, so that a signal or the end of the time is seen.
+void set_receive_timeout(const Socket& socket, Duration timeout);
+
+/// The segment size that a received message's control data tells (UDP_GRO), or the whole when it
+/// tells nothing.
+[[nodiscard]] std::size_t segment_bytes_of(const msghdr& message, std::size_t bytes);
+/// Writes the control data that sends a message as segments (UDP_SEGMENT); none for a single one.
+void set_segment_bytes(msghdr& message, std::byte* control, std::size_t bytes,
+                       std::size_t segment_bytes);
+inline constexpr std::size_t control_bytes = 64;
 
 /// Throws std::runtime_error `what: cause` with errno's text.
 [[noreturn]] void fail(const std::string& what);
@@ -37,52 +61,5 @@ template <class T>
     if (!parsed) throw std::runtime_error(parsed.error().message);
     return std::move(parsed).value();
 }
-
-/// What one recvmmsg brought.
-class Inbox {
-public:
-    Inbox();
-    /// Reads up to row_max datagrams that are there; 0 when none is. ICMP errors about earlier
-    /// datagrams are passed over.
-    std::size_t receive(int descriptor);
-    [[nodiscard]] std::span<const std::byte> payload(std::size_t index) const;
-    [[nodiscard]] Endpoint from(std::size_t index) const { return read_socket_name(names_[index]); }
-
-private:
-    std::vector<std::byte> memory_;
-    std::array<SocketName, row_max> names_{};
-    std::array<iovec, row_max> pieces_{};
-    std::array<mmsghdr, row_max> headers_{};
-};
-
-/// Datagrams to be sent by one sendmmsg. The payloads must live until flush().
-class Outbox {
-public:
-    [[nodiscard]] bool full() const { return count_ == row_max; }
-    [[nodiscard]] bool empty() const { return count_ == 0; }
-    void add(std::span<const std::byte> payload, const Endpoint& to);
-    /// Sends everything; returns how many the kernel took. One that is refused is passed over, once
-    /// tried again.
-    std::size_t flush(int descriptor);
-
-private:
-    std::size_t count_ = 0;
-    std::array<SocketName, row_max> names_{};
-    std::array<iovec, row_max> pieces_{};
-    std::array<mmsghdr, row_max> headers_{};
-};
-
-/// Level-triggered readiness, with a number for each socket.
-class Readiness {
-public:
-    Readiness();
-    void add(int descriptor, std::uint32_t number);
-    /// The numbers of the sockets that are ready, after at most `wait`.
-    [[nodiscard]] std::span<const std::uint32_t> wait(Duration wait);
-
-private:
-    Socket epoll_;
-    std::vector<std::uint32_t> ready_;
-};
 
 }  // namespace udpproxy::traffic

@@ -1,5 +1,5 @@
-// The benchmark's own traffic (bench/traffic): a yardstick that cannot tell a foreign datagram from
-// an owned one measures nothing.
+// The datagrams of the benchmark (tests/traffic): a yardstick that cannot tell a foreign datagram
+// from an owned one measures nothing.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -12,7 +12,7 @@
 
 namespace {
 
-using namespace udpproxy::bench;
+using namespace udpproxy::traffic;
 
 std::vector<std::byte> stamped(std::size_t bytes, Stamp stamp) {
     std::vector<std::byte> payload(bytes);

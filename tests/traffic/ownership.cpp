@@ -5,7 +5,7 @@
 
 #include "stamp.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 Ownership::Ownership(Tally& tally, std::uint32_t clients, bool ports_are_owned)
     : tally_(tally),
@@ -48,4 +48,4 @@ void Ownership::judge_one(std::span<const std::byte> payload, std::uint32_t owne
     }
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

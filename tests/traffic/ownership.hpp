@@ -10,7 +10,7 @@
 
 #include "tally.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 class Ownership {
 public:
@@ -34,4 +34,4 @@ private:
     std::vector<std::uint32_t> owner_of_port_;  // empty: ports are nobody's
 };
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

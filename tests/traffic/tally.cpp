@@ -9,20 +9,20 @@
 
 #include "sockets.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 Tally& mapped_tally(const std::string& path) {
     int file = -1;
     if (!path.empty()) {
         file = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-        demand(file >= 0, "open " + path);
-        demand(::ftruncate(file, sizeof(Tally)) == 0, "ftruncate " + path);
+        if (file < 0) fail("open " + path);
+        if (::ftruncate(file, sizeof(Tally)) != 0) fail("ftruncate " + path);
     }
     const int kind = path.empty() ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
     void* const place = ::mmap(nullptr, sizeof(Tally), PROT_READ | PROT_WRITE, kind, file, 0);
-    demand(place != MAP_FAILED, "mmap " + path);
+    if (place == MAP_FAILED) fail("mmap " + path);
     if (file >= 0) ::close(file);
     return *new (place) Tally;
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

@@ -5,7 +5,7 @@
 
 #include "udpproxy/base/assert.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 namespace {
 
 constexpr std::uint32_t magic = 0x31504455;
@@ -44,4 +44,4 @@ std::optional<Stamp> read_stamp(std::span<const std::byte> payload) {
     return stamp;
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

@@ -3,7 +3,9 @@
 
 #include <cstring>
 
-namespace udpproxy::bench {
+#include "packet.hpp"
+
+namespace udpproxy::traffic {
 namespace {
 
 constexpr std::size_t ethernet = Frame::virtio_bytes;
@@ -22,11 +24,6 @@ struct Offload {
     std::uint16_t checksum_offset;
 };
 constexpr std::uint8_t needs_checksum = 1;
-
-std::uint16_t fold(std::uint32_t sum) {
-    while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<std::uint16_t>(sum);
-}
 
 std::uint16_t get16(std::span<const std::byte> bytes, std::size_t at) {
     return static_cast<std::uint16_t>(std::to_integer<unsigned>(bytes[at]) << 8 |
@@ -47,12 +44,6 @@ void put32(std::byte* at, std::uint32_t value) {
     put16(at + 2, value & 0xffff);
 }
 
-std::uint32_t sum16(std::span<const std::byte> bytes) {
-    std::uint32_t sum = 0;
-    for (std::size_t at = 0; at < bytes.size(); at += 2) sum += get16(bytes, at);
-    return sum;
-}
-
 }  // namespace
 
 Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes)
@@ -65,19 +56,14 @@ Frame::Frame(const FrameEnds& ends, std::size_t payload_bytes)
     std::memcpy(bytes_.data(), &offload, sizeof offload);
     std::memcpy(bytes_.data() + ethernet, ends.target_mac.data(), 6);
     std::memcpy(bytes_.data() + ethernet + 6, ends.source_mac.data(), 6);
-    std::byte* const at = bytes_.data();
-    put16(at + ethernet + 12, 0x0800);
-    at[ip] = std::byte{0x45};
-    put16(at + ip + 2, static_cast<std::uint32_t>(20 + 8 + payload_bytes));
-    put16(at + ip + 6, 0x4000);  // don't fragment
-    at[ip + 8] = std::byte{64};
-    at[ip + 9] = std::byte{protocol_udp};
-    put32(at + ip + 16, ends.target);
-    put16(at + udp + 2, ends.target_port);
-    put16(at + udp + 4, static_cast<std::uint32_t>(8 + payload_bytes));
-    header_sum_ = sum16(std::span(bytes_).subspan(ip, 20));
-    pseudo_sum_ = sum16(std::span(bytes_).subspan(ip + 16, 4)) + protocol_udp +
-                  static_cast<std::uint32_t>(8 + payload_bytes);
+    put16(bytes_.data() + ethernet + 12, 0x0800);
+    const Endpoint nobody{Address::any(Family::ipv4)};
+    const Endpoint target{Address::ipv4(htonl(ends.target)), 0, ends.target_port};
+    const std::span<std::byte> packet = std::span(bytes_).subspan(ip);
+    write_udp_packet(packet, nobody, target, std::vector<std::byte>(payload_bytes));
+    put16(bytes_.data() + ip + 10, 0);
+    header_sum_ = add_words(0, packet.first(20));
+    pseudo_sum_ = pseudo_header(nobody.address, target.address, protocol_udp, 8 + payload_bytes);
     set_source(0, 0);
 }
 
@@ -108,4 +94,4 @@ std::optional<ParsedFrame> parse_frame(std::span<const std::byte> frame) {
                        frame.subspan(udp_at + 8, std::size_t{get16(frame, udp_at + 4)} - 8)};
 }
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

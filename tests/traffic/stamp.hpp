@@ -1,6 +1,7 @@
 // The stamp: what every datagram of the benchmark carries, so that whoever receives it knows whose
 // it is, which one it is, and that its parts belong together. Written by the clients, read by the
-// service and by the clients again; the proxies between them never know.
+// service and by the clients again; the proxies between them never know. The load tool's mark
+// (mark.hpp) covers every byte, which would cost more than what the benchmark measures.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,7 @@
 #include <optional>
 #include <span>
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 struct Stamp {
     std::uint32_t client = 0;
@@ -25,4 +26,4 @@ void write_stamp(std::span<std::byte> payload, Stamp stamp);
 // datagram.
 std::optional<Stamp> read_stamp(std::span<const std::byte> payload);
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

@@ -2,22 +2,22 @@
 // yet. Called by clients.cpp.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 
 #include "crowd.hpp"
+#include "udpproxy/base/time.hpp"
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
-struct Pace {
+struct SendPlan {
     std::uint64_t rate = 0;    // datagrams a second; 0: no limit
     std::uint32_t burst = 64;  // datagrams sent together
     std::uint32_t window = 0;  // datagrams that may be without a reply; 0: no limit
-    std::chrono::milliseconds length{1000};
-    std::chrono::milliseconds afterwards{100};  // replies are taken for so much longer
+    Duration length = std::chrono::seconds{1};
+    Duration afterwards = std::chrono::milliseconds{100};  // replies are taken for so much longer
 };
 
 // Sends until the time is over or told to stop.
-void send_at_pace(Crowd& crowd, const Tally& tally, const Pace& pace);
+void send_all(Crowd& crowd, const Tally& tally, const SendPlan& plan);
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

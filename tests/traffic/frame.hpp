@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 using Mac = std::array<std::uint8_t, 6>;
 
@@ -55,4 +55,4 @@ struct ParsedFrame {
 // Nothing unless the frame (without a virtio_net_hdr) is Ethernet, IPv4, a whole UDP datagram.
 std::optional<ParsedFrame> parse_frame(std::span<const std::byte> frame);
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

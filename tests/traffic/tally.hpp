@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace udpproxy::bench {
+namespace udpproxy::traffic {
 
 // One writer; a count is seen whole by the reader, several are not a snapshot.
 class Count {
@@ -30,8 +30,8 @@ struct Tally {
     Count idle_ns;     // nanoseconds that the CPU had nothing to do (soak.cpp)
 };
 
-// The tally in the file, created with zeros; ends the program with a message if that cannot be. An
-// empty path: memory that nobody reads.
+// The tally in the file, created with zeros. An empty path: memory that nobody reads. Throws
+// std::runtime_error with the path and the cause.
 Tally& mapped_tally(const std::string& path);
 
-}  // namespace udpproxy::bench
+}  // namespace udpproxy::traffic

@@ -1,16 +1,13 @@
 // RFC 791, 768, 792, 8200, 4443: headers and checksums.
-#include "raw_packet.hpp"
+#include "packet.hpp"
 
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <netinet/udp.h>
 
 #include <array>
-#include <cerrno>
 #include <cstring>
-#include <vector>
 
-#include "sockets.hpp"
 #include "udpproxy/base/assert.hpp"
 
 namespace udpproxy::traffic {
@@ -19,6 +16,8 @@ namespace {
 
 constexpr std::uint8_t hops = 64;
 constexpr std::size_t icmp_header_bytes = 8;
+
+}  // namespace
 
 std::uint32_t add_words(std::uint32_t sum, std::span<const std::byte> bytes) {
     for (std::size_t i = 0; i + 1 < bytes.size(); i += 2)
@@ -30,11 +29,9 @@ std::uint32_t add_words(std::uint32_t sum, std::span<const std::byte> bytes) {
 
 std::uint16_t fold(std::uint32_t sum) {
     while (sum > 0xffff) sum = (sum & 0xffffU) + (sum >> 16U);
-    return static_cast<std::uint16_t>(~sum & 0xffffU);
+    return static_cast<std::uint16_t>(sum);
 }
 
-/// The part of a checksum that both addresses and the protocol make up (for IPv6 all of them count,
-/// for IPv4 the last four bytes).
 std::uint32_t pseudo_header(const Address& from, const Address& to, std::uint8_t protocol,
                             std::size_t bytes) {
     const std::size_t skip = to.is_ipv4() ? 12 : 0;
@@ -43,19 +40,26 @@ std::uint32_t pseudo_header(const Address& from, const Address& to, std::uint8_t
     return add_words(sum, std::as_bytes(std::span{to.bytes}).subspan(skip));
 }
 
+namespace {
+
+std::uint16_t checksum(std::uint32_t sum) {
+    return static_cast<std::uint16_t>(~std::uint32_t{fold(sum)});
+}
+
 std::size_t write_ip_header(std::span<std::byte> packet, const Address& from, const Address& to,
                             std::uint8_t protocol, std::size_t payload_bytes) {
     if (to.is_ipv4()) {
         iphdr header{};
         header.version = 4;
         header.ihl = sizeof(header) / 4;
+        header.frag_off = htons(IP_DF);  // as Linux sends UDP
         header.ttl = hops;
         header.protocol = protocol;
         header.tot_len = htons(static_cast<std::uint16_t>(sizeof(header) + payload_bytes));
         header.saddr = from.ipv4_network_order();
         header.daddr = to.ipv4_network_order();
         // A quoted header must be right as well; the outer one's the kernel writes itself (raw(7)).
-        header.check = htons(fold(add_words(0, std::as_bytes(std::span{&header, 1}))));
+        header.check = htons(checksum(add_words(0, std::as_bytes(std::span{&header, 1}))));
         std::memcpy(packet.data(), &header, sizeof(header));
         return sizeof(header);
     }
@@ -74,7 +78,9 @@ std::size_t write_ip_header(std::span<std::byte> packet, const Address& from, co
 
 std::size_t write_udp_packet(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to,
                              std::span<const std::byte> payload) {
-    UDPPROXY_ASSERT(sizeof(ip6_hdr) + sizeof(udphdr) + payload.size() <= packet.size());
+    UDPPROXY_ASSERT((to.address.is_ipv4() ? sizeof(iphdr) : sizeof(ip6_hdr)) + sizeof(udphdr) +
+                        payload.size() <=
+                    packet.size());
     const std::size_t udp_bytes = sizeof(udphdr) + payload.size();
     const std::size_t at =
         write_ip_header(packet, from.address, to.address, IPPROTO_UDP, udp_bytes);
@@ -85,7 +91,7 @@ std::size_t write_udp_packet(std::span<std::byte> packet, const Endpoint& from, 
     const std::uint32_t sum =
         add_words(pseudo_header(from.address, to.address, IPPROTO_UDP, udp_bytes),
                   std::as_bytes(std::span{&header, 1}));
-    const std::uint16_t check = fold(add_words(sum, payload));
+    const std::uint16_t check = checksum(add_words(sum, payload));
     header.check = htons(check == 0 ? 0xffff : check);
     std::memcpy(packet.data() + at, &header, sizeof(header));
     if (!payload.empty())
@@ -111,53 +117,9 @@ std::size_t write_icmp_packet(std::span<std::byte> packet, const Address& teller
     std::memcpy(message.data() + icmp_header_bytes, quoted.data(), quoted_bytes);
     const std::uint32_t start =
         ipv4 ? 0 : pseudo_header(teller, from.address, protocol, icmp_bytes);
-    const std::uint16_t check = htons(fold(add_words(start, message)));
+    const std::uint16_t check = htons(checksum(add_words(start, message)));
     std::memcpy(message.data() + 2, &check, sizeof(check));
     return at + icmp_bytes;
-}
-
-struct RawRow::Memory {
-    SocketName name{};
-    std::array<iovec, row_max> pieces{};
-    std::array<mmsghdr, row_max> headers{};
-    std::vector<std::byte> packets = std::vector<std::byte>(row_max * packet_bytes_max);
-};
-
-RawRow::RawRow(int descriptor, const Address& to) : descriptor_(descriptor), memory_(new Memory) {
-    const socklen_t length = write_socket_name(Endpoint{to}, memory_->name);
-    for (std::size_t i = 0; i < row_max; ++i) {
-        memory_->pieces[i].iov_base = memory_->packets.data() + i * packet_bytes_max;
-        memory_->headers[i].msg_hdr.msg_name = &memory_->name;
-        memory_->headers[i].msg_hdr.msg_namelen = length;
-        memory_->headers[i].msg_hdr.msg_iov = &memory_->pieces[i];
-        memory_->headers[i].msg_hdr.msg_iovlen = 1;
-    }
-}
-
-RawRow::~RawRow() { delete memory_; }
-
-std::span<std::byte> RawRow::next() {
-    return {static_cast<std::byte*>(memory_->pieces[count_].iov_base), packet_bytes_max};
-}
-
-std::size_t RawRow::push(std::size_t bytes) {
-    memory_->pieces[count_++].iov_len = bytes;
-    return count_ == row_max ? flush() : 0;
-}
-
-std::size_t RawRow::flush() {
-    std::size_t sent = 0;
-    for (std::size_t at = 0; at < count_;) {
-        const int done = sendmmsg(descriptor_, memory_->headers.data() + at,
-                                  static_cast<unsigned>(count_ - at), 0);
-        if (done > 0)
-            sent += static_cast<std::size_t>(done);
-        else if (errno == EINTR)
-            continue;
-        at += done > 0 ? static_cast<std::size_t>(done) : 1;
-    }
-    count_ = 0;
-    return sent;
 }
 
 }  // namespace udpproxy::traffic

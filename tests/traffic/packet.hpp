@@ -1,5 +1,5 @@
-// Packets written by hand: IP header, UDP header, ICMP errors that quote both. For `spoof` and
-// `icmp`, which claim to be others.
+// Packets written by hand: IP header, UDP header, ICMP errors that quote both. For the load tool's
+// `spoof` and `icmp`, which claim to be others, and for the frames of the benchmark (frame.hpp).
 #pragma once
 
 #include <cstddef>
@@ -10,11 +10,18 @@
 
 namespace udpproxy::traffic {
 
+/// Sums of 16 bit words for the checksum of RFC 1071, which is the complement of the folded sum.
+[[nodiscard]] std::uint32_t add_words(std::uint32_t sum, std::span<const std::byte> bytes);
+[[nodiscard]] std::uint16_t fold(std::uint32_t sum);
+/// The part of a checksum that both addresses and the protocol make up (for IPv6 all of them count,
+/// for IPv4 the last four bytes). `bytes`: of the transport header and what follows it.
+[[nodiscard]] std::uint32_t pseudo_header(const Address& from, const Address& to,
+                                          std::uint8_t protocol, std::size_t bytes);
+
 /// Large enough for any packet written here.
 inline constexpr std::size_t packet_bytes_max = 2048;
 
-/// A UDP packet of either family (that of `to`); returns its length. Requires: the payload fits
-/// packet_bytes_max.
+/// A UDP packet of either family (that of `to`); returns its length. Requires: it fits `packet`.
 std::size_t write_udp_packet(std::span<std::byte> packet, const Endpoint& from, const Endpoint& to,
                              std::span<const std::byte> payload);
 
@@ -30,26 +37,5 @@ struct IcmpError {
 /// beginning; returns the length.
 std::size_t write_icmp_packet(std::span<std::byte> packet, const Address& teller,
                               const IcmpError& error, const Endpoint& from, const Endpoint& to);
-
-/// Sends one row of ready packets on a raw socket to the address `to`.
-class RawRow {
-public:
-    RawRow(int descriptor, const Address& to);
-    ~RawRow();
-    RawRow(const RawRow&) = delete;
-    RawRow& operator=(const RawRow&) = delete;
-
-    /// Where the next packet is to be written; its length then goes to push().
-    [[nodiscard]] std::span<std::byte> next();
-    /// Takes the packet, sends the row when it is full. Returns how many packets were sent.
-    std::size_t push(std::size_t bytes);
-    std::size_t flush();
-
-private:
-    struct Memory;
-    int descriptor_;
-    std::size_t count_ = 0;
-    Memory* memory_;
-};
 
 }  // namespace udpproxy::traffic
