@@ -9,8 +9,8 @@ import pathlib
 import re
 import sys
 
+from estimates import estimates_table
 from picture import draw
-from reckoning import reckoning_table
 from results import Results
 from tables import all_tables
 
@@ -45,9 +45,9 @@ def _ownership(results):
 
 def blocks_of(results):
     blocks = {name: table for name, (_, table) in all_tables(results).items()}
-    reckoned = reckoning_table(results)
-    if reckoned:
-        blocks["reckoning"] = reckoned
+    estimated = estimates_table(results)
+    if estimated:
+        blocks["estimates"] = estimated
     return blocks | {"machine": _machine(results), "contenders": _contenders(results), "ownership": _ownership(results)}
 
 

@@ -1,11 +1,11 @@
-"""What a machine with 64 cores would need, reckoned from the figures of a run. Arithmetic only: nobody has measured such a machine."""
+"""What a machine with 64 cores would need, estimated from the figures of a run. Arithmetic only: nobody has measured such a machine."""
 
 from results import median_of
 from tables import grid
 from targets import URING
 
 _CORES, _USE = 64, 0.7
-_SESSIONS, _NEW_PER_S, _REST_S = 1_000_000, 10_000, 10
+_SESSIONS, _NEW_PER_S, _COOLDOWN_S = 1_000_000, 10_000, 10
 _MEMBERS = 3
 _PORTS = 65535 - 1024 + 1
 _LISTENER_BYTES = 2 * (4 << 20) * 2     # both buffers, doubled by the kernel
@@ -21,15 +21,15 @@ def _millions(value):
     return f"{value / 1e6:.1f} M"
 
 
-def reckoning_table(results):
-    """Markdown; None when the run lacks what it is reckoned from."""
+def estimates_table(results):
+    """Markdown; None when the run lacks what the estimates are made from."""
     core = median_of(results.values("paced-64-1000", URING, "core_ns"))
     user = median_of(results.values("memory", URING, "user_bytes_per_session"))
     kernel = median_of(results.values("memory", URING, "kernel_bytes_per_session"))
     if not core or user is None or kernel is None:
         return None
     per_core = 1e9 / core * _USE
-    groups = _SESSIONS + _NEW_PER_S * _REST_S
+    groups = _SESSIONS + _NEW_PER_S * _COOLDOWN_S
     return grid([
         ["what", "arithmetic", "result"],
         ["datagrams a second and core", f"1 s / {_number(core)} ns, of which {_USE:.0%} are used", _number(per_core)],
@@ -37,7 +37,7 @@ def reckoning_table(results):
         ["of it requests, when each is answered", "half", _millions(per_core * _CORES / 2)],
         ["on the wire, 1200 B, each way", f"{_millions(per_core * _CORES / 2)} x (1200 + 66) B x 8",
          f"{_number(per_core * _CORES / 2 * 1266 * 8 / 1e9)} Gbit/s"],
-        ["groups, resting ones included", f"{_number(_SESSIONS)} sessions + {_number(_NEW_PER_S)} new a second x {_REST_S} s", _number(groups)],
+        ["groups, cooling ones included", f"{_number(_SESSIONS)} sessions + {_number(_NEW_PER_S)} new a second x {_COOLDOWN_S} s", _number(groups)],
         ["descriptors, two aliases", f"{_number(groups)} x {_MEMBERS}", _number(groups * _MEMBERS)],
         ["descriptors, one socket a session", f"{_number(groups)} x 1", _number(groups)],
         ["source addresses", f"{_number(groups)} / {_number(_PORTS)} ports of 1024-65535, rounded up", _number(-(-groups // _PORTS))],
