@@ -2,7 +2,8 @@
 # The benchmark, from a fresh clone: installs its peers by package name, builds the release, makes network namespaces of its own, measures
 # everything interleaved, and writes tables, build/bench/results.json and build/bench/results.svg.
 #
-#   bench/run.sh [--quick] [--rounds N] [--seconds S] [--workload WORD] [--contender WORD] [--list]
+#   bench/run.sh [--quick] [--rounds N] [--seconds S] [--workload WORD] [--contender WORD]
+#                [--against PROGRAM] [--list]
 #   bench/run.sh --micro [ARGS]       micro benchmarks instead; ARGS go to Google Benchmark
 #   bench/run.sh --write-docs [FILE]  writes the tables of a finished run (build/bench/results.json) into docs/
 set -euo pipefail

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from contenders import CONTENDERS, NOTHING, Setting
+from contenders import AGAINST, CONTENDERS, NOTHING, Setting, with_against
 from cycles import Cycles
 from measure import Cpus, Disturbed, measure, measure_memory
 from network import Network
@@ -34,10 +34,14 @@ def parse_arguments(words):
     parser.add_argument("--seconds", type=float, help="the length of each measurement (1; --quick: 0.25)")
     parser.add_argument("--workload", action="append", default=[], metavar="WORD", help="only workloads whose name contains it; may be given again")
     parser.add_argument("--contender", action="append", default=[], metavar="WORD", help="only contenders whose name contains it; may be given again")
+    parser.add_argument("--against", metavar="PROGRAM", type=pathlib.Path,
+                        help="also measure this udpproxy, with each engine, and print the ratios")
     parser.add_argument("--out", default="build/bench", help="where results.json and results.svg are written (build/bench)")
     parser.add_argument("--generator", action="store_true", help="only how fast the clients are when nobody forwards anything")
     parser.add_argument("--list", action="store_true", help="list workloads and contenders, measure nothing")
     arguments = parser.parse_args(words)
+    if arguments.against and not os.access(arguments.against, os.X_OK):
+        parser.error(f"--against {arguments.against}: not a program")
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 5)
     arguments.seconds = arguments.seconds or (0.25 if arguments.quick else 1.0)
     return arguments
@@ -47,7 +51,10 @@ def chosen(arguments):
     everything = [*WORKLOADS, MEMORY, *scaling()]
     workloads = [each for each in everything if (each.quick or not arguments.quick or arguments.workload) and
                  (not arguments.workload or any(word in each.name for word in arguments.workload))]
-    contenders = [each for each in CONTENDERS if not arguments.contender or any(word in each.name for word in arguments.contender)]
+    everyone = with_against(CONTENDERS, arguments.against) if arguments.against else CONTENDERS
+    # The other build is measured wherever the one beside the benchmark is.
+    twins = {other: name for name, other in AGAINST.items()}
+    contenders = [each for each in everyone if not arguments.contender or any(word in twins.get(each.name, each.name) for word in arguments.contender)]
     if not workloads or not contenders:
         raise SystemExit("bench: nothing to measure; see --list")
     return workloads, contenders

@@ -120,11 +120,13 @@ def listens(pid, port):
 
 
 class Ours(Contender):
-    """udpproxy. `runtime`, `limits` and `proxy` are further lines of the sections of those names."""
+    """udpproxy. `runtime`, `limits` and `proxy` are further lines of the sections of those names;
+    `program` is another build than the one beside the benchmark."""
 
-    def __init__(self, name, engine, runtime="", limits="", proxy="", **more):
+    def __init__(self, name, engine, runtime="", limits="", proxy="", program=None, **more):
         super().__init__(name, ours=True, **more)
         self.engine, self.runtime, self.limits, self.proxy = engine, runtime, limits, proxy
+        self.program = str(pathlib.Path(program or PROGRAMS / "udpproxy").resolve())
 
     def configuration(self, link, setting):
         lines = [f'[runtime]\nengine = "{self.engine}"\nshards = {setting.shards}', self.runtime,
@@ -139,10 +141,10 @@ class Ours(Contender):
     def start(self, link, setting, directory, cpus):
         path = os.path.join(directory, "udpproxy.toml")
         pathlib.Path(path).write_text(self.configuration(link, setting), encoding="utf-8")
-        return self.launch(link, [str(PROGRAMS / "udpproxy"), "--config", path], cpus, directory=directory)
+        return self.launch(link, [self.program, "--config", path], cpus, directory=directory)
 
     def version(self):
-        return run(str(PROGRAMS / "udpproxy"), "--version").stdout.splitlines()[0]
+        return run(self.program, "--version").stdout.splitlines()[0]
 
 
 class Nginx(Contender):
@@ -256,6 +258,19 @@ class Nothing(Contender):
 
 
 NOTHING = Nothing("nothing", two_way=False, sessions=False)
+
+def with_against(contenders, program):
+    """The contenders, and behind each of our two engines the same with another program."""
+    found = []
+    for each in contenders:
+        found.append(each)
+        if each.name in OURS:
+            found.append(Ours(AGAINST[each.name], each.engine, program=program))
+    return found
+
+
+OURS = ("udpproxy io_uring", "udpproxy epoll")
+AGAINST = {name: name.replace("udpproxy", "against") for name in OURS}
 
 CONTENDERS = [
     Ours("udpproxy io_uring", "io_uring"),

@@ -1,5 +1,6 @@
 """Tables of a run: text that reads well on a terminal and is Markdown as well."""
 
+from contenders import AGAINST
 from results import median_of
 from targets import TARGETS
 
@@ -102,6 +103,24 @@ def target_table(results):
     return grid(rows) if len(rows) > 1 else None
 
 
+# What two builds are compared by, where it is not own CPU time per datagram.
+_COMPARED = {"flood": "forwarded_per_s", "churn": "own_ns_per_session", "latency": "p50_ns",
+             "memory": "user_bytes_per_session"}
+
+
+def against_table(results):
+    """Ratios of our build to the one it was measured against; None without such a one."""
+    rows = [["", "figure", *(name.split()[1] for name in AGAINST)]]
+    for workload in results.workloads:
+        figure = _COMPARED.get(workload["kind"], "own_ns")
+        ratios = [results.ratios(figure, workload["name"], name, other)
+                  for name, other in AGAINST.items()]
+        if any(ratios):
+            rows.append([workload["name"], FIGURES[figure][0],
+                         *(cell(each, "{:.3f}".format) for each in ratios)])
+    return grid(rows) if len(rows) > 1 else None
+
+
 def all_tables(results):
     """{name: (title, Markdown)} of everything that was measured."""
     found = {}
@@ -112,4 +131,7 @@ def all_tables(results):
     targets = target_table(results)
     if targets:
         found["targets"] = ("targets: ratios within one round", targets)
+    against = against_table(results)
+    if against:
+        found["against"] = ("new / against: ratios within one round, median (least … most)", against)
     return found

@@ -148,6 +148,22 @@ def test_ratios_are_taken_within_a_round_and_the_clients_cost_is_taken_off_the_c
     assert found.ratios("core_ns", "w", "a", "b") == pytest.approx([0.5, 1])
 
 
+def test_two_builds_are_compared_round_by_round_in_the_figure_of_the_workload(runner):
+    results = runner("results")
+    own = {"udpproxy io_uring": (100, 300), "against io_uring": (200, 300)}
+    measurements = [{"round": turn, "workload": "queued-x", "contender": name, "own_ns": figures[turn]}
+                    for name, figures in own.items() for turn in (0, 1)]
+    measurements += [{"round": 0, "workload": "flood-x", "contender": name, "forwarded_per_s": rate}
+                     for name, rate in (("udpproxy epoll", 300), ("against epoll", 200))]
+    workloads = [{"name": f"{kind}-x", "kind": kind, "title": kind} for kind in ("queued", "flood")]
+    table = runner("tables").against_table(results.Results({}, [], workloads, measurements))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert rows[0] == ["", "figure", "io_uring", "epoll"]
+    assert rows[2] == ["queued-x", "own CPU time, ns per datagram", "0.750 (0.500 … 1.000)", "–"]
+    assert rows[3] == ["flood-x", "datagrams a second", "–", "1.500"]
+    assert runner("tables").against_table(results.Results({}, [], workloads, [])) is None
+
+
 def test_a_document_gets_the_tables_of_a_run_and_loses_what_the_run_did_not_measure(runner):
     written = runner("write_docs").written
     text = "prose\n<!-- table: one -->\nold\n<!-- end -->\nmore\n<!-- table: two -->\nold\n<!-- end -->\n"
