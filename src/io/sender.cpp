@@ -46,6 +46,7 @@ Sending Sender::cut(Slot slot, ChainWalk& walk) {
                          limits_.find(slot, departure.to.address, now_).value_or(65535));
         return limits;
     });
+    // Taken back when it does not leave as a train.
     if (sending.is_train()) ++counters_.trains_sent;
     return sending;
 }
@@ -159,12 +160,14 @@ void Sender::settle(Slot slot, const Sending& sending, int error) {
     (void)give_up(slot, sending, error);  // what followed has been tried already
 }
 
-/// It does not leave like this.
+/// The final failure of a send: its departures are kept (no space), sent singly (a train that the
+/// kernel refuses to cut), or lost with a fault. False: nothing may pass them on their slot.
 bool Sender::give_up(Slot slot, const Sending& sending, int error) {
     if (means_no_space(error)) {
         keep(slot, sending, error);
         return may_pass(departures_[sending.first], error);
     }
+    if (sending.is_train()) --counters_.trains_sent;
     if (sending.is_train() && may_refuse_trains(error)) return send_singly(slot, sending, error);
     note_all(FaultKind::send, error, slot, sending);
     return true;
@@ -210,6 +213,7 @@ int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offse
 }
 
 void Sender::keep(Slot slot, const Sending& sending, int error) {
+    if (sending.is_train()) --counters_.trains_sent;
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
         keep_from(slot, departure, sending.offset, error);

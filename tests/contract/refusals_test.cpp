@@ -150,6 +150,7 @@ TEST_CASE_TEMPLATE("a path's refusal does not touch the other clients of a liste
         CHECK(errors.trains_refused == 6);  // they were made before the first was refused
     }
     CHECK(rig.engine().counters().gso_fallbacks == 6);
+    CHECK(rig.engine().counters().trains_sent == 0);  // each left singly
     const std::uint64_t trains = rig.engine().counters().trains_sent;
     reply_to(near);
     CHECK(rig.engine().counters().trains_sent == trains);
