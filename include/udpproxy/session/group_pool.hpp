@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -24,19 +25,18 @@ inline constexpr std::size_t connected_aliases_max = 16;
 inline constexpr std::size_t group_members_max =
     connected_aliases_max + 2;  // primary, alias members, open member
 
-/// Whose groups are interchangeable: those of one proxy and one of its sources, numbered through by
-/// the shard.
+/// The number of a source binding in its shard: the groups of one proxy and one of its source
+/// addresses are interchangeable.
 using BindingIndex = std::uint32_t;
 
 enum class GroupState : std::uint8_t { in_use, cooling, closing };
 
-struct ReplyGroup {
-    Endpoint local;  // the source address and port of all members
-    const Upstream* upstream =
-        nullptr;  // the version it was opened with, or has been brought to since
-    std::uint32_t session = no_index;  // to whom it is in use
-    BindingIndex binding = 0;
-    std::uint32_t generation = 0;  // of the source binding when it was opened
+/// The reply leg reads the first four members for each datagram: they lie in one cache line, which
+/// the slots behind do not push them out of.
+struct alignas(64) ReplyGroup {
+    // The version it was opened with, or has been brought to since.
+    const Upstream* upstream = nullptr;
+    std::uint32_t session = no_index;  // that it is in use to
     std::uint16_t proxy = 0;
     GroupState state = GroupState::in_use;
     std::uint8_t members = 0;          // in `slots`
@@ -44,16 +44,21 @@ struct ReplyGroup {
                                        // closed while the group serves
     std::uint8_t members_open = 0;     // counts down while closing
     bool has_open_member = false;
-    Instant cooling_since{};  // of the last rest; Instant::max() while in use
+    BindingIndex binding = 0;
+    std::uint32_t generation = 0;  // of the source binding when it was opened
+    Endpoint local;                // the source address and port of all members
+    Instant cooling_since{};       // Instant::max() while in use
     ListLinks links;
     std::array<Slot, group_members_max> slots{};  // primary first, open member last
 
     [[nodiscard]] Slot primary() const noexcept { return slots[0]; }
 };
+static_assert(sizeof(ReplyGroup) == 192, "three cache lines: what a datagram reads, the slots");
+static_assert(offsetof(ReplyGroup, state) < 16 && offsetof(ReplyGroup, local) < 64);
 
 class GroupPool {
 public:
-    /// `cools down` has the rest of each source binding there is; more come by use_binding(), up to
+    /// `cooldowns` has an entry for each source binding; more come by use_binding(), up to
     /// `bindings_max` (fewer than there are: as many).
     GroupPool(std::uint32_t groups_max, std::vector<Duration> cooldowns,
               std::size_t bindings_max = 0);
