@@ -1,6 +1,6 @@
 // Accounting at the end of a turn: what left, what did not and why, and the law that nothing is
 // unaccounted for.
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "reservation.hpp"
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

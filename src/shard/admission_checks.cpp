@@ -1,23 +1,25 @@
-// The gate: who may not come in at all, whatever room there is, and who has had his share of it.
-// Before admission, without system calls, so that refusing costs next to nothing.
+// Admission checks: which new clients are refused whatever the capacity, and whether a source has had
+// its share of what is left. They come before admission and make no system calls, so that a refusal
+// costs next to nothing.
 #include <algorithm>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-// While sessions that are not assured fill more than half of the room, one source may take an
-// eighth of the room at once and half of that each second, the sources of one site together twice
-// as much. So an eighth is still free a second later, when the first of them may make way again.
-// Rooms so small that this would be a handful are left to those who come first.
+// While sessions that are not assured fill more than half of the capacity, one source may take an
+// eighth of it at once and half of that each second, the sources of one site together twice as much.
+// So an eighth is still free a second later, when the first of them may be evicted. Where an eighth
+// would be a handful, capacity goes to the first that come.
 constexpr std::uint32_t host_share = 8;
 constexpr std::uint32_t site_share = 4;
 constexpr std::uint32_t share_least = 256;
 
-Rate share(std::uint32_t room, std::uint32_t divisor) {
-    return Rate{std::max(share_least, room / divisor / 2), std::max(share_least, room / divisor)};
+Rate share(std::uint32_t capacity, std::uint32_t divisor) {
+    return Rate{std::max(share_least, capacity / divisor / 2),
+                std::max(share_least, capacity / divisor)};
 }
 
 }  // namespace
@@ -28,7 +30,7 @@ std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& 
         from.address.is_broadcast())
         return Drop::bad_source;
     if (new_client.key.local.is_multicast()) return Drop::bad_destination;
-    // Forwarded, it would come back as yet another new client, and so on until all room is full.
+    // Forwarded, it would come back as yet another new client, until all capacity is used.
     if (is_own_port(shard, from)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
     const Proxy& proxy = shard.proxies[new_client.proxy];
@@ -40,10 +42,11 @@ std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& 
 
 bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source, Instant now) {
     SharedUse& use = *shard.setup.use;
-    const std::uint32_t room = shard.setup.sessions_max;
-    const std::uint32_t proxy_capacity = std::min(room, shard.proxies[proxy].setup.sessions_max);
-    const bool is_crowded =
-        use.unassured.read() > room / 2 || use.proxies[proxy].unassured.read() > proxy_capacity / 2;
+    const std::uint32_t capacity = shard.setup.sessions_max;
+    const std::uint32_t proxy_capacity =
+        std::min(capacity, shard.proxies[proxy].setup.sessions_max);
+    const bool is_crowded = use.unassured.read() > capacity / 2 ||
+                            use.proxies[proxy].unassured.read() > proxy_capacity / 2;
     return is_crowded &&
            !use.source_buckets.take(proxy, source, now, share(proxy_capacity, host_share),
                                     share(proxy_capacity, site_share));

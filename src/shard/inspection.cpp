@@ -1,7 +1,7 @@
 // Answers to the admin thread's questions, one a turn.
 #include "udpproxy/shard/inspection.hpp"
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

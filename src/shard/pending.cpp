@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

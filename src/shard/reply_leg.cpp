@@ -1,6 +1,6 @@
 // The reply leg: a datagram from the service to the client. The slot names the group, the group its
 // session; no hash. The source is checked, the client gets it from the address it wrote to.
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 
@@ -93,7 +93,8 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
         departure.to = session.key.client_endpoint();
         departure.from = session.key.local;
         if (departure.from.is_link_local()) departure.interface_index = session.interface_index;
-        if (shard.trace.is_on()) trace_forwarded(shard, session, arrival, Leg::reply);
+        if (shard.trace.is_on())
+            trace_cut(shard, session, arrival, Leg::reply, departure.bytes, allowance.otherwise);
     }
 }
 

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "reservation.hpp"
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "reservation.hpp"
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

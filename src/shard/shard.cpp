@@ -1,6 +1,7 @@
 // Putting a shard together: source bindings from sources, port pools from source bindings, and the
 // batches of a turn.
 #include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 #include <algorithm>
 

@@ -7,7 +7,7 @@
 // new one from the new address.
 #include <cerrno>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 
@@ -51,11 +51,20 @@ const Session* session_of(Shard& shard, Slot slot) {
 }  // namespace
 
 void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg) {
+    trace_cut(shard, session, arrival, leg, arrival.bytes, Drop{});
+}
+
+void trace_cut(Shard& shard, const Session& session, const Arrival& arrival, Leg leg,
+               std::uint32_t bytes, Drop otherwise) {
     if (!shard.trace.follows(session.key.client_endpoint(), shard.turn_at)) return;
     TraceRecord record = record_of(shard, session, leg);
     record.tos = arrival.tos;
     if (leg == Leg::reply) record.service = arrival.from;
-    keep_segments(shard, record, arrival.payload, arrival.bytes, arrival.segment_bytes);
+    keep_segments(shard, record, arrival.payload, bytes, arrival.segment_bytes);
+    if (bytes == arrival.bytes) return;
+    record.dropped = otherwise;
+    keep_segments(shard, record, arrival.payload + bytes, arrival.bytes - bytes,
+                  arrival.segment_bytes);
 }
 
 void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason) {

@@ -3,7 +3,7 @@
 // shard has let go of it.
 #include <algorithm>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 

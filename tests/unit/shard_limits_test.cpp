@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "shard/steps.hpp"
 #include "sim/sim_shard.hpp"
 
 using namespace udpproxy;
@@ -602,6 +603,33 @@ TEST_CASE(
     REQUIRE(sim.shard().trace.take(record));
     CHECK(record.bytes == 60'000);
     CHECK(record.kept == 0);
+}
+
+TEST_CASE("a trace tells which datagrams of a reply train were forwarded and which dropped") {
+    // The trace showed the whole train as forwarded.
+    ShardSetup setup = small_setup();
+    setup.proxies[0].replies_max = 2;
+    SimShard sim(setup);
+    sim.shard().trace.begin(client.address, 0, Instant::max());
+    sim.ask(client, "question");
+    sim.turns();
+    TraceRecord record;
+    REQUIRE(sim.shard().trace.take(record));
+    const ReplyGroup& group = sim.shard().groups[0];
+    const std::array<std::byte, 12> train{};
+    Arrival arrival;
+    arrival.slot = group.primary();
+    arrival.from = group.upstream->endpoint();
+    arrival.payload = train.data();
+    arrival.bytes = 12;
+    arrival.segment_bytes = 5;
+    forward_replies(sim.shard(), std::span{&arrival, 1}, Instant{});
+    for (const bool is_dropped : {false, false, true}) {
+        REQUIRE(sim.shard().trace.take(record));
+        CHECK(record.bytes == (is_dropped ? 2 : 5));
+        CHECK(record.dropped == (is_dropped ? std::optional{Drop::reply_limit} : std::nullopt));
+    }
+    CHECK_FALSE(sim.shard().trace.take(record));
 }
 
 TEST_CASE("what a buffer has cut is dropped on both legs, never sent on in part") {

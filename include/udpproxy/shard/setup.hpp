@@ -65,8 +65,6 @@ inline constexpr std::size_t upstream_versions_max = 1024;
 struct ListenerSetup {
     std::uint16_t proxy = 0;
     Endpoint endpoint;
-
-    [[nodiscard]] bool is_wildcard() const noexcept { return endpoint.address.is_unspecified(); }
 };
 
 /// A source of a proxy and where its ports come from. Source bindings with the same source address

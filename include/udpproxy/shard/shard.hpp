@@ -200,7 +200,7 @@ struct Shard {
     std::uint32_t leaving =
         0;  // listeners, source bindings and proxies whose places are to be given back
 
-    // The pool of groups that stand ready; see filling.cpp.
+    // The pool of groups that stand ready; see prewarm.cpp.
     bool prewarming = true;  // some may be lacking
     Instant prewarm_at{};    // not before
 
@@ -228,38 +228,25 @@ struct Shard {
     Trace trace;
 };
 
-// The stages of a turn, each in its own file.
+// The stages of a turn, as the loop calls them; each says in which file it lives. What they say to
+// each other is private to the room (src/shard/steps.hpp).
 
 /// pending.cpp: what the kernel had no room for goes first.
 void resume_pending(Shard& shard, Instant now);
 /// pending.cpp: drops what still waits, for the end.
 void give_up_pending(Shard& shard);
-/// pending.cpp: those that would leave from this slot: its group is about to be in use to nobody.
-void give_up_pending_of(Shard& shard, Slot slot);
 /// reply_leg.cpp: arrivals on members become departures to clients.
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
-/// request_leg.cpp: arrivals on listeners become departures to upstreams; who has no session
-/// becomes a new client.
+/// request_leg.cpp: arrivals on listeners become departures to upstreams; an arrival without a
+/// session becomes a new client.
 void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now);
-/// request_leg.cpp: the same leg for one datagram whose session is known.
-void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
 /// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within
 /// each client is kept.
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
-/// admission.cpp: drops the new clients that wait for admission at a listener, or to a proxy, whose
-/// place is about to be given back.
-void drop_new_clients_at(Shard& shard, std::uint16_t listener);
-void drop_new_clients_of(Shard& shard, std::uint16_t proxy);
 /// sources.cpp: sessions whose source address has been replaced by another one end.
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; groups nobody wants close.
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
-/// retirement.cpp: ends a session; its group cools down, or closes when `keep_group` is false or it
-/// is outdated.
-void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now,
-                 bool keep_group = true);
-/// retirement.cpp: begins to close a group.
-void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
 /// retirement.cpp: begins to close every listener, and every group there is; for the end.
 void close_all_listeners(Shard& shard, Sockets& sockets);
 void close_all_groups(Shard& shard, Sockets& sockets);
@@ -267,49 +254,17 @@ void close_all_groups(Shard& shard, Sockets& sockets);
 void note_closed(Shard& shard, std::span<const Slot> closed, Instant now);
 /// apply_commands.cpp: what the control thread has asked for.
 void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now);
-/// reconcile.cpp: brings groups and sessions that are there to what was commanded since, and gives
-/// back places that are empty.
+/// reconcile.cpp: brings existing groups and sessions to what was commanded since, and gives back
+/// empty slots.
 void reconcile_groups(Shard& shard, Sockets& sockets, Instant now);
-/// filling.cpp: opens some of the groups that are to stand ready for new clients.
+/// prewarm.cpp: opens some of the groups that are to stand ready for new clients.
 void prewarm_groups(Shard& shard, Sockets& sockets, Instant now);
-/// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of
-/// once the group is gone.
-void hold_upstream(Shard& shard, const Proxy& proxy);
-void let_go_of_upstream(Shard& shard, const Upstream* upstream);
-/// tracing.cpp: keeps a copy for whoever follows this client. Requires of all: shard.trace.is_on().
-void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg);
-void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason);
-void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
 /// inspection.cpp: answers what the admin thread has asked, if it has; bounded, and complete within
 /// the turn.
 void answer_inspection(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: when this shard next has to do something by itself; at or before `now` when work
 /// is left over.
 [[nodiscard]] std::optional<Instant> next_deadline(const Shard& shard, Instant now);
-
-// Steps of the stages.
-
-/// gate.cpp: why the new client may not come in at all, whatever room there is; nothing when it
-/// may.
-[[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard,
-                                                         const NewClient& new_client);
-/// gate.cpp: whether the new client's source has had its share of what room is left; always false
-/// while sessions that are not assured fill less than half.
-[[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source,
-                                        Instant now);
-/// sources.cpp: the source binding's source address, looked up at most once a second. When it has
-/// changed or gone, groups bound to the old one are not in use again.
-void look_up_source(Shard& shard, Sockets& sockets, BindingIndex binding, Instant now);
-/// sources.cpp: remembers the group of a request that failed as it does when a source address has
-/// gone.
-void note_lost_source(Shard& shard, const Departure& departure, int error);
-/// sources.cpp: whether this is a local address and port of a reply group of this process.
-[[nodiscard]] bool is_own_port(const Shard& shard, const Endpoint& source);
-/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when there
-/// are too many.
-void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error,
-                  Instant now);
-
 /// accounting.cpp: counts what was sent and what was not, and asserts that no datagram is
 /// unaccounted for.
 void account_sends(Shard& shard, std::span<const Fault> faults, Instant now);

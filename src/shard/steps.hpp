@@ -1,0 +1,57 @@
+// What the stages of a turn say to each other; private to the room. The stages themselves, which the
+// loop calls, are in shard.hpp.
+#pragma once
+
+#include <optional>
+
+#include "udpproxy/shard/shard.hpp"
+
+namespace udpproxy {
+
+/// pending.cpp: drops those that would leave from this slot, whose group is about to be free.
+void give_up_pending_of(Shard& shard, Slot slot);
+/// request_leg.cpp: the same leg for one datagram whose session is known.
+void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
+/// admission.cpp: drops the new clients that wait for admission at a listener, or to a proxy, whose
+/// place is about to be given back.
+void drop_new_clients_at(Shard& shard, std::uint16_t listener);
+void drop_new_clients_of(Shard& shard, std::uint16_t proxy);
+/// retirement.cpp: ends a session; its group cools down, or closes when `keep_group` is false or it
+/// is outdated.
+void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionEnd end, Instant now,
+                 bool keep_group = true);
+/// retirement.cpp: begins to close a group.
+void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
+/// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of
+/// once the group is gone.
+void hold_upstream(Shard& shard, const Proxy& proxy);
+void let_go_of_upstream(Shard& shard, const Upstream* upstream);
+/// tracing.cpp: keeps a copy for the trace of this client. Requires of all: shard.trace.is_on().
+void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg);
+/// The first `bytes` were forwarded, the datagrams behind them dropped.
+void trace_cut(Shard& shard, const Session& session, const Arrival& arrival, Leg leg,
+               std::uint32_t bytes, Drop otherwise);
+void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason);
+void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
+/// admission_checks.cpp: why the new client is refused whatever the capacity; nothing when it is
+/// not.
+[[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard,
+                                                         const NewClient& new_client);
+/// admission_checks.cpp: whether the source has had its share of the capacity that is left; always
+/// false while sessions that are not assured fill less than half.
+[[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source,
+                                        Instant now);
+/// sources.cpp: the source binding's source address, looked up at most once a second. When it has
+/// changed or gone, groups bound to the old one are not in use again.
+void look_up_source(Shard& shard, Sockets& sockets, BindingIndex binding, Instant now);
+/// sources.cpp: remembers the group of a request that failed as it does when a source address has
+/// gone.
+void note_lost_source(Shard& shard, const Departure& departure, int error);
+/// sources.cpp: whether this is a local address and port of a reply group of this process.
+[[nodiscard]] bool is_own_port(const Shard& shard, const Endpoint& source);
+/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when there
+/// are too many.
+void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error,
+                  Instant now);
+
+}  // namespace udpproxy
