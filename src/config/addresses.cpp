@@ -1,5 +1,6 @@
-// The forms of addresses in the configuration: where to listen, where requests go, where replies
-// may come from, what to send from.
+// Addresses in the forms of the configuration: listen addresses, upstreams, aliases, sources. What
+// an address must be to serve as one of them is decided here, from its text alone; check.cpp
+// compares addresses with each other.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,7 +12,7 @@ namespace udpproxy {
 
 namespace {
 
-/// Why no single peer or interface can have this address; empty when one can.
+/// The reason why no single host can have this address; empty when one can.
 std::string_view unusable(const Address& address) {
     if (address.is_unspecified()) return "the unspecified address";
     if (address.is_multicast()) return "a multicast address";
@@ -25,9 +26,9 @@ bool is_letter(char letter) {
 }
 
 /// RFC 1123 section 2.1, RFC 1035 section 2.3.4: labels of 1 to 63 letters, digits and hyphens, no
-/// hyphen at either end; 253 in all. Underscores are taken too: no host should have one, containers
-/// do. The last label is no number, so that a mistyped IPv4 address is not taken for a name. A dot
-/// at the end keeps resolv.conf's search list out.
+/// hyphen at either end, 253 bytes in all. Underscores are accepted as well, because names of
+/// containers have them. The last label must not be a number: a mistyped IPv4 address would pass for
+/// a name. A dot at the end is accepted; the resolver then ignores resolv.conf's search list.
 bool is_host_name(std::string_view name) {
     if (!name.empty() && name.back() == '.') name.remove_suffix(1);
     if (name.empty() || name.size() > 253) return false;
@@ -46,7 +47,7 @@ bool is_host_name(std::string_view name) {
     }
 }
 
-/// An alias before its colon or bracket is understood.
+/// An alias as text, cut into its address or prefix and its port.
 struct AliasParts {
     std::string_view host;
     std::optional<std::string_view> port;
@@ -71,7 +72,7 @@ Result<AliasParts> split_alias(std::string_view text) {
     }
     const std::size_t colon = text.find(':');
     if (colon == std::string_view::npos) return AliasParts{text, std::nullopt};
-    // More than one colon and no brackets: an IPv6 address without a port.
+    // Several colons and no brackets are an IPv6 address without a port.
     if (text.find(':', colon + 1) != std::string_view::npos) return AliasParts{text, std::nullopt};
     return AliasParts{text.substr(0, colon), text.substr(colon + 1)};
 }

@@ -1,6 +1,6 @@
-// The list of the configuration's keys, written once. The reader takes its known keys, words and
-// bounds from here; docs/configuration.md and udpproxy.toml.example are tested against it. How a
-// value is read lives in config_values.cpp, what keys must agree on in config_check.cpp.
+// The only list of the configuration's keys. The reader takes known keys, words and bounds from it;
+// docs/configuration.md and udpproxy.toml.example are tested against it. values.cpp and
+// addresses.cpp parse the values, check.cpp checks what several keys must agree on.
 #include "udpproxy/config/config.hpp"
 
 namespace udpproxy {

@@ -1,5 +1,4 @@
-// One [[proxy]], key by key. Single values only: what they must agree on is checked in
-// config_check.cpp.
+// Reads one [[proxy]], each key by itself. check.cpp checks what the keys must agree on.
 #include "proxy.hpp"
 
 #include <fmt/format.h>
@@ -20,7 +19,7 @@ bool is_name(std::string_view name) {
            name.find_first_not_of(letters) == std::string_view::npos;
 }
 
-/// The name is needed before anything else is read: every complaint carries it.
+/// The label is made before anything else is read, because every complaint carries it.
 std::string label_of(const ConfigNode& table, std::size_t index) {
     for (const ConfigEntry& entry : table.entries)
         if (entry.name == "name" && entry.value.kind == ConfigNode::Kind::string &&
@@ -30,7 +29,7 @@ std::string label_of(const ConfigNode& table, std::size_t index) {
 }
 
 void read_name(SectionReader& reader, ProxyDraft& draft) {
-    reader.require("name", "write what logs and metrics shall call this proxy");
+    reader.require("name", "write the name of this proxy in logs and metrics");
     draft.name = reader.place("name");
     std::string name;
     if (!reader.string("name", name) || !reader.has("name")) return;
@@ -71,7 +70,7 @@ void read_upstream(SectionReader& reader, ProxyDraft& draft) {
     draft.upstream_valid = true;
 }
 
-// Requires: the upstream was read; an alias without a port takes its port.
+// Requires: the upstream was read; an alias without a port takes the upstream's.
 void read_aliases(SectionReader& reader, ProxyDraft& draft) {
     for (const SectionReader::Item& item : reader.items("reply_aliases")) {
         Result<Alias> alias = parse_alias(item.text, draft.config.upstream.port);

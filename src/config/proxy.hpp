@@ -1,5 +1,6 @@
-// One [[proxy]] as it was read, with the places of its values, which the checks across keys and
-// proxies need for their complaints.
+// One [[proxy]] as it was read, together with the positions of its values: checks across keys and
+// across proxies (check.cpp) name them in their complaints. sections.cpp drops the positions after
+// the checks.
 #pragma once
 
 #include <optional>
@@ -28,14 +29,14 @@ struct ProxyDraft {
     bool timeouts_valid = false;
 };
 
-/// Reads the table, which is the `index`th [[proxy]], counted from 0. What is invalid is left out
-/// of the draft and complained about.
+/// Reads the `index`th [[proxy]], counted from 0. An invalid value leads to a complaint and is left
+/// out of the draft.
 [[nodiscard]] ProxyDraft read_proxy(const ConfigNode& table, std::size_t index,
                                     Complaints& complaints);
 
-/// A burst means nothing where the pace is not limited.
+/// Complains about a burst without a rate limit.
 void check_burst(const NewSessions& limit, const Location& burst, Complaints& complaints);
-/// What the keys of a proxy, and proxies among each other, must agree on.
+/// Checks what the keys of one proxy must agree on, and then what all proxies must.
 void check_proxies(const std::vector<ProxyDraft>& drafts, Complaints& complaints);
 
 }  // namespace udpproxy

@@ -1,4 +1,5 @@
-// What makes an address unfit to be an upstream, and which of the fit ones is taken.
+// An upstream that is configured as a name is checked here when it is resolved; one that is
+// configured as an address was checked with the file, in check.cpp.
 #include "udpproxy/config/upstream_choice.hpp"
 
 #include <fmt/format.h>
@@ -13,8 +14,7 @@ std::optional<Family> upstream_family(const ProxyConfig& proxy) {
 
 namespace {
 
-/// What the configuration could not see in a name: it leads back to a listener, or nowhere, or to
-/// an alias. Empty when all is well.
+/// Why the resolved address cannot be the upstream; empty when it can.
 std::string fault_of_resolved(const Config& config, const ProxyConfig& proxy,
                               const Endpoint& upstream) {
     if (upstream.address.is_unspecified() || upstream.address.is_multicast() ||

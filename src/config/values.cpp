@@ -1,5 +1,5 @@
-// Durations, sizes and port ranges: numbers with a unit, as text. Addresses in all their forms live
-// in config_addresses.cpp.
+// Numbers with a unit: durations, sizes, port ranges. addresses.cpp parses addresses in all their
+// forms.
 #include "udpproxy/config/values.hpp"
 
 #include <fmt/format.h>
@@ -37,7 +37,7 @@ Quantity split_quantity(std::string_view text) {
     return {text.substr(0, digits), text.substr(digits)};
 }
 
-/// digits * factor, or what an int64 holds when that is less: it is beyond the bounds of every key.
+/// digits * factor, or the largest int64 if that is less. No key's bounds reach that far.
 std::uint64_t multiply(std::string_view digits, std::uint64_t factor) {
     constexpr auto number_max =
         static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
@@ -57,7 +57,7 @@ const Unit* find_unit(const std::array<Unit, N>& units, std::string_view name) {
     return nullptr;
 }
 
-/// With the largest unit that leaves no remainder.
+/// The number with the largest unit that leaves no remainder.
 template <std::size_t N>
 std::string format_quantity(std::uint64_t number, const std::array<Unit, N>& units) {
     const Unit* best = &units[0];

@@ -1,8 +1,7 @@
-// From a Caddyfile to our configuration: the server blocks of the Caddy 1 plugin that this program
-// succeeds,
+// Converts a Caddyfile to TOML that --check-config accepts. The server blocks are those of the
+// Caddy 1 plugin that this program succeeds:
 //     proxy :12345 10.0.0.254:12345 { reply-addr-alias 10.0.0.253:12345 10.0.0.252:12345 }
-// as TOML that --check-config accepts. Called by main for --from-caddyfile; nothing else knows the
-// format.
+// Called by main for --from-caddyfile; nothing else knows the format.
 #pragma once
 
 #include <functional>
@@ -19,9 +18,8 @@ namespace udpproxy {
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
 /// The TOML, or every complaint as `file:line:column: directive: what is wrong, and what would be
-/// right`. What comes out was read by parse_config(). `{$NAME}` and `{%NAME%}` become the
-/// variable's value as Caddy does it; one that is not set is complained about instead of becoming
-/// nothing.
+/// right`. The TOML has passed parse_config(). `{$NAME}` and `{%NAME%}` become the variable's value,
+/// as in Caddy; a variable that is not set is a complaint, where Caddy inserts nothing.
 [[nodiscard]] std::variant<std::string, ConfigComplaints> migrate_caddyfile(
     std::string_view text, const std::string& name, const Environment& environment);
 /// The same from a file, with the process's environment.

@@ -1,6 +1,6 @@
-// The configuration as values: what the TOML file said, checked and complete, immutable from then
-// on. Read by the daemon, which turns it into what shards need; nothing here knows TOML
-// (src/control/config_reader.cpp does) and nothing here touches the network.
+// The configuration as values: what the TOML file says, checked, complete and immutable. The
+// runtime makes shards from it. Only config/toml_reader.cpp knows TOML, and nothing here touches
+// the network.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@
 namespace udpproxy {
 
 inline constexpr std::uint32_t config_proxies_max = 256;
-/// Connections of operators at a time, all admin sockets together: their descriptors are reserved.
+/// Open admin connections over all admin sockets together; their descriptors are reserved.
 inline constexpr std::uint32_t admin_connections_max = 32;
 
 enum class EngineChoice : std::uint8_t { automatic, io_uring, epoll };
@@ -31,7 +31,7 @@ enum class OnChange : std::uint8_t { keep, close };
 enum class DscpPolicy : std::uint8_t { copy, clear };
 enum class Offload : std::uint8_t { automatic, off };
 
-/// How fast new sessions may begin. 0 a second: no limit; no burst given: one second's worth.
+/// The rate limit of new sessions. `per_second` 0: no limit; no burst: one second's worth.
 struct NewSessions {
     std::uint32_t per_second = 0;
     std::optional<std::uint32_t> burst;
@@ -43,13 +43,13 @@ struct ListenAddress {
     std::string text;  // as configured, for messages
 };
 
-/// Where requests go: an endpoint, or a host name, which names.hpp resolves.
+/// Where requests go: an endpoint, or a host name that runtime/resolver.hpp resolves.
 struct UpstreamAddress {
     std::optional<Endpoint> endpoint;  // set when configured as an address
     std::string host;                  // set when configured as a name
     std::uint16_t port = 0;
     std::string text;
-    std::string position{};  // file:line:column, for complaints that need the resolver
+    std::string position{};  // file:line:column, for complaints about the resolver's answer
 };
 
 /// Another address the same upstream may answer from. An exact address is a prefix of full length.
@@ -59,7 +59,7 @@ struct Alias {
     std::optional<std::uint16_t> port;  // absent: any port
     std::string text;
 
-    /// One address and one port: can be a connected member.
+    /// One address and one port, so that a socket can be connected to it.
     [[nodiscard]] bool is_exact() const noexcept;
 };
 
@@ -71,7 +71,7 @@ struct ProxyConfig {
     OnChange on_change = OnChange::keep;
     AliasFilter alias_filter = AliasFilter::automatic;
     UnlistedReplies unlisted_replies = UnlistedReplies::automatic;
-    std::vector<Address> source;     // empty: what routing says
+    std::vector<Address> source;     // empty: chosen by routing
     std::optional<PortRange> ports;  // absent: net.ipv4.ip_local_port_range
     Duration port_cooldown = std::chrono::seconds{10};
     Duration idle_timeout = std::chrono::minutes{5};
@@ -86,17 +86,16 @@ struct ProxyConfig {
     Offload offload = Offload::automatic;
     std::uint64_t receive_buffer_bytes = 4 << 20;
     std::uint64_t send_buffer_bytes = 4 << 20;
-    std::string position;  // file:line:column of the table's sessions_max if given, else of the
-                           // table: for complaints that need the machine
+    std::string position;  // file:line:column of sessions_max, else of the table, for complaints
+                           // about this machine's limits
 };
 
-/// Where operators and their tools look in.
+/// The sockets for operators and their tools.
 struct AdminConfig {
     std::string socket = "/run/udpproxy/admin.sock";  // a Unix socket; empty: none
-    bool socket_given = false;  // else the program serves without when it cannot be opened
-    std::string
-        group;  // who may connect to it and change things, besides root and the program's own user
-    std::optional<Endpoint> listen;  // HTTP, to look only; absent: none
+    bool socket_given = false;  // false: the program also serves when the socket cannot be opened
+    std::string group;  // its members may make changes, as root and the program's own user may
+    std::optional<Endpoint> listen;  // HTTP, read-only; absent: none
 };
 
 struct Config {
@@ -117,8 +116,8 @@ struct Config {
     std::vector<ProxyConfig> proxies;
 };
 
-/// One key of the file. The list is written once (config_keys()): the reader, the suggestions,
-/// docs/configuration.md and udpproxy.toml.example are read from or tested against it.
+/// One key of the file. config_keys() is the only list: the reader and its suggestions use it,
+/// docs/configuration.md and udpproxy.toml.example are tested against it.
 struct ConfigKey {
     std::string_view section;  // "runtime", "log", "limits", "admin", "proxy"
     std::string_view name;     // "engine"
@@ -131,7 +130,7 @@ struct ConfigKey {
 };
 [[nodiscard]] const std::vector<ConfigKey>& config_keys();
 
-/// Every complaint, in the order of the file; each is a whole line `file:line:column: proxy "dns":
+/// Every complaint in the order of the file, each a whole line: `file:line:column: proxy "dns":
 /// key: what is wrong, and what would be right`.
 struct ConfigComplaints {
     std::vector<std::string> lines;
@@ -139,7 +138,7 @@ struct ConfigComplaints {
 
 /// Reads and checks `path`. Opens nothing but that file.
 [[nodiscard]] std::variant<Config, ConfigComplaints> read_config(const std::string& path);
-/// The same from memory; `name` stands for the file's name in complaints.
+/// The same from memory; complaints call the text `name`.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
                                                                   const std::string& name);
 /// What --check-config prints: one short paragraph per proxy and one line for the rest.

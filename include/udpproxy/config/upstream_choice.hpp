@@ -1,5 +1,5 @@
-// Which of a host name's addresses becomes an upstream: a pure function of the configuration and of
-// what the resolver found. Asking the resolver is host/resolve.hpp's, asking again runtime/resolver's.
+// Which of a host name's addresses becomes the upstream: a pure function of the configuration and
+// of the resolver's answer. host/resolve.hpp asks the resolver, runtime/resolver.hpp asks again.
 #pragma once
 
 #include <optional>
@@ -10,19 +10,19 @@
 
 namespace udpproxy {
 
-/// The family that the addresses of an upstream's name must be of: that of the proxy's sources, else
-/// of its aliases; absent: any.
+/// The family that an upstream's name is resolved to: the family of the proxy's sources, else of its
+/// aliases; absent: either.
 [[nodiscard]] std::optional<Family> upstream_family(const ProxyConfig& proxy);
 
-/// Which of a name's addresses is taken, and why not the others.
+/// The address that was chosen, and why the first unusable one was refused.
 struct UpstreamChoice {
     std::optional<Endpoint> endpoint;  // absent: none is usable
-    std::string refused;  // why the first refused one was, in a sentence; empty: none was
+    std::string refused;  // a sentence about the first unusable address; empty: all are usable
 };
 
-/// `preferred` if it is among `found` and usable, else the first usable one in the resolver's
-/// order. Unusable: what is no host's address, is listed in the proxy's aliases, or leads back to a
-/// listener of `config`.
+/// Chooses `preferred` if it is among `found` and usable, else the first usable address in the
+/// resolver's order. An address is unusable if no host can have it, if the proxy lists it as an
+/// alias, or if it leads back to a listener of `config`.
 [[nodiscard]] UpstreamChoice choose_upstream(
     const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,
     const std::optional<Endpoint>& preferred = std::nullopt);

@@ -1,8 +1,7 @@
-// The forms of single values, from text: durations, sizes, port ranges, listen addresses,
-// upstreams, aliases. Called by config_proxy.cpp and config_sections.cpp. An error says what is
-// wrong with the text and what would be right; where it stands in the file is the caller's to add.
-// Bounds are checked by config_section_reader.cpp; a number beyond an int64 comes back as the
-// largest.
+// Single values from text: durations, sizes, port ranges, listen addresses, upstreams, aliases.
+// Called by proxy.cpp, sections.cpp and the Caddyfile converter. An error says what is wrong with
+// the text and what would be right; the caller adds the position in the file. section_reader.cpp
+// checks bounds; a number beyond an int64 is returned as the largest one.
 #pragma once
 
 #include <optional>
