@@ -1,4 +1,4 @@
-// What happens when a law of our own is broken. Called through UDPPROXY_ASSERT only.
+// The end of a process whose assertion failed. Called through UDPPROXY_ASSERT only.
 #include "udpproxy/base/assert.hpp"
 
 #include <cstdio>

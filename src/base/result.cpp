@@ -1,4 +1,4 @@
-// The sentences of failed system calls.
+// Messages of failed system calls; std::generic_category is thread-safe, strerror(3) is not.
 #include "udpproxy/base/result.hpp"
 
 #include <system_error>

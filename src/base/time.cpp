@@ -1,4 +1,4 @@
-// The one place that reads clocks and sleeps.
+// The only file that reads clocks and sleeps, so that everything above it is testable without both.
 #include "udpproxy/base/time.hpp"
 
 #include <sys/prctl.h>

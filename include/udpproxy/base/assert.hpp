@@ -1,6 +1,6 @@
-// Assertions: our own mistakes, and nothing else. On in every build type; a broken law stops the
-// process with the place and the law, because a proxy that has lost count of its buffers or mixed
-// up two clients must not go on. Bad input is never asserted on.
+// Assertions about our own code, on in every build type. A broken law stops the process and is
+// reported with its location, because a proxy that has lost count of its buffers or mixed up two
+// clients must not continue. Input is never asserted on.
 #pragma once
 
 namespace udpproxy {

@@ -1,6 +1,6 @@
-// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts (and
-// untouched until used, for plain types); a turn fills and clears it. Used for what moves through
-// one turn: arrivals, departures, faults, new clients.
+// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts;
+// pages of plain types stay untouched until they are used. A turn fills and clears the batches of
+// arrivals, departures, faults and new clients.
 #pragma once
 
 #include <cstddef>

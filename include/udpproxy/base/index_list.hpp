@@ -1,6 +1,6 @@
 // IndexList: a doubly linked list through items that live in a slab. The links are a member of the
-// item, so being on a list costs no memory of its own, and joining or leaving is a handful of
-// stores. Used for waiting ports' groups, wheels and the order of eviction.
+// item, so a list needs no memory of its own, and joining or leaving it is a handful of stores.
+// Used for cooling groups, the buckets of the expiry wheel and the order of eviction.
 #pragma once
 
 #include <cstdint>

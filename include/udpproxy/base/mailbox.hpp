@@ -1,5 +1,5 @@
 // Mailbox<T>: a bounded queue from one thread to one other, without locks. Commands travel from the
-// control thread to a shard, events back. A full mailbox refuses; the sender counts it.
+// control thread to a shard, events back. A full mailbox rejects a letter; the sender counts that.
 #pragma once
 
 #include <atomic>

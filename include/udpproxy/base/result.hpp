@@ -11,7 +11,7 @@
 
 namespace udpproxy {
 
-/// Why something failed: names the thing, the reconfigurer and the cause, e.g. `listener "dns"
+/// Why something failed. The message names the thing, the operation and the cause: `listener "dns"
 /// 0.0.0.0:53: bind: Address already in use`.
 struct Error {
     std::string message;

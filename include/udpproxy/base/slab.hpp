@@ -1,6 +1,6 @@
 // Slab<T>: a fixed pool of T addressed by index, in reserved address space: an item that was never
-// used was never touched, so a large limit costs no memory. Freed items are used again last in,
-// first out, which keeps the warm ones warm.
+// used was never touched, so a large limit costs no memory. Released items are acquired again last
+// in, first out, because the last ones are most likely in the cache.
 #pragma once
 
 #include <cstdint>

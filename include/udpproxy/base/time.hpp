@@ -8,8 +8,8 @@ namespace udpproxy {
 
 using Duration = std::chrono::nanoseconds;
 
-/// A clock type for std::chrono's arithmetic; it has no now() on purpose: whoever needs the time is
-/// given it.
+/// A clock type for std::chrono's arithmetic. It has no now() on purpose: a function that needs the
+/// time takes it as a parameter.
 struct MonotonicClock {
     using rep = Duration::rep;
     using period = Duration::period;
@@ -25,8 +25,8 @@ using Instant = MonotonicClock::time_point;
 
 /// The calling thread sleeps; a signal may end it early.
 void sleep_for(Duration duration) noexcept;
-/// The kernel ends the calling thread's sleeps when asked to, instead of up to 50 us later
-/// (prctl(2), PR_SET_TIMERSLACK).
+/// The calling thread's sleeps end when they are due, instead of up to 50 us later (prctl(2),
+/// PR_SET_TIMERSLACK).
 void make_sleep_exact() noexcept;
 
 /// Processor time of the calling thread, the kernel's part included (CLOCK_THREAD_CPUTIME_ID).
