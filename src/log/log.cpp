@@ -1,4 +1,5 @@
-// Log lines: how they are written, and where they go.
+// The format of a line, and the sink behind it. No value can break a line in two or forge a field:
+// everything but numbers and booleans is escaped.
 #include "udpproxy/log/log.hpp"
 
 #include <fmt/chrono.h>
@@ -44,7 +45,7 @@ bool needs_quotes(std::string_view value) {
            });
 }
 
-/// A value with blanks or quotes in it stays one word: quoted and escaped as a JSON string.
+/// A value with blanks or quotation marks is escaped as a JSON string, so that it stays one word.
 std::string as_text(const LogField& field) {
     if (field.bare) return field.value;
     std::string quoted;
@@ -112,7 +113,7 @@ Result<void> Log::change(LogLevel level, LogFormat format, const std::string& fi
     logger->set_pattern("%v");
     logger->set_level(spdlog_level(level));
     logger->flush_on(spdlog::level::info);
-    // A full disk or a closed terminal costs log lines, never the service.
+    // A full disk or a closed terminal loses log lines; it does not stop the service.
     logger->set_error_handler([](const std::string&) {});
     const std::lock_guard lock(*mutex_);
     logger_ = std::move(logger);

@@ -1,4 +1,4 @@
-// Levels and formats of the log, apart from the log itself: the configuration knows them too.
+// Levels and formats of the log, without the log itself, because the configuration has them too.
 #pragma once
 
 #include <cstdint>

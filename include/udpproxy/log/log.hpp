@@ -43,15 +43,15 @@ public:
     [[nodiscard]] static Result<Log> open(LogLevel level, LogFormat format,
                                           const std::string& file);
 
-    /// The same from now on, while others write; on an error everything stays as it was.
+    /// Changes level, format and file, also while other threads write. On an error nothing changes.
     [[nodiscard]] Result<void> change(LogLevel level, LogFormat format, const std::string& file);
-    /// Opens the file anew, for whoever has moved it away.
+    /// Opens the file again, after log rotation has renamed it.
     [[nodiscard]] Result<void> reopen() { return change(level(), format_, file_); }
 
     /// Writes one line: time, level, event, then the fields in order.
     void write(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});
 
-    /// The least important lines that are written. May be changed while others write.
+    /// The minimum level that is written. May be changed while other threads write.
     [[nodiscard]] LogLevel level() const;
     void set_level(LogLevel level);
 
@@ -69,14 +69,14 @@ private:
     Log() = default;
     [[nodiscard]] std::shared_ptr<spdlog::logger> logger() const;
 
-    std::shared_ptr<std::mutex> mutex_ =
-        std::make_shared<std::mutex>();  // over which logger it is; the log itself can be moved
+    // Guards the members below. Shared, so that a Log can be moved.
+    std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
     std::shared_ptr<spdlog::logger> logger_;
     LogFormat format_ = LogFormat::text;
     std::string file_;
 };
 
-/// One line without time, as write() would make it: for tests and for the console.
+/// The line that write() writes at `time`, for tests.
 [[nodiscard]] std::string format_line(LogFormat format, std::string_view time, LogLevel level,
                                       std::string_view event, const std::vector<LogField>& fields);
 
