@@ -1,5 +1,5 @@
-// The collecting side of the doctor, in the order of HostFacts. What the host does not let be seen
-// is written down and never ends the examination.
+// Collects HostFacts, in the order of its members. A fact that cannot be read is recorded as unseen
+// and never ends the examination.
 #include "udpproxy/doctor/doctor.hpp"
 
 #include <fmt/format.h>
@@ -108,15 +108,15 @@ void collect_filters(HostFacts& facts) {
     }
 }
 
-/// The source of a request: what is configured first, else what routing chooses.
+/// The source of requests: the first configured one, else unspecified: routing chooses.
 Address source_of(const ProxyConfig& config, Family family) {
     return config.source.empty() ? Address::any(family) : config.source.front();
 }
 
 bool is_range(const Prefix& prefix) { return prefix.bits < (prefix.address.is_ipv4() ? 32 : 128); }
 
-/// One address of a prefix that stands for it: the upstream's where it is inside, else the first
-/// host's that is not our own.
+/// An address that stands for the prefix: the upstream's if it is inside, else the first one of the
+/// prefix that is not an address of this host.
 Address representative(const Prefix& prefix, const Address& upstream,
                        const std::vector<InterfaceFacts>& interfaces) {
     constexpr int attempts = 16;
@@ -130,7 +130,7 @@ Address representative(const Prefix& prefix, const Address& upstream,
             });
     };
     Address candidate = prefix.address;
-    // The network's own address is no host's, but where there are two addresses only.
+    // No host has the network's own address, except in a prefix of two addresses.
     if (prefix.bits < (prefix.address.is_ipv4() ? 31 : 127)) candidate.bytes[15] |= 1U;
     for (int attempt = 0; attempt < attempts && is_own(candidate) && candidate.bytes[15] < 255;
          ++attempt) {
@@ -162,7 +162,7 @@ public:
                        alias.text, source));
             if (is_range(alias.prefix)) proxy.targets.back().network = format(alias.prefix);
         }
-        // A reply may come by the way that leads to it, or by the way that its request went.
+        // A reply may arrive on the interface of the route to its source, or on the upstream's.
         for (TargetFacts& each : proxy.targets) add_ways(each, proxy.targets.front().route);
     }
 
@@ -215,8 +215,8 @@ void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolve
         proxy.resolve_error = choice.refused.empty() ? "it has no address" : choice.refused;
 }
 
-/// Every UDP socket of this namespace with the name of the program that holds it, where the port is
-/// one that we listen on.
+/// The UDP sockets of this network namespace on our listen ports, each with the name of the program
+/// that holds it.
 std::vector<BoundSocket> collect_sockets(const Config& config) {
     std::vector<BoundSocket> found;
     std::vector<std::uint64_t> inodes;

@@ -1,4 +1,5 @@
-// The list of findings, the order of an examination, and how findings are written down.
+// The list of finding kinds, the order of the checks, and findings as text and JSON. The checks
+// themselves are in the other files of this room.
 #include "udpproxy/doctor/doctor.hpp"
 
 #include <fmt/format.h>
@@ -11,7 +12,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr Duration probe_patience = std::chrono::seconds{2};
+constexpr Duration probe_time_limit = std::chrono::seconds{2};
 constexpr std::size_t payload_bytes_max = 65507;
 
 const char* name_of(Severity severity) {
@@ -66,7 +67,7 @@ Result<std::vector<std::uint8_t>> parse_payload(std::string_view text) {
     return bytes;
 }
 
-/// The index of the proxy to be probed.
+/// The index of the proxy that is probed.
 Result<std::size_t> proxy_to_probe(const Config& config, const std::string& name) {
     std::string names;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
@@ -91,8 +92,8 @@ const std::vector<FindingName>& finding_names() {
         {"route", "the route, the source address and the interface to the upstream and each alias",
          "Without a route no request leaves, and an alias without one is not connected to."},
         {"own_address", "whether the upstream or an alias is an address of this host",
-         "Requests to an own address stay here; what comes from the network with an own address is "
-         "refused as impossible."},
+         "Requests to an address of this host never leave it, and the kernel drops datagrams that "
+         "come from the network with such a source."},
         {"neighbour", "whether the next hop answers ARP or neighbour discovery",
          "A silent next hop loses everything, without any error."},
         {"reverse_path", "whether the kernel would take a reply from each of them (`rp_filter`)",
@@ -105,8 +106,8 @@ const std::vector<FindingName>& finding_names() {
         {"translation", "whether rules translate the source of requests",
          "Behind a translated source replies of aliases find no flow to be translated back by."},
         {"mtu", "the MTU towards the upstream against the one on the listeners' side",
-         "What is larger than the path is cut into fragments, and the first one is lost while the "
-         "kernel learns."},
+         "Larger datagrams are fragmented, and the first one is lost until the kernel has learned "
+         "the path's MTU."},
         {"listen_address", "whether the listen addresses are on this host",
          "No client reaches an address that is not here; it is served as soon as it is."},
         {"listen_port", "who holds the listen ports, and whether the program may bind them",
@@ -125,11 +126,10 @@ const std::vector<FindingName>& finding_names() {
          "A session has a port of its own; without a free one a new client is refused."},
         {"descriptors", "the limits of open files against `sessions_max`",
          "A session has a descriptor per member of its group."},
-        {"engine", "whether io_uring may be used, and who forbids it",
+        {"engine", "whether io_uring may be used, and what forbids it",
          "With `engine = \"io_uring\"` the program does not start without it; else epoll does the "
          "same work."},
-        {"unseen", "what could not be looked at, and why",
-         "Nothing is known about it; it may be the cause."},
+        {"unseen", "what could not be examined, and why", "The cause may be there."},
     };
     return names;
 }
@@ -206,7 +206,7 @@ Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& 
     if (request.with_probe && facts.proxies[probed].upstream) {
         const ProxyConfig& proxy = config.proxies[probed];
         const Endpoint& upstream = *facts.proxies[probed].upstream;
-        const auto outcome = probe(proxy, upstream, payload, probe_patience);
+        const auto outcome = probe(proxy, upstream, payload, probe_time_limit);
         const std::vector<Finding> heard =
             outcome ? findings_of(proxy, upstream, *outcome)
                     : std::vector<Finding>{{FindingKind::probe,

@@ -1,5 +1,5 @@
-// The doctor's rooms: each looks at one part of the facts and adds its findings. Called by
-// diagnose() in this order; all are pure.
+// The checks of the doctor. Each is a pure function that examines one part of the facts and adds
+// its findings; diagnose() calls them in this order.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// What the whole host has to do with it: conntrack, drops, the engine, and what could not be looked
-// at.
+// Checks of the host as a whole: conntrack, drop counters, the engine, and facts that could not be
+// read.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -51,8 +51,7 @@ void check_legacy_tables(const HostFacts& facts, Findings& findings) {
     for (const std::string& table : facts.legacy_tables)
         findings.add(
             FindingKind::packet_filter, Severity::note, "host",
-            table + " has rules that cannot be judged from here",
-            "they may drop requests or replies",
+            table + " has rules that the doctor cannot read", "they may drop requests or replies",
             fmt::format("{} -t {} -vnL shows what they dropped", table.substr(0, table.find(' ')),
                         table.substr(table.find(' ') + 1)));
 }
@@ -66,7 +65,7 @@ void check_drops(const HostFacts& facts, Findings& findings) {
     };
     const Drop drops[] = {
         {facts.drops.reverse_path, "refused for rp_filter (IPReversePathFilter)",
-         "somebody's datagrams come in by another interface than the way back",
+         "some datagrams arrive on an interface other than that of the route back",
          "nstat -az TcpExtIPReversePathFilter while asking, then "
          "net.ipv4.conf.INTERFACE.rp_filter=2"},
         {facts.drops.receive_buffer, "found a receive queue full (RcvbufErrors)",
@@ -94,7 +93,7 @@ void check_drops(const HostFacts& facts, Findings& findings) {
                     "no datagram was dropped for a full queue, a checksum or rp_filter");
 }
 
-/// Who forbids it, as far as the host tells.
+/// What forbids io_uring, as far as the host shows it.
 std::string forbidden_by(const HostFacts& facts) {
     if (facts.io_uring_disabled.value_or(0) != 0)
         return fmt::format("the sysctl kernel.io_uring_disabled is {}", *facts.io_uring_disabled);
@@ -123,11 +122,11 @@ void check_engine(const Config& config, const HostFacts& facts, Findings& findin
         fmt::format("io_uring is refused ({}) by {}", facts.io_uring.reason, forbidden_by(facts));
     if (config.engine == EngineChoice::io_uring)
         findings.add(FindingKind::engine, Severity::problem, "host", looked_at,
-                     "runtime.engine = \"io_uring\" demands it: the program does not start",
+                     "runtime.engine = \"io_uring\" requires it: the program does not start",
                      allowed_by(facts) + ", or runtime.engine = \"auto\"");
     else
         findings.add(FindingKind::engine, Severity::note, "host", looked_at,
-                     "epoll does the same work with more CPU; replies do not stay away for it",
+                     "epoll does the same work with more CPU; this does not cause missing replies",
                      allowed_by(facts));
 }
 
@@ -140,7 +139,7 @@ void check_host(const Config& config, const HostFacts& facts, Findings& findings
     check_engine(config, facts, findings);
     for (const Unseen& unseen : facts.unseen)
         findings.add(FindingKind::unseen, Severity::note, "host",
-                     fmt::format("{} could not be looked at: {}", unseen.what, unseen.why),
+                     fmt::format("{} could not be examined: {}", unseen.what, unseen.why),
                      "the cause may be there", unseen.fix);
 }
 

@@ -1,4 +1,4 @@
-// Where clients write to: addresses, ports and socket buffers.
+// Checks of the clients' side: listen addresses, ports and socket buffers.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -51,18 +51,17 @@ void check_port(const ExaminedProxy& examined, std::size_t index, const std::str
     } else if (port < examined.host.unprivileged_port_start && !examined.host.may_bind_low_ports) {
         findings.add(
             FindingKind::listen_port, Severity::problem, where,
-            fmt::format("ports below {} need CAP_NET_BIND_SERVICE, which this process has not",
+            fmt::format("ports below {} need CAP_NET_BIND_SERVICE, which this process lacks",
                         examined.host.unprivileged_port_start),
             "the start fails: permission denied",
             fmt::format("AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or sysctl -w "
                         "net.ipv4.ip_unprivileged_port_start={}",
                         port));
     } else if (facts.sockets.empty()) {
-        findings.ok(
-            FindingKind::listen_port, where,
-            "nobody holds it: the program does not run now, or in another network namespace");
+        findings.ok(FindingKind::listen_port, where,
+                    "is free: udpproxy is not running, or runs in another network namespace");
     } else if (hidden != facts.sockets.end()) {
-        // Also so for ours: with io_uring its sockets are files of the ring.
+        // With io_uring this is true of udpproxy too: its sockets are files of the ring.
         findings.ok(FindingKind::listen_port, where,
                     "is held by a program that cannot be seen from here");
     } else {
@@ -86,9 +85,10 @@ void check_buffer(const ExaminedProxy& examined, const char* key, std::uint64_t 
     if (asked <= *granted_max)
         findings.ok(FindingKind::buffers, where, looked_at);
     else if (examined.host.may_administer_network)
-        findings.add(FindingKind::buffers, Severity::note, where, looked_at,
-                     "granted to who has CAP_NET_ADMIN, as this process does; the service may not",
-                     fix);
+        findings.add(
+            FindingKind::buffers, Severity::note, where, looked_at,
+            "granted to processes with CAP_NET_ADMIN such as this one; the service may lack it",
+            fix);
     else
         findings.add(FindingKind::buffers, Severity::problem, where, looked_at,
                      "the listeners get less than was asked for and lose bursts", fix);

@@ -1,4 +1,5 @@
-// The way to the upstream and the ways back from it and from its aliases.
+// Checks of the paths: to the upstream, and back from it and from its aliases. Kernel decisions
+// (routes, reverse paths) are facts that collect.cpp asked for; here they get their meaning.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -41,7 +42,7 @@ void check_sources(const ExaminedProxy& examined, Findings& findings) {
     }
 }
 
-/// A route for the missing one, by the interface that leads to the upstream where there is one.
+/// The command that adds the missing route, through the interface of the upstream's route if known.
 std::string route_to_add(const ExaminedProxy& examined, const TargetFacts& target) {
     const RouteFacts& upstream = examined.facts.targets.front().route;
     const bool is_known = upstream.error == 0 && !upstream.is_local;
@@ -57,19 +58,20 @@ void check_route(const ExaminedProxy& examined, std::size_t index, Findings& fin
     const RouteFacts& route = target.route;
     const Address& address = target.endpoint.address;
     if (route.error != 0) {
-        findings.add(FindingKind::route, Severity::problem, examined.label(index),
-                     fmt::format("route to {}: {}", format(address), error_text(route.error)),
-                     is_upstream(index)
-                         ? "no request can leave for it"
-                         : "no way leads to it, so its replies are expected on no interface",
-                     route_to_add(examined, target));
+        findings.add(
+            FindingKind::route, Severity::problem, examined.label(index),
+            fmt::format("route to {}: {}", format(address), error_text(route.error)),
+            is_upstream(index)
+                ? "no request can be sent to it"
+                : "there is no route to it, so replies from it are accepted on no interface",
+            route_to_add(examined, target));
         return;
     }
     const InterfaceFacts* interface = examined.host.interface_of(route.interface_index);
     const std::string name = examined.host.interface_name(route.interface_index);
     if (interface != nullptr && (!interface->is_up || !interface->has_carrier)) {
         findings.add(FindingKind::route, Severity::problem, examined.label(index),
-                     fmt::format("the way leads by {}, which {}", name,
+                     fmt::format("the route goes out on {}, which {}", name,
                                  interface->is_up ? "has no carrier" : "is down"),
                      "what is sent there is lost",
                      interface->is_up ? "look at the cable, or at the other end of the link"
@@ -123,8 +125,8 @@ void check_own_addresses(const ExaminedProxy& examined, Findings& findings) {
     }
 }
 
-/// True when all is well. Kernels differ in what they say of a refused source (EXDEV, since 6.13
-/// EINVAL), so the reason is taken from the facts.
+/// True if the kernel accepts the reply. Kernels differ in the error for a refused source (EXDEV,
+/// since 6.13 EINVAL), so the reason is taken from the facts.
 bool check_way(const ExaminedProxy& examined, std::size_t index, const ReplyWay& way,
                Findings& findings) {
     const TargetFacts& target = examined.facts.targets[index];
@@ -136,16 +138,16 @@ bool check_way(const ExaminedProxy& examined, std::size_t index, const ReplyWay&
         target.route.error == 0 && target.route.interface_index != way.interface_index;
     std::string looked_at = fmt::format("a reply that comes in on {} is refused", name);
     std::string fix = fmt::format(
-        "sysctl -w net.ipv4.conf.{}.log_martians=1 makes the kernel tell which; correct the "
+        "sysctl -w net.ipv4.conf.{}.log_martians=1 makes the kernel log it; correct the "
         "address or the route",
         name);
     if (is_elsewhere && mode == 1) {
-        looked_at += ": rp_filter is 1 (strict) there, and the way back leads by " +
+        looked_at += ": rp_filter is 1 (strict) there, and the route back goes out on " +
                      examined.host.interface_name(target.route.interface_index);
         fix = fmt::format("sysctl -w net.ipv4.conf.{}.rp_filter=2, or {}", name,
                           route_to_add(examined, target));
     } else if (target.route.error != 0 && mode != 0) {
-        looked_at += fmt::format(": rp_filter is {} ({}) there, and there is no way back", mode,
+        looked_at += fmt::format(": rp_filter is {} ({}) there, and there is no route back", mode,
                                  mode == 1 ? "strict" : "loose");
         fix = route_to_add(examined, target);
     } else {
@@ -174,8 +176,8 @@ void check_reverse_paths(const ExaminedProxy& examined, Findings& findings) {
                     fmt::format("replies are let in on {}", fmt::join(names, ", ")));
 }
 
-/// The interfaces that clients may come by: where the listen addresses are, or all that have one of
-/// that family.
+/// The interfaces of the listen addresses. For the unspecified address: all interfaces that have an
+/// address of its family.
 std::vector<const InterfaceFacts*> client_side(const ExaminedProxy& examined,
                                                std::uint32_t local_endpoint) {
     std::vector<const InterfaceFacts*> found;
@@ -213,8 +215,8 @@ void check_mtu(const ExaminedProxy& examined, Findings& findings) {
         findings.add(FindingKind::mtu, Severity::note, examined.label(),
                      fmt::format("MTU {} towards the upstream ({}), {} on {}", mtu, upstream->name,
                                  client->mtu, client->name),
-                     fmt::format("{} of more than {} bytes are cut into fragments, and the first "
-                                 "is lost while the kernel learns",
+                     fmt::format("{} of more than {} bytes are fragmented, and the first one is "
+                                 "lost until the kernel has learned the MTU",
                                  upstream_is_smaller ? "requests" : "replies",
                                  smaller - std::min(smaller, headers)),
                      fmt::format("ip link set {} mtu {}, if that link carries it",
@@ -222,10 +224,9 @@ void check_mtu(const ExaminedProxy& examined, Findings& findings) {
                                  std::max(mtu, client->mtu)));
     }
     if (is_equal)
-        findings.ok(
-            FindingKind::mtu, examined.label(),
-            fmt::format("MTU {} towards the upstream ({}), nothing else on the listeners' side",
-                        mtu, upstream->name));
+        findings.ok(FindingKind::mtu, examined.label(),
+                    fmt::format("MTU {} towards the upstream ({}), and on the listeners' side", mtu,
+                                upstream->name));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// One payload to the upstream from a socket that hears everybody, and what the answers say about
-// reply_aliases.
+// Sends one payload to the upstream from an unconnected socket, which receives replies from every
+// source, and compares the sources with reply_aliases.
 #include <fmt/format.h>
 #include <linux/errqueue.h>
 #include <poll.h>
@@ -19,12 +19,12 @@ namespace udpproxy {
 namespace {
 
 constexpr Duration linger =
-    std::chrono::milliseconds{500};  // once somebody answered: others may as well
+    std::chrono::milliseconds{500};  // after the first answer, for answers of other sources
 constexpr std::size_t answers_max = 256;
 constexpr int bind_attempts = 64;
 
-/// Bound as a session's sockets are: to the source that requests leave from, and to one of the
-/// proxy's ports where it has some.
+/// Binds as the sockets of a session are bound: to the source of requests, and to one of the
+/// proxy's ports if it has a range.
 Result<Socket> open_probe(const ProxyConfig& config, const Endpoint& upstream) {
     const SourceAnswer source = source_towards(
         upstream, config.source.empty() ? Address::any(upstream.family()) : config.source.front());
@@ -35,7 +35,7 @@ Result<Socket> open_probe(const ProxyConfig& config, const Endpoint& upstream) {
     Socket socket{::socket(upstream.address.is_ipv4() ? AF_INET : AF_INET6,
                            SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     if (!socket) return system_error("socket", errno);
-    // ICMP errors reach an unconnected socket by its error queue alone.
+    // An unconnected socket learns of ICMP errors only through its error queue.
     const int on = 1;
     const bool ipv4 = upstream.address.is_ipv4();
     if (::setsockopt(socket.descriptor(), ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
@@ -64,7 +64,7 @@ void take_answers(int descriptor, ProbeOutcome& outcome) {
         socklen_t length = sizeof name;
         const ssize_t bytes =
             ::recvfrom(descriptor, buffer.data(), buffer.size(), 0, &name.any, &length);
-        if (bytes < 0) return;  // nothing more, or an error that the error queue tells better
+        if (bytes < 0) return;  // the queue is empty, or the error queue has the details
         outcome.answers.push_back({read_socket_name(name), static_cast<std::uint64_t>(bytes)});
     }
 }
@@ -97,7 +97,7 @@ bool lists(const Alias& alias, const Endpoint& from) {
     return alias.prefix.contains(from.address) && (!alias.port || *alias.port == from.port);
 }
 
-/// The configuration's line with this source added.
+/// The reply_aliases line with these sources added.
 std::string line_with(const ProxyConfig& config, const std::vector<std::string>& added) {
     std::string line = "reply_aliases = [";
     for (const Alias& alias : config.reply_aliases) line += '"' + alias.text + "\", ";
@@ -109,7 +109,7 @@ std::string line_with(const ProxyConfig& config, const std::vector<std::string>&
 }  // namespace
 
 Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream,
-                           const std::vector<std::uint8_t>& payload, Duration patience) {
+                           const std::vector<std::uint8_t>& payload, Duration time_limit) {
     Result<Socket> opened = open_probe(config, upstream);
     if (!opened) return opened.error();
     const int descriptor = opened->descriptor();
@@ -122,7 +122,7 @@ Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream,
         outcome.send_error = errno;
         return outcome;
     }
-    Instant deadline = monotonic_now() + patience;
+    Instant deadline = monotonic_now() + time_limit;
     for (Instant now = monotonic_now(); now < deadline && outcome.answers.size() < answers_max;
          now = monotonic_now()) {
         pollfd entry{descriptor, POLLIN, 0};
@@ -160,8 +160,8 @@ std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upst
         add(Severity::problem,
             fmt::format("{} answered the probe with ICMP: {}", format(outcome.icmp_from.address),
                         error_text(outcome.icmp_error)),
-            outcome.icmp_error == ECONNREFUSED ? "nobody listens on that port"
-                                               : "something on the way refuses it",
+            outcome.icmp_error == ECONNREFUSED ? "nothing listens on that port"
+                                               : "a device on the path refuses it",
             {});
     std::vector<Endpoint> sources;
     std::vector<std::string> unlisted;
@@ -184,9 +184,9 @@ std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upst
     }
     if (sources.empty() && outcome.icmp_error == 0)
         add(Severity::problem,
-            fmt::format("nobody answered {} from {}", format(upstream), format(outcome.local)),
-            "the service does not answer this payload, or something on the way drops it",
-            fmt::format("tcpdump -ni any udp port {} while probing again", upstream.port));
+            fmt::format("no answer from {} to {}", format(upstream), format(outcome.local)),
+            "the service does not answer this payload, or a device on the path drops it",
+            fmt::format("run tcpdump -ni any udp port {} while probing again", upstream.port));
     return findings;
 }
 

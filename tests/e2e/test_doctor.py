@@ -88,7 +88,7 @@ def test_a_strict_reverse_path_is_named_proved_and_mended(network, examine):
     examined = examine(reply_aliases=[alias])
     finding = examined.only("reverse_path")
     assert alias in finding["where"]
-    assert "comes in on to-service is refused: rp_filter is 1 (strict) there, and the way back leads by to-client" in finding["looked_at"]
+    assert "comes in on to-service is refused: rp_filter is 1 (strict) there, and the route back goes out on to-client" in finding["looked_at"]
     with Client(network.proxy, "10.0.0.1:40000") as listener, Client(network.service, "10.9.0.1:53") as sender, Client(network.service, _UPSTREAM) as upstream:
         upstream.send(b"let neighbours meet: ARP questions from there are refused as well", "10.0.0.1:40000")
         assert listener.receive() is not None
@@ -155,7 +155,7 @@ def test_buffers_beyond_what_the_system_grants_are_named(examine):
     assert examined.code == 1 and [finding["finding"] for finding in examined.findings] == ["buffers", "unseen"], examined.findings
     finding = examined.findings[0]
     assert "receive_buffer" in finding["where"] and finding["fix"] == "sysctl -w net.core.rmem_max=1073741824"
-    assert examine(receive_buffer="1GiB").only("buffers", "note")["meaning"].startswith("granted to who has CAP_NET_ADMIN")
+    assert examine(receive_buffer="1GiB").only("buffers", "note")["meaning"].startswith("granted to processes with CAP_NET_ADMIN")
 
 
 def test_a_port_range_that_is_too_small_is_named_and_mended(network, examine):
@@ -226,7 +226,7 @@ def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_me
     finding = examined.only("packet_filter")
     assert _ALIAS in finding["where"] and "its replies are dropped by nftables, inet f in: policy drop" in finding["looked_at"]
     with Service(network.service, [_UPSTREAM, _ALIAS], from_each([_ALIAS])):
-        assert "nobody answered" in examine("--probe", "00").findings[-1]["looked_at"]
+        assert "no answer from" in examine("--probe", "00").findings[-1]["looked_at"]
         fix(network, finding["fix"])
         probed = examine("--probe", "00")
     # The probe itself was tracked: the kernel would have forgotten it long before the session's five minutes.
@@ -252,7 +252,7 @@ def test_whatever_nft_does_the_doctor_goes_on_and_says_so(network, examine, tmp_
     program.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
     program.chmod(0o755)
     finding = examine(prefix=("env", f"PATH={tmp_path}:/usr/bin:/bin")).only("unseen", "note")
-    assert finding["looked_at"].startswith("the packet filter's rules could not be looked at: nftables: ")
+    assert finding["looked_at"].startswith("the packet filter's rules could not be examined: nftables: ")
     assert words in finding["looked_at"]
 
 

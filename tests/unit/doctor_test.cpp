@@ -143,8 +143,8 @@ TEST_CASE(
 TEST_CASE("an interface that is down or has no carrier, and a silent neighbour, are problems") {
     HostFacts facts = healthy();
     facts.interfaces[2].has_carrier = false;
-    CHECK(bad(facts).at(0).find("problem route: proxy \"dns\": upstream 10.0.0.254:53: the way "
-                                "leads by lan, which has no carrier") == 0);
+    CHECK(bad(facts).at(0).find("problem route: proxy \"dns\": upstream 10.0.0.254:53: the route "
+                                "goes out on lan, which has no carrier") == 0);
     facts.interfaces[2].is_up = false;
     CHECK(bad(facts).at(0).find("which is down | ip link set lan up") != std::string::npos);
     facts = healthy();
@@ -185,15 +185,16 @@ TEST_CASE(
         check_only(bad(facts),
                    "problem reverse_path: proxy \"dns\": alias 10.0.0.253:53: a reply that comes "
                    "in on lan is refused: rp_filter is 1 "
-                   "(strict) there, and the way back leads by wan",
+                   "(strict) there, and the route back goes out on wan",
                    "sysctl -w net.ipv4.conf.lan.rp_filter=2, or ip route add 10.0.0.253 dev lan");
         alias.route.error = ENETUNREACH;
         facts.interfaces[2].reverse_path = 2;
         alias.ways = {{service_side, refused}};
         const std::vector<std::string> lines = bad(facts);
         REQUIRE(lines.size() == 2);
-        CHECK(lines[1].find("rp_filter is 2 (loose) there, and there is no way back | ip route add "
-                            "10.0.0.253 dev lan") != std::string::npos);
+        CHECK(
+            lines[1].find("rp_filter is 2 (loose) there, and there is no route back | ip route add "
+                          "10.0.0.253 dev lan") != std::string::npos);
         facts.interfaces[2].reverse_path = 0;
         alias.route.error = 0;
         alias.route.interface_index = service_side;
@@ -348,7 +349,7 @@ TEST_CASE(
     facts = healthy();
     facts.unseen = {{"the packet filter's rules", "Operation not permitted", "run it as root"}};
     check_only(bad(facts),
-               "note unseen: host: the packet filter's rules could not be looked at: Operation not "
+               "note unseen: host: the packet filter's rules could not be examined: Operation not "
                "permitted",
                "run it as root");
 }
@@ -439,7 +440,7 @@ TEST_CASE(
     const Endpoint upstream = parse_endpoint("10.0.0.254:53").value();
     ProbeOutcome outcome = heard({});
     check_only(bad(findings_of(config.proxies[0], upstream, outcome)),
-               "problem probe: proxy \"dns\": nobody answered 10.0.0.254:53 from 10.0.0.1:40000",
+               "problem probe: proxy \"dns\": no answer from 10.0.0.254:53 to 10.0.0.1:40000",
                "tcpdump -ni any udp port 53");
     outcome.icmp_error = ECONNREFUSED;
     outcome.icmp_from = upstream;

@@ -1,6 +1,6 @@
-// The doctor: why replies may not come, in plain words. diagnose() is a pure function of the
-// configuration and of HostFacts; what is sent to anybody is sent by probe() alone, and only when
-// asked for. Called by main (--doctor) and by udpproxyctl.
+// The doctor: diagnoses missing replies. diagnose() is a pure function of the configuration and of
+// HostFacts. Only probe() sends a datagram, and only on request. Called by main (--doctor) and by
+// the admin thread for udpproxyctl.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace udpproxy {
 
 enum class Severity : std::uint8_t { ok, note, problem };
 
-/// In the order in which a request and its replies meet them, then the host.
+/// In the order in which a request and its replies meet their subjects, then the host.
 enum class FindingKind : std::uint8_t {
     name,
     source,
@@ -45,7 +45,7 @@ enum class FindingKind : std::uint8_t {
 /// docs/troubleshooting.md is tested against it.
 struct FindingName {
     std::string_view name;      // as it is printed
-    std::string_view looks_at;  // what is looked at
+    std::string_view looks_at;  // what is examined
     std::string_view matters;   // why it can keep replies away
 };
 [[nodiscard]] const std::vector<FindingName>& finding_names();
@@ -56,17 +56,16 @@ struct Finding {
     std::string where;      // `proxy "dns": alias 10.0.0.253:53`, or `host`
     std::string looked_at;  // what was found
     std::string meaning;    // what follows from it
-    std::string
-        fix;  // a command, or a line of the configuration; empty when there is nothing to mend
+    std::string fix;        // a command or a line of the configuration; empty: nothing to fix
 };
 
-/// Looks at this host as the proxy of this configuration would meet it. Resolves names; may block
-/// for as long as the resolver does.
+/// Collects the facts about this host that concern the configuration. Resolving names may block as
+/// long as the resolver does.
 [[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
 
 [[nodiscard]] std::vector<Finding> diagnose(const Config& config, const HostFacts& facts);
 
-/// What a probe heard: a payload sent once to the upstream, from a socket that hears everybody.
+/// A probe sends one payload to the upstream, from a socket that receives from every source.
 struct ProbeAnswer {
     Endpoint from;
     std::uint64_t bytes = 0;
@@ -74,16 +73,17 @@ struct ProbeAnswer {
 struct ProbeOutcome {
     Endpoint local;
     int send_error = 0;  // errno; 0: it was sent
-    int icmp_error = 0;  // errno that an ICMP message stands for; 0: none came
-    Endpoint icmp_from;  // who sent that message
+    int icmp_error = 0;  // errno of an ICMP message; 0: none came
+    Endpoint icmp_from;  // the sender of that message
     std::vector<ProbeAnswer> answers;
 };
-/// Sends, and listens for `patience` at most; once somebody answered, for a moment longer. Errors:
-/// no socket could be opened or bound.
+/// Sends the payload and receives for at most `time_limit`, after the first answer for at most half
+/// a second more. Errors: no socket could be opened or bound.
 [[nodiscard]] Result<ProbeOutcome> probe(const ProxyConfig& config, const Endpoint& upstream,
                                          const std::vector<std::uint8_t>& payload,
-                                         Duration patience);
-/// What the answers mean: listed, the upstream's own, or unlisted with the line to add.
+                                         Duration time_limit);
+/// Findings about the sources that answered: the upstream, an alias, or unlisted with the line to
+/// add.
 [[nodiscard]] std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream,
                                                const ProbeOutcome& outcome);
 
@@ -102,10 +102,10 @@ struct DoctorRequest {
     bool with_probe = false;
     std::string probe_payload;   // hexadecimal
     std::string probe_proxy;     // empty: the only one
-    bool resolves_names = true;  // waits for the resolver, up to half a minute; false: an upstream
-                                 // without an address has none
+    bool resolves_names = true;  // may wait half a minute for the resolver; false: a name counts as
+                                 // unresolved
 };
-/// Looks; with a probe, sends. Errors: a request that makes no sense.
+/// Collects facts, diagnoses them, and probes if asked to. Errors: an invalid request.
 [[nodiscard]] Result<std::vector<Finding>> examine(const Config& config,
                                                    const DoctorRequest& request);
 
