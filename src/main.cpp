@@ -1,4 +1,5 @@
-// The program: arguments to configuration to supervisor, and the only exit codes.
+// The command line of udpproxy: what was asked for decides which room is called, and what came of
+// it becomes an exit code. Nothing is decided here about the configuration or the running program.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -21,8 +22,8 @@ int check(const udpproxy::Config& config, const std::string& file) {
     if (const std::vector<std::string> complaints = udpproxy::complaints_of_machine(config);
         !complaints.empty())
         return complain(complaints);
-    // At run time a name is asked for again until it has an address, and the other proxies serve
-    // meanwhile. A check that finds nothing that would serve says so.
+    // The running program asks for a name again until it has an address, and its other proxies
+    // serve meanwhile. So an unresolved name is an error only if no proxy would serve.
     const std::vector<std::string> unresolved = udpproxy::complaints_of_resolver(config);
     const bool nothing_serves = unresolved.size() == config.proxies.size();
     for (const std::string& complaint : unresolved)
@@ -53,16 +54,16 @@ int migrate(const std::string& caddyfile) {
 
 int run(int argc, char** argv) {
     CLI::App app{
-        "udpproxy forwards UDP datagrams to an upstream and brings its replies home, whichever of "
-        "its addresses they come from."};
+        "udpproxy forwards UDP datagrams to an upstream and relays the replies from any of its "
+        "addresses."};
     app.name("udpproxy");
     app.footer(
-        "Signals: SIGTERM or SIGINT stops (what is queued is still forwarded), a second one exits "
-        "at once. SIGQUIT drains: no new "
-        "sessions, those that\n"
-        "are there go on, then it stops. SIGHUP reads the configuration again. SIGUSR1 opens the "
-        "log file anew.\n"
-        "Exit codes: 0 ok, 1 failure at run time or a problem that --doctor found, 2 wrong usage, "
+        "Signals: SIGTERM or SIGINT stops after forwarding queued datagrams, a second one exits "
+        "immediately.\n"
+        "SIGQUIT drains: existing sessions continue, new ones are not accepted, then the program "
+        "stops.\n"
+        "SIGHUP reloads the configuration. SIGUSR1 reopens the log file.\n"
+        "Exit codes: 0 ok, 1 failure at run time or a problem found by --doctor, 2 wrong usage,\n"
         "78 wrong configuration.\n"
         "An example with every key explained: udpproxy.toml.example.");
     std::string file;
@@ -74,27 +75,28 @@ int run(int argc, char** argv) {
     std::string drain_timeout = "30s";
     app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
     app.add_flag("-t,--check-config", check_only,
-                 "check the configuration, print a summary and exit; listens on nothing");
+                 "check the configuration, print a summary and exit; opens no sockets");
     auto* from_caddyfile =
         app.add_option(
                "--from-caddyfile", caddyfile,
-               "print the configuration that does what this Caddyfile's proxy blocks did, and exit")
+               "convert the proxy blocks of this Caddyfile, print the configuration and exit")
             ->type_name("FILE");
     auto* doctor = app.add_flag(
         "--doctor", with_doctor,
-        "look why replies may not come, and how to mend it; exit code 1 when there is a problem");
-    app.add_flag("--json", request.json, "with --doctor: the findings as JSON")->needs(doctor);
-    auto* probe =
-        app.add_option("--probe", request.probe_payload,
-                       "with --doctor: send these bytes to the upstream once and tell who answers")
-            ->type_name("HEX")
-            ->needs(doctor);
+        "diagnose missing replies and print how to fix them; exit code 1 if a problem is found");
+    app.add_flag("--json", request.json, "with --doctor: print the findings as JSON")
+        ->needs(doctor);
+    auto* probe = app.add_option("--probe", request.probe_payload,
+                                 "with --doctor: send these bytes to the upstream once and list "
+                                 "the sources of the replies")
+                      ->type_name("HEX")
+                      ->needs(doctor);
     app.add_option("--probe-proxy", request.probe_proxy,
-                   "the proxy whose upstream is probed, where there are several")
+                   "with several proxies: the one whose upstream is probed")
         ->type_name("NAME")
         ->needs(probe);
     app.add_option("--drain-timeout", drain_timeout,
-                   "how long sessions go on at a drain, as 30s (the default), 5m, 0s")
+                   "maximum time to drain sessions, e.g. 30s (the default), 5m, 0s")
         ->type_name("DURATION");
     app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
     try {
@@ -135,7 +137,8 @@ int main(int argc, char** argv) {
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {
-        // Out of memory at start, or a library's complaint: named, not a core dump.
+        // Out of memory at start, or an exception of a library, ends in a message, not in a core
+        // dump.
         fmt::print(stderr, "udpproxy: {}\n", error.what());
         return udpproxy::exit_failure;
     }

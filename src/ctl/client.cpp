@@ -1,4 +1,5 @@
-// HTTP over the Unix socket, as much of it as our own server speaks.
+// HTTP/1.1 over the Unix socket, no more of it than udpproxy's own server speaks: one request per
+// connection, and the server closes.
 #include "client.hpp"
 
 #include <fmt/format.h>
@@ -36,8 +37,8 @@ std::string encoded(const std::string& text) {
 std::string why_unreachable(int error) {
     switch (error) {
         case ENOENT:
-            return "there is no such socket; udpproxy is not running, or its admin.socket is "
-                   "another (--socket)";
+            return "there is no such socket; udpproxy is not running, or its admin.socket has "
+                   "another path (--socket)";
         case ECONNREFUSED:
             return "nobody listens on it; udpproxy is not running";
         case EACCES:
@@ -70,7 +71,7 @@ Result<std::string> converse(const Socket& socket, const std::string& request) {
     for (std::size_t sent = 0; sent < request.size();) {
         const ssize_t count =
             ::send(socket.descriptor(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
-        if (count < 0) return system_error("udpproxy does not take the request: send", errno);
+        if (count < 0) return system_error("udpproxy does not accept the request: send", errno);
         sent += static_cast<std::size_t>(count);
     }
     std::string answer;
@@ -109,7 +110,8 @@ Result<std::string> Client::text(const std::string& method, const std::string& p
     if (!answer) return answer.error();
     const std::size_t head_end = answer->find("\r\n\r\n");
     if (head_end == std::string::npos || answer->compare(0, 9, "HTTP/1.1 ") != 0)
-        return Error{fmt::format("{}: what answers there is not udpproxy, or hung up", socket_)};
+        return Error{
+            fmt::format("{}: the peer is not udpproxy, or closed the connection", socket_)};
     std::string body = answer->substr(head_end + 4);
     if ((*answer)[9] == '2') return body;
     const Json refusal = Json::parse(body, nullptr, false);
@@ -123,7 +125,7 @@ Result<Json> Client::json(const std::string& method, const std::string& path,
     const Result<std::string> body = text(method, path, arguments);
     if (!body) return body.error();
     Json parsed = Json::parse(*body, nullptr, false);
-    if (parsed.is_discarded()) return Error{"udpproxy's answer is no JSON"};
+    if (parsed.is_discarded()) return Error{"udpproxy's answer is not JSON"};
     return parsed;
 }
 

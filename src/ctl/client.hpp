@@ -1,5 +1,5 @@
-// Asking a running udpproxy over its admin socket: one HTTP request per connection, bounded in time
-// and size.
+// Sends requests to a running udpproxy over its admin socket. Every request is bounded in time (10
+// s per read or write) and in the size of its answer.
 #pragma once
 
 #include <map>
@@ -17,8 +17,8 @@ class Client {
 public:
     explicit Client(std::string socket) : socket_(std::move(socket)) {}
 
-    /// The body of the answer. Errors: why the program cannot be reached, or what it says against
-    /// the request.
+    /// The body of the answer. Errors: why the program cannot be reached, or why it refused the
+    /// request.
     [[nodiscard]] Result<std::string> text(const std::string& method, const std::string& path,
                                            const Arguments& arguments = {}) const;
     /// The same as JSON.

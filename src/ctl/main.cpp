@@ -1,5 +1,6 @@
-// udpproxyctl: looks into a running udpproxy and changes it, over its admin socket. Each verb of
-// the command line is one verb of the program.
+// The command line of udpproxyctl, which shows and changes a running udpproxy over its admin
+// socket. Each subcommand sends one verb (top and trace send several); client.hpp speaks HTTP,
+// views.hpp lays the answers out.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -34,7 +35,7 @@ int fail(const Error& error) {
     return exit_failure;
 }
 
-/// Asks, and shows the answer through `view`, or as it came.
+/// Sends one verb and prints its answer through `view`, or as JSON.
 template <class View>
 int show(const Options& options, const std::string& method, const std::string& path,
          const Arguments& arguments, View&& view) {
@@ -51,35 +52,38 @@ int show_metrics(const Options& options) {
     return 0;
 }
 
-/// What to do once the command line is read.
+/// What the parsed command line asks for.
 using Action = std::function<int()>;
 
-void add_looks(CLI::App& app, Options& options, Action& action) {
+void add_read_only_verbs(CLI::App& app, Options& options, Action& action) {
     const auto verb = [&](const char* name, const char* help, const char* path,
                           std::string (*view)(const Json&)) {
         app.add_subcommand(name, help)->callback([&options, &action, path, view] {
             action = [&options, path, view] { return show(options, "GET", path, {}, view); };
         });
     };
-    verb("status", "what runs, how full it is, what it has done", "/v1/status", view_status);
-    verb("proxies", "each proxy: listeners, sessions, counters, where its replies came from",
+    verb("status", "version, uptime, utilisation, totals", "/v1/status", view_status);
+    verb("proxies", "per proxy: listeners, upstream, sessions, counters, sources of replies",
          "/v1/proxies", view_proxies);
-    verb("unlisted", "sources that answered but are not listed, and the line that would list them",
+    verb("unlisted", "reply sources that are not in reply_aliases, with the line to add",
          "/v1/unlisted", view_unlisted);
-    verb("drops", "what was dropped, by proxy and reason", "/v1/drops", view_drops);
-    app.add_subcommand("metrics", "the metrics as Prometheus gets them")->callback([&] {
+    verb("drops", "dropped datagrams by proxy and reason", "/v1/drops", view_drops);
+    app.add_subcommand("metrics", "metrics in Prometheus format")->callback([&] {
         action = [&] { return show_metrics(options); };
     });
-    CLI::App* sessions = app.add_subcommand("sessions", "sessions at the moment");
+    CLI::App* sessions = app.add_subcommand("sessions", "list active sessions");
     sessions
         ->add_option("--client", options.sessions["client"],
-                     "of this client: an address, address:port or prefix")
+                     "only of this client: an address, address:port or prefix")
         ->type_name("CIDR");
-    sessions->add_option("--proxy", options.sessions["proxy"], "of this proxy")->type_name("NAME");
-    sessions->add_option("--sort", options.sessions["sort"], "the largest first")
+    sessions->add_option("--proxy", options.sessions["proxy"], "only of this proxy")
+        ->type_name("NAME");
+    sessions->add_option("--sort", options.sessions["sort"], "sort key, descending")
         ->check(CLI::IsMember({"bytes", "age", "idle"}))
         ->type_name("bytes|age|idle");
-    sessions->add_option("--limit", options.sessions["limit"], "at most so many (default 100)")
+    sessions
+        ->add_option("--limit", options.sessions["limit"],
+                     "maximum number of sessions (default 100)")
         ->check(CLI::Range(1, 100000))
         ->type_name("N");
     sessions->callback([&] {
@@ -91,12 +95,12 @@ void add_looks(CLI::App& app, Options& options, Action& action) {
 
 int end_with(const Result<void>& outcome) { return outcome ? 0 : fail(outcome.error()); }
 
-void add_live(CLI::App& app, Options& options, Action& action) {
-    CLI::App* top = app.add_subcommand("top", "what goes on, live; q ends it");
-    top->add_option("--interval", options.top.interval_s, "seconds from frame to frame")
+void add_live_views(CLI::App& app, Options& options, Action& action) {
+    CLI::App* top = app.add_subcommand("top", "live traffic view; q quits");
+    top->add_option("--interval", options.top.interval_s, "seconds between frames")
         ->check(CLI::Range(0.1, 3600.0))
         ->capture_default_str();
-    top->add_option("--frames", options.top.frames, "ends after so many (0: never)")
+    top->add_option("--frames", options.top.frames, "quit after this many frames (0: never)")
         ->capture_default_str();
     top->callback([&] {
         action = [&] {
@@ -105,16 +109,17 @@ void add_live(CLI::App& app, Options& options, Action& action) {
         };
     });
     CLI::App* trace = app.add_subcommand("trace", "follow one client's datagrams on both legs");
-    trace->add_option("--client", options.trace.client, "its address, or address:port")
+    trace->add_option("--client", options.trace.client, "the client's address, or address:port")
         ->required()
         ->type_name("ADDR");
     trace
-        ->add_option("--write", options.trace.file, "into a capture file (pcapng) instead of lines")
+        ->add_option("--write", options.trace.file,
+                     "write a capture file (pcapng) instead of lines")
         ->type_name("FILE");
-    trace->add_option("--seconds", options.trace.seconds, "ends after so long")
+    trace->add_option("--seconds", options.trace.seconds, "stop after this many seconds")
         ->check(CLI::Range(1, 600))
         ->capture_default_str();
-    trace->add_option("--datagrams", options.trace.datagrams, "ends after so many")
+    trace->add_option("--datagrams", options.trace.datagrams, "stop after this many datagrams")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();
     trace->callback([&] {
@@ -126,10 +131,10 @@ void add_live(CLI::App& app, Options& options, Action& action) {
 }
 
 void add_changes(CLI::App& app, Options& options, Action& action) {
-    CLI::App* session = app.add_subcommand("session", "one session")->require_subcommand(1);
+    CLI::App* session = app.add_subcommand("session", "act on one session")->require_subcommand(1);
     CLI::App* kill = session->add_subcommand(
-        "kill", "end a session; its client begins a new one when it writes again");
-    kill->add_option("ID", options.id, "its number, as `sessions` shows it")
+        "kill", "end a session; the client's next datagram begins a new one");
+    kill->add_option("ID", options.id, "session id, as shown by `sessions`")
         ->required()
         ->check(CLI::NonNegativeNumber);
     kill->callback([&] {
@@ -142,10 +147,9 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
                 });
         };
     });
-    CLI::App* log = app.add_subcommand("log", "the log")->require_subcommand(1);
-    CLI::App* level =
-        log->add_subcommand("level", "show or set the least important lines that are written");
-    level->add_option("LEVEL", options.level, "until the next start")
+    CLI::App* log = app.add_subcommand("log", "act on the log")->require_subcommand(1);
+    CLI::App* level = log->add_subcommand("level", "show or set the minimum log level");
+    level->add_option("LEVEL", options.level, "new level, until the next restart")
         ->check(CLI::IsMember({"error", "warn", "info"}));
     level->callback([&] {
         action = [&] {
@@ -157,7 +161,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     });
 }
 
-/// 1 when there is a problem, as `udpproxy --doctor` has it.
+/// The exit code is 1 if there is a problem, as with `udpproxy --doctor`.
 int show_findings(const Options& options) {
     const Result<Json> answer = Client{options.socket}.json("POST", "/v1/doctor", options.doctor);
     if (!answer) return fail(answer.error());
@@ -168,58 +172,59 @@ int show_findings(const Options& options) {
 void add_operation(CLI::App& app, Options& options, Action& action) {
     app.add_subcommand(
            "reload",
-           "read the configuration file again, as SIGHUP does; a wrong one changes nothing")
+           "reload the configuration file, as SIGHUP does; an invalid file changes nothing")
         ->callback(
             [&] { action = [&] { return show(options, "POST", "/v1/reload", {}, view_reload); }; });
     CLI::App* drain = app.add_subcommand("drain",
-                                         "take no new clients; known ones go on. All proxies: then "
-                                         "the program ends, as with SIGQUIT");
-    drain->add_option("PROXY", options.proxy,
-                      "only this one; it goes on until `resume` or a restart");
+                                         "accept no new sessions while existing ones continue. "
+                                         "Without PROXY the program stops afterwards, as with "
+                                         "SIGQUIT");
+    drain->add_option("PROXY", options.proxy, "drain only this proxy, until `resume` or a restart");
     drain->callback([&] {
         action = [&] {
             return show(options, "POST", "/v1/drain", {{"proxy", options.proxy}}, view_drain);
         };
     });
-    CLI::App* resume = app.add_subcommand("resume", "take new clients again");
-    resume->add_option("PROXY", options.proxy, "the one that was drained")->required();
+    CLI::App* resume = app.add_subcommand("resume", "accept new sessions again");
+    resume->add_option("PROXY", options.proxy, "the drained proxy")->required();
     resume->callback([&] {
         action = [&] {
             return show(options, "POST", "/v1/resume", {{"proxy", options.proxy}}, view_resume);
         };
     });
     CLI::App* doctor = app.add_subcommand("doctor",
-                                          "why replies may not come, seen from the running "
-                                          "program; exit code 1 when there is a problem");
+                                          "diagnose missing replies from within the running "
+                                          "program; exit code 1 if a problem is found");
     CLI::Option* probe =
         doctor
-            ->add_option("--probe", options.doctor["probe"],
-                         "send these bytes to the upstream once and tell who answers")
+            ->add_option(
+                "--probe", options.doctor["probe"],
+                "send these bytes to the upstream once and list the sources of the replies")
             ->type_name("HEX");
     doctor
         ->add_option("--probe-proxy", options.doctor["proxy"],
-                     "whose upstream, where there are several")
+                     "with several proxies: the one whose upstream is probed")
         ->type_name("NAME")
         ->needs(probe);
     doctor->callback([&] { action = [&] { return show_findings(options); }; });
 }
 
 int run(int argc, char** argv) {
-    CLI::App app{"udpproxyctl looks into a running udpproxy, and changes it."};
+    CLI::App app{"udpproxyctl shows and changes a running udpproxy."};
     app.name("udpproxyctl");
     app.require_subcommand(1);
     app.fallthrough();
-    app.footer("Exit codes: 0 ok, 1 udpproxy cannot be reached or says no, 2 wrong usage.");
+    app.footer("Exit codes: 0 ok, 1 udpproxy unreachable or request refused, 2 wrong usage.");
     Options options;
     Action action;
-    app.add_option("--socket", options.socket, "the program's admin.socket")
+    app.add_option("--socket", options.socket, "path of udpproxy's admin.socket")
         ->envname("UDPPROXY_SOCKET")
         ->type_name("PATH")
         ->capture_default_str();
-    app.add_flag("--json", options.json, "the answer as JSON");
+    app.add_flag("--json", options.json, "print the answer as JSON");
     app.set_version_flag("--version", std::string{"udpproxyctl "} + UDPPROXY_VERSION);
-    add_looks(app, options, action);
-    add_live(app, options, action);
+    add_read_only_verbs(app, options, action);
+    add_live_views(app, options, action);
     add_operation(app, options, action);
     add_changes(app, options, action);
     try {

@@ -1,5 +1,5 @@
-// Blocks of a pcapng file, and packets to put into them. Blocks are little-endian, as their
-// byte-order magic says; packets are big-endian.
+// The bytes of a pcapng file. Blocks are little-endian, as their byte-order magic says; the packets
+// inside are big-endian.
 #include "pcapng.hpp"
 
 #include <algorithm>
@@ -84,14 +84,13 @@ Bytes udp_of(const CapturedDatagram& datagram, std::uint16_t length) {
     put_big(udp, length);
     put_big(udp, 0);
     udp.insert(udp.end(), datagram.kept.begin(), datagram.kept.end());
-    if (datagram.kept.size() != datagram.bytes) return udp;  // of a part there is no checksum
+    if (datagram.kept.size() != datagram.bytes) return udp;  // a truncated payload has no checksum
     Bytes pseudo_header;
     put_address(pseudo_header, datagram.from.address);
     put_address(pseudo_header, datagram.to.address);
     const std::uint16_t checksum =
         folded(sum_of(udp, sum_of(pseudo_header, std::uint32_t{protocol_udp} + length)));
-    const std::uint16_t sent =
-        checksum == 0 ? 0xffff : checksum;  // 0 says that there is none (RFC 768)
+    const std::uint16_t sent = checksum == 0 ? 0xffff : checksum;  // 0 means no checksum (RFC 768)
     udp[6] = static_cast<std::uint8_t>(sent >> 8U);
     udp[7] = static_cast<std::uint8_t>(sent);
     return udp;
@@ -133,7 +132,7 @@ Result<PcapngFile> PcapngFile::create(const std::string& path) {
     put_little(section, std::uint32_t{0x1A2B3C4D});
     put_little(section, std::uint16_t{1});
     put_little(section, std::uint16_t{0});
-    put_little(section, ~std::uint64_t{0});  // of unknown length
+    put_little(section, ~std::uint64_t{0});  // the section's length is not known
     write_block(file, section_header, section);
     write_interface(file, "clients");
     write_interface(file, "upstream");

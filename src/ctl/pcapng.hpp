@@ -1,6 +1,6 @@
-// A capture file of what a trace has kept, in pcapng (draft-ietf-opsawg-pcapng): two interfaces of
-// raw IP, the clients' side and the upstream's, so that Wireshark, tshark and capinfos read it. IP
-// and UDP headers are made here; they carry the addresses, the TOS and the true length.
+// A trace as a capture file in pcapng (draft-ietf-opsawg-pcapng), readable by Wireshark, tshark and
+// capinfos. It has two interfaces of raw IP, one for the clients' side and one for the upstream's.
+// The IP and UDP headers are made up here from the addresses, the TOS and the full length.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ struct CapturedDatagram {
     Endpoint from;
     Endpoint to;  // of the same family
     std::uint8_t tos = 0;
-    std::uint32_t bytes = 0;         // of the payload as it was
-    std::vector<std::uint8_t> kept;  // its beginning
+    std::uint32_t bytes = 0;         // length of the whole payload
+    std::vector<std::uint8_t> kept;  // the beginning of the payload
     std::string comment;             // empty: none
 };
 
@@ -41,7 +41,8 @@ private:
     std::ofstream file_;
 };
 
-/// The datagram as a raw IP packet, cut where the payload was; checksums are right for a whole one.
+/// The datagram as a raw IP packet that ends with the kept bytes. The UDP checksum is present only
+/// if the whole payload was kept.
 [[nodiscard]] std::vector<std::uint8_t> as_packet(const CapturedDatagram& datagram);
 
 }  // namespace udpproxy::ctl

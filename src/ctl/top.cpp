@@ -1,5 +1,5 @@
-// Frames of the live view: rates out of two looks. On a terminal each replaces the last, elsewhere
-// they follow one another.
+// The live view: each frame shows the rates between two samples of the program's counters. On a
+// terminal a frame replaces the previous one, elsewhere frames follow one another.
 #include "top.hpp"
 
 #include <fmt/format.h>
@@ -22,7 +22,7 @@ namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
 
-/// Keys come one by one and are not shown; as it was when this goes.
+/// Unbuffered keys without echo. The destructor restores the terminal.
 class Keyboard {
 public:
     Keyboard()
@@ -58,16 +58,16 @@ std::uint64_t number(const Json& json, const char* key) {
 double rate(const Json& before, const Json& now, const char* key, double seconds) {
     const std::uint64_t first = number(before, key);
     const std::uint64_t last = number(now, key);
-    return last < first
-               ? 0
-               : static_cast<double>(last - first) / seconds;  // less than before: it was restarted
+    return last < first ? 0
+                        : static_cast<double>(last - first) /
+                              seconds;  // a counter that decreased: the program was restarted
 }
 
 std::string as_rate(double per_second) {
     return as_count(static_cast<std::uint64_t>(std::llround(per_second))) + "/s";
 }
 
-Result<Look> look_at(const Client& client) {
+Result<Sample> take_sample(const Client& client) {
     const Result<Json> status = client.json("GET", "/v1/status");
     if (!status) return status.error();
     const Result<Json> proxies = client.json("GET", "/v1/proxies");
@@ -75,10 +75,10 @@ Result<Look> look_at(const Client& client) {
     const Result<Json> sessions =
         client.json("GET", "/v1/sessions", {{"sort", "idle"}, {"limit", "100000"}});
     if (!sessions) return sessions.error();
-    return Look{*status, *proxies, *sessions};
+    return Sample{*status, *proxies, *sessions};
 }
 
-std::string view_proxies_now(const Look& before, const Look& now, double seconds) {
+std::string view_proxies_now(const Sample& before, const Sample& now, double seconds) {
     std::vector<std::vector<std::string>> rows;
     for (const Json& proxy : now.proxies["proxies"]) {
         static const Json nothing = Json{{"counters", Json::object()}};
@@ -107,7 +107,8 @@ struct Busy {
     double datagrams;
 };
 
-std::string view_busiest(const Look& before, const Look& now, double seconds, std::size_t count) {
+std::string view_busiest(const Sample& before, const Sample& now, double seconds,
+                         std::size_t count) {
     std::unordered_map<std::uint64_t, const Json*> known;
     for (const Json& session : before.sessions["sessions"]) known[number(session, "id")] = &session;
     static const Json nothing = Json::object();
@@ -132,7 +133,8 @@ std::string view_busiest(const Look& before, const Look& now, double seconds, st
                         as_time(session.value("idle_seconds", 0.0))});
     }
     return in_columns(
-        {">ID", "CLIENT", "PROXY", "UPSTREAM SIDE", ">DATAGRAMS", ">BYTES", ">AGE", ">IDLE"}, rows);
+        {">ID", "CLIENT", "PROXY", "LOCAL (TO UPSTREAM)", ">DATAGRAMS", ">BYTES", ">AGE", ">IDLE"},
+        rows);
 }
 
 /// Lines cut to the terminal's size.
@@ -149,7 +151,7 @@ std::string cut(const std::string& text, std::size_t rows, std::size_t width) {
 
 }  // namespace
 
-std::string view_frame(const Look& before, const Look& now, double seconds, std::size_t rows,
+std::string view_frame(const Sample& before, const Sample& now, double seconds, std::size_t rows,
                        std::size_t width) {
     const auto per_second = [&](const char* key) {
         return rate(before.status["counters"], now.status["counters"], key, seconds);
@@ -158,7 +160,7 @@ std::string view_frame(const Look& before, const Look& now, double seconds, std:
         "udpproxy {}  {}  {} shards  up {}  {}\n", now.status["version"].get<std::string>(),
         now.status["engine"].get<std::string>(), number(now.status, "shards"),
         as_time(now.status.value("uptime_seconds", 0.0)),
-        now.status.value("ready", false) ? "ready" : "takes no new clients");
+        now.status.value("ready", false) ? "ready" : "accepts no new sessions");
     frame += fmt::format(
         "sessions {} of {}  requests {} {}/s  replies {} {}/s  drops {}\n\n",
         as_count(number(now.status, "sessions")), as_count(number(now.status, "sessions_max")),
@@ -177,15 +179,15 @@ Result<void> run_top(const Client& client, const TopOptions& options) {
     std::signal(SIGINT, [](int) { interrupted = 1; });
     std::signal(SIGTERM, [](int) { interrupted = 1; });
     const Keyboard keyboard;
-    Result<Look> before = look_at(client);
+    Result<Sample> before = take_sample(client);
     if (!before) return before.error();
-    auto looked_at = std::chrono::steady_clock::now();
+    auto sampled_at = std::chrono::steady_clock::now();
     for (std::uint32_t frame = 0; options.frames == 0 || frame < options.frames; ++frame) {
         if (keyboard.quits_within(options.interval_s) || interrupted != 0) break;
-        Result<Look> now = look_at(client);
+        Result<Sample> now = take_sample(client);
         if (!now) return now.error();
         const auto at = std::chrono::steady_clock::now();
-        const double seconds = std::chrono::duration<double>(at - looked_at).count();
+        const double seconds = std::chrono::duration<double>(at - sampled_at).count();
         winsize size{};
         if (!is_terminal || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 5)
             size = {30, 200, 0, 0};
@@ -200,7 +202,7 @@ Result<void> run_top(const Client& client, const TopOptions& options) {
                        is_terminal ? "" : "\n");
         std::fflush(stdout);
         before = std::move(now);
-        looked_at = at;
+        sampled_at = at;
     }
     return {};
 }

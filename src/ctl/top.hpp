@@ -1,4 +1,5 @@
-// What goes on, live in the terminal: `udpproxyctl top`.
+// `udpproxyctl top`: the live view in a terminal. Rates are computed here; the program reports
+// counters only.
 #pragma once
 
 #include <cstdint>
@@ -13,17 +14,17 @@ struct TopOptions {
     bool json = false;         // one line of JSON a frame
 };
 
-/// Errors: the program's.
+/// Errors: those of the program.
 [[nodiscard]] Result<void> run_top(const Client& client, const TopOptions& options);
 
-/// One frame out of two looks at the program, `seconds` apart; lines as they fit `width`. For tests
-/// as well.
-struct Look {
+/// One frame from two samples that were taken `seconds` apart, cut to `rows` and `width`. Tests
+/// call it too.
+struct Sample {
     Json status;
     Json proxies;
     Json sessions;
 };
-[[nodiscard]] std::string view_frame(const Look& before, const Look& now, double seconds,
+[[nodiscard]] std::string view_frame(const Sample& before, const Sample& now, double seconds,
                                      std::size_t rows, std::size_t width);
 
 }  // namespace udpproxy::ctl

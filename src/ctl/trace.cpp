@@ -1,5 +1,5 @@
-// Asks for what the trace has kept, ten times a second, and writes it as lines or as a capture
-// file.
+// Fetches the records of a trace ten times a second and writes them as lines or as a capture file.
+// The program copies the datagrams and ends the trace by itself when nobody fetches them.
 #include "trace.hpp"
 
 #include <fmt/chrono.h>
@@ -16,7 +16,7 @@ namespace udpproxy::ctl {
 
 namespace {
 
-constexpr std::chrono::milliseconds look_every{100};
+constexpr std::chrono::milliseconds fetch_interval{100};
 
 volatile std::sig_atomic_t interrupted = 0;
 
@@ -52,7 +52,7 @@ std::string as_line(const Json& record) {
                        reason.empty() ? "" : "  DROPPED: " + reason);
 }
 
-/// A datagram crosses both sides; one that was dropped was seen on the side it came from alone.
+/// A forwarded datagram is written on both sides, a dropped one only on the side it came from.
 void write_sides(PcapngFile& file, const Json& record) {
     CapturedDatagram datagram;
     datagram.at_ns = record["at_ns"].get<std::uint64_t>();
@@ -65,7 +65,7 @@ void write_sides(PcapngFile& file, const Json& record) {
     const auto write = [&](Side side, const char* from, const char* to) {
         const Result<Endpoint> source = parse_endpoint(text(record, from));
         const Result<Endpoint> target = parse_endpoint(text(record, to));
-        if (!source || !target) return;  // no session, so no such side
+        if (!source || !target) return;  // no session, so no endpoints on this side
         datagram.side = side;
         datagram.from = *source;
         datagram.to = *target;
@@ -100,7 +100,7 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
     std::uint64_t missed = 0;
     Result<void> outcome;
     for (bool last = false; !last;) {
-        std::this_thread::sleep_for(look_every);
+        std::this_thread::sleep_for(fetch_interval);
         last = interrupted != 0 || std::chrono::steady_clock::now() >= deadline;
         const Result<Json> taken = client.json("POST", "/v1/trace/take");
         if (!taken) return taken.error();
@@ -122,7 +122,7 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
     }
     fmt::print(
         stderr, "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
-        missed > 0 ? fmt::format("; {} more came faster than they could be taken", missed) : "");
+        missed > 0 ? fmt::format("; {} more were missed because they came too fast", missed) : "");
     return outcome;
 }
 

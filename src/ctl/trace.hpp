@@ -1,4 +1,4 @@
-// Following one client: `udpproxyctl trace`.
+// `udpproxyctl trace`: shows the datagrams of one client on both legs.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ struct TraceOptions {
     bool json = false;
 };
 
-/// Until the time is over, enough datagrams were seen, or SIGINT. Errors: the program's, or the
-/// file's.
+/// Runs until the time is over, enough datagrams were seen, or SIGINT. Errors: those of the program
+/// and of the capture file.
 [[nodiscard]] Result<void> run_trace(const Client& client, const TraceOptions& options);
 
 }  // namespace udpproxy::ctl

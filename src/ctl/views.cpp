@@ -1,4 +1,5 @@
-// Columns and numbers for people.
+// Lays out the JSON of each verb. Sentences that say what a number means come from the program;
+// only headings and units are chosen here.
 #include "views.hpp"
 
 #include <fmt/format.h>
@@ -16,7 +17,7 @@ std::uint64_t number(const Json& json, const char* key) {
 std::string text(const Json& json, const char* key) { return json.value(key, std::string{}); }
 
 std::size_t width_of(const std::string& text) {
-    // Letters beyond ASCII have more bytes than columns.
+    // A character beyond ASCII has more bytes than columns.
     return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
         return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U;
     }));
@@ -96,7 +97,7 @@ std::string view_status(const Json& status) {
     std::string made =
         fmt::format("udpproxy {}, pid {}, up {}, {}\n", text(status, "version"),
                     number(status, "pid"), as_time(status.value("uptime_seconds", 0.0)),
-                    status.value("ready", false) ? "ready" : "takes no new clients");
+                    status.value("ready", false) ? "ready" : "accepts no new sessions");
     const auto line = [&](const char* name, const std::string& value) {
         made += fmt::format("  {:<12} {}\n", name, value);
     };
@@ -113,7 +114,7 @@ std::string view_status(const Json& status) {
                                 as_bytes(static_cast<double>(number(counters, "bytes_reply")))));
     line("drops", as_count(number(status, "drops")));
     line("queue drops", as_count(number(status, "queue_drops")) +
-                            " (lost by the kernel before they could be read)");
+                            " (dropped by the kernel before udpproxy read them)");
     return made;
 }
 
@@ -122,7 +123,7 @@ std::string view_proxies(const Json& answer) {
     for (const Json& proxy : answer["proxies"]) {
         const Json& counters = proxy["counters"];
         made += fmt::format("{}{}\n", text(proxy, "name"),
-                            proxy.value("draining", false) ? " (takes no new clients)" : "");
+                            proxy.value("draining", false) ? " (accepts no new sessions)" : "");
         const auto line = [&](const char* name, const std::string& value) {
             made += fmt::format("  {:<12} {}\n", name, value);
         };
@@ -144,7 +145,7 @@ std::string view_proxies(const Json& answer) {
         for (const Json& source : proxy["replies"])
             line("", fmt::format("{:>12} from {}", as_count(number(source, "datagrams")),
                                  text(source, "kind") == "unlisted"
-                                     ? "sources that are not listed (udpproxyctl unlisted)"
+                                     ? "unlisted sources (udpproxyctl unlisted)"
                                      : text(source, "kind") + " " + text(source, "source")));
         for (const auto& [reason, count] : proxy["drops"].items())
             line("dropped", fmt::format("{:>12} {}", as_count(count.get<std::uint64_t>()), reason));
@@ -169,8 +170,8 @@ std::string view_sessions(const Json& answer) {
                         : session.value("replied", false) ? "replied"
                                                           : "no reply"});
     }
-    std::string made = in_columns({">ID", "PROXY", "CLIENT", "ASKED", "UPSTREAM SIDE", ">REQUESTS",
-                                   ">REPLIES", ">BYTES", ">AGE", ">IDLE", "STATE"},
+    std::string made = in_columns({">ID", "PROXY", "CLIENT", "LISTENER", "LOCAL (TO UPSTREAM)",
+                                   ">REQUESTS", ">REPLIES", ">BYTES", ">AGE", ">IDLE", "STATE"},
                                   rows);
     const std::uint64_t found = number(answer, "found");
     if (found > rows.size())
@@ -195,9 +196,9 @@ std::string view_drops(const Json& answer) {
         rows.push_back({text(drop, "proxy"), text(drop, "reason"),
                         as_count(number(drop, "datagrams")), text(drop, "meaning")});
     for (const Json& queue : answer["queue_drops"])
-        rows.push_back({text(queue, "proxy"), "(receive queue)",
-                        as_count(number(queue, "datagrams")),
-                        "lost by the kernel: the queue of " + text(queue, "listen") + " was full"});
+        rows.push_back(
+            {text(queue, "proxy"), "(receive queue)", as_count(number(queue, "datagrams")),
+             "dropped by the kernel: the queue of " + text(queue, "listen") + " was full"});
     return rows.empty() ? "none\n" : in_columns({"PROXY", "REASON", ">DATAGRAMS", "MEANING"}, rows);
 }
 
@@ -210,13 +211,14 @@ std::string view_reload(const Json& answer) {
 std::string view_drain(const Json& answer) {
     const std::string sessions = as_count(number(answer, "sessions"));
     if (const std::string proxy = text(answer, "proxy"); !proxy.empty())
-        return fmt::format("{} takes no new clients; {} sessions go on\n", proxy, sessions);
-    return fmt::format("no new clients; {} sessions go on, then the program ends, in {} at most\n",
-                       sessions, as_time(answer.value("seconds_at_most", 0.0)));
+        return fmt::format("{} accepts no new sessions; {} sessions continue\n", proxy, sessions);
+    return fmt::format(
+        "no new sessions are accepted; {} sessions continue, the program stops within {}\n",
+        sessions, as_time(answer.value("seconds_at_most", 0.0)));
 }
 
 std::string view_resume(const Json& answer) {
-    return fmt::format("{} takes new clients\n", text(answer, "proxy"));
+    return fmt::format("{} accepts new sessions\n", text(answer, "proxy"));
 }
 
 std::string view_findings(const Json& answer) { return text(answer, "text"); }

@@ -1,4 +1,4 @@
-// Answers as people read them: columns and short numbers. Each takes the JSON of one verb and
+// Answers for people, in columns and short numbers. Each view takes the JSON of one verb and
 // returns whole lines.
 #pragma once
 

@@ -103,14 +103,14 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     proxy = running(proxy_table("one"), proxy_table("two", listen=other))
     known, new_client = open_client(), open_client()
     assert known.ask(b"known", IPV4.listener()) is not None
-    assert admin.shown("drain", "one") == "one takes no new clients; 1 sessions go on\n"
+    assert admin.shown("drain", "one") == "one accepts no new sessions; 1 sessions continue\n"
     assert {each["name"]: each["draining"] for each in admin.json("proxies")["proxies"]} == {"one": True, "two": False}
-    assert "one (takes no new clients)\n" in admin.shown("proxies")
+    assert "one (accepts no new sessions)\n" in admin.shown("proxies")
     assert admin.json("status")["ready"], "the other one takes new clients"
     assert new_client.ask(b"refused", IPV4.listener(), timeout=0.3) is None
     assert known.ask(b"still known", IPV4.listener()) is not None
     assert new_client.ask(b"welcome", other) is not None
-    assert admin.shown("resume", "one") == "one takes new clients\n"
+    assert admin.shown("resume", "one") == "one accepts new sessions\n"
     assert new_client.ask(b"welcome", IPV4.listener()) is not None
     for verb in ("drain", "resume"):
         assert refusal(admin.ctl(verb, "three")) == 'udpproxyctl: there is no proxy "three", or it is being removed\n'
@@ -122,7 +122,7 @@ def test_a_drain_of_all_ends_the_program_and_readiness_goes_at_once(admin, runni
     proxy = running(proxy_table(), arguments=["--drain-timeout", "2s"])
     client = open_client()
     assert client.ask(b"known", IPV4.listener()) is not None
-    assert admin.shown("drain").startswith("no new clients; 1 sessions go on, then the program ends, in ")
+    assert admin.shown("drain").startswith("no new sessions are accepted; 1 sessions continue, the program stops within ")
     assert admin.http("/ready")[0] == 503 and admin.http("/live")[0] == 200
     assert "all proxies drain" in refusal(admin.ctl("resume", "echo"))
     assert client.ask(b"still known", IPV4.listener()) is not None
