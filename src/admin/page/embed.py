@@ -1,4 +1,5 @@
-"""Makes one page of page.html, page.css and page.js, and a C++ file of it, with the Content-Security-Policy that allows exactly these and nothing else.
+"""Joins page.html, page.css and page.js into one page, and writes it as a C++ file, with the
+Content-Security-Policy that allows exactly these and nothing else.
 
     embed.py OUTPUT.cpp
 """
@@ -21,7 +22,7 @@ def main():
     policy = (f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; connect-src 'self'; img-src data:; "
               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
     assert ')page"' not in page
-    pathlib.Path(sys.argv[1]).write_text(f"""// Made by src/control/page/embed.py; do not edit.
+    pathlib.Path(sys.argv[1]).write_text(f"""// Made by src/admin/page/embed.py; do not edit.
 #include "admin/page.hpp"
 
 namespace udpproxy {{

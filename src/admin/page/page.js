@@ -59,7 +59,7 @@ async function ask(path) {
 function showStatus(status) {
   const now = performance.now() / 1000;
   const counters = status.counters;
-  $('ready').textContent = status.ready ? 'ready' : 'takes no new clients';
+  $('ready').textContent = status.ready ? 'ready' : 'accepts no new sessions';
   $('ready').className = 'badge ' + (status.ready ? 'good' : 'bad');
   $('facts').textContent = `${status.version} · ${status.engine} · ${status.shards} shard${status.shards === 1 ? '' : 's'} · up ${time(status.uptime_seconds)} · pid ${status.pid}`;
   $('config').textContent = status.config;
@@ -67,7 +67,7 @@ function showStatus(status) {
   const share = status.sessions_max ? status.sessions / status.sessions_max : 0;
   $('sessions-meter').style.width = 100 * share + '%';
   $('sessions-meter').className = share > 0.9 ? 'full' : '';
-  $('sessions-room').textContent = `of ${count(status.sessions_max)}`;
+  $('sessions-limit').textContent = `of ${count(status.sessions_max)}`;
   const drops = status.drops + status.queue_drops;
   $('drops-total').textContent = count(drops) + ' since start';
   if (before && status.pid === before.status.pid) {
@@ -116,7 +116,7 @@ function showProxies(answer) {
     const all = proxy.replies.reduce((sum, source) => sum + source.datagrams, 0);
     for (const source of proxy.replies) {
       if (source.kind === 'unlisted' && source.datagrams === 0) continue;
-      const name = make('span', '', make('span', 'kind', source.kind), source.source || 'sources that are not listed');
+      const name = make('span', '', make('span', 'kind', source.kind), source.source || 'unlisted sources');
       const row = make('div', 'row ' + source.kind, name, make('span', '', count(source.datagrams)));
       row.append(meter(all ? source.datagrams / all : 0));
       card.append(row);
