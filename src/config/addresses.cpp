@@ -27,8 +27,8 @@ bool is_letter(char letter) {
 
 /// RFC 1123 section 2.1, RFC 1035 section 2.3.4: labels of 1 to 63 letters, digits and hyphens, no
 /// hyphen at either end, 253 bytes in all. Underscores are accepted as well, because names of
-/// containers have them. The last label must not be a number: a mistyped IPv4 address would pass for
-/// a name. A dot at the end is accepted; the resolver then ignores resolv.conf's search list.
+/// containers have them. The last label must not be a number: a mistyped IPv4 address would pass
+/// for a name. A dot at the end is accepted; the resolver then ignores resolv.conf's search list.
 bool is_host_name(std::string_view name) {
     if (!name.empty() && name.back() == '.') name.remove_suffix(1);
     if (name.empty() || name.size() > 253) return false;

@@ -10,13 +10,13 @@ namespace udpproxy {
 
 namespace {
 
-// Of exact aliases; beyond, one open socket is cheaper than a descriptor each.
+// Number of exact aliases. With more of them one open socket is cheaper than a descriptor for each.
 constexpr std::size_t connected_by_default_max = 4;
 // Streams, log, signals, resolver, reload, admin.
 constexpr std::uint32_t descriptors_of_program = 48 + admin_connections_max;
 // Ring or epoll set, eventfd, and two to spare.
 constexpr std::uint32_t descriptors_per_shard = 4;
-// The kernel's tables of registered files end there (IORING_MAX_FIXED_FILES).
+// The limit of the kernel's table of registered files (IORING_MAX_FIXED_FILES).
 constexpr std::uint64_t registered_files_max = std::uint64_t{1} << 20;
 // A configuration has 4096 listening addresses and source addresses at most. As many again may
 // drain.

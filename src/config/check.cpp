@@ -1,6 +1,7 @@
-// What keys must agree on: within a proxy (families, duplicates, what a connected socket can
-// express, time-outs) and among proxies (names, listeners, forwarding loops). Only what the file
-// alone can tell; what needs the machine (descriptors, CPUs, routes) is the daemon's.
+// What several keys must agree on: within a proxy (families, duplicates, what a connected socket
+// can express, time-outs) and among proxies (names, listeners, forwarding loops). Everything here
+// follows from the file alone; capacity.cpp checks numbers against the machine, the doctor checks
+// routes.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,8 +18,8 @@ namespace udpproxy {
 
 namespace {
 
-/// The family that replies come in, and where that was decided: by the upstream, or by the first
-/// alias when the upstream is a name.
+/// The family of the replies, and the key that decides it: the upstream, or the first alias if the
+/// upstream is a name.
 struct ReplyFamily {
     Family family;
     std::string because;
@@ -43,8 +44,7 @@ std::optional<ReplyFamily> reply_family(const ProxyDraft& draft) {
 
 void check_aliases(const ProxyDraft& draft, Complaints& complaints) {
     const ProxyConfig& config = draft.config;
-    if (!draft.upstream_valid)
-        return;  // Its family and port are what aliases are measured against.
+    if (!draft.upstream_valid) return;  // aliases are compared with its family and port
     const std::optional<ReplyFamily> replies = reply_family(draft);
     using Key = std::tuple<Address, std::uint8_t, std::uint32_t, std::uint32_t>;
     constexpr std::uint32_t any_port = 0;
@@ -95,7 +95,7 @@ void check_alias_filter(const ProxyDraft& draft, Complaints& complaints) {
     if (config.reply_aliases.size() > connected_aliases_max)
         complaints.add(draft.alias_filter,
                        fmt::format("\"connected\" would open a socket per session for each of {} "
-                                   "aliases, and {} is the most; write \"auto\" or "
+                                   "aliases, and the maximum is {}; write \"auto\" or "
                                    "\"open\"",
                                    config.reply_aliases.size(), connected_aliases_max));
 }
@@ -120,8 +120,7 @@ void check_source(const ProxyDraft& draft, Complaints& complaints) {
                                        family_name(source.family()), replies->because));
         else if (!seen.insert(source).second)
             complaints.add(place, fmt::format("{} is listed twice; leave one out", text));
-        // A link-local address means nothing without its interface, and the upstream's is the only
-        // one there is.
+        // A link-local address needs an interface, and only the upstream can name one.
         else if (source.is_link_local() && draft.upstream_valid &&
                  (!config.upstream.endpoint || config.upstream.endpoint->scope == 0))
             complaints.add(
@@ -150,7 +149,7 @@ void check_timeouts(const ProxyDraft& draft, Complaints& complaints) {
                                    idle, unassured, idle));
 }
 
-/// A session has a local port of its own at one source address.
+/// Each session takes one local port at one source address.
 void check_ports(const ProxyDraft& draft, Complaints& complaints) {
     const ProxyConfig& config = draft.config;
     if (!config.ports || !config.sessions_max) return;
@@ -176,7 +175,7 @@ void check_names(const std::vector<ProxyDraft>& drafts, Complaints& complaints) 
     }
 }
 
-/// All listeners by endpoint, and by port where every address is listened on.
+/// Index of all listeners by endpoint, and by port for listeners on every address.
 class Listeners {
 public:
     struct Listener {
@@ -184,9 +183,9 @@ public:
         const ListenAddress* address;
     };
 
-    /// Which listener added before `address` cannot stand beside. The first socket of each listener
-    /// binds exclusively, so the unspecified address of a family excludes every address of that
-    /// family on the same port; IPv6 sockets are V6ONLY, so families are apart.
+    /// The listener added earlier that conflicts with `address`. The first socket of each listener
+    /// binds exclusively, so the unspecified address of a family conflicts with every address of
+    /// that family on the same port. IPv6 sockets are V6ONLY, so families never conflict.
     [[nodiscard]] const Listener* conflict(const ListenAddress& address) const {
         if (const auto same = by_endpoint_.find(address.endpoint); same != by_endpoint_.end())
             return &same->second;
@@ -196,8 +195,8 @@ public:
         return other != others.end() ? &other->second : nullptr;
     }
 
-    /// Which listener would receive what is sent to `target`; loopback addresses are this host's
-    /// whatever else is configured.
+    /// The listener that would receive a datagram sent to `target`. A listener on every address
+    /// receives it only if `target` is a loopback address: other addresses may be another host's.
     [[nodiscard]] const Listener* receiver(const Endpoint& target) const {
         if (const auto same = by_endpoint_.find(target); same != by_endpoint_.end())
             return &same->second;
@@ -241,15 +240,15 @@ Listeners check_listeners(const std::vector<ProxyDraft>& drafts, Complaints& com
             const ListenAddress& address = draft.config.listen[i];
             const Location& place = draft.listen[i];
             const Listeners::Listener* other = listeners.conflict(address);
-            // Both families of ":53" stand at one place: one complaint is enough.
+            // ":53" is two listeners at one position; one complaint is enough.
             const bool is_repeated = complained != nullptr && complained->what == place.what;
             if (other != nullptr && !is_repeated) {
                 const bool same = other->address->endpoint == address.endpoint;
                 complaints.add(
-                    place, fmt::format("{} {} the listener {} {}; write another address or port",
-                                       quoted(address.text),
-                                       same ? "is the same as" : "excludes, and is excluded by,",
-                                       quoted(other->address->text), whose(*other->proxy, draft)));
+                    place,
+                    fmt::format("{} {} the listener {} {}; write another address or port",
+                                quoted(address.text), same ? "is the same as" : "conflicts with",
+                                quoted(other->address->text), whose(*other->proxy, draft)));
                 complained = &place;
             }
             listeners.add(draft, address);

@@ -1,4 +1,5 @@
-// How each kind of key is read. Words and bounds come from the list of keys.
+// What each kind of key accepts, and the complaint about everything else. Words and bounds come
+// from the list of keys (keys.cpp).
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,6 +1,5 @@
-// From the tree to the configuration: which sections there are, and the plain ones among them.
-// Proxies are read in config_proxy.cpp; how each kind of key is read stands in
-// config_section_reader.cpp.
+// From the tree of values to the Config: which sections exist, and what each key outside [[proxy]]
+// sets. proxy.cpp reads the proxies; section_reader.cpp reads a key of each kind.
 #include "sections.hpp"
 
 #include <fmt/format.h>
@@ -137,7 +136,8 @@ void read_admin_listen(SectionReader& admin, std::optional<Endpoint>& listen) {
         return admin.complain(
             item->place,
             fmt::format(
-                "{} is no loopback address, and whoever reaches it sees every client's address; "
+                "{} is not a loopback address, and everybody who can reach it sees every client's "
+                "address; "
                 "write \"127.0.0.1:{}\", or allow_remote = true beside it",
                 quoted(item->text), endpoint->port));
     listen = *endpoint;
@@ -150,7 +150,7 @@ void read_admin(const ConfigNode& root, Complaints& complaints, Config& config) 
     if (admin.string("socket", config.admin.socket) &&
         (config.admin.socket.size() > 107 || config.admin.socket.find('\0') != std::string::npos))
         admin.complain(admin.place("socket"),
-                       "is no path for a socket; write one of at most 107 bytes");
+                       "is not a path for a socket; write one of at most 107 bytes");
     if (admin.string("group", config.admin.group) &&
         config.admin.group.find('\0') != std::string::npos)
         admin.complain(admin.place("group"), "has a zero byte; write a name");

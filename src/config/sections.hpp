@@ -1,6 +1,6 @@
-// One section of the tree read key by key, against the list of keys: unknown keys, wrong kinds and
-// values out of bounds become complaints. Used by config_sections.cpp for the plain sections and by
-// config_proxy.cpp; what keys must agree on is checked in config_check.cpp.
+// Reads one section of the tree key by key, with the list of keys as its guide: unknown keys, wrong
+// kinds and values out of bounds become complaints. sections.cpp and proxy.cpp call it; check.cpp
+// checks what several keys must agree on.
 #pragma once
 
 #include <optional>
@@ -17,13 +17,13 @@ namespace udpproxy {
 
 class SectionReader {
 public:
-    /// `prefix` stands before a key in complaints: `runtime.` or `proxy "dns": `. Complains about
-    /// keys that `section` does not have.
+    /// Complains about keys that `section` does not have. Complaints put `prefix` before a key:
+    /// `runtime.` or `proxy "dns": `.
     SectionReader(const ConfigNode& table, std::string_view section, std::string prefix,
                   Complaints& complaints);
 
-    /// Each reads the key into `value` when it is there, and returns false when that led to a
-    /// complaint.
+    /// Each of these reads the key into `value` if the key is present, and returns false if that led
+    /// to a complaint.
     // Requires: `key` is in config_keys() with that kind; E's values are its words, in that order.
     template <class E>
     bool word(std::string_view key, E& value) {
@@ -38,25 +38,25 @@ public:
     bool number(std::string_view key, std::uint32_t& value);
     bool duration(std::string_view key, Duration& value);
     bool size(std::string_view key, std::uint64_t& value);
-    /// The strings of a string-or-list, as many as the key may have.
+    /// The strings of a key that takes a string or a list; none if their number is out of bounds.
     struct Item {
         Location place;
         std::string_view text;
     };
     [[nodiscard]] std::vector<Item> items(std::string_view key);
-    /// The string of a key that takes one, for forms that the caller parses. `right` says what to
-    /// write instead of anything but a string.
+    /// The string of a key whose text the caller parses. If the value is not a string, the complaint
+    /// says to write `right`.
     [[nodiscard]] std::optional<Item> item(std::string_view key, std::string_view right);
 
     [[nodiscard]] bool has(std::string_view key) { return find(key) != nullptr; }
-    /// Where the key's value stands; for an absent key, the table.
+    /// The position of the key's value; for an absent key, the position of the table.
     [[nodiscard]] Location place(std::string_view key);
-    /// Complains when the key is absent. `why` says what to write.
+    /// Complains if the key is absent. `why` says what to write.
     void require(std::string_view key, std::string_view why);
     void complain(const Location& place, std::string message) {
         complaints_.add(place, std::move(message));
     }
-    /// To be called when all keys were read: asserts that none of the section's was forgotten.
+    /// Asserts that every key of the section was read. Called last.
     void finish() const;
 
 private:
@@ -81,8 +81,8 @@ private:
 /// `[log]`, `[[proxy]]`
 [[nodiscard]] std::string section_heading(std::string_view section);
 
-/// The whole tree: sections, then proxies, then what they must agree on. Complete and valid when no
-/// complaint was added.
+/// Reads the whole tree: sections, then proxies, then what they must agree on. The result is complete
+/// and valid if no complaint was added.
 [[nodiscard]] Config build_config(const ConfigNode& root, Complaints& complaints);
 
 }  // namespace udpproxy

@@ -1,4 +1,5 @@
-// The configuration in a few lines for a person, as --check-config prints it.
+// The text of --check-config. It shows what is always of interest, and options and limits only
+// where they differ from the default.
 #include <fmt/format.h>
 
 #include "udpproxy/config/config.hpp"
@@ -8,7 +9,7 @@ namespace udpproxy {
 
 namespace {
 
-/// The word that the file would say, from the list of keys.
+/// The value as the file would spell it, from the list of keys.
 template <class E>
 std::string_view word(std::string_view section, std::string_view name, E value) {
     for (const ConfigKey& key : config_keys()) {
@@ -45,7 +46,7 @@ std::string alias_text(const Alias& alias) {
 }
 
 std::string pace(const NewSessions& limit) {
-    return fmt::format("{} new a second, {} at once", limit.per_second,
+    return fmt::format("{} new sessions a second, {} at once", limit.per_second,
                        limit.burst.value_or(limit.per_second));
 }
 
@@ -56,14 +57,14 @@ std::string limits_of(const ProxyConfig& proxy) {
         limits.push_back(fmt::format("{} sessions per client", proxy.sessions_per_client_max));
     if (proxy.new_sessions.per_second > 0) limits.push_back(pace(proxy.new_sessions));
     if (proxy.amplification_limit > 0)
-        limits.push_back(
-            fmt::format("{} bytes back for one until assured", proxy.amplification_limit));
+        limits.push_back(fmt::format("replies at most {}x the client's bytes until it is assured",
+                                     proxy.amplification_limit));
     if (proxy.replies_max > 0)
         limits.push_back(fmt::format("{} replies for one datagram", proxy.replies_max));
     return joined(limits, [](const std::string& limit) { return limit; });
 }
 
-/// How datagrams are treated, where it is not the default; empty when all of it is.
+/// The treatment of datagrams where it differs from the default; empty if it does not.
 std::string treatment_of(const ProxyConfig& proxy) {
     std::vector<std::string> treatment;
     if (proxy.offload != Offload::automatic)
@@ -73,7 +74,7 @@ std::string treatment_of(const ProxyConfig& proxy) {
     return joined(treatment, [](const std::string& item) { return item; });
 }
 
-/// The options that trade processor time and descriptors for latency; empty when none is on.
+/// The options that trade processor time or descriptors for latency; empty when all are off.
 std::string options_of(const Config& config) {
     std::vector<std::string> options;
     if (config.busy_poll > Duration::zero())
@@ -99,11 +100,11 @@ std::string describe(const ProxyConfig& proxy) {
         text += fmt::format(
             "  source    {}{}\n",
             proxy.source.empty()
-                ? "as routed"
+                ? "chosen by routing"
                 : joined(proxy.source, [](const Address& address) { return format(address); }),
             proxy.ports ? fmt::format(", ports {}-{}", proxy.ports->first, proxy.ports->last) : "");
     text +=
-        fmt::format("  sessions  {}, idle {} ({} while unassured), port rest {}\n",
+        fmt::format("  sessions  {}, idle {} ({} while unassured), port cooldown {}\n",
                     number(proxy.sessions_max), format_duration(proxy.idle_timeout),
                     format_duration(proxy.unassured_timeout), format_duration(proxy.port_cooldown));
     if (const std::string limits = limits_of(proxy); !limits.empty())

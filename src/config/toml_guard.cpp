@@ -1,4 +1,5 @@
-// A walk through the text that knows strings, comments and lines, and no more of TOML than that.
+// The guard knows only as much of TOML as it needs: strings, comments and lines. All syntax errors
+// proper are left to toml++.
 #include "toml_guard.hpp"
 
 #include <algorithm>
@@ -13,11 +14,11 @@ bool is_marked(std::string_view text) {
     return text.substr(0, byte_order_mark.size()) == byte_order_mark;
 }
 
-/// Not so the continuation bytes of UTF-8, 10xxxxxx.
+/// False for the continuation bytes of UTF-8, 10xxxxxx.
 bool begins_character(char letter) { return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U; }
 
-/// The end of the string that begins at `at`, behind its closing quotation mark, or the end of its
-/// line when it is not closed: the parser will complain.
+/// The offset behind the string that begins at `at`. A string that is not closed ends with its
+/// line; toml++ complains about it.
 std::size_t skip_string(std::string_view text, std::size_t at) {
     const char quote = text[at];
     for (++at; at < text.size() && text[at] != '\n'; ++at) {
@@ -29,7 +30,7 @@ std::size_t skip_string(std::string_view text, std::size_t at) {
     return at;
 }
 
-/// One look at each place that is not inside a string or a comment.
+/// Visits each offset that is not inside a string or a comment.
 class Walk {
 public:
     explicit Walk(std::string_view text)

@@ -1,5 +1,4 @@
-// The configuration's text before it is parsed: what toml++ would not survive. Called by
-// config_reader.cpp.
+// Finds the text that toml++ does not survive, before it is parsed. Called by toml_reader.cpp.
 #pragma once
 
 #include <optional>
@@ -13,7 +12,7 @@ namespace udpproxy {
 struct TextFault {
     Position at;
     std::string message;
-    std::string_view lines_before;  // may be parsed nevertheless: what is wrong there comes first
+    std::string_view lines_before;  // safe to parse; an error there is reported first
 };
 
 /// The first place that toml++ 3.3.0 must not be shown. All were found by mutating files, none can

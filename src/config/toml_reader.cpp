@@ -1,5 +1,5 @@
-// From a file to a configuration: reads it, has it parsed and copies the result into a tree that no
-// longer knows TOML. The only file that includes toml++.
+// From a file to a Config: toml++ parses the text, and its result is copied into a tree that knows
+// nothing of TOML (tree.hpp). The only file that includes toml++.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,9 +8,10 @@
 #include <memory>
 #include <vector>
 
-// toml++ 3.3.0 asserts on some mistyped files instead of complaining (`[=`, `[1, }`:
-// https://github.com/marzer/tomlplusplus/pull/301), and takes what it asserts for granted under
-// NDEBUG, as in Debian's library. So it is compiled here, with assertions that throw.
+// toml++ 3.3.0 fails an assertion on some mistyped files instead of reporting an error (`[=`, `[1,
+// }`: https://github.com/marzer/tomlplusplus/pull/301). Debian's library is built with NDEBUG,
+// where the same files are undefined behaviour. So toml++ is compiled here, with assertions that
+// throw.
 namespace udpproxy {
 struct ParserAsserted {};
 [[noreturn]] void parser_asserted();
@@ -34,13 +35,13 @@ void parser_asserted() { throw ParserAsserted{}; }
 
 namespace {
 
-// 256 proxies with all their lists full are a third of it.
+// 256 proxies with all lists full take a third of it.
 constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
-// A list in a proxy's table; what lies deeper is nothing we know, and is not copied.
+// The depth of a list in a proxy's table. No key lies deeper, so deeper values are not copied.
 constexpr int depth_max = 4;
 
 Position position_of(const toml::source_region& source) {
-    // A table that exists only through its members' dotted keys may have no place of its own.
+    // A table that exists only through the dotted keys of its members may have no position.
     if (source.begin.line == 0) return {};
     return {source.begin.line, source.begin.column};
 }
@@ -74,9 +75,9 @@ ConfigNode copy(const toml::node& node, int depth) {
     return result;
 }
 
-/// The first line with which the parser fails an assertion: it reads from the top and stops at the
-/// first error, so all longer parts fail too.
-// Requires: the whole text makes it fail.
+/// The first line that makes the parser fail an assertion. The parser reads from the top and stops
+/// at the first error, so every longer part of the text fails too: binary search finds the line.
+// Requires: the whole text fails.
 Position line_of_failure(std::string_view text) {
     std::vector<std::size_t> line_ends;
     for (std::size_t end = text.find('\n'); end != std::string_view::npos;
@@ -129,8 +130,8 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
             complaints.add({fault->at, "syntax"}, fault->message);
         }
     } catch (const toml::parse_error& error) {
-        // A list that the fault stands in ends early where the lines before it end; that is not
-        // what is wrong.
+        // If the fault is inside a list, the list is cut off where lines_before ends. The parser's
+        // complaint about that end is replaced by the fault.
         const bool is_cut =
             fault && error.description().find("end-of-file") != std::string_view::npos;
         const Location place{is_cut ? fault->at : position_of(error.source()), "syntax"};
@@ -138,8 +139,8 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
     } catch (const ParserAsserted&) {
         const Position line = line_of_failure(shadow);
         complaints.add({line, "syntax"},
-                       "the line is no section, no key with its value and no comment; look for "
-                       "brackets and commas");
+                       "the line is neither a section nor a key with a value nor a comment; "
+                       "check brackets and commas");
     }
     return ConfigComplaints{complaints.lines()};
 }

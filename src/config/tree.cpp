@@ -1,4 +1,4 @@
-// Complaints in the order of the file, and the words that help to write a good one.
+// Complaints in the order of the file, and the pieces of text that they are made of.
 #include "tree.hpp"
 
 #include <fmt/format.h>
@@ -57,7 +57,8 @@ std::string quoted(std::string_view text) {
 
 namespace {
 
-/// Letters to insert, remove, replace or swap with their neighbour (optimal string alignment).
+/// The number of letters to insert, remove, replace or swap with a neighbour (optimal string
+/// alignment).
 std::size_t edit_distance(std::string_view left, std::string_view right) {
     const std::size_t width = right.size() + 1;
     std::vector<std::size_t> before_last(width);

@@ -1,6 +1,5 @@
-// A configuration file as a tree of values with positions, free of any format: config_reader.cpp
-// builds it from TOML, config_sections.cpp and config_proxy.cpp read it. Together with the
-// complaints that both sides collect.
+// A configuration file as a tree of values with positions, independent of TOML: toml_reader.cpp
+// builds it, sections.cpp and proxy.cpp read it. Complaints, which all of them collect, are here too.
 #pragma once
 
 #include <compare>
@@ -38,7 +37,7 @@ struct ConfigEntry {
     ConfigNode value;
 };
 
-/// A value's position and what a complaint calls it: `proxy "dns": reply_aliases[1]`.
+/// The position of a value and its name in complaints: `proxy "dns": reply_aliases[1]`.
 struct Location {
     Position at;
     std::string what;
@@ -54,8 +53,8 @@ public:
     [[nodiscard]] bool empty() const noexcept { return complaints_.empty(); }
     /// `file:line:column`
     [[nodiscard]] std::string position(Position at) const;
-    /// All of them as lines, in the order of the file; a thousand at most, and then one that counts
-    /// the rest.
+    /// The complaints as lines in the order of the file: at most a thousand, then a line that counts
+    /// the others.
     [[nodiscard]] std::vector<std::string> lines() const;
 
 private:
@@ -70,17 +69,15 @@ private:
 
 /// The text with its control characters escaped.
 [[nodiscard]] std::string on_one_line(std::string_view text);
-/// The text in quotation marks, on one line and of bounded length whatever it contains.
+/// The text in quotation marks, escaped to one line and cut to a bounded length.
 [[nodiscard]] std::string quoted(std::string_view text);
-/// The candidate that a mistyped or shortened `name` most likely stood for; empty when none is
-/// near.
+/// The candidate that a mistyped or shortened `name` most likely means; empty if none is near.
 [[nodiscard]] std::string_view nearest(std::string_view name,
                                        const std::vector<std::string_view>& candidates);
 /// `a, b and c`
 [[nodiscard]] std::string listed(const std::vector<std::string>& words,
                                  std::string_view conjunction);
-/// The key as TOML would write it: bare where it may be, else in quotation marks, on one line and
-/// of bounded length.
+/// The key as TOML writes it: bare if possible, else quoted().
 [[nodiscard]] std::string key_text(std::string_view key);
 
 }  // namespace udpproxy

@@ -278,7 +278,8 @@ TEST_CASE(
     "where toml++ asserts, there is a complaint about the line, and the first one where there are "
     "several") {
     const std::string line_is_nothing =
-        ": syntax: the line is no section, no key with its value and no comment; look for brackets "
+        ": syntax: the line is neither a section nor a key with a value nor a comment; check "
+        "brackets "
         "and commas";
     for (const std::string mistyped :
          {"[=", "[[=", "[[[a]]]", "[&", "[\n", "[[\n", "[ \t.a]", "  [#a]", "source = [1, }"}) {

@@ -18,8 +18,8 @@ namespace udpproxy {
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
 /// The TOML, or every complaint as `file:line:column: directive: what is wrong, and what would be
-/// right`. The TOML has passed parse_config(). `{$NAME}` and `{%NAME%}` become the variable's value,
-/// as in Caddy; a variable that is not set is a complaint, where Caddy inserts nothing.
+/// right`. The TOML has passed parse_config(). `{$NAME}` and `{%NAME%}` become the variable's
+/// value, as in Caddy; a variable that is not set is a complaint, where Caddy inserts nothing.
 [[nodiscard]] std::variant<std::string, ConfigComplaints> migrate_caddyfile(
     std::string_view text, const std::string& name, const Environment& environment);
 /// The same from a file, with the process's environment.

@@ -14,7 +14,7 @@ namespace udpproxy {
 
 inline constexpr std::uint32_t sessions_per_proxy_max = 65536;
 
-/// What the machine sets the limits by.
+/// The limits of this machine that capacity depends on.
 struct MachineLimits {
     std::uint64_t descriptors = 0;  // RLIMIT_NOFILE
     std::uint32_t shards = 1;
@@ -52,8 +52,8 @@ struct Capacity {
 
 [[nodiscard]] Capacity compute_capacity(const Config& config, const MachineLimits& machine);
 
-/// Who checks that a reply comes from an alias: the kernel when that was asked for, or when all
-/// aliases are exact and few; else the program.
+/// Whether the kernel checks that a reply comes from an alias (connected members). It does if the
+/// configuration asks for it, or if all aliases are exact and few; otherwise the program checks.
 [[nodiscard]] AliasMembers alias_members_of(const ProxyConfig& config);
 
 }  // namespace udpproxy

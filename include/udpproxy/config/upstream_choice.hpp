@@ -10,8 +10,8 @@
 
 namespace udpproxy {
 
-/// The family that an upstream's name is resolved to: the family of the proxy's sources, else of its
-/// aliases; absent: either.
+/// The family that an upstream's name is resolved to: the family of the proxy's sources, else of
+/// its aliases; absent: either.
 [[nodiscard]] std::optional<Family> upstream_family(const ProxyConfig& proxy);
 
 /// The address that was chosen, and why the first unusable one was refused.

@@ -1,6 +1,6 @@
-// Caddy 1's lexer as its documents describe it: words end at blanks, `#` begins a comment where a
-// word could begin, a word that begins with a quotation mark ends at the next one that has no
-// backslash before it, and may span lines.
+// The rules of Caddy 1's lexer: words end at blanks, `#` begins a comment where a word could begin.
+// A word that begins with a quotation mark ends at the next one without a backslash before it, and
+// may span lines.
 #include <fmt/format.h>
 
 #include "lexer.hpp"
@@ -79,23 +79,23 @@ private:
         return word;
     }
 
-    /// `{$NAME}` and `{%NAME%}` anywhere in the word. A value is not looked through again.
+    /// Replaces `{$NAME}` and `{%NAME%}` anywhere in the word. A value is not substituted again.
     std::string substitute(const CaddyWord& word) {
         std::string result;
-        std::string_view cooldown = word.text;
+        std::string_view remaining = word.text;
         for (;;) {
-            const std::size_t open = std::min(cooldown.find("{$"), cooldown.find("{%"));
-            if (open == std::string_view::npos) return result.append(cooldown);
-            const std::string_view closing = cooldown[open + 1] == '$' ? "}" : "%}";
-            const std::size_t close = cooldown.find(closing, open + 2);
+            const std::size_t open = std::min(remaining.find("{$"), remaining.find("{%"));
+            if (open == std::string_view::npos) return result.append(remaining);
+            const std::string_view closing = remaining[open + 1] == '$' ? "}" : "%}";
+            const std::size_t close = remaining.find(closing, open + 2);
             if (close == std::string_view::npos) {
                 complaints_.add(
                     {word.at, quoted(word.text)},
                     fmt::format("the end of the variable, {}, is missing", quoted(closing)));
-                return result.append(cooldown);
+                return result.append(remaining);
             }
-            const std::string name{cooldown.substr(open + 2, close - open - 2)};
-            result.append(cooldown.substr(0, open));
+            const std::string name{remaining.substr(open + 2, close - open - 2)};
+            result.append(remaining.substr(0, open));
             if (const std::optional<std::string> value = environment_(name))
                 result.append(*value);
             else
@@ -103,7 +103,7 @@ private:
                                 fmt::format("the environment variable {} is not set; set it for "
                                             "this command, or write its value",
                                             quoted(name)));
-            cooldown.remove_prefix(close + closing.size());
+            remaining.remove_prefix(close + closing.size());
         }
     }
 

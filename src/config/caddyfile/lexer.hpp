@@ -1,5 +1,5 @@
-// A Caddyfile as words with their places, lines kept apart: what is quoted, what is a comment, what
-// a variable stands for. What the words mean is caddyfile.cpp's.
+// Splits a Caddyfile into lines of words with positions, and resolves quotation marks, comments and
+// variables. reader.cpp knows what the words mean.
 #pragma once
 
 #include <string>
@@ -19,8 +19,7 @@ struct CaddyWord {
 
 using CaddyLine = std::vector<CaddyWord>;
 
-/// The lines that have words. Complains about quotation marks that are not closed and variables
-/// that are not set.
+/// The lines that contain words. Complains about unclosed quotation marks and unset variables.
 [[nodiscard]] std::vector<CaddyLine> read_caddy_lines(std::string_view text,
                                                       const Environment& environment,
                                                       Complaints& complaints);

@@ -1,5 +1,5 @@
-// Server blocks to [[proxy]] tables. Values are read by the same functions as those of our own
-// configuration, and what is printed is read back before anybody sees it.
+// Converts server blocks to [[proxy]] tables. values.hpp parses their addresses, as it does those
+// of a TOML file, and the result must pass parse_config() before it is returned.
 #include "udpproxy/config/caddyfile.hpp"
 
 #include <fmt/format.h>
@@ -55,7 +55,7 @@ private:
         const CaddyWord first = header.front();
         const bool opened = is_brace(header.back(), "{");
         if (opened) header.pop_back();
-        // Commas between the words of a header are allowed and mean nothing.
+        // Caddy allows commas between the words of a header and ignores them.
         for (CaddyWord& word : header)
             if (!word.text.empty() && word.text.back() == ',') word.text.pop_back();
         CaddyBlock block;
@@ -102,7 +102,7 @@ private:
         return true;
     }
 
-    /// Without braces the rest of the file is the block's.
+    /// Without braces the block extends to the end of the file.
     void read_body(const CaddyWord& header, bool braced, CaddyBlock& block) {
         while (next_ < lines_.size()) {
             const CaddyLine& line = lines_[next_++];
@@ -125,7 +125,7 @@ private:
         if (braced) complain(header, "the closing brace of this block is missing");
     }
 
-    /// Of a block that was complained about as a whole.
+    /// Skips the body of a block whose header led to a complaint.
     void skip_body() {
         for (int depth = 1; next_ < lines_.size() && depth > 0; ++next_) {
             if (is_brace(lines_[next_].back(), "{")) ++depth;
@@ -155,7 +155,7 @@ private:
     Complaints& complaints_;
 };
 
-/// A TOML basic string. Bytes that are no UTF-8 are left to the reader, who refuses them.
+/// A TOML basic string. Bytes that are not UTF-8 are kept; parse_config() rejects them.
 std::string toml_string(std::string_view text) {
     std::string result = "\"";
     for (const char letter : text) {
@@ -169,7 +169,7 @@ std::string toml_string(std::string_view text) {
     return result + '"';
 }
 
-/// The TOML line by line, each with the place in the Caddyfile that it came from.
+/// The TOML, line by line, each with the position in the Caddyfile that it came from.
 class TomlWriter {
 public:
     explicit TomlWriter(Complaints& complaints) : complaints_(complaints) {}
@@ -191,7 +191,7 @@ public:
         for (const Line& each : lines_) text += each.text + '\n';
         return text;
     }
-    /// Where TOML line `number`, counted from 1, came from.
+    /// The position in the Caddyfile that TOML line `number`, counted from 1, came from.
     [[nodiscard]] Position origin(std::size_t number) const {
         return number >= 1 && number <= lines_.size() ? lines_[number - 1].from : Position{};
     }
@@ -209,7 +209,7 @@ private:
         complaints_.add({word.at, std::string{directive}}, error.message);
     }
 
-    /// The listener's port says most about what a proxy is for; two on one port get numbers.
+    /// `proxy-PORT`, after the listener's port; further proxies on the same port get a number.
     std::string name_of(const CaddyBlock& block) {
         const auto listen = parse_listen(block.listen.text);
         const std::string base =
@@ -222,7 +222,7 @@ private:
 
     void write_upstream(const CaddyBlock& block) {
         std::string upstream = block.upstream.text;
-        // Go dials the loopback address when there is none.
+        // Without an address Go dials the loopback address.
         if (!upstream.empty() && upstream.front() == ':') upstream = "127.0.0.1" + upstream;
         const auto parsed = parse_upstream(upstream);
         if (!parsed) complain("proxy", block.upstream, parsed.error());
@@ -230,8 +230,8 @@ private:
         line(fmt::format("upstream = {}", toml_string(upstream)), block.upstream);
     }
 
-    /// The origin does not mind an address that is listed twice or is the upstream's own; our
-    /// configuration does, so those are left out.
+    /// The Caddy plugin accepts an alias that is listed twice or equals the upstream. Our
+    /// configuration rejects it, so it is left out.
     void write_aliases(const CaddyBlock& block) {
         std::set<Endpoint> seen;
         if (upstream_.endpoint) seen.insert(*upstream_.endpoint);
@@ -261,8 +261,8 @@ private:
     Complaints& complaints_;
 };
 
-/// What our own reader finds wrong with the result (two blocks on one listener, a loop, too many
-/// aliases), at the places of the Caddyfile.
+/// Reports what parse_config() rejects (two blocks on one listener, a loop, too many aliases) at
+/// the positions in the Caddyfile.
 void read_back(const TomlWriter& writer, Complaints& complaints) {
     const auto outcome = parse_config(writer.text(), "toml");
     const auto* found = std::get_if<ConfigComplaints>(&outcome);
