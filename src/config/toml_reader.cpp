@@ -121,10 +121,11 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
     const std::optional<TextFault> fault = find_fault(text);
     const std::string shadow = ascii_shadow(fault ? fault->lines_before : text);
     try {
-        const toml::table rehearsed = toml::parse(shadow, std::string_view{name});
+        // Without the file's name: toml++ 3.3 copies it in a noexcept constructor, where a lack of
+        // memory would end the program.
+        const toml::table rehearsed = toml::parse(shadow);
         if (!fault) {
-            Config config =
-                build_config(copy(toml::parse(text, std::string_view{name}), 0), complaints);
+            Config config = build_config(copy(toml::parse(text), 0), complaints);
             if (complaints.empty()) return config;
         } else {
             complaints.add({fault->at, "syntax"}, fault->message);
