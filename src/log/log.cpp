@@ -94,12 +94,6 @@ std::string format_line(LogFormat format, std::string_view time, LogLevel level,
 }
 
 Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {
-    Log log;
-    if (Result<void> opened = log.change(level, format, file); !opened) return opened.error();
-    return log;
-}
-
-Result<void> Log::change(LogLevel level, LogFormat format, const std::string& file) {
     spdlog::sink_ptr sink;
     try {
         if (file.empty())
@@ -109,16 +103,29 @@ Result<void> Log::change(LogLevel level, LogFormat format, const std::string& fi
     } catch (const spdlog::spdlog_ex& failure) {
         return Error{fmt::format("log.file \"{}\": {}", file, failure.what())};
     }
-    auto logger = std::make_shared<spdlog::logger>("udpproxy", std::move(sink));
-    logger->set_pattern("%v");
-    logger->set_level(spdlog_level(level));
-    logger->flush_on(spdlog::level::info);
+    Log log;
+    log.logger_ = std::make_shared<spdlog::logger>("udpproxy", std::move(sink));
+    log.logger_->set_pattern("%v");
+    log.logger_->set_level(spdlog_level(level));
+    log.logger_->flush_on(spdlog::level::info);
     // A full disk or a closed terminal loses log lines; it does not stop the service.
-    logger->set_error_handler([](const std::string&) {});
+    log.logger_->set_error_handler([](const std::string&) {});
+    log.format_ = format;
+    log.file_ = file;
+    return log;
+}
+
+void Log::become(Log other) noexcept {
     const std::lock_guard lock(*mutex_);
-    logger_ = std::move(logger);
-    format_ = format;
-    file_ = file;
+    logger_.swap(other.logger_);
+    format_ = other.format_;
+    file_.swap(other.file_);
+}
+
+Result<void> Log::reopen() {
+    Result<Log> opened = open(level(), format_, file_);
+    if (!opened) return opened.error();
+    become(std::move(*opened));
     return {};
 }
 

@@ -8,6 +8,7 @@
 #include <new>
 #include <thread>
 
+#include "change.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -67,43 +68,44 @@ bool is_in_force(const ProxySlot& slot, const Endpoint& endpoint) {
 
 Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
                            Bootstrap& start, Names& names, StatusBoard& board, Log& log)
-    : config_(std::move(config)),
-      config_file_(std::move(config_file)),
+    : config_file_(std::move(config_file)),
       drain_timeout_(drain_timeout),
       bootstrap_(start),
       names_(names),
       board_(board),
-      log_(log),
-      proxies_(config_proxies_max),
-      listeners_(start.listeners().size()),
-      capacity_(start.capacity()) {
+      log_(log) {
+    state_.config = std::move(config);
+    state_.proxies.resize(config_proxies_max);
+    state_.listeners.resize(start.listeners().size());
+    state_.capacity = start.capacity();
+    state_.outbox.resize(start.shards().size());
     const auto shards = static_cast<std::uint32_t>(start.shards().size());
     SharedUse& use = *start.use();
     for (std::size_t i = 0; i < start.proxies().size(); ++i) {
-        ProxySlot& slot = proxies_[i];
+        ProxySlot& slot = state_.proxies[i];
         slot.state = SlotState::serving;
-        slot.config = config_.proxies[i];
+        slot.config = state_.config.proxies[i];
         slot.settings = start.proxies()[i];
         slot.upstream = start.proxies()[i].upstream;
         slot.versions = 1;
         (void)number_aliases(slot);
         slot.shown = status_of(*slot.upstream, slot.config);
-        versions_.push_back(slot.upstream);
+        state_.versions.push_back(slot.upstream);
         use.proxies_held[i] = shards;
     }
     for (std::size_t i = 0; i < start.listeners().size(); ++i) {
-        listeners_[i].state = SlotState::serving;
-        listeners_[i].endpoint = start.listeners()[i].endpoint;
-        listeners_[i].proxy = start.listeners()[i].proxy;
-        listeners_[i].queues = start.listener_queues()[i];
+        state_.listeners[i].state = SlotState::serving;
+        state_.listeners[i].endpoint = start.listeners()[i].endpoint;
+        state_.listeners[i].proxy = start.listeners()[i].proxy;
+        state_.listeners[i].queues = start.listener_queues()[i];
         use.listeners_held[i] = shards;
     }
-    sources_.rows = binding_locations(start.proxies());
+    state_.sources.rows = binding_locations(start.proxies());
     BindingIndex next = 0;
-    for (const BindingLocation& binding : sources_.rows) {
-        ProxySlot& slot = proxies_[binding.proxy];
+    for (const BindingLocation& binding : state_.sources.rows) {
+        ProxySlot& slot = state_.proxies[binding.proxy];
         slot.bindings.push_back(binding);
-        std::vector<Pool>& pools = sources_.pools;
+        std::vector<Pool>& pools = state_.sources.pools;
         if (binding.port_pool >= pools.size()) pools.resize(binding.port_pool + 1);
         pools[binding.port_pool].address = binding.pool_address;
         pools[binding.port_pool].ranges.push_back(binding.ports);
@@ -131,14 +133,14 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
     status->engine = bootstrap_.engine();
     status->started_at = started_at_;
     status->ready = is_ready();
-    status->reloads = reloads_;
+    status->reloads = state_.reloads;
     status->reload_failures = reload_failures_;
-    status->sessions_max = capacity_.sessions_max;
-    status->descriptors_max = capacity_.descriptors_max;
+    status->sessions_max = state_.capacity.sessions_max;
+    status->descriptors_max = state_.capacity.descriptors_max;
     status->shards = bootstrap_.shards();
     status->use = bootstrap_.use();
-    for (std::uint16_t number = 0; number < proxies_.size(); ++number) {
-        const ProxySlot& slot = proxies_[number];
+    for (std::uint16_t number = 0; number < state_.proxies.size(); ++number) {
+        const ProxySlot& slot = state_.proxies[number];
         if (!slot.was_ever_used() || slot.superseded) continue;
         ProxyStatus& proxy = status->proxies.emplace_back();
         proxy.number = number;
@@ -151,8 +153,8 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
         proxy.sessions_max = slot.settings.sessions_max;
         for (const BindingLocation& binding : slot.bindings) proxy.ports += binding.ports.ports();
     }
-    for (std::uint16_t number = 0; number < listeners_.size(); ++number) {
-        const ListenerSlot& slot = listeners_[number];
+    for (std::uint16_t number = 0; number < state_.listeners.size(); ++number) {
+        const ListenerSlot& slot = state_.listeners[number];
         if (slot.state != SlotState::vacant)
             status->listeners.push_back({number, slot.proxy, slot.endpoint, slot.queues});
     }
@@ -160,35 +162,38 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
 }
 
 Config Reconfigurer::config_in_force() const {
-    Config config = config_;
+    Config config = state_.config;
     for (ProxyConfig& proxy : config.proxies) {
         const std::optional<std::uint16_t> index = serving(proxy.name);
-        if (index && proxies_[*index].upstream->is_resolved())
-            proxy.upstream.endpoint = proxies_[*index].upstream->endpoint();
+        if (index && state_.proxies[*index].upstream->is_resolved())
+            proxy.upstream.endpoint = state_.proxies[*index].upstream->endpoint();
     }
     return config;
 }
 
 void Reconfigurer::withdraw_queues() {
-    for (ListenerSlot& slot : listeners_)
+    for (ListenerSlot& slot : state_.listeners)
         if (slot.queues) slot.queues->withdraw();
 }
 
 void Reconfigurer::look(Instant now) {
-    for (const Names::Found& found : names_.look(config_, now)) {
-        const ProxySlot& slot = proxies_[found.proxy];
+    for (const Names::Found& found : names_.look(state_.config, now)) {
+        const ProxySlot& slot = state_.proxies[found.proxy];
         const bool is_new = !slot.upstream->is_resolved();
         // Aliases that came with the name come into force with its address, whichever that is.
         if (!is_in_force(slot, found.endpoint)) {
+            Change change(*this);
             set_upstream(found.proxy, found.endpoint,
                          !is_new && slot.config.on_change == OnChange::close);
             set_source_bindings(found.proxy);
+            change.commit();
         }
         publish();
     }
     if (!is_published_) publish();
+    if (unlogged_) log_reload();
     close_retired(now);
-    for (const auto& shard : bootstrap_.shards()) shard->post_waiting();
+    hand_over();
     free_vacated();
 }
 
@@ -198,6 +203,7 @@ bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {
         drain_deadline_ = now + drain_timeout_;
         publish();
         send_about_proxy(CommandKind::drain, all_proxies);
+        hand_over();
         log_.info("draining",
                   {{"sessions", bootstrap_.use()->sessions.read()},
                    {"seconds_at_most", std::chrono::duration<double>(drain_timeout_).count()}});
@@ -205,9 +211,10 @@ bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {
     }
     const std::optional<std::uint16_t> index = serving(*proxy);
     if (!index) return false;
-    proxies_[*index].draining = true;
+    state_.proxies[*index].draining = true;
     publish();
     send_about_proxy(CommandKind::drain, *index);
+    hand_over();
     log_.info("draining",
               {{"proxy", *proxy}, {"sessions", bootstrap_.use()->proxies[*index].sessions.read()}});
     return true;
@@ -222,9 +229,10 @@ std::uint64_t Reconfigurer::sessions(const std::string& proxy) const {
 bool Reconfigurer::resume(const std::string& proxy) {
     const std::optional<std::uint16_t> index = serving(proxy);
     if (!index) return false;
-    proxies_[*index].draining = false;
+    state_.proxies[*index].draining = false;
     publish();
     send_about_proxy(CommandKind::resume, *index);
+    hand_over();
     log_.info("resumed", {{"proxy", proxy}});
     return true;
 }
@@ -233,8 +241,21 @@ bool Reconfigurer::has_drained(Instant now) const {
     return drain_deadline_ && (now >= *drain_deadline_ || bootstrap_.use()->sessions.read() == 0);
 }
 
+/// To all or, when memory is short, to none.
 void Reconfigurer::send_to_all(const Command& command) {
-    for (const auto& shard : bootstrap_.shards()) shard->send(command);
+    std::list<Command> copies(state_.outbox.size(), command);
+    for (std::list<Command>& commands : state_.outbox)
+        commands.splice(commands.end(), copies, copies.begin());
+}
+
+/// Sends what has come into the outbox. A place is held before a shard can give it back.
+void Reconfigurer::hand_over() noexcept {
+    const ShardThreads& shards = bootstrap_.shards();
+    for (std::atomic<std::uint32_t>* holders : state_.newly_held)
+        *holders = static_cast<std::uint32_t>(shards.size());
+    state_.newly_held.clear();
+    for (std::size_t shard = 0; shard < shards.size(); ++shard)
+        shards[shard]->send(std::exchange(state_.outbox[shard], {}));
 }
 
 void Reconfigurer::send_about_proxy(CommandKind kind, std::uint16_t proxy) {
@@ -247,8 +268,8 @@ void Reconfigurer::send_about_proxy(CommandKind kind, std::uint16_t proxy) {
 void Reconfigurer::set_limits(const Config& wanted) {
     Command command;
     command.kind = CommandKind::set_limits;
-    command.sessions_max = capacity_.sessions_max;
-    command.descriptors_max = capacity_.descriptors_max;
+    command.sessions_max = state_.capacity.sessions_max;
+    command.descriptors_max = state_.capacity.descriptors_max;
     command.new_sessions = rate_of(wanted.new_sessions);
     command.pool_min = wanted.pool_min;
     command.report_sessions = wanted.log_sessions;
@@ -257,7 +278,7 @@ void Reconfigurer::set_limits(const Config& wanted) {
 
 /// What is called done is in force: clients that come from now on find it so. A shard takes some
 /// commands in each turn; one that is stuck is not waited for.
-void Reconfigurer::wait_until_taken() {
+void Reconfigurer::wait_until_taken() noexcept {
     const Instant end = monotonic_now() + taken_within;
     const auto has_taken_all = [](const auto& shard) { return shard->has_taken_all(); };
     const ShardThreads& shards = bootstrap_.shards();
@@ -267,10 +288,10 @@ void Reconfigurer::wait_until_taken() {
 
 /// A new version: the place's configuration with this endpoint.
 void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older) {
-    ProxySlot& slot = proxies_[proxy];
+    ProxySlot& slot = state_.proxies[proxy];
     slot.upstream = upstream_of(slot.config, endpoint, ++slot.versions, number_aliases(slot));
     slot.shown = status_of(*slot.upstream, slot.config);
-    versions_.push_back(slot.upstream);
+    state_.versions.push_back(slot.upstream);
     Command command;
     command.kind = CommandKind::set_upstream;
     command.proxy = proxy;
@@ -280,14 +301,16 @@ void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, b
 }
 
 bool Reconfigurer::has_listeners(std::uint16_t proxy) const {
-    return std::any_of(listeners_.begin(), listeners_.end(), [&](const ListenerSlot& slot) {
-        return slot.state != SlotState::vacant && slot.proxy == proxy;
-    });
+    return std::any_of(state_.listeners.begin(), state_.listeners.end(),
+                       [&](const ListenerSlot& slot) {
+                           return slot.state != SlotState::vacant && slot.proxy == proxy;
+                       });
 }
 
 std::optional<std::uint16_t> Reconfigurer::serving(const std::string& name) const {
-    for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
-        if (proxies_[index].state == SlotState::serving && proxies_[index].config.name == name)
+    for (std::uint16_t index = 0; index < state_.proxies.size(); ++index) {
+        if (state_.proxies[index].state == SlotState::serving &&
+            state_.proxies[index].config.name == name)
             return index;
     }
     return std::nullopt;
@@ -297,8 +320,8 @@ std::optional<std::uint16_t> Reconfigurer::serving(const std::string& name) cons
 /// sockets that do not know them.
 void Reconfigurer::close_retired(Instant now) {
     const SharedUse& use = *bootstrap_.use();
-    for (std::uint16_t index = 0; index < listeners_.size(); ++index) {
-        ListenerSlot& slot = listeners_[index];
+    for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
+        ListenerSlot& slot = state_.listeners[index];
         if (slot.state != SlotState::retired ||
             (use.listener_sessions[index].read() > 0 && now < slot.deadline))
             continue;
@@ -311,8 +334,8 @@ void Reconfigurer::close_retired(Instant now) {
         command.listener = index;
         send_to_all(command);
     }
-    for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
-        ProxySlot& slot = proxies_[index];
+    for (std::uint16_t index = 0; index < state_.proxies.size(); ++index) {
+        ProxySlot& slot = state_.proxies[index];
         if (slot.state != SlotState::retired || has_listeners(index)) continue;
         if (use.proxies[index].sessions.read() > 0 && now < slot.deadline) continue;
         slot.state = SlotState::closing;
@@ -322,18 +345,18 @@ void Reconfigurer::close_retired(Instant now) {
 
 void Reconfigurer::free_vacated() {
     SharedUse& use = *bootstrap_.use();
-    for (std::size_t index = 0; index < listeners_.size(); ++index) {
-        ListenerSlot& slot = listeners_[index];
+    for (std::size_t index = 0; index < state_.listeners.size(); ++index) {
+        ListenerSlot& slot = state_.listeners[index];
         if (slot.state != SlotState::closing ||
             use.listeners_held[index].load(std::memory_order_acquire) > 0)
             continue;
-        log_.info("listener_closed",
-                  {{"proxy", proxies_[slot.proxy].config.name}, {"listen", format(slot.endpoint)}});
+        log_.info("listener_closed", {{"proxy", state_.proxies[slot.proxy].config.name},
+                                      {"listen", format(slot.endpoint)}});
         slot = ListenerSlot{};
         publish();
     }
-    for (std::size_t index = 0; index < proxies_.size(); ++index) {
-        ProxySlot& slot = proxies_[index];
+    for (std::size_t index = 0; index < state_.proxies.size(); ++index) {
+        ProxySlot& slot = state_.proxies[index];
         if (slot.state != SlotState::closing ||
             use.proxies_held[index].load(std::memory_order_acquire) > 0)
             continue;
@@ -346,8 +369,8 @@ void Reconfigurer::free_vacated() {
     }
     // One holder is the list here: nobody else can come by another.
     const auto is_let_go = [](const auto& held) { return held.use_count() == 1; };
-    std::erase_if(versions_, is_let_go);
-    std::erase_if(brought_, is_let_go);
+    std::erase_if(state_.versions, is_let_go);
+    std::erase_if(state_.brought, is_let_go);
 }
 
 }  // namespace udpproxy

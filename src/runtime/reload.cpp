@@ -1,35 +1,21 @@
-// Reload: from a file to commands. Everything that can fail is done first, on the side: reading,
-// checking, the arithmetic of capacity, slots, the sockets of new listeners. Only then is anything
-// told to a shard, and from there on nothing fails.
+// Reload: from a file to commands, all of it or nothing. What may be refused is done first, on the
+// side: reading, checking, the arithmetic of capacity, slots, the sockets of new listeners. The
+// state is changed next (carry_out.cpp), and commands go to the outbox; whatever throws there is
+// undone. The commit sends the commands and cannot fail. The lines for the log come last.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <map>
 #include <new>
+#include <system_error>
 
+#include "change.hpp"
 #include "listeners.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
-
-struct Reconfigurer::Preparation {
-    struct Listener {
-        std::uint16_t slot = 0;
-        Endpoint endpoint;
-        ListenerSockets sockets;
-        std::string proxy;
-    };
-    Plan plan;
-    Capacity capacity;
-    std::map<std::string, std::uint16_t> slots;  // of every proxy of the new configuration
-    std::map<std::uint16_t, ProxyStep> steps;    // by slot: what becomes different for it
-    Sources sources;                             // as they will be
-    std::map<std::uint16_t, BindingGrant> grants;
-    std::vector<Listener> opened;
-};
 
 namespace {
 
@@ -60,6 +46,8 @@ Reconfigurer::Reload Reconfigurer::reload(Instant now) {
         return attempt_reload(now);
     } catch (const std::bad_alloc&) {
         return reject({"out of memory"});
+    } catch (const std::system_error& failure) {
+        return reject({failure.what()});
     }
 }
 
@@ -68,24 +56,53 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return reject(complaints->lines);
     Config& wanted = std::get<Config>(outcome);
-    Preparation preparation;
-    if (std::vector<std::string> reasons = prepare(wanted, preparation); !reasons.empty())
+    const auto preparation = std::make_shared<Preparation>();
+    if (std::vector<std::string> reasons = prepare(wanted, *preparation); !reasons.empty())
         return reject(std::move(reasons));
 
-    carry_out(wanted, preparation, now);
-    wait_until_taken();
+    Change change(*this);
+    carry_out(wanted, *preparation, now);
     keep_what_needs_a_restart(wanted);
-    config_ = std::move(wanted);
-    ++reloads_;
-    publish();
-    Reload report{true, text_of(preparation.plan)};
-    for (const std::string& line : report.lines) log_.info("reload_change", {{"change", line}});
-    for (const std::string& key : preparation.plan.needs_restart)
-        log_.warn("needs_restart",
-                  {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
-    log_.info("reloaded",
-              {{"config", config_file_}, {"changes", report.lines.size()}, {"reloads", reloads_}});
+    state_.config = std::move(wanted);
+    ++state_.reloads;
+    std::shared_ptr<const Status> status = make_status();
+    Reload report{true, preparation->lines};
+    change.commit();
+    if (preparation->log && *preparation->log) log_.become(std::move(**preparation->log));
+    wait_until_taken();
+    board_.set(std::move(status));
+    is_published_ = true;
+    unlogged_ = preparation;
+    log_reload();
     return report;
+}
+
+/// Lines that there is no memory for are written by a later look(), then all of them again.
+void Reconfigurer::log_reload() {
+    try {
+        const Preparation& done = *unlogged_;
+        if (done.log && !*done.log) log_.error("log_kept", {{"reason", done.log->error().message}});
+        for (const Preparation::Newcomer& proxy : done.newcomers)
+            log_.info("capacity", {{"proxy", proxy.name},
+                                   {"sessions", proxy.sessions_max},
+                                   {"limit", proxy.arithmetic}});
+        for (const Preparation::Listener& opened : done.opened) {
+            const ProxySlot& proxy = state_.proxies[done.slots.at(opened.proxy)];
+            log_listener(log_, proxy.config, opened.endpoint,
+                         udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
+        }
+        for (const std::string& line : done.lines) log_.info("reload_change", {{"change", line}});
+        for (const std::string& key : done.plan.needs_restart)
+            log_.warn(
+                "needs_restart",
+                {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
+        log_.info("reloaded", {{"config", config_file_},
+                               {"changes", done.lines.size()},
+                               {"reloads", state_.reloads}});
+        unlogged_.reset();
+    } catch (const std::bad_alloc&) {
+        return;
+    }
 }
 
 Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
@@ -100,7 +117,8 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
 
 /// The reasons against it; none: it can be carried out.
 std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation& preparation) {
-    preparation.plan = plan_reload(config_, wanted);
+    preparation.plan = plan_reload(state_.config, wanted);
+    preparation.lines = text_of(preparation.plan);
     // The tables have the size that they were made with.
     MachineLimits machine = bootstrap_.machine();
     machine.descriptors = std::min(machine.descriptors, descriptor_limit());
@@ -113,16 +131,18 @@ std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation
         return {std::move(reason)};
     if (std::string reason = open_new_listeners(wanted, preparation); !reason.empty())
         return {std::move(reason)};
+    if (preparation.plan.log)
+        preparation.log = Log::open(wanted.log_level, wanted.log_format, wanted.log_file);
     return {};
 }
 
 /// The places of the new configuration's proxies: the one it has, the one it had, one that nobody
 /// ever had, any vacant one.
 std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparation) const {
-    std::vector<bool> taken(proxies_.size(), false);
+    std::vector<bool> taken(state_.proxies.size(), false);
     const auto find = [&](auto&& suits) -> std::optional<std::uint16_t> {
-        for (std::uint16_t index = 0; index < proxies_.size(); ++index)
-            if (!taken[index] && suits(proxies_[index])) return index;
+        for (std::uint16_t index = 0; index < state_.proxies.size(); ++index)
+            if (!taken[index] && suits(state_.proxies[index])) return index;
         return std::nullopt;
     };
     const auto take = [&](const std::string& name, const std::optional<std::uint16_t>& slot) {
@@ -155,7 +175,7 @@ std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparat
         return fmt::format(
             "proxy \"{}\": {} proxies are there, with those that drain, and that is the most; try "
             "again when they have gone",
-            proxy->name, proxies_.size());
+            proxy->name, state_.proxies.size());
     }
     return {};
 }
@@ -163,12 +183,12 @@ std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparat
 /// What becomes different for each proxy, the source bindings for it, and how many versions of
 /// upstreams that makes.
 std::string Reconfigurer::plan_proxies(const Config& wanted, Preparation& preparation) const {
-    preparation.sources = sources_;
+    preparation.sources = state_.sources;
     note_held(preparation.sources);
-    std::size_t versions = versions_.size();
+    std::size_t versions = state_.versions.size();
     for (const ProxyConfig& proxy : wanted.proxies) {
         const std::uint16_t index = preparation.slots.at(proxy.name);
-        const ProxySlot& slot = proxies_[index];
+        const ProxySlot& slot = state_.proxies[index];
         const bool is_new = slot.state == SlotState::vacant;
         ProxyStep& step = preparation.steps[index];
         if (is_new)
@@ -197,7 +217,7 @@ std::string Reconfigurer::plan_proxies(const Config& wanted, Preparation& prepar
         return fmt::format(
             "sessions hold {} versions of upstreams, this would make it {}, and there is room for "
             "{}; try again when some have ended, or use on_change = \"close\"",
-            versions_.size(), versions, upstream_versions_max);
+            state_.versions.size(), versions, upstream_versions_max);
     return {};
 }
 
@@ -209,9 +229,10 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
             return slot.endpoint == step.endpoint &&
                    (slot.state == SlotState::serving || slot.state == SlotState::retired);
         };
-        if (std::any_of(listeners_.begin(), listeners_.end(), is_there))
+        if (std::any_of(state_.listeners.begin(), state_.listeners.end(), is_there))
             continue;  // still draining: it serves again
-        while (next < listeners_.size() && listeners_[next].state != SlotState::vacant) ++next;
+        while (next < state_.listeners.size() && state_.listeners[next].state != SlotState::vacant)
+            ++next;
         if (next == bootstrap_.tables().listeners)
             return fmt::format(
                 "listener {}: {} listeners are there, with those that drain, and that is the most; "
@@ -230,152 +251,16 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
     return {};
 }
 
-void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Instant now) {
-    if (preparation.plan.log) {
-        if (Result<void> changed =
-                log_.change(wanted.log_level, wanted.log_format, wanted.log_file);
-            !changed)
-            log_.error("log_kept", {{"reason", changed.error().message}});
-    }
-    sources_ = std::move(preparation.sources);
-    const Capacity before = std::exchange(capacity_, preparation.capacity);
-    if (preparation.plan.limits || before.sessions_max != capacity_.sessions_max ||
-        before.descriptors_max != capacity_.descriptors_max)
-        set_limits(wanted);
-    for (std::size_t i = 0; i < wanted.proxies.size(); ++i) {
-        const ProxyConfig& proxy = wanted.proxies[i];
-        const std::uint16_t slot = preparation.slots.at(proxy.name);
-        bring_proxy(slot, proxy, preparation.capacity.proxies[i], preparation);
-    }
-    for (std::uint16_t index = 0; index < proxies_.size(); ++index) {
-        ProxySlot& slot = proxies_[index];
-        if (slot.state != SlotState::serving || find_proxy(wanted, slot.config.name) != nullptr)
-            continue;
-        names_.forget(index);
-        slot.state = SlotState::retired;
-        slot.deadline = now + drain_timeout_;
-    }
-    bring_listeners(preparation, now);
-}
-
-/// Tells what is different and nothing else: an unchanged proxy is not touched.
-void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
-                               const ProxyCapacity& capacity, Preparation& preparation) {
-    ProxySlot& slot = proxies_[index];
-    const ProxyStep& step = preparation.steps.at(index);
-    const bool was_serving = slot.state == SlotState::serving;
-    const bool is_new = slot.state == SlotState::vacant;
-    const bool is_fresh =
-        is_new && (std::exchange(slot.superseded, false) || slot.config.name != wanted.name);
-    slot.config = wanted;
-    slot.state = SlotState::serving;
-    if (is_fresh) slot.alias_counters.clear();
-    // The name has one place: an earlier one that is still closing is shown no more.
-    for (ProxySlot& other : proxies_)
-        if (other.state == SlotState::closing && other.config.name == wanted.name)
-            other.superseded = true;
-    if (is_new)
-        bootstrap_.use()->proxies_held[index] =
-            static_cast<std::uint32_t>(bootstrap_.shards().size());
-
-    if (is_new || step.settings || slot.settings.sessions_max != capacity.sessions_max) {
-        ProxySettings settings = settings_of(wanted);
-        settings.sessions_max = capacity.sessions_max;
-        slot.settings = settings;
-        Command command;
-        command.kind = CommandKind::set_settings;
-        command.proxy = index;
-        command.fresh = is_fresh;
-        command.settings = settings;
-        send_to_all(command);
-    }
-    const bool close_older = !is_new && wanted.on_change == OnChange::close;
-    const Endpoint present = is_new ? Endpoint{} : slot.upstream->endpoint();
-    if (wanted.upstream.endpoint) {
-        names_.forget(index);
-        if (is_new || step.upstream || step.aliases)
-            set_upstream(index, *wanted.upstream.endpoint,
-                         close_older && *wanted.upstream.endpoint != present);
-    } else {
-        // A new name's address comes later; until then sessions and new clients have what there
-        // was.
-        if (is_new || (step.aliases && !step.upstream)) set_upstream(index, present, false);
-        ask_for_name(index);
-    }
-    if (const auto grant = preparation.grants.find(index); grant != preparation.grants.end())
-        bring_bindings(index, std::move(grant->second));
-    if (is_new || !was_serving)
-        log_.info("capacity", {{"proxy", wanted.name},
-                               {"sessions", slot.settings.sessions_max},
-                               {"limit", capacity.arithmetic}});
-}
-
-void Reconfigurer::ask_for_name(std::uint16_t proxy) {
-    const ProxySlot& slot = proxies_[proxy];
-    names_.ask(proxy, slot.config,
-               slot.upstream->is_resolved() ? std::optional<Endpoint>{slot.upstream->endpoint()}
-                                            : std::nullopt);
-}
-
-void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
-    for (Preparation::Listener& opened : preparation.opened) {
-        if (listeners_.size() <= opened.slot) listeners_.resize(opened.slot + std::size_t{1});
-        ListenerSlot& slot = listeners_[opened.slot];
-        slot.state = SlotState::serving;
-        slot.endpoint = opened.endpoint;
-        slot.proxy = preparation.slots.at(opened.proxy);
-        const ProxySlot& proxy = proxies_[slot.proxy];
-        log_listener(log_, proxy.config, opened.endpoint,
-                     udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
-        slot.queues = std::make_shared<ListenerQueues>(descriptors_of(opened.sockets));
-        bootstrap_.use()->listeners_held[opened.slot] =
-            static_cast<std::uint32_t>(bootstrap_.shards().size());
-        for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
-            const auto arrival = arrival_watched_by(slot.queues);
-            arrival->socket = std::move(opened.sockets.sockets[shard]);
-            arrival->endpoint = opened.endpoint;
-            brought_.push_back(arrival);
-            Command command;
-            command.kind = CommandKind::adopt_listener;
-            command.listener = opened.slot;
-            command.proxy = slot.proxy;
-            command.arrival = arrival;
-            bootstrap_.shards()[shard]->send(std::move(command));
-        }
-    }
-    for (const ListenerStep& step : preparation.plan.listeners) {
-        for (std::uint16_t index = 0; index < listeners_.size(); ++index) {
-            ListenerSlot& slot = listeners_[index];
-            if (slot.endpoint != step.endpoint ||
-                (slot.state != SlotState::serving && slot.state != SlotState::retired))
-                continue;
-            Command command;
-            command.listener = index;
-            if (!step.to) {
-                slot.state = SlotState::retired;
-                slot.deadline = now + drain_timeout_;
-                command.kind = CommandKind::retire_listener;
-            } else {
-                slot.state = SlotState::serving;
-                slot.proxy = preparation.slots.at(*step.to);
-                command.kind = CommandKind::move_listener;
-                command.proxy = slot.proxy;
-            }
-            send_to_all(command);
-        }
-    }
-}
-
 /// So that the next reload finds them different again, and says so.
 void Reconfigurer::keep_what_needs_a_restart(Config& wanted) const {
-    wanted.engine = config_.engine;
-    wanted.shards = config_.shards;
-    wanted.cpu_pinning = config_.cpu_pinning;
-    wanted.busy_poll = config_.busy_poll;
-    wanted.batch_wait = config_.batch_wait;
-    wanted.admin = config_.admin;
+    wanted.engine = state_.config.engine;
+    wanted.shards = state_.config.shards;
+    wanted.cpu_pinning = state_.config.cpu_pinning;
+    wanted.busy_poll = state_.config.busy_poll;
+    wanted.batch_wait = state_.config.batch_wait;
+    wanted.admin = state_.config.admin;
     for (ProxyConfig& proxy : wanted.proxies) {
-        const ProxyConfig* before = find_proxy(config_, proxy.name);
+        const ProxyConfig* before = find_proxy(state_.config, proxy.name);
         if (before == nullptr) continue;
         proxy.receive_buffer_bytes = before->receive_buffer_bytes;
         proxy.send_buffer_bytes = before->send_buffer_bytes;

@@ -109,9 +109,7 @@ void Names::ask(std::uint16_t proxy, const ProxyConfig& config,
         // However often a reload asks: the thread has it already.
         question.asked = true;
         question.ticket = ticket;
-        return;
     }
-    post(question);
 }
 
 /// Nobody waits for this thread: at the end it may sit in the C library for as long as the

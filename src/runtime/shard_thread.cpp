@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <ctime>
+#include <type_traits>
 
 #include "udpproxy/io/epoll.hpp"
 #include "udpproxy/io/uring.hpp"
@@ -91,12 +92,14 @@ Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup e
 
 }  // namespace
 
-void ShardThread::send(Command command) {
-    waiting_.push_back(std::move(command));
+static_assert(std::is_nothrow_copy_assignable_v<Command>, "posting to a mailbox never fails");
+
+void ShardThread::send(std::list<Command> commands) noexcept {
+    waiting_.splice(waiting_.end(), commands);
     post_waiting();
 }
 
-void ShardThread::post_waiting() {
+void ShardThread::post_waiting() noexcept {
     if (waiting_.empty()) return;
     while (!waiting_.empty() && shard().commands.post(waiting_.front())) waiting_.pop_front();
     wake();

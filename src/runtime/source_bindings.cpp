@@ -97,7 +97,7 @@ std::string Reconfigurer::grant_bindings(Sources& sources, std::vector<BindingLo
 void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
     const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
     for (BindingIndex binding = 0; binding < grant.bindings.size(); ++binding)
-        bootstrap_.use()->bindings_held[grant.first + binding] = shards;
+        state_.newly_held.push_back(&bootstrap_.use()->bindings_held[grant.first + binding]);
     for (std::uint32_t shard = 0; shard < shards; ++shard) {
         const auto change = std::make_shared<SourceBindingChange>();
         change->first = grant.first;
@@ -105,26 +105,26 @@ void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
             change->bindings.push_back({binding.source, binding.port_pool, binding.port_range});
         for (const BindingGrant::Change& changed : grant.changes)
             change->pools.push_back({changed.pool,
-                                     PortPool(sources_.pools[changed.pool].ranges, shard, shards,
-                                              bootstrap_.ports_start()),
+                                     PortPool(state_.sources.pools[changed.pool].ranges, shard,
+                                              shards, bootstrap_.ports_start()),
                                      changed.is_fresh});
-        brought_.push_back(change);
+        state_.brought.push_back(change);
         Command command;
         command.kind = CommandKind::set_source_bindings;
         command.proxy = proxy;
         command.bindings = change;
-        bootstrap_.shards()[shard]->send(std::move(command));
+        state_.outbox[shard].push_back(std::move(command));
     }
-    proxies_[proxy].bindings = std::move(grant.bindings);
+    state_.proxies[proxy].bindings = std::move(grant.bindings);
 }
 
 /// After the proxy's upstream has got an address: its route may lead from another source.
 void Reconfigurer::set_source_bindings(std::uint16_t proxy) {
-    const ProxySlot& slot = proxies_[proxy];
+    const ProxySlot& slot = state_.proxies[proxy];
     std::vector<BindingLocation> wanted =
         bindings_wanted(proxy, slot.config, slot.upstream->endpoint());
     if (same_bindings(wanted, slot.bindings)) return;
-    Sources sources = sources_;
+    Sources sources = state_.sources;
     note_held(sources);
     BindingGrant grant;
     if (const std::string reason = grant_bindings(sources, std::move(wanted), grant);
@@ -132,7 +132,7 @@ void Reconfigurer::set_source_bindings(std::uint16_t proxy) {
         log_.warn("sources_kept", {{"proxy", slot.config.name}, {"reason", reason}});
         return;
     }
-    sources_ = std::move(sources);
+    state_.sources = std::move(sources);
     bring_bindings(proxy, std::move(grant));
 }
 

@@ -22,10 +22,19 @@ namespace {
 // Plain thread-locals of the executable: touching them allocates nothing.
 thread_local std::size_t counted = 0;
 thread_local int counting = 0;
+thread_local std::size_t until_failure = 0;  // 0: none fails
 
 #if defined(__GLIBC__) && !defined(UDPPROXY_SANITISED)
 #define UDPPROXY_COUNTS 1
-void note() noexcept { counted += counting > 0 ? 1U : 0U; }
+void* out_of_memory() noexcept {
+    errno = ENOMEM;
+    return nullptr;
+}
+/// False: this one fails.
+bool note() noexcept {
+    counted += counting > 0 ? 1U : 0U;
+    return until_failure == 0 || --until_failure > 0;
+}
 #endif
 
 }  // namespace
@@ -43,6 +52,10 @@ std::size_t allocations() noexcept { return counted; }
 Counting::Counting() noexcept { ++counting; }
 Counting::~Counting() { --counting; }
 
+FailingAllocation::FailingAllocation(std::size_t failing) noexcept { until_failure = failing; }
+FailingAllocation::~FailingAllocation() { until_failure = 0; }
+bool FailingAllocation::has_failed() const noexcept { return until_failure == 0; }
+
 #if defined(UDPPROXY_COUNTS)
 
 extern "C" {
@@ -53,29 +66,21 @@ void* __libc_realloc(void* memory, std::size_t bytes);
 void* __libc_memalign(std::size_t alignment, std::size_t bytes);
 
 // NOLINTBEGIN(readability-inconsistent-declaration-parameter-name)
-void* malloc(std::size_t bytes) {
-    note();
-    return __libc_malloc(bytes);
-}
+void* malloc(std::size_t bytes) { return note() ? __libc_malloc(bytes) : out_of_memory(); }
 void* calloc(std::size_t count, std::size_t bytes) {
-    note();
-    return __libc_calloc(count, bytes);
+    return note() ? __libc_calloc(count, bytes) : out_of_memory();
 }
 void* realloc(void* memory, std::size_t bytes) {
-    note();
-    return __libc_realloc(memory, bytes);
+    return note() ? __libc_realloc(memory, bytes) : out_of_memory();
 }
 void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
-    note();
-    return __libc_memalign(alignment, bytes);
+    return note() ? __libc_memalign(alignment, bytes) : out_of_memory();
 }
 void* memalign(std::size_t alignment, std::size_t bytes) {
-    note();
-    return __libc_memalign(alignment, bytes);
+    return note() ? __libc_memalign(alignment, bytes) : out_of_memory();
 }
 int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
-    note();
-    *memory = __libc_memalign(alignment, bytes);
+    *memory = note() ? __libc_memalign(alignment, bytes) : nullptr;
     return *memory != nullptr ? 0 : ENOMEM;
 }
 // NOLINTEND(readability-inconsistent-declaration-parameter-name)

@@ -1,5 +1,5 @@
-// Counting what the running thread allocates, through malloc and everything built on it. Not under
-// sanitisers, which bring an allocator of their own.
+// Counting what the running thread allocates, through malloc and everything built on it, and letting
+// one of these allocations fail. Not under sanitisers, which bring an allocator of their own.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +19,16 @@ public:
     ~Counting();
     Counting(const Counting&) = delete;
     Counting& operator=(const Counting&) = delete;
+};
+
+/// While it lives, the `failing`-th allocation of this thread fails, and no other.
+class FailingAllocation {
+public:
+    explicit FailingAllocation(std::size_t failing) noexcept;
+    ~FailingAllocation();
+    FailingAllocation(const FailingAllocation&) = delete;
+    FailingAllocation& operator=(const FailingAllocation&) = delete;
+    [[nodiscard]] bool has_failed() const noexcept;
 };
 
 }  // namespace udpproxy::contract

@@ -9,6 +9,7 @@ again. What it cannot do it refuses with a reason, and its sessions go on.
 """
 
 import http.client
+import json
 import os
 import re
 import resource
@@ -27,9 +28,9 @@ _SESSIONS = 3000
 _USER = "64321"  # of no other process: the limit of threads counts those of the user
 
 
-def main_table():
+def main_table(**keys):
     return table(name="main", listen=IPV4.listener(), upstream=IPV4.service(254),
-                 unlisted_replies="off", idle_timeout="10m", unassured_timeout="10m")
+                 unlisted_replies="off", idle_timeout="10m", unassured_timeout="10m", **keys)
 
 
 def short_of_memory(proxy, left):
@@ -53,6 +54,13 @@ def many_proxies(count):
             for number in range(count)]
 
 
+def in_force(admin):
+    """What is reported of the proxies, without what traffic changes."""
+    keys = ("name", "listen", "upstream", "upstream_endpoint", "draining", "sessions_max")
+    return [[proxy[key] for key in keys] + [[replies["source"] for replies in proxy["replies"]]]
+            for proxy in json.loads(admin.http("/v1/proxies")[2])["proxies"]]
+
+
 def status_of(proxy, admin, path):
     """Of an answer; None when the connection ended without one, but not the program."""
     try:
@@ -66,23 +74,28 @@ def status_of(proxy, admin, path):
 
 
 def test_a_reload_without_memory_is_refused_and_sessions_go_on(
-        engine, start_proxy, open_service, open_client):
+        engine, admin, start_proxy, open_service, open_client):
     """What was thrown reached main, and the program ended with all of its sessions."""
     open_service([IPV4.service(254)], echo())
-    running = Reloading(start_proxy, engine, main_table())
+    running = Reloading(start_proxy, engine, main_table(), head=admin.section())
     client = open_client()
     assert client.ask(b"before", IPV4.listener()).payload == b"before"
+    before = in_force(admin)
+    changed = main_table(sessions_max=77, reply_aliases=["10.0.0.253:53"])
     answers = []
     # It runs out of memory while it reads the file, while it prepares, or while it carries out.
     for left in _LEFT:
         short_of_memory(running.proxy, left)
-        answers.append(running.reload_or_refusal(main_table(), *many_proxies(60)))
+        answers.append(running.reload_or_refusal(changed, *many_proxies(60)))
         assert client.ask(b"short", IPV4.listener()).payload == b"short"
         no_longer_short_of_memory(running.proxy)
         if answers[-1] == "reloaded":
             break
+        assert in_force(admin) == before
     assert answers[0] == "not_reloaded" and running.proxy.all_events("reload_failed")[0]["reason"]
-    assert running.reload_or_refusal(main_table(), *many_proxies(3)) == "reloaded"
+    assert running.reload_or_refusal(changed, *many_proxies(3)) == "reloaded"
+    assert [shown[0] for shown in in_force(admin)[:4]] == ["main", "proxy0", "proxy1", "proxy2"]
+    assert in_force(admin)[0] != before[0]
     assert open_client().ask(b"new proxy", IPV4.listener(20000)).payload == b"new proxy"
     assert client.ask(b"after", IPV4.listener()).payload == b"after"
     assert running.proxy.stop()["sessions_admitted"] == 2

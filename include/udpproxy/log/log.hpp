@@ -43,10 +43,10 @@ public:
     [[nodiscard]] static Result<Log> open(LogLevel level, LogFormat format,
                                           const std::string& file);
 
-    /// Changes level, format and file, also while other threads write. On an error nothing changes.
-    [[nodiscard]] Result<void> change(LogLevel level, LogFormat format, const std::string& file);
-    /// Opens the file again, after log rotation has renamed it.
-    [[nodiscard]] Result<void> reopen() { return change(level(), format_, file_); }
+    /// Takes the level, format and file of `other`, also while other threads write.
+    void become(Log other) noexcept;
+    /// Opens the file again, after log rotation has renamed it. On an error nothing changes.
+    [[nodiscard]] Result<void> reopen();
 
     /// Writes one line: time, level, event, then the fields in order.
     void write(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});

@@ -4,6 +4,8 @@
 // the supervisor between signals, and by the admin channel in the same thread.
 #pragma once
 
+#include <atomic>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,7 +79,7 @@ public:
         std::vector<std::string> lines;
     };
     Reload reload(Instant now);
-    [[nodiscard]] std::uint64_t reloads() const { return reloads_; }
+    [[nodiscard]] std::uint64_t reloads() const { return state_.reloads; }
 
     /// No new sessions from now on, of the named proxy or of all. For all, has_drained() is true
     /// once the last session has ended or the time is over. False: there is no proxy of that name.
@@ -92,11 +94,11 @@ public:
     /// When the drain of all ends at the latest; absent: there is none.
     [[nodiscard]] const std::optional<Instant>& drain_deadline() const { return drain_deadline_; }
 
-    [[nodiscard]] const Config& config() const { return config_; }
+    [[nodiscard]] const Config& config() const { return state_.config; }
     /// By the numbers that shards, counters and events use; places that were never taken have no
     /// name.
-    [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return proxies_; }
-    [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return listeners_; }
+    [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return state_.proxies; }
+    [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return state_.listeners; }
     [[nodiscard]] const ShardThreads& shards() const { return bootstrap_.shards(); }
     /// Before the shards close their sockets: no reader may look at a queue after that.
     void withdraw_queues();
@@ -115,6 +117,25 @@ private:
         std::vector<bool> held;             // by binding; by some shard, or granted since
         std::uint64_t grants = 0;
     };
+    /// All that a reload changes.
+    struct State {
+        Config config;
+        std::vector<ProxySlot> proxies;
+        std::vector<ListenerSlot> listeners;  // those that were ever taken
+        Capacity capacity;
+        Sources sources;
+        // Every one that somebody may hold.
+        std::vector<std::shared_ptr<const Upstream>> versions;
+        // What commands carry, until every shard has taken it.
+        std::vector<std::shared_ptr<const void>> brought;
+        std::uint64_t reloads = 0;
+        // By shard: what hand_over() sends.
+        std::vector<std::list<Command>> outbox;
+        // Places that all shards hold as soon as the outbox is sent.
+        std::vector<std::atomic<std::uint32_t>*> newly_held;
+    };
+    /// While it lives, what is changed can be undone.
+    class Change;
     /// The source bindings that a proxy gets.
     struct BindingGrant {
         struct Change {
@@ -125,11 +146,12 @@ private:
         std::vector<BindingLocation> bindings;
         std::vector<Change> changes;
     };
-    /// What a reload is about to do, with everything that can fail done.
+    /// What a reload is about to do, with everything that may be refused done.
     struct Preparation;
 
     // reconfigurer.cpp
     void send_to_all(const Command& command);
+    void hand_over() noexcept;
     void send_about_proxy(CommandKind kind, std::uint16_t proxy);
     void set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older);
     void set_source_bindings(std::uint16_t proxy);
@@ -137,7 +159,7 @@ private:
     [[nodiscard]] std::shared_ptr<const Status> make_status() const;
     [[nodiscard]] Config config_in_force() const;
     void set_limits(const Config& wanted);
-    void wait_until_taken();
+    void wait_until_taken() noexcept;
     void close_retired(Instant now);
     void free_vacated();
     [[nodiscard]] bool has_listeners(std::uint16_t proxy) const;
@@ -149,13 +171,16 @@ private:
     [[nodiscard]] std::string plan_proxies(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
+    void keep_what_needs_a_restart(Config& wanted) const;
+    void log_reload();
+    Reload reject(std::vector<std::string> reasons);
+
+    // carry_out.cpp
     void carry_out(const Config& wanted, Preparation& preparation, Instant now);
     void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyCapacity& capacity,
                      Preparation& preparation);
     void bring_listeners(Preparation& preparation, Instant now);
     void ask_for_name(std::uint16_t proxy);
-    void keep_what_needs_a_restart(Config& wanted) const;
-    Reload reject(std::vector<std::string> reasons);
 
     // source_bindings.cpp
     void note_held(Sources& sources) const;
@@ -164,7 +189,7 @@ private:
                                              BindingGrant& grant) const;
     void bring_bindings(std::uint16_t proxy, BindingGrant grant);
 
-    Config config_;
+    State state_;
     std::string config_file_;
     Duration drain_timeout_;
     Bootstrap& bootstrap_;
@@ -173,15 +198,8 @@ private:
     bool is_published_ = false;  // the newest status could be made
     std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
-    std::vector<ProxySlot> proxies_;
-    std::vector<ListenerSlot> listeners_;  // those that were ever taken
-    Capacity capacity_;
-    Sources sources_;
-    std::vector<std::shared_ptr<const Upstream>> versions_;  // every one that somebody may hold
-    std::vector<std::shared_ptr<const void>>
-        brought_;  // what commands carry, until every shard has taken it
+    std::shared_ptr<const Preparation> unlogged_;  // a reload whose lines are not all written
     std::optional<Instant> drain_deadline_;
-    std::uint64_t reloads_ = 0;
     std::uint64_t reload_failures_ = 0;
 };
 

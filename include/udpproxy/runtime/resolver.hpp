@@ -29,8 +29,8 @@ public:
     Names(const Names&) = delete;
     Names& operator=(const Names&) = delete;
 
-    /// Asks for the name of the proxy's upstream; takes the place of an earlier question of this
-    /// proxy. `present` is kept if it is still an answer.
+    /// The name of the proxy's upstream is asked for by the next look(); takes the place of an
+    /// earlier question of this proxy. `present` is kept if it is still an answer.
     // Requires: the upstream is a name.
     void ask(std::uint16_t proxy, const ProxyConfig& config,
              const std::optional<Endpoint>& present = std::nullopt);
@@ -46,7 +46,6 @@ public:
     /// Every question has had an answer, of use or not.
     [[nodiscard]] bool all_answered() const;
 
-private:
     struct Question {
         ProxyConfig config;
         std::optional<Endpoint> present;
@@ -58,6 +57,13 @@ private:
         std::string logged;  // the last reason written
         Instant logged_at{};
     };
+    using Questions = std::map<std::uint16_t, Question>;
+    [[nodiscard]] const Questions& questions() const { return questions_; }
+    /// What was asked and forgotten since `earlier` was copied is as if it had not been; no look()
+    /// since then.
+    void restore(Questions earlier) noexcept { questions_.swap(earlier); }
+
+private:
     struct Answer {
         std::uint64_t ticket = 0;
         Result<std::vector<Endpoint>> found;
@@ -72,7 +78,7 @@ private:
     void log_refusal(Question& question, const std::string& reason, Instant now);
 
     Log& log_;
-    std::map<std::uint16_t, Question> questions_;
+    Questions questions_;
     std::uint64_t tickets_ = 0;
     bool has_thread_ = false;
     std::shared_ptr<Desk> desk_;

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <future>
+#include <list>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -26,17 +26,17 @@ public:
 
     /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
-    /// Hands the shard a command; returns at once. What the mailbox has no room for waits here, in
+    /// Hands the shard commands; returns at once. What the mailbox has no room for waits here, in
     /// order, for the next call of post_waiting().
-    void send(Command command);
-    void post_waiting();
+    void send(std::list<Command> commands) noexcept;
+    void post_waiting() noexcept;
     /// Whether the shard has taken every command.
     [[nodiscard]] bool has_taken_all() {
         post_waiting();
         return waiting_.empty() && shard().commands.is_empty();
     }
     /// Asks the shard to stop; returns at once.
-    void stop() { send(Command{}); }
+    void stop() { send({Command{}}); }
     /// The shard looks at its commands and questions soon.
     virtual void wake() = 0;
     /// Processor time that its thread has used so far.
@@ -49,7 +49,7 @@ public:
     [[nodiscard]] virtual Shard& shard() = 0;
 
 private:
-    std::deque<Command> waiting_;
+    std::list<Command> waiting_;
 };
 
 /// Shared with every status snapshot: what a reader looks at stays there while it looks.

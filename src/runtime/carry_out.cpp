@@ -1,0 +1,136 @@
+// A prepared reload becomes the state, and commands in the outbox. Nothing is refused here. What
+// throws for want of memory is undone by the Change around it.
+#include <algorithm>
+#include <utility>
+
+#include "change.hpp"
+#include "listeners.hpp"
+#include "udpproxy/runtime/shard_setup.hpp"
+
+namespace udpproxy {
+
+void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Instant now) {
+    state_.sources = std::move(preparation.sources);
+    const Capacity before = std::exchange(state_.capacity, preparation.capacity);
+    if (preparation.plan.limits || before.sessions_max != state_.capacity.sessions_max ||
+        before.descriptors_max != state_.capacity.descriptors_max)
+        set_limits(wanted);
+    for (std::size_t i = 0; i < wanted.proxies.size(); ++i) {
+        const ProxyConfig& proxy = wanted.proxies[i];
+        const std::uint16_t slot = preparation.slots.at(proxy.name);
+        bring_proxy(slot, proxy, preparation.capacity.proxies[i], preparation);
+    }
+    for (std::uint16_t index = 0; index < state_.proxies.size(); ++index) {
+        ProxySlot& slot = state_.proxies[index];
+        if (slot.state != SlotState::serving || find_proxy(wanted, slot.config.name) != nullptr)
+            continue;
+        names_.forget(index);
+        slot.state = SlotState::retired;
+        slot.deadline = now + drain_timeout_;
+    }
+    bring_listeners(preparation, now);
+}
+
+/// Tells what is different and nothing else: an unchanged proxy is not touched.
+void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
+                               const ProxyCapacity& capacity, Preparation& preparation) {
+    ProxySlot& slot = state_.proxies[index];
+    const ProxyStep& step = preparation.steps.at(index);
+    const bool was_serving = slot.state == SlotState::serving;
+    const bool is_new = slot.state == SlotState::vacant;
+    const bool is_fresh =
+        is_new && (std::exchange(slot.superseded, false) || slot.config.name != wanted.name);
+    slot.config = wanted;
+    slot.state = SlotState::serving;
+    if (is_fresh) slot.alias_counters.clear();
+    // The name has one place: an earlier one that is still closing is shown no more.
+    for (ProxySlot& other : state_.proxies)
+        if (other.state == SlotState::closing && other.config.name == wanted.name)
+            other.superseded = true;
+    if (is_new) state_.newly_held.push_back(&bootstrap_.use()->proxies_held[index]);
+
+    if (is_new || step.settings || slot.settings.sessions_max != capacity.sessions_max) {
+        ProxySettings settings = settings_of(wanted);
+        settings.sessions_max = capacity.sessions_max;
+        slot.settings = settings;
+        Command command;
+        command.kind = CommandKind::set_settings;
+        command.proxy = index;
+        command.fresh = is_fresh;
+        command.settings = settings;
+        send_to_all(command);
+    }
+    const bool close_older = !is_new && wanted.on_change == OnChange::close;
+    const Endpoint present = is_new ? Endpoint{} : slot.upstream->endpoint();
+    if (wanted.upstream.endpoint) {
+        names_.forget(index);
+        if (is_new || step.upstream || step.aliases)
+            set_upstream(index, *wanted.upstream.endpoint,
+                         close_older && *wanted.upstream.endpoint != present);
+    } else {
+        // A new name's address comes later; until then sessions and new clients have what there
+        // was.
+        if (is_new || (step.aliases && !step.upstream)) set_upstream(index, present, false);
+        ask_for_name(index);
+    }
+    if (const auto grant = preparation.grants.find(index); grant != preparation.grants.end())
+        bring_bindings(index, std::move(grant->second));
+    if (!was_serving)
+        preparation.newcomers.push_back(
+            {wanted.name, slot.settings.sessions_max, capacity.arithmetic});
+}
+
+void Reconfigurer::ask_for_name(std::uint16_t proxy) {
+    const ProxySlot& slot = state_.proxies[proxy];
+    names_.ask(proxy, slot.config,
+               slot.upstream->is_resolved() ? std::optional<Endpoint>{slot.upstream->endpoint()}
+                                            : std::nullopt);
+}
+
+void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
+    for (Preparation::Listener& opened : preparation.opened) {
+        if (state_.listeners.size() <= opened.slot)
+            state_.listeners.resize(opened.slot + std::size_t{1});
+        ListenerSlot& slot = state_.listeners[opened.slot];
+        slot.state = SlotState::serving;
+        slot.endpoint = opened.endpoint;
+        slot.proxy = preparation.slots.at(opened.proxy);
+        slot.queues = std::make_shared<ListenerQueues>(descriptors_of(opened.sockets));
+        state_.newly_held.push_back(&bootstrap_.use()->listeners_held[opened.slot]);
+        for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
+            const auto arrival = arrival_watched_by(slot.queues);
+            arrival->socket = std::move(opened.sockets.sockets[shard]);
+            arrival->endpoint = opened.endpoint;
+            state_.brought.push_back(arrival);
+            Command command;
+            command.kind = CommandKind::adopt_listener;
+            command.listener = opened.slot;
+            command.proxy = slot.proxy;
+            command.arrival = arrival;
+            state_.outbox[shard].push_back(std::move(command));
+        }
+    }
+    for (const ListenerStep& step : preparation.plan.listeners) {
+        for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
+            ListenerSlot& slot = state_.listeners[index];
+            if (slot.endpoint != step.endpoint ||
+                (slot.state != SlotState::serving && slot.state != SlotState::retired))
+                continue;
+            Command command;
+            command.listener = index;
+            if (!step.to) {
+                slot.state = SlotState::retired;
+                slot.deadline = now + drain_timeout_;
+                command.kind = CommandKind::retire_listener;
+            } else {
+                slot.state = SlotState::serving;
+                slot.proxy = preparation.slots.at(*step.to);
+                command.kind = CommandKind::move_listener;
+                command.proxy = slot.proxy;
+            }
+            send_to_all(command);
+        }
+    }
+}
+
+}  // namespace udpproxy
