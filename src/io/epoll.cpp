@@ -1,5 +1,5 @@
-// The epoll engine: opening, waiting and receiving. One wait is epoll_wait and a bounded recvmmsg
-// on each socket that is ready. Level-triggered: what a bound leaves behind is reported again at
+// The epoll engine: opening, waiting, receiving and sending. One wait is epoll_wait and a bounded
+// recvmmsg on each socket that is ready. Level-triggered: what a bound leaves behind is reported at
 // the next wait. EPOLLERR is reported whether asked for or not until the error is read, so every
 // event is answered with a receive.
 #include <sys/eventfd.h>
@@ -88,6 +88,20 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
 void EpollBackend::discard(Buffer buffer) {
     --state_->in_flight[static_cast<std::size_t>(leg_of(buffer))];
     state_->pool_of(leg_of(buffer)).release(index_of(buffer));
+}
+
+/// Everything by the Sender, socket by socket.
+std::span<const Fault> EpollBackend::send(std::span<const Departure> departures) {
+    State& state = *state_;
+    state.sender.begin(departures, state.turn_at);
+    for (const Slot slot : state.sender.slots()) {
+        ChainWalk walk = state.sender.take(slot);
+        state.sender.send_chain(slot, {}, walk);
+    }
+    for (std::size_t i = 0; i < departures.size(); ++i) {
+        if (!state.sender.keeps(i)) discard(departures[i].buffer);
+    }
+    return state.sender.faults();
 }
 
 OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {

@@ -1,4 +1,4 @@
-// What the epoll engine holds. Private to src/io/epoll*.cpp.
+// What the epoll engine holds. Private to src/io/epoll.cpp.
 #pragma once
 
 #include <sys/epoll.h>
