@@ -1,5 +1,5 @@
-// The epoll engine: opening, waiting, receiving and sending. One wait is epoll_wait and a bounded
-// recvmmsg on each socket that is ready. Level-triggered: what a bound leaves behind is reported at
+// The epoll engine: waiting, receiving and sending. One wait is epoll_wait and a bounded recvmmsg
+// on each socket that is ready. Level-triggered: what a bound leaves behind is reported again at
 // the next wait. EPOLLERR is reported whether asked for or not until the error is read, so every
 // event is answered with a receive.
 #include <sys/eventfd.h>
@@ -18,8 +18,7 @@ Result<EpollBackend> EpollBackend::open(EngineSetup setup) {
     Result<BufferPool> reply_pool =
         BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
     if (!reply_pool) return reply_pool.error();
-    auto state =
-        std::make_unique<State>(std::move(setup), std::move(*request_pool), std::move(*reply_pool));
+    auto state = std::make_unique<State>(setup, std::move(*request_pool), std::move(*reply_pool));
     state->epoll_descriptor = ::epoll_create1(EPOLL_CLOEXEC);
     if (state->epoll_descriptor < 0) return system_error("epoll_create1", errno);
     state->wake_descriptor = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -27,32 +26,19 @@ Result<EpollBackend> EpollBackend::open(EngineSetup setup) {
     return EpollBackend{std::move(state)};
 }
 
-EpollBackend::EpollBackend(std::unique_ptr<State> state) : state_(std::move(state)) {}
-EpollBackend::EpollBackend(EpollBackend&&) noexcept = default;
-EpollBackend::~EpollBackend() = default;
+EpollBackend::EpollBackend(std::unique_ptr<State> state) : EngineBase(std::move(state)) {}
 
 Result<void> EpollBackend::start() {
-    State& state = *state_;
+    State& state = this->state();
     if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = state.watch(state.wake_descriptor, wake_event))
         return system_error("epoll_ctl", error);
-    for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {
-        if (const int error = adopt(Slot{index}, state.listeners[index]))
-            return system_error("epoll_ctl", error);
-    }
+    if (const int error = state.adopt_listeners()) return system_error("epoll_ctl", error);
     return {};
 }
 
-int EpollBackend::adopt(Slot slot, ListenerSocket& listener) {
-    if (!state_->slots.may_be_listener(slot)) return EMFILE;
-    if (const int error = state_->watch(listener.socket.descriptor(), index_of(slot))) return error;
-    state_->slots.assign_listener(slot, listener.socket.release(), listener.family,
-                                  listener.offload);
-    return 0;
-}
-
 const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
-    State& state = *state_;
+    State& state = this->state();
     state.last_arrivals = state.completions.requests.size() + state.completions.replies.size();
     state.completions.clear();
     for (const Leg leg : {Leg::request, Leg::reply})
@@ -65,7 +51,7 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
     if (!state.completions.closed.empty() || !state.to_close.empty()) {
         limit_ms = 0;  // what was closed must be reported before anything is waited for
     } else if (deadline) {
-        const Duration left = std::max(Duration::zero(), *deadline - now());
+        const Duration left = std::max(Duration::zero(), *deadline - monotonic_now());
         const auto rounded_up = std::chrono::ceil<std::chrono::milliseconds>(left).count();
         limit_ms = static_cast<int>(std::min<std::int64_t>(rounded_up, 3'600'000));
     }
@@ -86,83 +72,23 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
 }
 
 void EpollBackend::discard(Buffer buffer) {
-    --state_->in_flight[static_cast<std::size_t>(leg_of(buffer))];
-    state_->pool_of(leg_of(buffer)).release(index_of(buffer));
+    --state().in_flight[static_cast<std::size_t>(leg_of(buffer))];
+    state().pool_of(leg_of(buffer)).release(index_of(buffer));
 }
 
 /// Everything by the Sender, socket by socket.
-std::span<const Fault> EpollBackend::send(std::span<const Departure> departures) {
-    State& state = *state_;
-    state.sender.begin(departures, state.turn_at);
-    for (const Slot slot : state.sender.slots()) {
-        ChainWalk walk = state.sender.take(slot);
-        state.sender.send_chain(slot, {}, walk);
+std::span<const Fault> EpollBackend::send(std::span<const Departure> departures, Instant now) {
+    Sender& sender = state().sender;
+    sender.begin(departures, now);
+    for (const Slot slot : sender.slots()) {
+        ChainWalk walk = sender.take(slot);
+        sender.send_chain(slot, {}, walk);
     }
     for (std::size_t i = 0; i < departures.size(); ++i) {
-        if (!state.sender.keeps(i)) discard(departures[i].buffer);
+        if (!sender.keeps(i)) discard(departures[i].buffer);
     }
-    return state.sender.faults();
+    return sender.faults();
 }
-
-OpeningOutcome EpollBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
-    State& state = *state_;
-    UDPPROXY_ASSERT(slots.size() == opening.members());
-    if (state.slots.slots_free() < slots.size()) return {OpeningStep::socket, EMFILE};
-    std::array<int, 64> descriptors{};
-    UDPPROXY_ASSERT(slots.size() <= descriptors.size());
-    OpeningOutcome outcome = open_group_sockets(opening, descriptors);
-    if (!outcome.opened()) return outcome;
-    for (std::size_t i = 0; i < slots.size(); ++i) {
-        slots[i] = state.slots.assign(descriptors[i], opening.local.family(), opening.offload);
-        const int error = state.watch(descriptors[i], index_of(slots[i]));
-        if (error == 0) continue;
-        // ENOMEM or ENOSPC (fs.epoll.max_user_watches): the whole group goes again.
-        for (std::size_t placed = 0; placed <= i; ++placed) state.slots.vacate(slots[placed]);
-        for (std::size_t opened = 0; opened < slots.size(); ++opened) ::close(descriptors[opened]);
-        return {OpeningStep::socket, error};
-    }
-    return outcome;
-}
-
-OpeningOutcome EpollBackend::join_group(std::span<const Slot> members, const MemberJoining& joining,
-                                        Slot& joined) {
-    State& state = *state_;
-    if (state.slots.slots_free() == 0) return {OpeningStep::socket, EMFILE};
-    std::array<int, 64> descriptors{};
-    for (std::size_t i = 0; i < members.size(); ++i)
-        descriptors[i] = state.slots[members[i]].descriptor;
-    int descriptor = -1;
-    const OpeningOutcome outcome =
-        join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
-    if (!outcome.opened()) return outcome;
-    joined = state.slots.assign(descriptor, joining.local.family(), joining.offload);
-    if (const int error = state.watch(descriptor, index_of(joined))) {
-        state.slots.vacate(joined);
-        ::close(descriptor);
-        return {OpeningStep::socket, error};
-    }
-    return outcome;
-}
-
-void EpollBackend::close(Slot slot) {
-    SlotEntry& entry = state_->slots[slot];
-    UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.closing);
-    entry.closing = true;
-    state_->to_close.push(slot);
-}
-
-SourceAnswer EpollBackend::source_towards(const Endpoint& upstream, const Address& wanted) {
-    return udpproxy::source_towards(upstream, wanted);
-}
-
-Instant EpollBackend::now() { return state_->turn_at = monotonic_now(); }
-
-void EpollBackend::wake() {
-    const std::uint64_t one = 1;
-    (void)!::write(state_->wake_descriptor, &one, sizeof one);
-}
-
-const EngineCounters& EpollBackend::counters() const { return state_->counters; }
 
 int EpollBackend::State::wait_for_events(int limit_ms) {
     const Duration limit = limit_ms < 0 ? Duration::max() : std::chrono::milliseconds{limit_ms};

@@ -8,8 +8,7 @@
 #include <algorithm>
 #include <array>
 
-#include "sender.hpp"
-#include "slot_table.hpp"
+#include "engine_state.hpp"
 #include "udpproxy/io/buffer_pool.hpp"
 #include "udpproxy/io/epoll.hpp"
 
@@ -28,27 +27,23 @@ struct Incoming {
     std::uint32_t buffer;
 };
 
-struct EpollBackend::State {
-    State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-        : slots(setup.slots_max),
+struct EpollBackend::State final : EngineState {
+    State(EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
+        : EngineState(setup),
           requests(std::move(request_pool)),
           replies(std::move(reply_pool)),
-          payload_bytes_max(setup.payload_bytes_max),
-          busy_poll(setup.busy_poll),
-          batch_wait(setup.batch_wait),
-          to_close(setup.slots_max),
-          starved(setup.slots_max),
-          completions(setup.buffers_per_leg, setup.slots_max),
-          sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
-          listeners(std::move(setup.listeners)) {}
-
-    ~State() {
-        slots.for_each_descriptor([](int descriptor) { ::close(descriptor); });
-        if (wake_descriptor >= 0) ::close(wake_descriptor);
+          starved(setup.slots_max) {}
+    ~State() override {
         if (epoll_descriptor >= 0) ::close(epoll_descriptor);
     }
     State(const State&) = delete;
     State& operator=(const State&) = delete;
+
+    [[nodiscard]] int register_socket(Slot slot, int descriptor) override {
+        return watch(descriptor, index_of(slot));
+    }
+    void forget_socket(Slot) override {}    // closing the descriptor does that
+    void begin_receiving(Slot) override {}  // it does since register_socket()
 
     [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept {
         return leg == Leg::request ? requests : replies;
@@ -69,27 +64,18 @@ struct EpollBackend::State {
     void close_queued();
 
     int epoll_descriptor = -1;
-    int wake_descriptor = -1;
-    EngineCounters counters;
-    SlotTable slots;
     BufferPool requests;
     BufferPool replies;
     std::array<std::size_t, 2> in_flight{};  // buffers with the shard, by leg
-    std::uint32_t payload_bytes_max;
-    Duration busy_poll;
-    Duration batch_wait;
-    std::size_t last_arrivals = 0;  // of the wait before
-    Batch<Slot> to_close;
+    std::size_t last_arrivals = 0;           // of the wait before
     Batch<Slot>
         starved;  // sockets with data but no buffer for it: not watched until one has come home
-    Completions completions;
 
     std::array<epoll_event, events_per_wait> events{};
     std::array<mmsghdr, receives_per_socket> receive_messages{};
     std::array<Incoming, receives_per_socket> incoming{};
-    Sender sender;
-    Instant turn_at{};  // the last reading of the clock
-    std::vector<ListenerSocket> listeners;
 };
+
+EpollBackend::State& EpollBackend::state() noexcept { return static_cast<State&>(*state_); }
 
 }  // namespace udpproxy

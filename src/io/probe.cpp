@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 
 #include "udpproxy/io/uring.hpp"
+#include "udpproxy/net/listener.hpp"
 
 namespace udpproxy {
 
@@ -22,7 +23,7 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     if (Result<void> started = engine->start(); !started)
         return {false, started.error().message, started.error().code};
     // A kernel that does not know multishot recvmsg ends it at once, with EINVAL.
-    const Completions& completions = engine->wait(engine->now());
+    const Completions& completions = engine->wait(monotonic_now());
     if (!completions.faults.empty()) {
         const int error = completions.faults[0].error;
         return {false, "recvmsg multishot: " + error_text(error), error};

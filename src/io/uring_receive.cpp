@@ -25,7 +25,7 @@ __kernel_timespec timespec_of(Duration duration) {
 }  // namespace
 
 const Completions& UringBackend::wait(std::optional<Instant> deadline) {
-    State& state = *state_;
+    State& state = this->state();
     state.completions.clear();
     state.provide_buffers(state.requests);
     state.provide_buffers(state.replies);
@@ -101,7 +101,7 @@ void UringBackend::State::submit_and_wait(unsigned wanted, std::optional<Duratio
                     outcome == -EBUSY || outcome == -ENOMEM);
 }
 
-void UringBackend::discard(Buffer buffer) { state_->release_buffer(buffer); }
+void UringBackend::discard(Buffer buffer) { state().release_buffer(buffer); }
 
 io_uring_sqe& UringBackend::State::next_entry() {
     io_uring_sqe* entry = io_uring_get_sqe(&ring);
@@ -325,8 +325,7 @@ void UringBackend::State::finish_close(Slot slot) {
     SlotEntry& entry = slots[slot];
     UDPPROXY_ASSERT(entry.closing && !entry.armed);
     if (entry.queued) forget_starved(slot);
-    int none = -1;
-    io_uring_register_files_update(&ring, index_of(slot), &none, 1);
+    forget_socket(slot);
     ::close(entry.descriptor);
     slots.vacate(slot);
     completions.closed.push(slot);

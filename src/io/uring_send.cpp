@@ -12,10 +12,10 @@
 
 namespace udpproxy {
 
-std::span<const Fault> UringBackend::send(std::span<const Departure> departures) {
-    State& state = *state_;
+std::span<const Fault> UringBackend::send(std::span<const Departure> departures, Instant now) {
+    State& state = this->state();
     Sender& sender = state.sender;
-    sender.begin(departures, state.turn_at);
+    sender.begin(departures, now);
     for (const Slot slot : sender.slots()) {
         ChainWalk walk = sender.take(slot);
         const Sending first = sender.cut(slot, walk);

@@ -78,25 +78,18 @@ unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
 
 }  // namespace
 
-UringBackend::State::State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool)
-    : slots(setup.slots_max),
+UringBackend::State::State(EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
+    : EngineState(setup),
       requests(std::move(request_pool), setup.slots_max),
       replies(std::move(reply_pool), setup.slots_max),
-      payload_bytes_max(setup.payload_bytes_max),
-      busy_poll(setup.busy_poll),
-      batch_wait(setup.batch_wait),
       early(2 * (std::size_t{setup.slots_max} + setup.buffers_per_leg) + submission_entries),
       to_arm(setup.slots_max),
-      to_close(setup.slots_max),
       to_cancel(setup.slots_max),
-      completions(setup.buffers_per_leg, setup.slots_max),
-      sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
       queued(sends_per_submission),
       outgoing(sends_per_submission),
       parts(sends_per_submission + 16 * std::size_t{train_segments_max}),
       failed(sends_per_submission),
-      failed_errors(sends_per_submission),
-      listeners(std::move(setup.listeners)) {
+      failed_errors(sends_per_submission) {
     receive_template.msg_namelen = name_bytes;
     receive_template.msg_controllen = control_bytes_max;
 }
@@ -108,8 +101,6 @@ UringBackend::State::~State() {
         if (group->ring != nullptr)
             ::munmap(group->ring, group->pool.count() * sizeof(io_uring_buf));
     }
-    slots.for_each_descriptor([](int descriptor) { ::close(descriptor); });
-    if (wake_descriptor >= 0) ::close(wake_descriptor);
 }
 
 Result<UringBackend> UringBackend::open(EngineSetup setup) {
@@ -119,8 +110,7 @@ Result<UringBackend> UringBackend::open(EngineSetup setup) {
     Result<BufferPool> reply_pool = BufferPool::create(setup.buffers_per_leg, buffer_bytes);
     if (!reply_pool) return reply_pool.error();
     const std::uint32_t buffers = setup.buffers_per_leg;
-    auto state =
-        std::make_unique<State>(std::move(setup), std::move(*request_pool), std::move(*reply_pool));
+    auto state = std::make_unique<State>(setup, std::move(*request_pool), std::move(*reply_pool));
 
     io_uring_params parameters{};
     // SINGLE_ISSUER + DEFER_TASKRUN: completions are made by this thread, in wait, and nowhere
@@ -151,105 +141,26 @@ Result<UringBackend> UringBackend::open(EngineSetup setup) {
     return UringBackend{std::move(state)};
 }
 
-UringBackend::UringBackend(std::unique_ptr<State> state) : state_(std::move(state)) {}
-UringBackend::UringBackend(UringBackend&&) noexcept = default;
-UringBackend::~UringBackend() = default;
+UringBackend::UringBackend(std::unique_ptr<State> state) : EngineBase(std::move(state)) {}
 
 Result<void> UringBackend::start() {
-    State& state = *state_;
+    State& state = this->state();
     if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0))
         return system_error("io_uring_register(ENABLE_RINGS)", error);
-    for (std::uint32_t index = 0; index < state.listeners.size(); ++index) {
-        if (const int error = adopt(Slot{index}, state.listeners[index]))
-            return system_error("io_uring_register(FILES_UPDATE)", error);
-    }
+    if (const int error = state.adopt_listeners())
+        return system_error("io_uring_register(FILES_UPDATE)", error);
     return {};
 }
 
-int UringBackend::adopt(Slot slot, ListenerSocket& listener) {
-    State& state = *state_;
-    if (!state.slots.may_be_listener(slot)) return EMFILE;
-    int descriptor = listener.socket.descriptor();
-    const int updated = io_uring_register_files_update(&state.ring, index_of(slot), &descriptor, 1);
-    if (updated < 0) return -updated;
-    state.slots.assign_listener(slot, listener.socket.release(), listener.family, listener.offload);
-    state.queue_arming(slot);
-    return 0;
+int UringBackend::State::register_socket(Slot slot, int descriptor) {
+    const int updated = io_uring_register_files_update(&ring, index_of(slot), &descriptor, 1);
+    return updated < 0 ? -updated : 0;
 }
 
-OpeningOutcome UringBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
-    State& state = *state_;
-    UDPPROXY_ASSERT(slots.size() == opening.members());
-    if (state.slots.slots_free() < slots.size()) return {OpeningStep::socket, EMFILE};
-    std::array<int, 64> descriptors{};
-    UDPPROXY_ASSERT(slots.size() <= descriptors.size());
-    const OpeningOutcome outcome = open_group_sockets(opening, descriptors);
-    if (!outcome.opened()) return outcome;
-    std::size_t registered = 0;
-    int error = 0;
-    for (; registered < slots.size() && error == 0; ++registered) {
-        slots[registered] =
-            state.slots.assign(descriptors[registered], opening.local.family(), opening.offload);
-        const int updated = io_uring_register_files_update(&state.ring, index_of(slots[registered]),
-                                                           &descriptors[registered], 1);
-        error = updated < 0 ? -updated : 0;
-    }
-    if (error != 0) {
-        // The kernel has no memory for another registered file: the whole group goes again.
-        int none = -1;
-        for (const Slot slot : slots.first(registered)) {
-            io_uring_register_files_update(&state.ring, index_of(slot), &none, 1);
-            state.slots.vacate(slot);
-        }
-        for (std::size_t i = 0; i < slots.size(); ++i) ::close(descriptors[i]);
-        return {OpeningStep::socket, error};
-    }
-    for (const Slot slot : slots) state.queue_arming(slot);
-    return outcome;
+void UringBackend::State::forget_socket(Slot slot) {
+    int none = -1;
+    io_uring_register_files_update(&ring, index_of(slot), &none, 1);
 }
-
-OpeningOutcome UringBackend::join_group(std::span<const Slot> members, const MemberJoining& joining,
-                                        Slot& joined) {
-    State& state = *state_;
-    if (state.slots.slots_free() == 0) return {OpeningStep::socket, EMFILE};
-    std::array<int, 64> descriptors{};
-    for (std::size_t i = 0; i < members.size(); ++i)
-        descriptors[i] = state.slots[members[i]].descriptor;
-    int descriptor = -1;
-    const OpeningOutcome outcome =
-        join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
-    if (!outcome.opened()) return outcome;
-    joined = state.slots.assign(descriptor, joining.local.family(), joining.offload);
-    const int updated =
-        io_uring_register_files_update(&state.ring, index_of(joined), &descriptor, 1);
-    if (updated < 0) {
-        state.slots.vacate(joined);
-        ::close(descriptor);
-        return {OpeningStep::socket, -updated};
-    }
-    state.queue_arming(joined);
-    return outcome;
-}
-
-void UringBackend::close(Slot slot) {
-    SlotEntry& entry = state_->slots[slot];
-    UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.closing);
-    entry.closing = true;
-    state_->to_close.push(slot);
-}
-
-SourceAnswer UringBackend::source_towards(const Endpoint& upstream, const Address& wanted) {
-    return udpproxy::source_towards(upstream, wanted);
-}
-
-Instant UringBackend::now() { return state_->turn_at = monotonic_now(); }
-
-void UringBackend::wake() {
-    const std::uint64_t one = 1;
-    (void)!::write(state_->wake_descriptor, &one, sizeof one);
-}
-
-const EngineCounters& UringBackend::counters() const { return state_->counters; }
 
 }  // namespace udpproxy

@@ -7,8 +7,7 @@
 
 #include <algorithm>
 
-#include "sender.hpp"
-#include "slot_table.hpp"
+#include "engine_state.hpp"
 #include "udpproxy/io/buffer_pool.hpp"
 #include "udpproxy/io/uring.hpp"
 
@@ -50,9 +49,9 @@ struct Completed {
     unsigned flags;
 };
 
-struct UringBackend::State {
-    State(EngineSetup setup, BufferPool request_pool, BufferPool reply_pool);
-    ~State();
+struct UringBackend::State final : EngineState {
+    State(EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool);
+    ~State() override;
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
@@ -73,6 +72,10 @@ struct UringBackend::State {
         std::size_t in_flight = 0;  // with the shard, as arrivals or departures
         Batch<Slot> starved;        // receives that ended for want of a buffer
     };
+
+    [[nodiscard]] int register_socket(Slot slot, int descriptor) override;
+    void forget_socket(Slot slot) override;
+    void begin_receiving(Slot slot) override { queue_arming(slot); }
 
     [[nodiscard]] BufferGroup& group_of(Leg leg) noexcept {
         return leg == Leg::request ? requests : replies;
@@ -106,34 +109,25 @@ struct UringBackend::State {
 
     io_uring ring{};
     bool ring_open = false;
-    int wake_descriptor = -1;
     std::uint64_t wake_value = 0;
     bool wake_armed = false;
 
-    EngineCounters counters;
-    SlotTable slots;
     BufferGroup requests;
     BufferGroup replies;
     msghdr receive_template{};
-    std::uint32_t payload_bytes_max;
-    Duration busy_poll;
-    Duration batch_wait;
 
     // Completions other than of sends that turned up while sends were collected; the next wait
     // begins with them.
     Batch<Completed> early;
     Batch<Slot> to_arm;
-    Batch<Slot> to_close;   // close() was called
-    Batch<Slot> to_cancel;  // a cancel by user_data found nothing: cancel by descriptor
-    Completions completions;
-    Sender sender;
-    Instant turn_at{};         // the last reading of the clock
+    Batch<Slot> to_cancel;     // a cancel by user_data found nothing: cancel by descriptor
     Batch<Sending> queued;     // for this submission
     Batch<Outgoing> outgoing;  // of those that need a message, with `parts`
     Batch<iovec> parts;
     Batch<std::uint32_t> failed;  // of `queued`, with their errors
     Batch<int> failed_errors;
-    std::vector<ListenerSocket> listeners;
 };
+
+UringBackend::State& UringBackend::state() noexcept { return static_cast<State&>(*state_); }
 
 }  // namespace udpproxy

@@ -56,7 +56,7 @@ AdmissionDecision Admission::find_group(std::uint16_t proxy_index, Reservation& 
     for (BindingIndex tried = 0; tried < proxy.bindings; ++tried) {
         const BindingIndex binding =
             proxy.first_binding + (proxy.next_binding + tried) % proxy.bindings;
-        look_up_source(shard_, sockets_, binding, now_);
+        look_up_source(shard_, binding, now_);
         if (shard_.bindings[binding].error != 0) {
             decision = reject(Drop::source_unavailable);
             continue;
@@ -129,7 +129,7 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, Reservation&
 
 bool Admission::prepare_group(BindingIndex binding) {
     evicts_ = false;
-    look_up_source(shard_, sockets_, binding, now_);
+    look_up_source(shard_, binding, now_);
     if (shard_.bindings[binding].error != 0) return false;
     // Nobody commits it: the group stands ready.
     Reservation reservation(shard_, shard_.bindings[binding].proxy, now_);

@@ -94,9 +94,10 @@ void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
     listener = Listener{};  // commands to one that the engine refused left their marks
     shard.setup.listeners[command.listener] =
         ListenerSetup{command.proxy, command.arrival->endpoint};
-    const int error = sockets.adopt(Slot{command.listener}, command.arrival->socket,
-                                    command.arrival->endpoint.family(),
-                                    shard.proxies[command.proxy].setup.offload);
+    ListenerSocket arrived{std::move(command.arrival->socket), command.arrival->endpoint.family(),
+                           shard.proxies[command.proxy].setup.offload};
+    const int error = sockets.adopt(Slot{command.listener}, arrived);
+    command.arrival->socket = std::move(arrived.socket);
     if (error == 0) {
         listener.open = true;
         ++shard.listeners_open;

@@ -29,12 +29,12 @@ bool may_mean_a_lost_source(int error) {
 
 }  // namespace
 
-void look_up_source(Shard& shard, Sockets& sockets, BindingIndex index, Instant now) {
+void look_up_source(Shard& shard, BindingIndex index, Instant now) {
     SourceBinding& binding = shard.bindings[index];
     if (binding.checked && now - binding.checked_at < source_check_every) return;
     binding.checked = true;
     binding.checked_at = now;
-    const SourceAnswer answer = sockets.source_towards(
+    const SourceAnswer answer = shard.source_towards(
         shard.proxies[binding.proxy].setup.upstream->endpoint(), binding.wanted);
     if (binding.error == 0 && binding.looked_up && says_nothing_of_the_source(answer.error)) return;
     binding.looked_up = true;
@@ -59,7 +59,7 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
         if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::in_use)
             continue;
         const ReplyGroup& group = shard.groups[index];
-        look_up_source(shard, sockets, group.binding, now);
+        look_up_source(shard, group.binding, now);
         const SourceBinding& binding = shard.bindings[group.binding];
         if (binding.error == 0 && binding.source.address != group.local.address)
             end_session(shard, sockets, group.session, SessionEnd::source_changed, now);

@@ -43,7 +43,7 @@ void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
                                         Instant now);
 /// sources.cpp: the source binding's source address, looked up at most once a second. When it has
 /// changed or gone, groups bound to the old one are not in use again.
-void look_up_source(Shard& shard, Sockets& sockets, BindingIndex binding, Instant now);
+void look_up_source(Shard& shard, BindingIndex binding, Instant now);
 /// sources.cpp: remembers the group of a request that failed as it does when a source address has
 /// gone.
 void note_lost_source(Shard& shard, const Departure& departure, int error);

@@ -92,7 +92,6 @@ TEST_CASE_TEMPLATE(
             Rig<Engine> rig(setup);
             const Peer upstream{loopback(family)};
             const OpenedGroup group = rig.open_group(upstream.endpoint());
-            (void)rig.engine().now();
             const EngineCounters& counters = rig.engine().counters();
             const std::string expected = "012345";
             for (const bool to_client : {false, true}) {
@@ -133,7 +132,6 @@ TEST_CASE_TEMPLATE("a path's refusal does not touch the other clients of a liste
     Rig<Engine> rig;
     const Peer near{address("127.0.0.2")};
     const Peer far{address("127.0.0.3")};
-    (void)rig.engine().now();
     const auto reply_to = [&](const Peer& client) {
         std::vector<Departure> departures = batch_of_trains(rig, Slot{0}, 6);
         for (Departure& departure : departures) {
@@ -166,7 +164,6 @@ TEST_CASE_TEMPLATE(
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
-    (void)rig.engine().now();
     const int one = 1;
     REQUIRE(::setsockopt(descriptor_of(group.local, true), SOL_SOCKET, SO_NO_CHECK, &one,
                          sizeof one) == 0);
@@ -187,7 +184,6 @@ TEST_CASE_TEMPLATE(
         Rig<Engine> rig;
         const Peer upstream{address("127.0.0.2")};
         const OpenedGroup group = rig.open_group(upstream.endpoint());
-        (void)rig.engine().now();
         {
             SendErrors errors;
             errors.of_trains = error;
@@ -307,7 +303,6 @@ TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and
     Rig<Engine> rig;
     const Peer upstream{address("127.0.0.2")};
     const OpenedGroup group = rig.open_group(upstream.endpoint());
-    (void)rig.engine().now();
     {
         SendErrors errors;
         errors.of_trains = EINVAL;

@@ -14,6 +14,7 @@
 #include "contract/engines.hpp"
 #include "contract/peer.hpp"
 #include "udpproxy/io/backend.hpp"
+#include "udpproxy/net/listener.hpp"
 
 namespace udpproxy::contract {
 
@@ -160,7 +161,7 @@ public:
         return std::exchange(held, {});
     }
     [[nodiscard]] std::vector<Fault> send(const std::vector<Departure>& departures) {
-        const std::span<const Fault> reported = engine_.send(departures);
+        const std::span<const Fault> reported = engine_.send(departures, monotonic_now());
         return {reported.begin(), reported.end()};
     }
     void discard_held() {

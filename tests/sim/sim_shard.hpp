@@ -62,8 +62,11 @@ public:
             world->listeners.push_back(SimListener{listener.endpoint, {}});
         const std::uint32_t slots_max = setup.slots_max;
         const std::uint32_t buffers = setup.buffers_per_leg;
-        loop = std::make_unique<Loop<SimBackend>>(std::move(setup),
-                                                  SimBackend(world, slots_max, buffers));
+        loop = std::make_unique<Loop<SimBackend, SimClock>>(
+            std::move(setup), SimBackend(world, slots_max, buffers), SimClock{world});
+        loop->shard().source_towards = [kernel = world](const Endpoint&, const Address& wanted) {
+            return kernel->source_towards(wanted);
+        };
     }
 
     /// Turns; time stands still meanwhile. Whoever has advanced it far, or sends many new clients,
@@ -93,7 +96,7 @@ public:
     }
 
     std::shared_ptr<SimWorld> world;
-    std::unique_ptr<Loop<SimBackend>> loop;
+    std::unique_ptr<Loop<SimBackend, SimClock>> loop;
 };
 
 }  // namespace udpproxy::sim

@@ -43,6 +43,13 @@ void SimWorld::reject(const Endpoint& group, const Endpoint& peer, int error) {
     }
 }
 
+SourceAnswer SimWorld::source_towards(const Address& wanted) const {
+    if (source_error != 0) return {source_error, {}};
+    const Address source = wanted.is_unspecified() ? routed : wanted;
+    if (absent.contains(source)) return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
+    return {0, Endpoint{source, 0, 0}};
+}
+
 SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
                        std::uint32_t buffers_per_leg)
     : world_(std::move(world)),
@@ -121,7 +128,7 @@ bool SimBackend::joins(const Arrival& arrival, const Packet& packet) {
            packet.payload.size() <= segment_bytes && arrival.datagrams() < 64;
 }
 
-std::span<const Fault> SimBackend::send(std::span<const Departure> departures) {
+std::span<const Fault> SimBackend::send(std::span<const Departure> departures, Instant) {
     faults_.clear();
     world_->now += std::exchange(world_->next_send_takes, Duration::zero());
     for (std::uint32_t i = 0; i < departures.size(); ++i) {
@@ -273,14 +280,6 @@ void SimBackend::finish_closes() {
         free_slots_.push_back(index_of(member.slot));
         place = world_->members.erase(place);
     }
-}
-
-SourceAnswer SimBackend::source_towards(const Endpoint&, const Address& wanted) {
-    if (world_->source_error != 0) return {world_->source_error, {}};
-    const Address source = wanted.is_unspecified() ? world_->routed : wanted;
-    if (world_->absent.contains(source))
-        return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
-    return {0, Endpoint{source, 0, 0}};
 }
 
 }  // namespace udpproxy::sim

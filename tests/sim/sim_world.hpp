@@ -62,6 +62,9 @@ public:
         return std::uniform_int_distribution<std::size_t>(0, count - 1)(random);
     }
 
+    /// What looking up a source address answers.
+    [[nodiscard]] SourceAnswer source_towards(const Address& wanted) const;
+
     std::mt19937_64 random;
     Instant now{std::chrono::seconds{1000}};
     std::vector<SimListener> listeners;
@@ -87,22 +90,21 @@ public:
     std::uint64_t blocked_waits = 0;      // waits in which a real thread would have slept
 };
 
-class SimBackend {
+class SimBackend final : public Sockets {
 public:
     SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
                std::uint32_t buffers_per_leg);
 
     [[nodiscard]] Result<void> start();
     const Completions& wait(std::optional<Instant> deadline);
-    [[nodiscard]] Instant now() { return world_->now; }
-    std::span<const Fault> send(std::span<const Departure> departures);
+    std::span<const Fault> send(std::span<const Departure> departures, Instant now);
     void discard(Buffer buffer);
-    [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
+    [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening,
+                                            std::span<Slot> slots) override;
     [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members,
-                                            const MemberJoining& joining, Slot& joined);
-    [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
-    void close(Slot slot);
-    [[nodiscard]] SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted);
+                                            const MemberJoining& joining, Slot& joined) override;
+    [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener) override;
+    void close(Slot slot) override;
     void wake() {}
     [[nodiscard]] const EngineCounters& counters() const { return counters_; }
     /// Buffers that are not at home.
@@ -132,5 +134,10 @@ private:
 };
 
 static_assert(Backend<SimBackend>);
+
+struct SimClock {
+    std::shared_ptr<const SimWorld> world;
+    [[nodiscard]] Instant now() const { return world->now; }
+};
 
 }  // namespace udpproxy::sim

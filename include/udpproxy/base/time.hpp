@@ -20,7 +20,7 @@ struct MonotonicClock {
 
 using Instant = MonotonicClock::time_point;
 
-/// Reads CLOCK_MONOTONIC. Called by the engines (once per turn) and the control thread only.
+/// Reads CLOCK_MONOTONIC. Called by loops, engines and the control thread only.
 [[nodiscard]] Instant monotonic_now() noexcept;
 
 /// The calling thread sleeps; a signal may end it early.

@@ -1,9 +1,11 @@
-// The backend contract: everything a shard asks of the operating system, in eleven verbs. Met by
-// the io_uring engine, the epoll engine and the simulated backend of the tests; chosen once, at
-// start, as the loop's template argument, so that no datagram pays for an indirect call.
+// The backend contract: everything a shard asks of the operating system for its traffic, in nine
+// verbs: start, wait, send, discard and wake, and those of Sockets: open_group, join_group, adopt
+// and close. Met by the io_uring engine, the epoll engine and the simulated backend of the tests;
+// chosen once, at start, as the loop's template argument, so that no datagram pays for an indirect
+// call.
 //
-// A turn of the shard is: wait, look at requests(), replies(), faults() and closed(), open and
-// close sockets, send, and wait again.
+// A turn of the shard is: wait, look at requests, replies, faults and closed, open and close
+// sockets, send, and wait again.
 #pragma once
 
 #include <concepts>
@@ -13,21 +15,12 @@
 #include <vector>
 
 #include "udpproxy/base/batch.hpp"
+#include "udpproxy/base/result.hpp"
 #include "udpproxy/base/time.hpp"
+#include "udpproxy/io/sockets.hpp"
 #include "udpproxy/io/traffic.hpp"
-#include "udpproxy/net/group_sockets.hpp"
-#include "udpproxy/net/listener.hpp"
-#include "udpproxy/net/socket.hpp"
 
 namespace udpproxy {
-
-/// A listener handed to an engine; at the start it gets the slot of its place in the list.
-struct ListenerSocket {
-    Socket socket;
-    Family family = Family::ipv4;
-    bool offload =
-        false;  // opened with ListenerRequest::offload; its departures may leave as trains
-};
 
 /// What an engine is opened with. Memory and tables are sized from this once and never grow.
 struct EngineSetup {
@@ -82,44 +75,27 @@ struct Completions {
 };
 
 template <class B>
-concept Backend = requires(B backend, std::optional<Instant> deadline,
-                           std::span<const Departure> departures, Buffer buffer,
-                           const GroupOpening& opening, std::span<Slot> slots, Slot slot,
-                           const Endpoint& upstream, const Address& wanted,
-                           ListenerSocket& listener, std::span<const Slot> members,
-                           const MemberJoining& joining, Slot& joined) {
+concept Backend = std::derived_from<B, Sockets> &&
+    requires(B backend, std::optional<Instant> deadline, std::span<const Departure> departures,
+             Instant now, Buffer buffer) {
     // Called once, in the thread that will call everything else; arms the listeners.
     { backend.start() } -> std::same_as<Result<void>>;
     // The only verb that may block: until something arrived, wake() was called or `deadline` has
     // passed (none: for ever).
     { backend.wait(deadline) } -> std::same_as<const Completions&>;
-    // The clock; the loop reads it once per turn.
-    { backend.now() } -> std::same_as<Instant>;
     // Sends every departure now, in the order given for each slot, and takes their buffers back but
     // for those that come back as send_no_space: the caller sends these again or discards them.
     // Never blocks. Departures that are neighbours on their slot may leave in one pass, their
     // boundaries kept. A connected slot's pending error costs one more attempt, exactly one; a
-    // train that the kernel refuses to cut is sent singly, in order. Returns what failed or was
-    // retried; what had no room stands in the order of each slot.
-    { backend.send(departures) } -> std::same_as<std::span<const Fault>>;
+    // train that the kernel refuses to cut is sent singly, in order. `now` is the turn's: what a
+    // path refused is remembered for a while. Returns what failed or was retried; what had no room
+    // stands in the order of each slot.
+    { backend.send(departures, now) } -> std::same_as<std::span<const Fault>>;
     // Takes back the buffer of an arrival that is dropped.
     { backend.discard(buffer) } -> std::same_as<void>;
-    // Opens a reply group, all or none, and arms its members. slots.size() == opening.members().
-    { backend.open_group(opening, slots) } -> std::same_as<OpeningOutcome>;
-    // Another member for a finished group, all or nothing; see join_group_socket() in
-    // net/socket.hpp. `members` are all that the group has.
-    { backend.join_group(members, joining, joined) } -> std::same_as<OpeningOutcome>;
-    // Takes a listener into a slot that nobody has, and arms it. Listeners have the lowest slots,
-    // members the highest; EMFILE: members have been there. The socket is the caller's again when
-    // there is an error.
-    { backend.adopt(slot, listener) } -> std::same_as<int>;
-    // Closes a member or a listener. Arrivals may still come on the slot until it appears in a
-    // completions' `closed`.
-    { backend.close(slot) } -> std::same_as<void>;
-    // The local address requests to `upstream` leave from; see source_towards() in net/socket.hpp.
-    { backend.source_towards(upstream, wanted) } -> std::same_as<SourceAnswer>;
     // The one verb for other threads: ends a wait.
     { backend.wake() } -> std::same_as<void>;
+    // No verb: what the engine has counted so far.
     { backend.counters() } -> std::same_as<const EngineCounters&>;
 };
 

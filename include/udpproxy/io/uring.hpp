@@ -6,40 +6,26 @@
 
 #include <memory>
 
-#include "udpproxy/io/backend.hpp"
+#include "udpproxy/io/engine_base.hpp"
 
 namespace udpproxy {
 
-class UringBackend {
+class UringBackend final : public EngineBase {
 public:
     /// Sets up ring, buffers and tables. Errors name the call: `io_uring_setup: Operation not
     /// permitted`, `io_uring_register(PBUF_RING): …`.
     [[nodiscard]] static Result<UringBackend> open(EngineSetup setup);
 
-    UringBackend(UringBackend&&) noexcept;
-    UringBackend& operator=(UringBackend&&) = delete;
-    ~UringBackend();
-
     [[nodiscard]] Result<void> start();
     const Completions& wait(std::optional<Instant> deadline);
-    [[nodiscard]] Instant now();
-    std::span<const Fault> send(std::span<const Departure> departures);
+    std::span<const Fault> send(std::span<const Departure> departures, Instant now);
     void discard(Buffer buffer);
-    [[nodiscard]] OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots);
-    [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members,
-                                            const MemberJoining& joining, Slot& joined);
-    /// errno, or 0.
-    [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
-    void close(Slot slot);
-    [[nodiscard]] SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted);
-    void wake();
-    [[nodiscard]] const EngineCounters& counters() const;
-
-    struct State;  // in src/io/uring_state.hpp
 
 private:
+    struct State;  // in src/io/uring_state.hpp
+
     explicit UringBackend(std::unique_ptr<State> state);
-    std::unique_ptr<State> state_;
+    [[nodiscard]] inline State& state() noexcept;
 };
 
 }  // namespace udpproxy

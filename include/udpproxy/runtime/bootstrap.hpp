@@ -12,6 +12,7 @@
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/log/log.hpp"
+#include "udpproxy/net/listener.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 #include "udpproxy/runtime/shard_thread.hpp"
 #include "udpproxy/runtime/status.hpp"

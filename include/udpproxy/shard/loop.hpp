@@ -1,5 +1,5 @@
 // The loop of a shard: one wait, one reading of the clock that all stages share, then the stages in
-// order. A template over the backend, and the only one.
+// order. A template over the backend and the clock, and the only one.
 #pragma once
 
 #include <algorithm>
@@ -9,11 +9,16 @@
 
 namespace udpproxy {
 
-template <Backend B>
+/// The loop's clock; a simulation has its own.
+struct HostClock {
+    [[nodiscard]] Instant now() const noexcept { return monotonic_now(); }
+};
+
+template <Backend B, class Clock = HostClock>
 class Loop {
 public:
-    Loop(ShardSetup setup, B backend)
-        : shard_(std::move(setup)), backend_(std::move(backend)), sockets_(backend_) {}
+    Loop(ShardSetup setup, B backend, Clock clock = {})
+        : shard_(std::move(setup)), backend_(std::move(backend)), clock_(std::move(clock)) {}
 
     /// Called in the shard's thread before run().
     [[nodiscard]] Result<void> start() { return backend_.start(); }
@@ -22,7 +27,7 @@ public:
     void run() {
         Duration processor_time = thread_processor_time();
         // The first turn finds what is to be prepared before anybody comes.
-        turn_ended_ = backend_.now();
+        turn_ended_ = clock_.now();
         deadline_ = turn_ended_;
         while (!shard_.stopping) {
             turn();
@@ -35,28 +40,28 @@ public:
     /// One pass. The only call that may block is wait.
     void turn() {
         const Completions& completions = backend_.wait(deadline_);
-        const Instant now = backend_.now();
+        const Instant now = clock_.now();
         shard_.turn_at = now;
         account_receive_faults(shard_, completions.faults);
         resume_pending(shard_, now);
         forward_replies(shard_, completions.replies, now);
         forward_requests(shard_, completions.requests, now);
         note_closed(shard_, completions.closed, now);
-        admit_new_clients(shard_, sockets_, now);
-        leave_lost_sources(shard_, sockets_, now);
+        admit_new_clients(shard_, backend_, now);
+        leave_lost_sources(shard_, backend_, now);
         quiet_ = completions.requests.empty() && completions.replies.empty();
         note_stall(now);
-        if (!is_catching_up()) retire_sessions(shard_, sockets_, now);
+        if (!is_catching_up()) retire_sessions(shard_, backend_, now);
         apply_commands(now);
-        reconcile_groups(shard_, sockets_, now);
-        prewarm_groups(shard_, sockets_, now);
-        account_sends(shard_, backend_.send(shard_.departures), now);
+        reconcile_groups(shard_, backend_, now);
+        prewarm_groups(shard_, backend_, now);
+        account_sends(shard_, backend_.send(shard_.departures, now), now);
         discard_dropped();
-        answer_inspection(shard_, sockets_,
+        answer_inspection(shard_, backend_,
                           now);  // after the sends: it may end a session that has just sent
         count_engine();
         deadline_ = is_catching_up() ? now : next_deadline(shard_, now);
-        turn_ended_ = backend_.now();
+        turn_ended_ = clock_.now();
     }
 
     /// After a stall (the process was stopped, the machine suspended): nobody expires before what
@@ -70,31 +75,6 @@ public:
     [[nodiscard]] B& backend() { return backend_; }
 
 private:
-    class BackendSockets final : public Sockets {
-    public:
-        explicit BackendSockets(B& backend) : backend_(backend) {}
-        OpeningOutcome open_group(const GroupOpening& opening, std::span<Slot> slots) override {
-            return backend_.open_group(opening, slots);
-        }
-        OpeningOutcome join_group(std::span<const Slot> members, const MemberJoining& joining,
-                                  Slot& joined) override {
-            return backend_.join_group(members, joining, joined);
-        }
-        int adopt(Slot slot, Socket& socket, Family family, bool offload) override {
-            ListenerSocket listener{std::move(socket), family, offload};
-            const int error = backend_.adopt(slot, listener);
-            socket = std::move(listener.socket);
-            return error;
-        }
-        void close(Slot slot) override { backend_.close(slot); }
-        SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) override {
-            return backend_.source_towards(upstream, wanted);
-        }
-
-    private:
-        B& backend_;
-    };
-
     void discard_dropped() {
         for (const Buffer buffer : shard_.dropped) backend_.discard(buffer);
         shard_.dropped.clear();
@@ -103,31 +83,31 @@ private:
     void apply_commands(Instant now) {
         Command command;
         for (std::uint32_t i = 0; i < commands_per_turn && shard_.commands.take(command); ++i)
-            apply_command(shard_, sockets_, command, now);
+            apply_command(shard_, backend_, command, now);
     }
 
     /// Forwards what is queued for those who have a session, for a second at most.
     void drain() {
-        const Instant end = backend_.now() + std::chrono::seconds{1};
+        const Instant end = clock_.now() + std::chrono::seconds{1};
         do {
-            deadline_ = backend_.now();
+            deadline_ = clock_.now();
             turn();
-        } while (!quiet_ && backend_.now() < end);
+        } while (!quiet_ && clock_.now() < end);
     }
 
     /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go
     /// of only some time after the process has ended.
     void close_sockets() {
         give_up_pending(shard_);
-        close_all_listeners(shard_, sockets_);
-        close_all_groups(shard_, sockets_);
-        const Instant end = backend_.now() + std::chrono::seconds{1};
+        close_all_listeners(shard_, backend_);
+        close_all_groups(shard_, backend_);
+        const Instant end = clock_.now() + std::chrono::seconds{1};
         while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) &&
-               backend_.now() < end) {
+               clock_.now() < end) {
             const Completions& completions = backend_.wait(end);
             drop_while_stopping(shard_, completions.requests, completions.replies);
             discard_dropped();
-            note_closed(shard_, completions.closed, backend_.now());
+            note_closed(shard_, completions.closed, clock_.now());
         }
     }
 
@@ -169,7 +149,7 @@ private:
 
     Shard shard_;
     B backend_;
-    BackendSockets sockets_;
+    Clock clock_;
     std::optional<Instant> deadline_;
     Instant turn_began_{};              // the last turn's reading of the clock
     Instant turn_ended_{};              // and when its wait for the next began

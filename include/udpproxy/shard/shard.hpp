@@ -1,17 +1,19 @@
 // Shard: everything one loop owns: sessions, groups, ports, counters, and the batches of the turn
 // at hand. The legs, admission and retirement are functions over it, in files of their own, in the
-// order in which a datagram meets them. None of it does I/O but through Sockets.
+// order in which a datagram meets them. None of it does I/O but through Sockets and
+// source_towards().
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "udpproxy/base/batch.hpp"
 #include "udpproxy/base/mailbox.hpp"
 #include "udpproxy/base/reserved.hpp"
+#include "udpproxy/io/sockets.hpp"
 #include "udpproxy/io/traffic.hpp"
-#include "udpproxy/net/group_sockets.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
 #include "udpproxy/session/port_pool.hpp"
@@ -61,20 +63,6 @@ inline constexpr Duration pending_time_max = std::chrono::milliseconds{100};
 inline constexpr std::uint32_t pending_max = 256;
 /// How often a source address is looked up again while groups are wanted from it.
 inline constexpr Duration source_check_every = std::chrono::seconds{1};
-
-/// The backend's verbs that open and close, for the cold path; the loop hands out its engine's.
-class Sockets {
-public:
-    virtual ~Sockets() = default;
-    [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening,
-                                                    std::span<Slot> slots) = 0;
-    [[nodiscard]] virtual OpeningOutcome join_group(std::span<const Slot> members,
-                                                    const MemberJoining& joining, Slot& joined) = 0;
-    [[nodiscard]] virtual int adopt(Slot slot, Socket& socket, Family family, bool offload) = 0;
-    virtual void close(Slot slot) = 0;
-    [[nodiscard]] virtual SourceAnswer source_towards(const Endpoint& upstream,
-                                                      const Address& wanted) = 0;
-};
 
 /// An arrival whose client has no session yet.
 struct NewClient {
@@ -177,6 +165,9 @@ struct Shard {
     /// A proxy that is not there: nobody can be admitted to it.
     std::shared_ptr<const Upstream> no_upstream = std::make_shared<const Upstream>(Endpoint{});
     ShardSetup setup;
+    /// Looks up a source address; net's, but in a simulation.
+    std::function<SourceAnswer(const Endpoint& upstream, const Address& wanted)> source_towards =
+        udpproxy::source_towards;
     std::vector<Proxy> proxies;
     std::vector<Listener> listeners;
     std::uint32_t listeners_open = 0;
