@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What looking in costs the data path: processor time per forwarded datagram with a scrape of the metrics and a listing of every session each second,
-against the same without, in interleaved pairs.
+"""What looking in costs the data path: processor time per forwarded datagram with a scrape of the
+metrics and a listing of every session each second, against the same without, in interleaved
+pairs.
 
     unshare -n bash -c 'ip link set lo up; bench/admin_cost.py' [--program build/release/udpproxy] [--engine io_uring] [--sessions 10000] [--pairs 12]
 
-Two windows make a pair, their order changes from pair to pair; the interval is Student's, over the pairs' ratios. Run it on an otherwise idle machine.
+Two windows make a pair, their order changes from pair to pair; the interval is Student's, over the
+pairs' ratios. Run it on an otherwise idle machine.
 """
 
 import argparse
@@ -23,7 +25,18 @@ import time
 
 LISTEN, UPSTREAM = ("127.0.0.1", 21000), ("127.0.0.2", 21001)
 # Two-sided 95 %, by degrees of freedom.
-STUDENT = {3: 3.18, 5: 2.57, 7: 2.36, 9: 2.26, 11: 2.20, 15: 2.13, 19: 2.09, 23: 2.07, 29: 2.05, 39: 2.02}
+STUDENT = {
+    3: 3.18,
+    5: 2.57,
+    7: 2.36,
+    9: 2.26,
+    11: 2.20,
+    15: 2.13,
+    19: 2.09,
+    23: 2.07,
+    29: 2.05,
+    39: 2.02,
+}
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -116,10 +129,15 @@ def main():
     with tempfile.TemporaryDirectory(prefix="cost-") as directory:
         admin = f"{directory}/admin.sock"
         config = pathlib.Path(directory) / "udpproxy.toml"
-        config.write_text(f'[runtime]\nengine = "{options.engine}"\nshards = 1\n[log]\nlevel = "warn"\n[admin]\nsocket = "{admin}"\n[[proxy]]\nname = "cost"\n'
-                          f'listen = "{LISTEN[0]}:{LISTEN[1]}"\nupstream = "{UPSTREAM[0]}:{UPSTREAM[1]}"\nunlisted_replies = "off"\n'
-                          'ports = "22000-60000"\nidle_timeout = "10m"\nunassured_timeout = "10m"\n', encoding="utf-8")
-        sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # what it has no room for the kernel drops
+        config.write_text(
+            f'[runtime]\nengine = "{options.engine}"\nshards = 1\n[log]\nlevel = "warn"\n[admin]\nsocket = "{admin}"\n[[proxy]]\nname = "cost"\n'
+            f'listen = "{LISTEN[0]}:{LISTEN[1]}"\nupstream = "{UPSTREAM[0]}:{UPSTREAM[1]}"\nunlisted_replies = "off"\n'
+            'ports = "22000-60000"\nidle_timeout = "10m"\nunassured_timeout = "10m"\n',
+            encoding="utf-8",
+        )
+        sink = socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM
+        )  # what it has no room for the kernel drops
         sink.bind(UPSTREAM)
         proxy = subprocess.Popen([options.program, "--config", str(config)], stderr=sys.stderr)
         traffic = None
@@ -140,19 +158,27 @@ def main():
             traffic.start()
             time.sleep(2)
             found = ask(admin, "/v1/sessions?limit=1")
-            print(f"{options.engine}, {found.split(b',')[0].decode().split(':')[1]} sessions, {options.rate} datagrams/s asked for, "
-                  f"{options.pairs} pairs of {options.seconds:g} s windows")
+            print(
+                f"{options.engine}, {found.split(b',')[0].decode().split(':')[1]} sessions, {options.rate} datagrams/s asked for, "
+                f"{options.pairs} pairs of {options.seconds:g} s windows"
+            )
             shards, process, plain = [], [], []
             for pair in range(options.pairs):
                 order = (False, True) if pair % 2 == 0 else (True, False)
-                result = {looks: window(proxy.pid, admin, options.seconds, looks) for looks in order}
+                result = {
+                    looks: window(proxy.pid, admin, options.seconds, looks) for looks in order
+                }
                 shards.append(result[True][0] / result[False][0])
                 process.append(result[True][1] / result[False][1])
                 plain.append(result[False][0])
-            print(f"shards alone, without looking: {statistics.median(plain):.0f} ns a datagram (median)")
+            print(
+                f"shards alone, without looking: {statistics.median(plain):.0f} ns a datagram (median)"
+            )
             for name, ratios in (("the shards' threads", shards), ("the whole process", process)):
                 mean, half = interval(ratios)
-                print(f"processor time per datagram of {name} with looking: {100 * (mean - 1):+.1f} % ± {100 * half:.1f} % (95 %)")
+                print(
+                    f"processor time per datagram of {name} with looking: {100 * (mean - 1):+.1f} % ± {100 * half:.1f} % (95 %)"
+                )
         finally:
             if traffic:
                 traffic.running = False

@@ -1,6 +1,8 @@
-"""Who is measured: our program with each engine, its peers, and the floor. To add a row, add a line to CONTENDERS.
+"""Who is measured: our program with each engine, its peers, and the floor. To add a row, add a line
+to CONTENDERS.
 
-Each contender knows how it is started at its link, and with which configuration; the configurations are part of the results.
+Each contender knows how it is started at its link, and with which configuration; the configurations
+are part of the results.
 """
 
 import dataclasses
@@ -21,10 +23,11 @@ DESCRIPTORS = 20000  # for each contender, as far as the machine allows
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What a workload asks of every contender, each says it in its own words."""
+
     sessions: int = 1000
-    replies: bool = False     # whether the service answers
-    one_shot: bool = False    # whether a session is one request and one reply
-    bare: bool = False        # ours: without aliases, one socket a session
+    replies: bool = False  # whether the service answers
+    one_shot: bool = False  # whether a session is one request and one reply
+    bare: bool = False  # ours: without aliases, one socket a session
     shards: int = 1
 
 
@@ -66,17 +69,19 @@ class Running:
 class Contender:
     name: str
     ours: bool = False
-    two_way: bool = True           # whether replies come back
-    clients_max: int = 1 << 30     # more cannot be told apart on the way back
-    sessions: bool = True          # whether it has sessions at all
-    only: tuple = ()               # names of workloads; empty: all that suit
+    two_way: bool = True  # whether replies come back
+    clients_max: int = 1 << 30  # more cannot be told apart on the way back
+    sessions: bool = True  # whether it has sessions at all
+    only: tuple = ()  # names of workloads; empty: all that suit
 
     def suits(self, workload):
         if self.only and workload.name not in self.only:
             return False
         if workload.needs_sessions and not self.sessions:
             return False
-        return not workload.setting.replies or (self.two_way and workload.clients <= self.clients_max)
+        return not workload.setting.replies or (
+            self.two_way and workload.clients <= self.clients_max
+        )
 
     def configuration(self, link, setting):
         """The text of its configuration file, or its command line."""
@@ -89,10 +94,20 @@ class Contender:
         return ""
 
     def launch(self, link, words, cpus, ready=None, directory=None):
-        """Starts the words at the link on the CPUs; waits for `ready` (a function) or for the listener's port."""
-        command = ["prlimit", f"--nofile={min(DESCRIPTORS, hard_descriptors())}", "taskset", "-c", ",".join(map(str, cpus)), *words]
+        """Starts the words at the link on the CPUs; waits for `ready` (a function) or for the
+        listener's port."""
+        command = [
+            "prlimit",
+            f"--nofile={min(DESCRIPTORS, hard_descriptors())}",
+            "taskset",
+            "-c",
+            ",".join(map(str, cpus)),
+            *words,
+        ]
         log = open(os.path.join(directory, "log"), "wb")
-        process = subprocess.Popen(link.namespace.command(*command), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            link.namespace.command(*command), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
         running = Running(process)
         end = time.monotonic() + 10
         ready = ready or (lambda: listens(process.pid, int(link.listen.split(":")[1])))
@@ -100,7 +115,9 @@ class Contender:
             if process.poll() is not None or time.monotonic() > end:
                 running.stop()
                 with open(log.name, encoding="utf-8", errors="replace") as file:
-                    raise RuntimeError(f"{self.name} does not listen: {' '.join(words)}\n{file.read()}")
+                    raise RuntimeError(
+                        f"{self.name} does not listen: {' '.join(words)}\n{file.read()}"
+                    )
             time.sleep(0.01)
         return running
 
@@ -114,7 +131,9 @@ def listens(pid, port):
     """Whether there is a UDP socket with that port in the process's namespace."""
     try:
         with open(f"/proc/{pid}/net/udp", encoding="ascii") as file:
-            return any(f":{port:04X} " in line.split(":", 1)[1][:16] for line in file.readlines()[1:])
+            return any(
+                f":{port:04X} " in line.split(":", 1)[1][:16] for line in file.readlines()[1:]
+            )
     except OSError:
         return False
 
@@ -129,9 +148,15 @@ class Ours(Contender):
         self.program = str(pathlib.Path(program or PROGRAMS / "udpproxy").resolve())
 
     def configuration(self, link, setting):
-        lines = [f'[runtime]\nengine = "{self.engine}"\nshards = {setting.shards}', self.runtime,
-                 f"[limits]\n{self.limits}" if self.limits else "", '[log]\nlevel = "warn"\n[[proxy]]\nname = "bench"', f'listen = "{link.listen}"', f'upstream = "{link.upstream}"',
-                 'unlisted_replies = "off"']
+        lines = [
+            f'[runtime]\nengine = "{self.engine}"\nshards = {setting.shards}',
+            self.runtime,
+            f"[limits]\n{self.limits}" if self.limits else "",
+            '[log]\nlevel = "warn"\n[[proxy]]\nname = "bench"',
+            f'listen = "{link.listen}"',
+            f'upstream = "{link.upstream}"',
+            'unlisted_replies = "off"',
+        ]
         if not setting.bare:
             lines.append(f"reply_aliases = {json.dumps(link.aliases)}")
         if setting.one_shot:
@@ -148,7 +173,8 @@ class Ours(Contender):
 
 
 class Nginx(Contender):
-    """nginx with its stream module, as its manual advises for UDP: reuseport, one worker per CPU, no log of accesses, enough connections."""
+    """nginx with its stream module, as its manual advises for UDP: reuseport, one worker per CPU,
+    no log of accesses, enough connections."""
 
     def configuration(self, link, setting):
         once = "proxy_responses 1; " if setting.one_shot else ""
@@ -174,7 +200,12 @@ stream {{
     def start(self, link, setting, directory, cpus):
         path = os.path.join(directory, "nginx.conf")
         pathlib.Path(path).write_text(self.configuration(link, setting), encoding="utf-8")
-        return self.launch(link, ["/usr/sbin/nginx", "-e", "stderr", "-p", directory, "-c", path], cpus, directory=directory)
+        return self.launch(
+            link,
+            ["/usr/sbin/nginx", "-e", "stderr", "-p", directory, "-c", path],
+            cpus,
+            directory=directory,
+        )
 
     def version(self):
         return run("/usr/sbin/nginx", "-v").stderr.strip()
@@ -184,8 +215,20 @@ class Pen(Contender):
     """pen: a small relay with UDP. (rinetd and socat were looked at too: bench/README.md.)"""
 
     def _words(self, link, setting):
-        # Backlogs and tables for all the clients; no line per client; the algorithm that needs no memory of them.
-        return ["/usr/bin/pen", "-f", "-U", "-r", "-x", str(min(DESCRIPTORS, hard_descriptors()) // 2 - 500), "-c", "20000", link.listen, link.upstream]
+        # Backlogs and tables for all the clients; no line per client; the algorithm that needs no
+        # memory of them.
+        return [
+            "/usr/bin/pen",
+            "-f",
+            "-U",
+            "-r",
+            "-x",
+            str(min(DESCRIPTORS, hard_descriptors()) // 2 - 500),
+            "-c",
+            "20000",
+            link.listen,
+            link.upstream,
+        ]
 
     def configuration(self, link, setting):
         return " ".join(self._words(link, setting))
@@ -213,8 +256,10 @@ class KernelNat(Contender):
         link.namespace.shell("sysctl -qw net.ipv4.ip_forward=1")
         run(*link.namespace.command("nft", "-f", "-"), stdin=self.configuration(link, setting))
         seconds = 1 if setting.one_shot else 60
-        link.namespace.shell(f"sysctl -qw net.netfilter.nf_conntrack_udp_timeout={seconds} "
-                             f"net.netfilter.nf_conntrack_udp_timeout_stream={seconds}")
+        link.namespace.shell(
+            f"sysctl -qw net.netfilter.nf_conntrack_udp_timeout={seconds} "
+            f"net.netfilter.nf_conntrack_udp_timeout_stream={seconds}"
+        )
         return _Rules(link)
 
     def version(self):
@@ -237,8 +282,19 @@ class Floor(Contender):
         self._gro = gro
 
     def _words(self, link, setting):
-        return ([str(PROGRAMS / "bench/bench_floor"), "--listen", link.listen, "--upstream", link.upstream, "--seconds", "600"] +
-                (["--gro"] if self._gro else []) + (["--replies"] if setting.replies else []))
+        return (
+            [
+                str(PROGRAMS / "bench/bench_floor"),
+                "--listen",
+                link.listen,
+                "--upstream",
+                link.upstream,
+                "--seconds",
+                "600",
+            ]
+            + (["--gro"] if self._gro else [])
+            + (["--replies"] if setting.replies else [])
+        )
 
     def configuration(self, link, setting):
         return " ".join(self._words(link, setting)).replace(str(PROGRAMS) + "/", "")
@@ -258,6 +314,7 @@ class Nothing(Contender):
 
 
 NOTHING = Nothing("nothing", two_way=False, sessions=False)
+
 
 def with_against(contenders, program):
     """The contenders, and behind each of our two engines the same with another program."""
@@ -280,9 +337,14 @@ CONTENDERS = [
     KernelNat("kernel NAT"),
     Floor("floor", gro=False),
     Floor("floor, GRO/GSO", gro=True),
-    *[Ours(f"{engine}, {option}", engine, only=only, **{section: option}) for engine in ("io_uring", "epoll") for section, option, only in (
-        ("runtime", 'busy_poll = "50us"', ("latency",)),
-        ("runtime", 'batch_wait = "20us"', ("latency", "paced-64-1000")),
-        ("limits", "pool_min = 3000", ("churn-paced", "storm")),
-        ("proxy", 'offload = "off"', ("queued-64-1", "queued-64-1000", "queued-trains")))],
+    *[
+        Ours(f"{engine}, {option}", engine, only=only, **{section: option})
+        for engine in ("io_uring", "epoll")
+        for section, option, only in (
+            ("runtime", 'busy_poll = "50us"', ("latency",)),
+            ("runtime", 'batch_wait = "20us"', ("latency", "paced-64-1000")),
+            ("limits", "pool_min = 3000", ("churn-paced", "storm")),
+            ("proxy", 'offload = "off"', ("queued-64-1", "queued-64-1000", "queued-trains")),
+        )
+    ],
 ]

@@ -1,5 +1,6 @@
-"""The network of the benchmark: one namespace for the clients, one for the service, and one for each contender between them, so that no
-contender pays for what another needs (connection tracking, a full table of sockets).
+"""The network of the benchmark: one namespace for the clients, one for the service, and one for
+each contender between them, so that no contender pays for what another needs (connection
+tracking, a full table of sockets).
 
     clients                            proxy i                            service
     10.0.i.1  c<i> ───────── to-client 10.0.i.2 │ 10.1.i.1 to-service ───────── s<i>  10.1.i.2
@@ -16,9 +17,13 @@ _NOBODY = "02:00:00:00:00:99"
 
 
 def run(*words, stdin=None, check=True):
-    done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        words, input=stdin, capture_output=True, text=True, timeout=30, check=False
+    )
     if check and done.returncode != 0:
-        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}\n{stdin or ''}{done.stdout}{done.stderr}")
+        raise RuntimeError(
+            f"{' '.join(words)}: exit {done.returncode}\n{stdin or ''}{done.stdout}{done.stderr}"
+        )
     return done
 
 
@@ -28,8 +33,11 @@ class Namespace:
         run("ip", "netns", "add", name)
         self.ip("link set lo up")
         # The defaults of the host's init namespace may differ from machine to machine.
-        self.shell("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.disable_ipv6=1 "
-                   "net.ipv6.conf.default.disable_ipv6=1", check=False)
+        self.shell(
+            "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.disable_ipv6=1 "
+            "net.ipv6.conf.default.disable_ipv6=1",
+            check=False,
+        )
 
     def ip(self, *lines):
         run("ip", "-n", self.name, "-batch", "-", stdin="\n".join(lines) + "\n")
@@ -56,42 +64,68 @@ class Link:
         # Further addresses of the service: what our own program lists as aliases.
         self.aliases = [f"10.1.{number}.3:9000", f"10.1.{number}.4:9000"]
         proxy = self.namespace
-        clients.ip(f"link add {self.interface} type veth peer name to-client netns {proxy.name}",
-                   f"addr add 10.0.{number}.1/24 dev {self.interface}", f"link set {self.interface} up")
-        service.ip(f"link add s{number} type veth peer name to-service netns {proxy.name}",
-                   f"addr add 10.1.{number}.2/24 dev s{number}", f"addr add 10.1.{number}.3/24 dev s{number}",
-                   f"addr add 10.1.{number}.4/24 dev s{number}", f"link set s{number} up")
-        proxy.ip(f"addr add 10.0.{number}.2/24 dev to-client", "link set to-client up",
-                 f"addr add 10.1.{number}.1/24 dev to-service", "link set to-service up",
-                 f"route add {_CLIENT_NETWORK} via 10.0.{number}.1")
-        # A network card cuts trains before they are on the wire; a veth hands them over whole, and packet sockets would see one frame.
+        clients.ip(
+            f"link add {self.interface} type veth peer name to-client netns {proxy.name}",
+            f"addr add 10.0.{number}.1/24 dev {self.interface}",
+            f"link set {self.interface} up",
+        )
+        service.ip(
+            f"link add s{number} type veth peer name to-service netns {proxy.name}",
+            f"addr add 10.1.{number}.2/24 dev s{number}",
+            f"addr add 10.1.{number}.3/24 dev s{number}",
+            f"addr add 10.1.{number}.4/24 dev s{number}",
+            f"link set s{number} up",
+        )
+        proxy.ip(
+            f"addr add 10.0.{number}.2/24 dev to-client",
+            "link set to-client up",
+            f"addr add 10.1.{number}.1/24 dev to-service",
+            "link set to-service up",
+            f"route add {_CLIENT_NETWORK} via 10.0.{number}.1",
+        )
+        # A network card cuts trains before they are on the wire; a veth hands them over whole, and
+        # packet sockets would see one frame.
         proxy.shell("ethtool -K to-client tx-udp-segmentation off")
         # No ARP in the middle of a measurement.
         self.target_mac = proxy.shell("cat /sys/class/net/to-client/address").stdout.strip()
         self._neighbour(clients, self.interface, f"10.0.{number}.2", self.target_mac)
-        self._neighbour(proxy, "to-client", f"10.0.{number}.1", clients.shell(f"cat /sys/class/net/{self.interface}/address").stdout)
+        self._neighbour(
+            proxy,
+            "to-client",
+            f"10.0.{number}.1",
+            clients.shell(f"cat /sys/class/net/{self.interface}/address").stdout,
+        )
         service_mac = service.shell(f"cat /sys/class/net/s{number}/address").stdout
         for last in (2, 3, 4):
             self._neighbour(proxy, "to-service", f"10.1.{number}.{last}", service_mac)
-        self._neighbour(service, f"s{number}", f"10.1.{number}.1", proxy.shell("cat /sys/class/net/to-service/address").stdout)
+        self._neighbour(
+            service,
+            f"s{number}",
+            f"10.1.{number}.1",
+            proxy.shell("cat /sys/class/net/to-service/address").stdout,
+        )
 
     @staticmethod
     def _neighbour(namespace, interface, address, mac):
         namespace.ip(f"neigh replace {address} lladdr {mac.strip()} nud permanent dev {interface}")
 
     def lead_nowhere(self):
-        """What the clients send is dropped on arrival, by the first line of the receiving stack: the price of sending alone."""
+        """What the clients send is dropped on arrival, by the first line of the receiving stack:
+        the price of sending alone."""
         self.target_mac = _NOBODY
         self._neighbour(self.clients, self.interface, self.listen.split(":")[0], _NOBODY)
 
     def receive_offload(self, enabled):
-        """Makes the proxy's side behave like a network card with GRO: arrivals are held for some microseconds and merged."""
+        """Makes the proxy's side behave like a network card with GRO: arrivals are held for some
+        microseconds and merged."""
         switch, other = ("on", "off") if enabled else ("off", "on")
         self.clients.shell(f"ethtool -K {self.interface} tso {other} tx-udp-segmentation {other}")
         self.namespace.shell(f"ethtool -K to-client gro {switch}")
         defer, timeout = (100, 20000) if enabled else (0, 0)
-        self.namespace.shell(f"echo {defer} >/sys/class/net/to-client/napi_defer_hard_irqs; "
-                             f"echo {timeout} >/sys/class/net/to-client/gro_flush_timeout")
+        self.namespace.shell(
+            f"echo {defer} >/sys/class/net/to-client/napi_defer_hard_irqs; "
+            f"echo {timeout} >/sys/class/net/to-client/gro_flush_timeout"
+        )
 
 
 class Network:

@@ -6,7 +6,11 @@ from targets import TARGETS
 
 
 def _thousands(value):
-    return f"{value / 1000:,.0f} k".replace(",", " ") if value >= 10000 else f"{value:,.0f}".replace(",", " ")
+    return (
+        f"{value / 1000:,.0f} k".replace(",", " ")
+        if value >= 10000
+        else f"{value:,.0f}".replace(",", " ")
+    )
 
 
 def _whole(value):
@@ -63,9 +67,23 @@ TABLES = [
 def grid(rows):
     """Aligned Markdown; the first row is the head, the first column the names."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) if column == 0 else cell.rjust(width)
-                               for column, (cell, width) in enumerate(zip(row, widths))) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) if column == 0 else "-" * (width + 1) + ":" for column, width in enumerate(widths)) + "|"
+    lines = [
+        "| "
+        + " | ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        )
+        + " |"
+        for row in rows
+    ]
+    rule = (
+        "|"
+        + "|".join(
+            "-" * (width + 2) if column == 0 else "-" * (width + 1) + ":"
+            for column, width in enumerate(widths)
+        )
+        + "|"
+    )
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
@@ -79,7 +97,8 @@ def cell(values, show):
 
 
 def figure_table(results, figure, prefix):
-    """(title, Markdown) of one figure, contenders downwards and workloads across; None when nothing of it was measured."""
+    """(title, Markdown) of one figure, contenders downwards and workloads across; None when nothing
+    of it was measured."""
     title, show = FIGURES[figure]
     workloads = [each for each in results.workloads if each["name"].startswith(prefix)]
     names = [each["name"] for each in results.contenders]
@@ -99,13 +118,24 @@ def target_table(results):
             continue
         middle, least, most, met = judged
         sign = "at least" if target.at_least else "at most"
-        rows.append([target.what, f"{sign} {target.limit:g}", f"{middle:.2f} ({least:.2f} … {most:.2f})", "yes" if met else "no"])
+        rows.append(
+            [
+                target.what,
+                f"{sign} {target.limit:g}",
+                f"{middle:.2f} ({least:.2f} … {most:.2f})",
+                "yes" if met else "no",
+            ]
+        )
     return grid(rows) if len(rows) > 1 else None
 
 
 # What two builds are compared by, where it is not own CPU time per datagram.
-_COMPARED = {"flood": "forwarded_per_s", "churn": "own_ns_per_session", "latency": "p50_ns",
-             "memory": "user_bytes_per_session"}
+_COMPARED = {
+    "flood": "forwarded_per_s",
+    "churn": "own_ns_per_session",
+    "latency": "p50_ns",
+    "memory": "user_bytes_per_session",
+}
 
 
 def against_table(results):
@@ -113,11 +143,17 @@ def against_table(results):
     rows = [["", "figure", *(name.split()[1] for name in AGAINST)]]
     for workload in results.workloads:
         figure = _COMPARED.get(workload["kind"], "own_ns")
-        ratios = [results.ratios(figure, workload["name"], name, other)
-                  for name, other in AGAINST.items()]
+        ratios = [
+            results.ratios(figure, workload["name"], name, other) for name, other in AGAINST.items()
+        ]
         if any(ratios):
-            rows.append([workload["name"], FIGURES[figure][0],
-                         *(cell(each, "{:.3f}".format) for each in ratios)])
+            rows.append(
+                [
+                    workload["name"],
+                    FIGURES[figure][0],
+                    *(cell(each, "{:.3f}".format) for each in ratios),
+                ]
+            )
     return grid(rows) if len(rows) > 1 else None
 
 
@@ -133,5 +169,8 @@ def all_tables(results):
         found["targets"] = ("targets: ratios within one round", targets)
     against = against_table(results)
     if against:
-        found["against"] = ("new / against: ratios within one round, median (least … most)", against)
+        found["against"] = (
+            "new / against: ratios within one round, median (least … most)",
+            against,
+        )
     return found

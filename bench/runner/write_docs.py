@@ -1,7 +1,9 @@
-"""Puts the tables and the picture of a finished run into docs/: bench/run.sh --write-docs [results.json].
+"""Puts the tables and the picture of a finished run into docs/: bench/run.sh --write-docs
+[results.json].
 
-The prose of docs/benchmarks.md and docs/scaling.md is written by people; only what stands between `<!-- table: NAME -->` and `<!-- end -->` is
-replaced. What the run did not measure is said to be missing instead of keeping an older run's numbers.
+The prose of docs/benchmarks.md and docs/scaling.md is written by people; only what stands between
+`<!-- table: NAME -->` and `<!-- end -->` is replaced. What the run did not measure is said to be
+missing instead of keeping an older run's numbers.
 """
 
 import json
@@ -20,14 +22,23 @@ _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def _machine(results):
     machine = results.machine
-    busy = "" if machine["load_before"] <= 0.5 else " **The machine was busy with other work**: whole-core figures are wrong, the others noisy."
-    return (f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}; {machine['date']}; {machine['rounds']} rounds of "
-            f"{machine['seconds']:g} s each; load before the run {machine['load_before']:.1f}; cycles: {machine['cycles']}.{busy}")
+    busy = (
+        ""
+        if machine["load_before"] <= 0.5
+        else " **The machine was busy with other work**: whole-core figures are wrong, the others noisy."
+    )
+    return (
+        f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}; {machine['date']}; {machine['rounds']} rounds of "
+        f"{machine['seconds']:g} s each; load before the run {machine['load_before']:.1f}; cycles: {machine['cycles']}.{busy}"
+    )
 
 
 def _contenders(results):
-    return "\n\n".join(f"{each['name']}  ({each['version'] or 'bench/traffic/floor.cpp'})\n\n" +
-                       "\n".join(f"    {line}".rstrip() for line in each["configuration"].splitlines()) for each in results.contenders)
+    return "\n\n".join(
+        f"{each['name']}  ({each['version'] or 'bench/traffic/floor.cpp'})\n\n"
+        + "\n".join(f"    {line}".rstrip() for line in each["configuration"].splitlines())
+        for each in results.contenders
+    )
 
 
 def _ownership(results):
@@ -38,9 +49,13 @@ def _ownership(results):
         found = by_name.setdefault(each["contender"], [0, 0, 0])
         for place, key in enumerate(("foreign", "damaged", "shared_ports")):
             found[place] += each.get(key, 0)
-    lines += [f"- {name}: {foreign} replies reached another client, {damaged} datagrams were damaged, {shared} came from another client's port"
-              for name, (foreign, damaged, shared) in by_name.items()]
-    return "\n".join(lines if by_name else [*lines, "None was foreign or damaged, and no port was shared."])
+    lines += [
+        f"- {name}: {foreign} replies reached another client, {damaged} datagrams were damaged, {shared} came from another client's port"
+        for name, (foreign, damaged, shared) in by_name.items()
+    ]
+    return "\n".join(
+        lines if by_name else [*lines, "None was foreign or damaged, and no port was shared."]
+    )
 
 
 def blocks_of(results):
@@ -48,12 +63,19 @@ def blocks_of(results):
     estimated = estimates_table(results)
     if estimated:
         blocks["estimates"] = estimated
-    return blocks | {"machine": _machine(results), "contenders": _contenders(results), "ownership": _ownership(results)}
+    return blocks | {
+        "machine": _machine(results),
+        "contenders": _contenders(results),
+        "ownership": _ownership(results),
+    }
 
 
 def written(text, blocks):
     """The document with its blocks replaced."""
-    return _BLOCK.sub(lambda found: f"{found[1]}{blocks.get(found[2], 'Not measured in this run.')}\n{found[3]}", text)
+    return _BLOCK.sub(
+        lambda found: f"{found[1]}{blocks.get(found[2], 'Not measured in this run.')}\n{found[3]}",
+        text,
+    )
 
 
 def main(words):

@@ -1,5 +1,6 @@
-// What operators change while the program runs. Reload, drain and resume are questions to the control
-// thread, which alone changes what runs; sessions and the log's level are changed from here.
+// What operators change while the program runs. Reload, drain and resume are questions to the
+// control thread, which alone changes what runs; sessions and the log's level are changed from
+// here.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 

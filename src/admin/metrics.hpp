@@ -16,7 +16,8 @@ struct CounterSum {
     CounterText text;
     std::uint64_t value = 0;
 };
-/// `proxy`: its number. Every counter of a proxy but the drops, summed over the shards, in the order of the list.
+/// `proxy`: its number. Every counter of a proxy but the drops, summed over the shards, in the
+/// order of the list.
 [[nodiscard]] std::vector<CounterSum> sums_of_proxy(const Status& status, std::uint16_t proxy);
 [[nodiscard]] std::uint64_t sum_of_drops(const Status& status, std::uint16_t proxy, Drop reason);
 /// `counter_index`: 0 for the upstream itself, an alias's own for its replies.

@@ -27,8 +27,8 @@ void add_headers(MHD_Response* response, const AdminResponse& as) {
 
 }  // namespace
 
-/// A response's text for as long as the library needs it. It is one piece, which the C library gives
-/// back to the system at once; what a tree of small nodes leaves would be kept for later.
+/// A response's text for as long as the library needs it. It is one piece, which the C library
+/// gives back to the system at once; what a tree of small nodes leaves would be kept for later.
 struct Responses::Unsent {
     Unsent(Responses& its_owner, std::string body) : owner(its_owner), text(std::move(body)) {
         if (is_large(text)) owner.large_bytes_ += text.size();

@@ -22,8 +22,8 @@ public:
     SectionReader(const ConfigNode& table, std::string_view section, std::string prefix,
                   Complaints& complaints);
 
-    /// Each of these reads the key into `value` if the key is present, and returns false if that led
-    /// to a complaint.
+    /// Each of these reads the key into `value` if the key is present, and returns false if that
+    /// led to a complaint.
     // Requires: `key` is in config_keys() with that kind; E's values are its words, in that order.
     template <class E>
     bool word(std::string_view key, E& value) {
@@ -44,8 +44,8 @@ public:
         std::string_view text;
     };
     [[nodiscard]] std::vector<Item> items(std::string_view key);
-    /// The string of a key whose text the caller parses. If the value is not a string, the complaint
-    /// says to write `right`.
+    /// The string of a key whose text the caller parses. If the value is not a string, the
+    /// complaint says to write `right`.
     [[nodiscard]] std::optional<Item> item(std::string_view key, std::string_view right);
 
     [[nodiscard]] bool has(std::string_view key) { return find(key) != nullptr; }
@@ -81,8 +81,8 @@ private:
 /// `[log]`, `[[proxy]]`
 [[nodiscard]] std::string section_heading(std::string_view section);
 
-/// Reads the whole tree: sections, then proxies, then what they must agree on. The result is complete
-/// and valid if no complaint was added.
+/// Reads the whole tree: sections, then proxies, then what they must agree on. The result is
+/// complete and valid if no complaint was added.
 [[nodiscard]] Config build_config(const ConfigNode& root, Complaints& complaints);
 
 }  // namespace udpproxy

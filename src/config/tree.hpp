@@ -1,5 +1,6 @@
 // A configuration file as a tree of values with positions, independent of TOML: toml_reader.cpp
-// builds it, sections.cpp and proxy.cpp read it. Complaints, which all of them collect, are here too.
+// builds it, sections.cpp and proxy.cpp read it. Complaints, which all of them collect, are here
+// too.
 #pragma once
 
 #include <compare>
@@ -53,8 +54,8 @@ public:
     [[nodiscard]] bool empty() const noexcept { return complaints_.empty(); }
     /// `file:line:column`
     [[nodiscard]] std::string position(Position at) const;
-    /// The complaints as lines in the order of the file: at most a thousand, then a line that counts
-    /// the others.
+    /// The complaints as lines in the order of the file: at most a thousand, then a line that
+    /// counts the others.
     [[nodiscard]] std::vector<std::string> lines() const;
 
 private:

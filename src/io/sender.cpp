@@ -12,8 +12,8 @@ namespace {
 /// first.
 constexpr std::size_t errors_per_departure = 2;
 
-/// Whether what follows on the slot may leave before a departure that had no room. ENOBUFS may be of
-/// one destination's device: on a listener the other clients need not wait for it.
+/// Whether what follows on the slot may leave before a departure that had no room. ENOBUFS may be
+/// of one destination's device: on a listener the other clients need not wait for it.
 bool may_pass(const Departure& departure, int error) {
     return error == ENOBUFS && departure.to.port != 0;
 }

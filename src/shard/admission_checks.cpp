@@ -1,6 +1,6 @@
-// Admission checks: which new clients are refused whatever the capacity, and whether a source has had
-// its share of what is left. They come before admission and make no system calls, so that a refusal
-// costs next to nothing.
+// Admission checks: which new clients are refused whatever the capacity, and whether a source has
+// had its share of what is left. They come before admission and make no system calls, so that a
+// refusal costs next to nothing.
 #include <algorithm>
 
 #include "steps.hpp"
@@ -10,9 +10,9 @@ namespace udpproxy {
 namespace {
 
 // While sessions that are not assured fill more than half of the capacity, one source may take an
-// eighth of it at once and half of that each second, the sources of one site together twice as much.
-// So an eighth is still free a second later, when the first of them may be evicted. Where an eighth
-// would be a handful, capacity goes to the first that come.
+// eighth of it at once and half of that each second, the sources of one site together twice as
+// much. So an eighth is still free a second later, when the first of them may be evicted. Where an
+// eighth would be a handful, capacity goes to the first that come.
 constexpr std::uint32_t host_share = 8;
 constexpr std::uint32_t site_share = 4;
 constexpr std::uint32_t share_least = 256;

@@ -1,5 +1,5 @@
-// What the stages of a turn say to each other; private to the room. The stages themselves, which the
-// loop calls, are in shard.hpp.
+// What the stages of a turn say to each other; private to the room. The stages themselves, which
+// the loop calls, are in shard.hpp.
 #pragma once
 
 #include <optional>

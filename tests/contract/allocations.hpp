@@ -1,5 +1,6 @@
-// Counting what the running thread allocates, through malloc and everything built on it, and letting
-// one of these allocations fail. Not under sanitisers, which bring an allocator of their own.
+// Counting what the running thread allocates, through malloc and everything built on it, and
+// letting one of these allocations fail. Not under sanitisers, which bring an allocator of their
+// own.
 #pragma once
 
 #include <cstddef>

@@ -1,13 +1,15 @@
 #!/usr/bin/python3
-"""What udpproxy is for, in ten seconds on loopback. `./dev demo` runs: demo.py --program PATH --config FILE
+"""What udpproxy is for, in ten seconds on loopback. `./dev demo` runs: demo.py --program PATH
+--config FILE
 
     64 clients ──── 127.0.0.1:12345 udpproxy ──────────┐
                                                        ├──── 127.0.0.254:12345 the upstream, asked by all;
     64 clients ──── 127.0.0.1:any   a plain relay ─────┘     it answers from there and from its aliases in turn
 
-The addresses are those of the configuration file. The plain relay is what a proxy does at first thought: one connected UDP socket per
-client. The kernel gives such a socket only what its one peer sends, so replies from an alias are lost.
-Standard library only. Exit code 0 when every reply came home through udpproxy, else 1 with the reason.
+The addresses are those of the configuration file. The plain relay is what a proxy does at first
+thought: one connected UDP socket per client. The kernel gives such a socket only what its one peer
+sends, so replies from an alias are lost. Standard library only. Exit code 0 when every reply came
+home through udpproxy, else 1 with the reason.
 """
 
 import argparse
@@ -79,7 +81,8 @@ class Background(threading.Thread):
 
 
 class Service(Background):
-    """Asked on the upstream's address, answers from each source in turn and says in the payload which one it took."""
+    """Asked on the upstream's address, answers from each source in turn and says in the payload
+    which one it took."""
 
     def __init__(self, sources):
         super().__init__()
@@ -101,7 +104,9 @@ class Service(Background):
     def answer(self, opened):
         for payload, client in received(opened):
             source = next(self._turn)
-            self.sockets[source].sendto(payload + b" answered-from=" + name(self._sources[source]).encode(), client)
+            self.sockets[source].sendto(
+                payload + b" answered-from=" + name(self._sources[source]).encode(), client
+            )
             self.answered[name(self._sources[source])] += 1
 
 
@@ -143,7 +148,8 @@ def received(opened):
 
 
 class Outcome:
-    """What came back to the clients: per source that the service answered from; and what should not have come."""
+    """What came back to the clients: per source that the service answered from; and what should not
+    have come."""
 
     def __init__(self):
         self.asked = 0
@@ -180,7 +186,12 @@ def ask(listener):
                         expected.discard(question)
                         outcome.home[answered_from.decode()] += 1
                         if outcome.sample is None or answered_from != name(listener).encode():
-                            outcome.sample = (number, question.decode(), payload.decode(), name(source))
+                            outcome.sample = (
+                                number,
+                                question.decode(),
+                                payload.decode(),
+                                name(source),
+                            )
     finally:
         poll.close()
         for opened in clients:
@@ -195,8 +206,13 @@ class Program:
         self.lines = []
         self._ready = threading.Event()
         try:
-            self._process = subprocess.Popen([path, "--config", configuration], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                             stderr=subprocess.STDOUT, text=True)
+            self._process = subprocess.Popen(
+                [path, "--config", configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         except OSError as error:
             raise Trouble(f"{path}: {error.strerror.lower()}") from None
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -204,8 +220,14 @@ class Program:
         if not self._ready.wait(8) or self._process.poll() is not None:
             code = self._process.poll()
             self.close()
-            how = "was not ready within 8 s" if code is None else f"ended with exit code {code} before it was ready"
-            raise Trouble(f"udpproxy {how}; it said:\n    " + "\n    ".join(self.lines[-5:] or ["nothing"]))
+            how = (
+                "was not ready within 8 s"
+                if code is None
+                else f"ended with exit code {code} before it was ready"
+            )
+            raise Trouble(
+                f"udpproxy {how}; it said:\n    " + "\n    ".join(self.lines[-5:] or ["nothing"])
+            )
 
     def _read(self):
         for line in self._process.stdout:
@@ -233,26 +255,39 @@ class Program:
 
 
 def read_configuration(path):
-    """The first proxy's listener and its sources, the upstream first; the demonstration wants plain IPv4 endpoints there."""
+    """The first proxy's listener and its sources, the upstream first; the demonstration wants plain
+    IPv4 endpoints there."""
     try:
         proxy = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))["proxy"][0]
         listen = proxy["listen"] if isinstance(proxy["listen"], str) else proxy["listen"][0]
         upstream = split(proxy["upstream"])
-        aliases = [split(alias) if ":" in alias else (alias, upstream[1]) for alias in proxy["reply_aliases"]]
+        aliases = [
+            split(alias) if ":" in alias else (alias, upstream[1])
+            for alias in proxy["reply_aliases"]
+        ]
         return split(listen), [upstream, *aliases]
     except (OSError, KeyError, IndexError, ValueError) as error:
-        raise Trouble(f"{path}: not the configuration this demonstration can use: {error!r}") from None
+        raise Trouble(
+            f"{path}: not the configuration this demonstration can use: {error!r}"
+        ) from None
 
 
 def show(sources, answered, relay, proxy):
     """answered[way][source]: what the service sent when asked that way."""
-    print(f"\n    {'the service answered from':<36}{'came home through':>19}{'came home through':>19}")
+    print(
+        f"\n    {'the service answered from':<36}{'came home through':>19}{'came home through':>19}"
+    )
     print(f"    {'':<36}{'a plain relay':>19}{'udpproxy':>19}")
     for number, source in enumerate(map(name, sources)):
         role = "the upstream" if number == 0 else "an alias"
-        print(f"    {source + '  ' + role:<36}"
-              f"{f'{relay.home[source]} of {answered[0][source]}':>19}{f'{proxy.home[source]} of {answered[1][source]}':>19}")
-    totals = [f"{sum(outcome.home.values())} of {sum(sent.values())}" for outcome, sent in zip((relay, proxy), answered)]
+        print(
+            f"    {source + '  ' + role:<36}"
+            f"{f'{relay.home[source]} of {answered[0][source]}':>19}{f'{proxy.home[source]} of {answered[1][source]}':>19}"
+        )
+    totals = [
+        f"{sum(outcome.home.values())} of {sum(sent.values())}"
+        for outcome, sent in zip((relay, proxy), answered)
+    ]
     print(f"    {'all':<36}{totals[0]:>19}{totals[1]:>19}\n")
 
 
@@ -260,8 +295,12 @@ def demonstrate(program_path, configuration):
     listener, sources = read_configuration(configuration)
     service = Service(sources)
     try:
-        print(f"A service is asked on {name(sources[0])} and answers from {len(sources)} addresses in turn.")
-        print(f"{CLIENTS} clients ask it {ROUNDS} times each, first through a plain relay, then through udpproxy.")
+        print(
+            f"A service is asked on {name(sources[0])} and answers from {len(sources)} addresses in turn."
+        )
+        print(
+            f"{CLIENTS} clients ask it {ROUNDS} times each, first through a plain relay, then through udpproxy."
+        )
         relay = PlainRelay(sources[0])
         try:
             through_relay = ask(relay.address)
@@ -279,11 +318,17 @@ def demonstrate(program_path, configuration):
         service.close()
 
     show(sources, (answered_relay, answered_proxy), through_relay, through_proxy)
-    print("The plain relay has one connected socket per client: the kernel gives it what the upstream sends and refuses the rest.")
+    print(
+        "The plain relay has one connected socket per client: the kernel gives it what the upstream sends and refuses the rest."
+    )
     if through_proxy.sample:
         number, question, payload, source = through_proxy.sample
-        print("udpproxy knows the aliases and hands every reply to its client from the address that the client wrote to, for example:")
-        print(f"    client {number} asked {name(listener)} \"{question}\" and heard from {source} \"{payload}\"")
+        print(
+            "udpproxy knows the aliases and hands every reply to its client from the address that the client wrote to, for example:"
+        )
+        print(
+            f"    client {number} asked {name(listener)} \"{question}\" and heard from {source} \"{payload}\""
+        )
     print(f"(engine {program.engine()}, configuration {configuration})")
     judge(sources, through_proxy, answered_proxy, exit_code)
 
@@ -291,9 +336,15 @@ def demonstrate(program_path, configuration):
 def judge(sources, outcome, answered, exit_code):
     home = sum(outcome.home.values())
     if outcome.misplaced:
-        raise Trouble(f"{outcome.misplaced} datagrams reached a client that does not own them, or from a wrong address")
-    if home != outcome.asked or any(outcome.home[name(source)] != answered[name(source)] for source in sources):
-        raise Trouble(f"{outcome.asked - home} of {outcome.asked} replies did not come home through udpproxy")
+        raise Trouble(
+            f"{outcome.misplaced} datagrams reached a client that does not own them, or from a wrong address"
+        )
+    if home != outcome.asked or any(
+        outcome.home[name(source)] != answered[name(source)] for source in sources
+    ):
+        raise Trouble(
+            f"{outcome.asked - home} of {outcome.asked} replies did not come home through udpproxy"
+        )
     if exit_code != 0:
         raise Trouble(f"udpproxy ended with exit code {exit_code} after SIGTERM")
     print(f"\nAll {home} replies came home through udpproxy.")
@@ -302,7 +353,9 @@ def judge(sources, outcome, answered, exit_code):
 def main():
     parser = argparse.ArgumentParser(description="Shows on loopback what udpproxy is for.")
     parser.add_argument("--program", required=True, help="the program, e.g. build/release/udpproxy")
-    parser.add_argument("--config", required=True, help="its configuration, e.g. udpproxy.toml.example")
+    parser.add_argument(
+        "--config", required=True, help="its configuration, e.g. udpproxy.toml.example"
+    )
     arguments = parser.parse_args()
     try:
         demonstrate(arguments.program, arguments.config)

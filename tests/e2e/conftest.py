@@ -1,7 +1,8 @@
-"""Fixtures of the end-to-end tests: the engine, the network, and things that are closed when the test ends.
+"""Fixtures of the end-to-end tests: the engine, the network, and things that are closed when the
+test ends.
 
-Needs root or a user namespace of our own (`./dev test` sees to that), and the tools named in _TOOLS. The program under test is
-$UDPPROXY, by default build/release/udpproxy.
+Needs root or a user namespace of our own (`./dev test` sees to that), and the tools named in
+_TOOLS. The program under test is $UDPPROXY, by default build/release/udpproxy.
 """
 
 import ctypes
@@ -28,7 +29,9 @@ _TEST_SECONDS_MAX = 90
 
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="the tests marked long as well (./dev test --long)")
+    parser.addoption(
+        "--long", action="store_true", help="the tests marked long as well (./dev test --long)"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -41,7 +44,12 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_terminal_summary(terminalreporter):
     """What was promised, and the figure that stands behind it."""
-    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ()) if report.when == "call"]
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, ())
+        if report.when == "call"
+    ]
     if lines := figures_table.table(reports):
         terminalreporter.section("promises")
         for line in lines:
@@ -53,10 +61,15 @@ def pytest_sessionstart(session):
     if missing:
         pytest.exit(f"missing tools: {', '.join(missing)} (./dev setup installs them)", 2)
     if not os.access(program.path(), os.X_OK):
-        pytest.exit(f"no program at {program.path()} (./dev build makes it, UDPPROXY names another)", 2)
+        pytest.exit(
+            f"no program at {program.path()} (./dev build makes it, UDPPROXY names another)", 2
+        )
     if not os.access(load.path(), os.X_OK):
-        pytest.exit(f"no load tool at {load.path()} (./dev build makes it, UDPPROXY_LOAD names another)", 2)
-    # Three thousand client sockets need more than the usual soft limit of 1024. The program raises its own.
+        pytest.exit(
+            f"no load tool at {load.path()} (./dev build makes it, UDPPROXY_LOAD names another)", 2
+        )
+    # Three thousand client sockets need more than the usual soft limit of 1024. The program raises
+    # its own.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, _interrupt)  # so that fixtures end and namespaces go
@@ -75,6 +88,7 @@ def time_limit(request):
 
     def alarm(*_):
         raise TimeoutError(f"the test ran longer than {seconds} s")
+
     before = signal.signal(signal.SIGALRM, alarm)
     signal.alarm(seconds)
     yield
@@ -83,7 +97,8 @@ def time_limit(request):
 
 
 def _io_uring_refusal():
-    """Why this machine has no io_uring (a container's seccomp profile, kernel.io_uring_disabled), or None."""
+    """Why this machine has no io_uring (a container's seccomp profile, kernel.io_uring_disabled),
+    or None."""
     libc = ctypes.CDLL(None, use_errno=True)
     io_uring_setup = 425
     libc.syscall(io_uring_setup, 0, None)
@@ -113,6 +128,7 @@ def closing():
     def register(thing):
         things.append(thing)
         return thing
+
     yield register
     failure = None
     for thing in reversed(things):
@@ -126,20 +142,28 @@ def closing():
 
 @pytest.fixture
 def start_proxy(network, tmp_path):
-    """start_proxy(text) runs the program in the proxy's namespace; at the end each one still there must stop with exit code 0."""
+    """start_proxy(text) runs the program in the proxy's namespace; at the end each one still there
+    must stop with exit code 0."""
     started = []
 
     def start(text, **options):
         directory = tmp_path / str(len(started))
         directory.mkdir()
         options.setdefault("namespace", network.proxy)
-        proxy = Proxy(text=text, directory=directory, ready=False, prefix=options.pop("prefix", ()),
-                      arguments=options.pop("arguments", ()), namespace=options.pop("namespace"))
+        proxy = Proxy(
+            text=text,
+            directory=directory,
+            ready=False,
+            prefix=options.pop("prefix", ()),
+            arguments=options.pop("arguments", ()),
+            namespace=options.pop("namespace"),
+        )
         started.append(proxy)
         if options.pop("ready", True):
             proxy.wait_event("ready")
         assert not options, options
         return proxy
+
     yield start
     try:
         for proxy in started:
@@ -159,8 +183,10 @@ def admin(network, closing):
 @pytest.fixture
 def start_process(closing):
     """start_process(words, namespace) for other daemons."""
+
     class Closing(Process):
         close = Process.kill
+
     return lambda words, namespace: closing(Closing(words, namespace))
 
 
@@ -176,14 +202,25 @@ def open_crowd(network, closing):
 
 @pytest.fixture
 def open_service(network, closing):
-    return lambda endpoints, answer, **options: closing(Service(network.service, endpoints, answer, **options))
+    return lambda endpoints, answer, **options: closing(
+        Service(network.service, endpoints, answer, **options)
+    )
 
 
 @pytest.fixture
 def start_load(network, closing):
-    """start_load("ask", from_=…, …) runs the load tool: a service in the service's namespace, all else in the client's."""
+    """start_load("ask", from_=…, …) runs the load tool: a service in the service's namespace, all
+    else in the client's."""
+
     def start(command, namespace=None, **options):
-        return closing(Load(namespace or (network.service if command == "serve" else network.client), command, **options))
+        return closing(
+            Load(
+                namespace or (network.service if command == "serve" else network.client),
+                command,
+                **options,
+            )
+        )
+
     return start
 
 

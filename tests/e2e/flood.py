@@ -1,4 +1,5 @@
-"""A stranger that floods a range of ports until it is ended: flood.py FROM HOST FIRST_PORT LAST_PORT.
+"""A stranger that floods a range of ports until it is ended: flood.py FROM HOST FIRST_PORT
+LAST_PORT.
 
 A program of its own, for its speed.
 """

@@ -1,4 +1,5 @@
-"""What udpproxyctl changes in a running proxy through its control thread: reload, drain, resume; and the doctor, asked from inside.
+"""What udpproxyctl changes in a running proxy through its control thread: reload, drain, resume;
+and the doctor, asked from inside.
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias, 10.0.0.252:53 not listed
@@ -18,21 +19,36 @@ _UPSTREAM, _ALIAS, _UNLISTED = IPV4.service(254), IPV4.service(253), IPV4.servic
 
 
 def proxy_table(name="echo", **keys):
-    return table(**{"name": name, "listen": IPV4.listener(), "upstream": _UPSTREAM, "reply_aliases": [_ALIAS], **keys})
+    return table(
+        **{
+            "name": name,
+            "listen": IPV4.listener(),
+            "upstream": _UPSTREAM,
+            "reply_aliases": [_ALIAS],
+            **keys,
+        }
+    )
 
 
 @pytest.fixture
 def running(engine, admin, start_proxy):
     """running(tables...) -> the proxy; .write(tables...) replaces its file."""
+
     class Running:
         proxy = None
 
         def __call__(self, *tables, **options):
-            self.proxy = start_proxy(configuration(*tables, engine=engine, head=admin.section()), **options)
+            self.proxy = start_proxy(
+                configuration(*tables, engine=engine, head=admin.section()), **options
+            )
             return self.proxy
 
         def write(self, *tables, shards=2):
-            self.proxy.configuration_file.write_text(configuration(*tables, engine=engine, shards=shards, head=admin.section()), encoding="utf-8")
+            self.proxy.configuration_file.write_text(
+                configuration(*tables, engine=engine, shards=shards, head=admin.section()),
+                encoding="utf-8",
+            )
+
     return Running()
 
 
@@ -41,7 +57,9 @@ def refusal(done):
     return done.stderr
 
 
-def test_a_reload_tells_what_it_has_changed_and_what_needs_a_restart(admin, running, open_service, open_client):
+def test_a_reload_tells_what_it_has_changed_and_what_needs_a_restart(
+    admin, running, open_service, open_client
+):
     open_service([_UPSTREAM, _ALIAS, _UNLISTED], from_each([_UNLISTED]))
     proxy = running(proxy_table())
     client = open_client()
@@ -49,7 +67,10 @@ def test_a_reload_tells_what_it_has_changed_and_what_needs_a_restart(admin, runn
     assert client.receive(0.3) is None, "the source of the reply is not listed"
     assert admin.shown("reload") == "reloaded; nothing has changed\n"
     running.write(proxy_table(reply_aliases=[_ALIAS, _UNLISTED]), shards=3)
-    assert admin.shown("reload") == 'reloaded:\nproxy "echo": changed aliases\nruntime.shards: needs a restart\n'
+    assert (
+        admin.shown("reload")
+        == 'reloaded:\nproxy "echo": changed aliases\nruntime.shards: needs a restart\n'
+    )
     assert client.ask(b"2", IPV4.listener()).payload == f"2 via {_UNLISTED}".encode()
     answer = admin.json("reload")
     assert answer["reloads"] == 3 and answer["changes"] == ["runtime.shards: needs a restart"]
@@ -57,7 +78,9 @@ def test_a_reload_tells_what_it_has_changed_and_what_needs_a_restart(admin, runn
     assert proxy.stop()["sessions_admitted"] == 1
 
 
-def test_a_reload_of_a_wrong_file_names_the_place_and_changes_nothing(admin, running, open_service, open_client):
+def test_a_reload_of_a_wrong_file_names_the_place_and_changes_nothing(
+    admin, running, open_service, open_client
+):
     open_service([_UPSTREAM], echo())
     proxy = running(proxy_table())
     client = open_client()
@@ -70,12 +93,18 @@ def test_a_reload_of_a_wrong_file_names_the_place_and_changes_nothing(admin, run
     assert proxy.stop()["sessions_admitted"] == 1
 
 
-def test_an_alias_keeps_its_count_whatever_comes_goes_or_moves_before_it(admin, running, open_service, open_client):
+def test_an_alias_keeps_its_count_whatever_comes_goes_or_moves_before_it(
+    admin, running, open_service, open_client
+):
     aliases = [IPV4.service(253), IPV4.service(252)]
     open_service([_UPSTREAM, *aliases], from_each(aliases))
     proxy = running(proxy_table(reply_aliases=aliases))
     client = open_client()
-    counts = lambda: {each["source"]: each["datagrams"] for each in admin.json("proxies")["proxies"][0]["replies"] if each["kind"] == "alias"}
+    counts = lambda: {
+        each["source"]: each["datagrams"]
+        for each in admin.json("proxies")["proxies"][0]["replies"]
+        if each["kind"] == "alias"
+    }
 
     def ask(times):
         for _ in range(times):
@@ -104,7 +133,10 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     known, new_client = open_client(), open_client()
     assert known.ask(b"known", IPV4.listener()) is not None
     assert admin.shown("drain", "one") == "one accepts no new sessions; 1 sessions continue\n"
-    assert {each["name"]: each["draining"] for each in admin.json("proxies")["proxies"]} == {"one": True, "two": False}
+    assert {each["name"]: each["draining"] for each in admin.json("proxies")["proxies"]} == {
+        "one": True,
+        "two": False,
+    }
     assert "one (accepts no new sessions)\n" in admin.shown("proxies")
     assert admin.json("status")["ready"], "the other one takes new clients"
     assert new_client.ask(b"refused", IPV4.listener(), timeout=0.3) is None
@@ -113,16 +145,23 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     assert admin.shown("resume", "one") == "one accepts new sessions\n"
     assert new_client.ask(b"welcome", IPV4.listener()) is not None
     for verb in ("drain", "resume"):
-        assert refusal(admin.ctl(verb, "three")) == 'udpproxyctl: there is no proxy "three", or it is being removed\n'
+        assert (
+            refusal(admin.ctl(verb, "three"))
+            == 'udpproxyctl: there is no proxy "three", or it is being removed\n'
+        )
     assert proxy.stop().drops() == {"drop_draining": 1}
 
 
-def test_a_drain_of_all_ends_the_program_and_readiness_goes_at_once(admin, running, open_service, open_client):
+def test_a_drain_of_all_ends_the_program_and_readiness_goes_at_once(
+    admin, running, open_service, open_client
+):
     open_service([_UPSTREAM], echo())
     proxy = running(proxy_table(), arguments=["--drain-timeout", "2s"])
     client = open_client()
     assert client.ask(b"known", IPV4.listener()) is not None
-    assert admin.shown("drain").startswith("no new sessions are accepted; 1 sessions continue, the program stops within ")
+    assert admin.shown("drain").startswith(
+        "no new sessions are accepted; 1 sessions continue, the program stops within "
+    )
     assert admin.http("/ready")[0] == 503 and admin.http("/live")[0] == 200
     assert "all proxies drain" in refusal(admin.ctl("resume", "echo"))
     assert client.ask(b"still known", IPV4.listener()) is not None
@@ -148,13 +187,23 @@ def test_the_doctor_looks_from_inside_at_what_is_in_force(admin, running, open_s
     open_service([_UPSTREAM, _ALIAS, _UNLISTED], from_each([_UNLISTED]))
     running(proxy_table())
     healthy = admin.json("doctor")
-    assert healthy["problems"] == 0 and {"route", "listen_port", "descriptors"} <= {each["finding"] for each in healthy["findings"]}
-    assert not [each for each in healthy["findings"] if each["finding"] == "listen_port" and each["severity"] != "ok"], "its own port"
+    assert healthy["problems"] == 0 and {"route", "listen_port", "descriptors"} <= {
+        each["finding"] for each in healthy["findings"]
+    }
+    assert not [
+        each
+        for each in healthy["findings"]
+        if each["finding"] == "listen_port" and each["severity"] != "ok"
+    ], "its own port"
     probed = admin.ctl("doctor", "--probe", "abcd", timeout=15)
     assert probed.returncode == 1 and not probed.stderr
-    assert f'"{_UNLISTED}"' in next(line for line in probed.stdout.splitlines() if " probe: " in line), "the line to add"
+    assert f'"{_UNLISTED}"' in next(
+        line for line in probed.stdout.splitlines() if " probe: " in line
+    ), "the line to add"
     assert probed.stdout.splitlines()[-1].startswith("1 problem, ")
-    assert refusal(admin.ctl("doctor", "--probe", "xyz0")).startswith("udpproxyctl: --probe: digit 1 is not hexadecimal")
+    assert refusal(admin.ctl("doctor", "--probe", "xyz0")).startswith(
+        "udpproxyctl: --probe: digit 1 is not hexadecimal"
+    )
     assert admin.ctl("doctor", "--probe-proxy", "echo").returncode == 2
     # It is the file's successor that is wrong, not what runs.
     running.write("[[proxy]]\n")

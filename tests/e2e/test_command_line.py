@@ -1,4 +1,5 @@
-"""The command line and its exit codes: 0 ok, 1 failure at run time, 2 wrong usage, 78 wrong configuration. No network but loopback."""
+"""The command line and its exit codes: 0 ok, 1 failure at run time, 2 wrong usage, 78 wrong
+configuration. No network but loopback."""
 
 import pathlib
 import re
@@ -8,7 +9,13 @@ import pytest
 from harness.program import REPOSITORY, configuration, run_once, table
 from harness.topology import IPV4
 
-_GOOD = table(name="dns", listen="10.1.0.1:5353", upstream="10.0.0.254:53", reply_aliases=["10.0.0.253:53"], offload="auto")
+_GOOD = table(
+    name="dns",
+    listen="10.1.0.1:5353",
+    upstream="10.0.0.254:53",
+    reply_aliases=["10.0.0.253:53"],
+    offload="auto",
+)
 
 
 @pytest.fixture
@@ -17,6 +24,7 @@ def write(tmp_path):
         file = tmp_path / name
         file.write_text(text, encoding="utf-8")
         return file
+
     return write_file
 
 
@@ -30,11 +38,26 @@ def test_version_names_the_version_and_what_this_kernel_supports():
 def test_help_names_every_option():
     done = run_once("--help")
     assert done.returncode == 0
-    assert all(option in done.stdout for option in ("--config", "--check-config", "--from-caddyfile", "--doctor", "--json", "--probe", "--probe-proxy",
-                                                "--version", "--help"))
+    assert all(
+        option in done.stdout
+        for option in (
+            "--config",
+            "--check-config",
+            "--from-caddyfile",
+            "--doctor",
+            "--json",
+            "--probe",
+            "--probe-proxy",
+            "--version",
+            "--help",
+        )
+    )
 
 
-@pytest.mark.parametrize("arguments", ["", "--no-such-option", "--config", "--check-config", "surplus", "--config a --config b"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "--no-such-option", "--config", "--check-config", "surplus", "--config a --config b"],
+)
 def test_wrong_usage_exits_2_and_says_what_is_wrong(arguments):
     done = run_once(*arguments.split())
     assert done.returncode == 2
@@ -42,31 +65,52 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(arguments):
 
 
 _CONNECTED = 'alias_filter = "connected"\n'
-# name: (the file, where, a word of the complaint). _GOOD has [[proxy]], name, listen, upstream, reply_aliases, offload in lines 1 to 6.
+# name: (the file, where, a word of the complaint). _GOOD has [[proxy]], name, listen, upstream,
+# reply_aliases, offload in lines 1 to 6.
 _WRONG = {
     "no port": (_GOOD.replace("10.0.0.254:53", "10.0.0.254"), "4:12", "port"),
     "unknown key": (_GOOD.replace("reply_aliases", "reply_alias"), "5:1", "reply_aliases"),
     "unknown word": (_GOOD + 'alias_filter = "conected"\n', "7:16", "connected"),
     "number out of range": (_GOOD + "sessions_max = 0\n", "7:16", "sessions_max"),
-    "connected prefix": (_GOOD.replace("10.0.0.253:53", "10.0.0.0/24:53") + _CONNECTED, None, "alias_filter"),
-    "connected any port": (_GOOD.replace("10.0.0.253:53", "10.0.0.253:*") + _CONNECTED, None, "alias_filter"),
-    "alias of the other family": (_GOOD.replace("10.0.0.253:53", "[fd00::253]:53"), "5:18", "reply_aliases"),
+    "connected prefix": (
+        _GOOD.replace("10.0.0.253:53", "10.0.0.0/24:53") + _CONNECTED,
+        None,
+        "alias_filter",
+    ),
+    "connected any port": (
+        _GOOD.replace("10.0.0.253:53", "10.0.0.253:*") + _CONNECTED,
+        None,
+        "alias_filter",
+    ),
+    "alias of the other family": (
+        _GOOD.replace("10.0.0.253:53", "[fd00::253]:53"),
+        "5:18",
+        "reply_aliases",
+    ),
     "syntax": (_GOOD + "sessions_max = \n", None, ""),
 }
 
 
-@pytest.mark.parametrize("option", [["--config"], ["--check-config", "--config"], ["-t", "--config"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "option", [["--config"], ["--check-config", "--config"], ["-t", "--config"]], ids=" ".join
+)
 @pytest.mark.parametrize("name", _WRONG)
 def test_wrong_configuration_exits_78_and_says_where_and_what_would_be_right(write, option, name):
     text, position, word = _WRONG[name]
     file = write(text)
     done = run_once(*option, file)
     assert done.returncode == 78
-    assert re.search(rf"^{re.escape(str(file))}:{position or '[0-9]+:[0-9]+'}: .*{word}", done.stderr, re.MULTILINE), done.stderr
+    assert re.search(
+        rf"^{re.escape(str(file))}:{position or '[0-9]+:[0-9]+'}: .*{word}",
+        done.stderr,
+        re.MULTILINE,
+    ), done.stderr
 
 
 def test_all_complaints_of_meaning_come_at_once(write):
-    file = write('[runtime]\nengine = "epol"\nshrads = 2\n[[proxy]]\nname = "dns"\nlisten = "10.1.0.1"\nupstream = "10.0.0.254:0"\n')
+    file = write(
+        '[runtime]\nengine = "epol"\nshrads = 2\n[[proxy]]\nname = "dns"\nlisten = "10.1.0.1"\nupstream = "10.0.0.254:0"\n'
+    )
     done = run_once("--config", file)
     assert done.returncode == 78
     lines = [line for line in done.stderr.splitlines() if line.startswith(str(file))]
@@ -84,14 +128,21 @@ def test_a_file_that_is_not_there_exits_78_and_is_named(tmp_path):
 def test_check_config_prints_a_summary(write, option):
     done = run_once(option, "--config", write(configuration(_GOOD)))
     assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in ("dns", "10.1.0.1:5353", "10.0.0.254:53", "10.0.0.253"))
+    assert all(
+        word in done.stdout for word in ("dns", "10.1.0.1:5353", "10.0.0.254:53", "10.0.0.253")
+    )
 
 
 def test_check_config_binds_nothing(engine, network, start_proxy):
     """It finds nothing wrong with a file whose address another instance holds."""
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine))
+    proxy = start_proxy(
+        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
+    )
     prefix = network.proxy.command()
-    assert run_once("--check-config", "--config", proxy.configuration_file, prefix=prefix).returncode == 0
+    assert (
+        run_once("--check-config", "--config", proxy.configuration_file, prefix=prefix).returncode
+        == 0
+    )
 
 
 def test_the_example_passes_the_check():

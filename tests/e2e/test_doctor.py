@@ -1,10 +1,11 @@
-"""Faults planted in a host, each of them named by the doctor, with the command that mends it; and what a probe hears.
+"""Faults planted in a host, each of them named by the doctor, with the command that mends it; and
+what a probe hears.
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, .253 .252 .251 .250 answer where a test says so
 
-Each test has namespaces of its own: it breaks them. Where the fault is one that a command mends, the doctor's own command is run and
-the doctor has nothing more to say.
+Each test has namespaces of its own: it breaks them. Where the fault is one that a command mends,
+the doctor's own command is run and the doctor has nothing more to say.
 """
 
 import json
@@ -31,43 +32,75 @@ def network():
 @pytest.fixture
 def examine(network, tmp_path):
     """examine(keys...) -> (exit code, findings that are not ok); the whole text is in .text."""
+
     class Examination:
         code = 0
         text = ""
         findings = ()
 
         def __call__(self, *arguments, prefix=(), head="", engine="auto", shards=2, **keys):
-            keys = {"listen": IPV4.listener(), "upstream": _UPSTREAM, "reply_aliases": [_ALIAS], **keys}
+            keys = {
+                "listen": IPV4.listener(),
+                "upstream": _UPSTREAM,
+                "reply_aliases": [_ALIAS],
+                **keys,
+            }
             file = tmp_path / "doctor.toml"
-            file.write_text(configuration(table(**keys), engine=engine, shards=shards, head=head), encoding="utf-8")
+            file.write_text(
+                configuration(table(**keys), engine=engine, shards=shards, head=head),
+                encoding="utf-8",
+            )
             command = [*network.proxy.command(), *prefix]
-            done = run_once("--doctor", "--json", "--config", file, *arguments, prefix=command, timeout=30)
+            done = run_once(
+                "--doctor", "--json", "--config", file, *arguments, prefix=command, timeout=30
+            )
             assert done.returncode in (0, 1) and not done.stderr, done
             report = json.loads(done.stdout)
             self.text = done.stdout
             self.code = done.returncode
-            self.findings = [finding for finding in report["findings"] if finding["severity"] != "ok"]
-            assert report["problems"] == sum(finding["severity"] == "problem" for finding in self.findings)
+            self.findings = [
+                finding for finding in report["findings"] if finding["severity"] != "ok"
+            ]
+            assert report["problems"] == sum(
+                finding["severity"] == "problem" for finding in self.findings
+            )
             assert self.code == (1 if report["problems"] else 0)
             return self
 
         def only(self, kind, severity="problem"):
             """The only thing that the doctor has to say."""
-            assert [(finding["finding"], finding["severity"]) for finding in self.findings] == [(kind, severity)], self.findings
+            assert [(finding["finding"], finding["severity"]) for finding in self.findings] == [
+                (kind, severity)
+            ], self.findings
             return self.findings[0]
+
     return Examination()
 
 
 def fix(network, command):
     """The doctor's command as it is printed; the first one where it offers several."""
-    subprocess.run(network.proxy.command("sh", "-c", command.split(", or ")[0]), check=True, timeout=10)
+    subprocess.run(
+        network.proxy.command("sh", "-c", command.split(", or ")[0]), check=True, timeout=10
+    )
 
 
 def test_a_healthy_host_has_nothing_wrong_and_everything_looked_at(examine):
     examined = examine()
     assert (examined.code, examined.findings) == (0, []), examined.text
     looked_at = {finding["finding"] for finding in json.loads(examined.text)["findings"]}
-    assert looked_at >= {"route", "own_address", "reverse_path", "mtu", "listen_address", "listen_port", "buffers", "ports", "descriptors", "engine", "drops"}
+    assert looked_at >= {
+        "route",
+        "own_address",
+        "reverse_path",
+        "mtu",
+        "listen_address",
+        "listen_port",
+        "buffers",
+        "ports",
+        "descriptors",
+        "engine",
+        "drops",
+    }
 
 
 def test_no_route_to_an_alias_is_named_and_mended(network, examine):
@@ -88,9 +121,16 @@ def test_a_strict_reverse_path_is_named_proved_and_mended(network, examine):
     examined = examine(reply_aliases=[alias])
     finding = examined.only("reverse_path")
     assert alias in finding["where"]
-    assert "comes in on to-service is refused: rp_filter is 1 (strict) there, and the route back goes out on to-client" in finding["looked_at"]
-    with Client(network.proxy, "10.0.0.1:40000") as listener, Client(network.service, "10.9.0.1:53") as sender, Client(network.service, _UPSTREAM) as upstream:
-        upstream.send(b"let neighbours meet: ARP questions from there are refused as well", "10.0.0.1:40000")
+    assert (
+        "comes in on to-service is refused: rp_filter is 1 (strict) there, and the route back goes out on to-client"
+        in finding["looked_at"]
+    )
+    with Client(network.proxy, "10.0.0.1:40000") as listener, Client(
+        network.service, "10.9.0.1:53"
+    ) as sender, Client(network.service, _UPSTREAM) as upstream:
+        upstream.send(
+            b"let neighbours meet: ARP questions from there are refused as well", "10.0.0.1:40000"
+        )
         assert listener.receive() is not None
         sender.send(b"reply", "10.0.0.1:40000")
         assert listener.receive(0.3) is None
@@ -98,7 +138,9 @@ def test_a_strict_reverse_path_is_named_proved_and_mended(network, examine):
         sender.send(b"reply", "10.0.0.1:40000")
         assert listener.receive().payload == b"reply"
     after = examine(reply_aliases=[alias])
-    assert after.only("drops", "note")["looked_at"].startswith("1 UDP datagrams of all programs refused for rp_filter"), after.text
+    assert after.only("drops", "note")["looked_at"].startswith(
+        "1 UDP datagrams of all programs refused for rp_filter"
+    ), after.text
 
 
 def test_an_alias_that_is_this_hosts_own_address_is_named(network, examine):
@@ -116,13 +158,17 @@ def test_a_prefix_that_holds_this_hosts_own_address_too_is_no_fault(examine, ali
 def test_addresses_that_come_and_go_while_they_are_listed_hide_nothing(network, examine, tmp_path):
     """The kernel marks a list that changed meanwhile, which is true of every second one here."""
     batch = network.proxy.command("ip", "-force", "-batch", "-")
-    many = [f"addr add 10.{100 + number // 250}.0.{number % 250 + 1}/32 dev to-client"
-            for number in range(3000)]
+    many = [
+        f"addr add 10.{100 + number // 250}.0.{number % 250 + 1}/32 dev to-client"
+        for number in range(3000)
+    ]
     subprocess.run(batch, input="\n".join(many), text=True, check=True, timeout=30)
     changes = tmp_path / "changes"
     both = "addr add 10.99.0.1/32 dev to-client\naddr del 10.99.0.1/32 dev to-client\n"
     changes.write_text(both * 200000, encoding="utf-8")
-    with changes.open() as lines, subprocess.Popen(batch, stdin=lines, stderr=subprocess.DEVNULL) as changing:
+    with changes.open() as lines, subprocess.Popen(
+        batch, stdin=lines, stderr=subprocess.DEVNULL
+    ) as changing:
         try:
             for _ in range(8):
                 assert examine().findings == []
@@ -137,12 +183,16 @@ def test_a_listen_address_that_is_not_here_is_named_and_mended(network, examine)
     assert examine(listen="10.1.0.77:5353").findings == []
 
 
-def test_a_listen_port_that_somebody_else_holds_is_named_with_the_holder(network, examine, start_process):
+def test_a_listen_port_that_somebody_else_holds_is_named_with_the_holder(
+    network, examine, start_process
+):
     program = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.1.0.1', 5353)); print('bound', flush=True); time.sleep(60)"
     holder = start_process(["/usr/bin/python3", "-c", program], network.proxy)
     holder.wait_until(lambda: "bound" in holder.lines, what="bound")
     finding = examine().only("listen_port")
-    assert "is held by python3 (10.1.0.1:5353)" in finding["looked_at"] and finding["fix"].startswith("stop python3")
+    assert "is held by python3 (10.1.0.1:5353)" in finding["looked_at"] and finding[
+        "fix"
+    ].startswith("stop python3")
 
 
 def test_the_running_proxy_is_no_foreign_holder(engine, examine, start_proxy):
@@ -152,10 +202,20 @@ def test_the_running_proxy_is_no_foreign_holder(engine, examine, start_proxy):
 
 def test_buffers_beyond_what_the_system_grants_are_named(examine):
     examined = examine(receive_buffer="1GiB", prefix=_LIMITED)
-    assert examined.code == 1 and [finding["finding"] for finding in examined.findings] == ["buffers", "unseen"], examined.findings
+    assert examined.code == 1 and [finding["finding"] for finding in examined.findings] == [
+        "buffers",
+        "unseen",
+    ], examined.findings
     finding = examined.findings[0]
-    assert "receive_buffer" in finding["where"] and finding["fix"] == "sysctl -w net.core.rmem_max=1073741824"
-    assert examine(receive_buffer="1GiB").only("buffers", "note")["meaning"].startswith("granted to processes with CAP_NET_ADMIN")
+    assert (
+        "receive_buffer" in finding["where"]
+        and finding["fix"] == "sysctl -w net.core.rmem_max=1073741824"
+    )
+    assert (
+        examine(receive_buffer="1GiB")
+        .only("buffers", "note")["meaning"]
+        .startswith("granted to processes with CAP_NET_ADMIN")
+    )
 
 
 def test_a_port_range_that_is_too_small_is_named_and_mended(network, examine):
@@ -167,13 +227,29 @@ def test_a_port_range_that_is_too_small_is_named_and_mended(network, examine):
 
 
 def test_descriptors_that_are_too_few_are_named(examine):
-    finding = examine(sessions_max=5000, prefix=("prlimit", "--nofile=512:1024")).only("descriptors")
-    assert finding["looked_at"].startswith("1024 open files (soft 512") and "5000 do not fit" in finding["meaning"]
+    finding = examine(sessions_max=5000, prefix=("prlimit", "--nofile=512:1024")).only(
+        "descriptors"
+    )
+    assert (
+        finding["looked_at"].startswith("1024 open files (soft 512")
+        and "5000 do not fit" in finding["meaning"]
+    )
     assert "LimitNOFILE" in finding["fix"]
 
 
 def test_io_uring_refused_is_a_note_and_a_problem_where_it_is_demanded(tmp_path, examine):
-    refused = ("strace", "-D", "-f", "-q", "-o", str(tmp_path / "strace"), "-e", "trace=io_uring_setup", "-e", "inject=io_uring_setup:error=EPERM")
+    refused = (
+        "strace",
+        "-D",
+        "-f",
+        "-q",
+        "-o",
+        str(tmp_path / "strace"),
+        "-e",
+        "trace=io_uring_setup",
+        "-e",
+        "inject=io_uring_setup:error=EPERM",
+    )
     finding = examine(prefix=refused).only("engine", "note")
     assert "io_uring is refused (io_uring_setup: Operation not permitted)" in finding["looked_at"]
     examine(prefix=refused, engine="io_uring").only("engine")
@@ -191,7 +267,10 @@ def test_different_mtus_are_named_and_mended(network, examine):
 
 def test_an_interface_without_carrier_is_named(network, examine):
     network.service.ip("link set to-proxy down")
-    assert all(finding["finding"] == "route" and "to-service, which has no carrier" in finding["looked_at"] for finding in examine().findings)
+    assert all(
+        finding["finding"] == "route" and "to-service, which has no carrier" in finding["looked_at"]
+        for finding in examine().findings
+    )
     assert len(examine().findings) == 2
 
 
@@ -200,15 +279,23 @@ def test_a_neighbour_that_does_not_answer_is_named(network, examine):
     with Client(network.proxy, "10.0.0.1:0") as asker:
         asker.send(b"anybody?", upstream)
         asker.receive(0.1)
-    assert "10.0.0.77 does not answer on to-service" in examine(upstream=upstream).only("neighbour")["looked_at"]
+    assert (
+        "10.0.0.77 does not answer on to-service"
+        in examine(upstream=upstream).only("neighbour")["looked_at"]
+    )
 
 
 def nft(network, rules):
-    subprocess.run(network.proxy.command("nft", "-f", "-"), input=rules, text=True, check=True, timeout=10)
+    subprocess.run(
+        network.proxy.command("nft", "-f", "-"), input=rules, text=True, check=True, timeout=10
+    )
 
 
 def test_a_filter_that_drops_requests_is_named_proved_and_mended(network, examine):
-    nft(network, "table inet f { chain out { type filter hook output priority 0; udp dport { 53, 123 } ip daddr 10.0.0.0/24 drop; }; }")
+    nft(
+        network,
+        "table inet f { chain out { type filter hook output priority 0; udp dport { 53, 123 } ip daddr 10.0.0.0/24 drop; }; }",
+    )
     examined = examine("--probe", "00")
     kinds = [finding["finding"] for finding in examined.findings]
     assert kinds == ["packet_filter", "probe"], examined.text
@@ -218,18 +305,28 @@ def test_a_filter_that_drops_requests_is_named_proved_and_mended(network, examin
     assert examine().findings == []
 
 
-def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_mended(network, examine):
-    """The usual firewall of a server. Conntrack knows the flow to the upstream; what an alias answers is new to it."""
-    nft(network, "table inet f { chain in { type filter hook input priority 0; policy drop; ct state vmap { established : accept, related : accept, invalid : drop };"
-                 " udp dport 5353 accept; }; }")
+def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_mended(
+    network, examine
+):
+    """The usual firewall of a server. Conntrack knows the flow to the upstream; what an alias
+    answers is new to it."""
+    nft(
+        network,
+        "table inet f { chain in { type filter hook input priority 0; policy drop; ct state vmap { established : accept, related : accept, invalid : drop };"
+        " udp dport 5353 accept; }; }",
+    )
     examined = examine()
     finding = examined.only("packet_filter")
-    assert _ALIAS in finding["where"] and "its replies are dropped by nftables, inet f in: policy drop" in finding["looked_at"]
+    assert (
+        _ALIAS in finding["where"]
+        and "its replies are dropped by nftables, inet f in: policy drop" in finding["looked_at"]
+    )
     with Service(network.service, [_UPSTREAM, _ALIAS], from_each([_ALIAS])):
         assert "no answer from" in examine("--probe", "00").findings[-1]["looked_at"]
         fix(network, finding["fix"])
         probed = examine("--probe", "00")
-    # The probe itself was tracked: the kernel would have forgotten it long before the session's five minutes.
+    # The probe itself was tracked: the kernel would have forgotten it long before the session's
+    # five minutes.
     assert "forgotten after" in probed.only("conntrack", "note")["looked_at"]
     assert f'listed as \\"{_ALIAS}\\"' in probed.text
 
@@ -240,19 +337,25 @@ def test_a_filter_that_cannot_be_read_is_said_to_be_unseen(network, examine):
     assert kinds == {"unseen"}
 
 
-@pytest.mark.parametrize("does, words", [
-    ("echo '{\"nftables\": [{'", "the list of rules: "),
-    ("kill -SEGV $$", "ended by signal 11"),
-    ("exec sleep 60", "it takes too long"),
-    ("exec yes '['", "more than 8388608 bytes"),
-], ids=["no list", "it crashes", "it hangs", "no end"])
+@pytest.mark.parametrize(
+    "does, words",
+    [
+        ("echo '{\"nftables\": [{'", "the list of rules: "),
+        ("kill -SEGV $$", "ended by signal 11"),
+        ("exec sleep 60", "it takes too long"),
+        ("exec yes '['", "more than 8388608 bytes"),
+    ],
+    ids=["no list", "it crashes", "it hangs", "no end"],
+)
 def test_whatever_nft_does_the_doctor_goes_on_and_says_so(network, examine, tmp_path, does, words):
     nft(network, "table inet f { chain in { type filter hook input priority 0; policy drop; }; }")
     program = tmp_path / "nft"
     program.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
     program.chmod(0o755)
     finding = examine(prefix=("env", f"PATH={tmp_path}:/usr/bin:/bin")).only("unseen", "note")
-    assert finding["looked_at"].startswith("the packet filter's rules could not be examined: nftables: ")
+    assert finding["looked_at"].startswith(
+        "the packet filter's rules could not be examined: nftables: "
+    )
     assert words in finding["looked_at"]
 
 
@@ -264,12 +367,16 @@ def test_rules_are_read_without_a_path_that_leads_to_nft(network, examine):
 
 def test_a_probe_names_who_answers_and_the_line_to_add_makes_it_right(network, examine):
     stranger = IPV4.service(252)
-    with Service(network.service, [_UPSTREAM, _ALIAS, stranger], from_each([_UPSTREAM, _ALIAS, stranger])) as service:
+    with Service(
+        network.service, [_UPSTREAM, _ALIAS, stranger], from_each([_UPSTREAM, _ALIAS, stranger])
+    ) as service:
         finding = examine("--probe", "68656c6c6f").only("probe")
         assert [request.payload for request in service.requests] == [b"hello"]
         assert f"came from {stranger}" in finding["looked_at"]
         assert finding["fix"] == f'reply_aliases = ["{_ALIAS}", "{stranger}"]'
-        probed = examine("--probe", "68656c6c6f", reply_aliases=json.loads(finding["fix"].split(" = ")[1]))
+        probed = examine(
+            "--probe", "68656c6c6f", reply_aliases=json.loads(finding["fix"].split(" = ")[1])
+        )
     assert probed.findings == [], probed.text
     assert "the upstream itself" in probed.text
 
@@ -290,7 +397,9 @@ def test_the_doctor_sends_nothing_unless_asked_to(network, examine):
 
 def test_text_has_one_line_for_each_finding_and_a_last_one_that_counts(network, tmp_path):
     file = tmp_path / "doctor.toml"
-    file.write_text(configuration(table(listen="10.1.0.77:5353", upstream=_UPSTREAM)), encoding="utf-8")
+    file.write_text(
+        configuration(table(listen="10.1.0.77:5353", upstream=_UPSTREAM)), encoding="utf-8"
+    )
     done = run_once("--doctor", "--config", file, prefix=network.proxy.command())
     lines = done.stdout.splitlines()
     assert done.returncode == 1
@@ -298,19 +407,27 @@ def test_text_has_one_line_for_each_finding_and_a_last_one_that_counts(network, 
     assert lines[-1] == "1 problem, 0 notes"
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--json"], "--doctor"),
-    (["--probe", "00"], "--doctor"),
-    (["--doctor", "--probe-proxy", "a"], "--probe"),
-    (["--doctor", "--probe", "0"], "odd number"),
-    (["--doctor", "--probe", "0x"], "digit 2 is not hexadecimal"),
-    (["--doctor", "--probe", "00" * 65508], "65507"),
-    (["--doctor", "--probe", "00"], "choose one with --probe-proxy: a, b"),
-    (["--doctor", "--probe", "00", "--probe-proxy", "c"], "there are: a, b"),
-], ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--json"], "--doctor"),
+        (["--probe", "00"], "--doctor"),
+        (["--doctor", "--probe-proxy", "a"], "--probe"),
+        (["--doctor", "--probe", "0"], "odd number"),
+        (["--doctor", "--probe", "0x"], "digit 2 is not hexadecimal"),
+        (["--doctor", "--probe", "00" * 65508], "65507"),
+        (["--doctor", "--probe", "00"], "choose one with --probe-proxy: a, b"),
+        (["--doctor", "--probe", "00", "--probe-proxy", "c"], "there are: a, b"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
 def test_wrong_usage_exits_2_and_says_what_is_wrong(tmp_path, arguments, words):
     file = tmp_path / "doctor.toml"
-    file.write_text(table(name="a", listen=":5353", upstream="10.0.0.254:53") + table(name="b", listen=":5354", upstream="10.0.0.254:53"), encoding="utf-8")
+    file.write_text(
+        table(name="a", listen=":5353", upstream="10.0.0.254:53")
+        + table(name="b", listen=":5354", upstream="10.0.0.254:53"),
+        encoding="utf-8",
+    )
     done = run_once("--config", file, *arguments)
     assert done.returncode == 2 and words in done.stderr, done
 

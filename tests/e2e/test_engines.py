@@ -1,9 +1,11 @@
-"""Which engine runs, and what happens where io_uring is refused, as Docker's default profile and kernel.io_uring_disabled do (K25).
+"""Which engine runs, and what happens where io_uring is refused, as Docker's default profile and
+kernel.io_uring_disabled do (K25).
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
 
-The refusal is strace's: io_uring_setup returns EPERM (or ENOSYS, as on old kernels) without being called.
+The refusal is strace's: io_uring_setup returns EPERM (or ENOSYS, as on old kernels) without being
+called.
 """
 
 import pytest
@@ -18,13 +20,26 @@ _TABLE = table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOU
 
 def refusing(error, directory):
     """-D: strace is the grandchild, so that pid and exit code are the program's."""
-    return ("strace", "-D", "-f", "-q", "-o", str(directory / "strace"),
-            "-e", "trace=io_uring_setup", "-e", f"inject=io_uring_setup:error={error}")
+    return (
+        "strace",
+        "-D",
+        "-f",
+        "-q",
+        "-o",
+        str(directory / "strace"),
+        "-e",
+        "trace=io_uring_setup",
+        "-e",
+        f"inject=io_uring_setup:error={error}",
+    )
 
 
-@pytest.mark.parametrize("error, words", [("EPERM", "Operation not permitted"), ("ENOSYS", "Function not implemented")])
+@pytest.mark.parametrize(
+    "error, words", [("EPERM", "Operation not permitted"), ("ENOSYS", "Function not implemented")]
+)
 def test_auto_takes_epoll_where_io_uring_is_refused_and_says_which_call_failed_and_why(
-        error, words, tmp_path, start_proxy, open_service, open_crowd):
+    error, words, tmp_path, start_proxy, open_service, open_crowd
+):
     open_service(_SOURCES, from_each(_SOURCES))
     proxy = start_proxy(configuration(_TABLE, engine="auto"), prefix=refusing(error, tmp_path))
     (event,) = proxy.all_events("engine")
@@ -37,7 +52,9 @@ def test_auto_takes_epoll_where_io_uring_is_refused_and_says_which_call_failed_a
 
 
 def test_io_uring_demanded_but_refused_ends_with_exit_code_1_and_a_reason(tmp_path, start_proxy):
-    proxy = start_proxy(configuration(_TABLE, engine="io_uring"), prefix=refusing("EPERM", tmp_path), ready=False)
+    proxy = start_proxy(
+        configuration(_TABLE, engine="io_uring"), prefix=refusing("EPERM", tmp_path), ready=False
+    )
     assert proxy.wait() == 1
     assert "io_uring_setup" in proxy.text() and "Operation not permitted" in proxy.text()
     assert proxy.all_events("ready") == []

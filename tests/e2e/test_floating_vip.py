@@ -1,4 +1,5 @@
-"""A listener on an address that is not there yet: a VIP that this host may get later, lose, and get again.
+"""A listener on an address that is not there yet: a VIP that this host may get later, lose, and get
+again.
 
     client                        proxy                                        service
     10.1.0.2  ────────  10.1.0.1  (10.1.0.99 comes and goes)  │ 10.0.0.1  ──────── 10.0.0.254:53
@@ -26,7 +27,9 @@ class Vip:
         self._here = False
 
     def come(self):
-        self._namespace.ip(f"addr add {self._host} dev to-client" + (" nodad" if ":" in self._host else ""))
+        self._namespace.ip(
+            f"addr add {self._host} dev to-client" + (" nodad" if ":" in self._host else "")
+        )
         self._here = True
 
     def go(self):
@@ -52,12 +55,15 @@ def ask_until_answered(client, question, to, seconds=8):
 
 @pytest.mark.parametrize("family", _HOSTS)
 def test_it_is_bound_at_once_and_serves_whenever_the_address_is_there(
-        engine, family, network, closing, open_service, start_proxy, open_client):
+    engine, family, network, closing, open_service, start_proxy, open_client
+):
     vip, to = closing(Vip(network.proxy, _HOSTS[family])), _LISTEN[family]
     open_service(["10.0.0.254:53"], echo())
     proxy = start_proxy(configuration(table(listen=to, upstream="10.0.0.254:53"), engine=engine))
     assert proxy.all_events("listening", listen=to)
-    assert proxy.all_events("address_absent", listen=to), "the log says that the address is not there"
+    assert proxy.all_events(
+        "address_absent", listen=to
+    ), "the log says that the address is not there"
 
     client = open_client(_ANYWHERE[family])
     for turn in (b"first", b"second"):
@@ -69,9 +75,13 @@ def test_it_is_bound_at_once_and_serves_whenever_the_address_is_there(
 
 
 def test_a_reply_while_the_address_is_away_is_counted_and_the_session_goes_on(
-        engine, network, closing, open_service, start_proxy, open_client):
+    engine, network, closing, open_service, start_proxy, open_client
+):
     vip, to = closing(Vip(network.proxy, _HOSTS["ipv4"])), _LISTEN["ipv4"]
-    service = open_service(["10.0.0.254:53"], lambda request: [Reply(request.payload, delay=0.5 if request.payload == b"late" else 0)])
+    service = open_service(
+        ["10.0.0.254:53"],
+        lambda request: [Reply(request.payload, delay=0.5 if request.payload == b"late" else 0)],
+    )
     proxy = start_proxy(configuration(table(listen=to, upstream="10.0.0.254:53"), engine=engine))
     client = open_client()
     vip.come()

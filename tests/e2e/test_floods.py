@@ -1,4 +1,5 @@
-"""Floods of forged sources: those who are in lose nothing, memory stays flat, and it is over when it is over (F28).
+"""Floods of forged sources: those who are in lose nothing, memory stays flat, and it is over when
+it is over (F28).
 
     client                                        proxy                              service
     10.1.0.2  100 assured residents, new_clients ── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53 answers what bears a mark
@@ -25,27 +26,51 @@ _ONE_SITE = {"ipv4": "198.18.7.0/24", "ipv6": "fd05:0:7::/48"}
 @pytest.fixture(scope="module")
 def network():
     with Network.of_three() as made:
-        made.proxy.ip("route add default via 10.1.0.2 dev to-client", "route add default via fd01::2 dev to-client")
+        made.proxy.ip(
+            "route add default via 10.1.0.2 dev to-client",
+            "route add default via fd01::2 dev to-client",
+        )
         yield made
 
 
 @pytest.fixture
 def stage(engine, start_proxy, start_load):
     """stage(family, **keys) -> (proxy, service)"""
+
     def make(family, head="", **keys):
         service = start_load("serve", at=family.service(254), only_marked=True)
-        return start_proxy(configuration(table(listen=family.listener(), upstream=family.service(254), **keys), engine=engine, head=head)), service
+        return (
+            start_proxy(
+                configuration(
+                    table(listen=family.listener(), upstream=family.service(254), **keys),
+                    engine=engine,
+                    head=head,
+                )
+            ),
+            service,
+        )
+
     return make
 
 
 @pytest.fixture
 def flood(network, start_load):
     """flood(family, rate, seconds) -> (rate that was reached, overflows of the listeners' queues)"""
+
     def run(family, rate, seconds, prefixes=_MANY, seed=1):
         before = queue_drops(network.proxy, 5353)
-        spoofed = start_load("spoof", to=family.listener(), prefix=prefixes[family.name], rate=rate, seconds=seconds, bytes=24, seed=seed)
+        spoofed = start_load(
+            "spoof",
+            to=family.listener(),
+            prefix=prefixes[family.name],
+            rate=rate,
+            seconds=seconds,
+            bytes=24,
+            seed=seed,
+        )
         spoofed = spoofed.result(seconds + 30)
         return spoofed["rate"], queue_drops(network.proxy, 5353) - before, spoofed["sent"]
+
     return run
 
 
@@ -72,10 +97,12 @@ class Samples(threading.Thread):
 
 
 def shed_capacity(flood, family):
-    """The highest rate at which no queue overflows, for ten seconds as well, and what was tried: rates and overflows."""
+    """The highest rate at which no queue overflows, for ten seconds as well, and what was tried:
+    rates and overflows."""
     reached, tries = 0, []
     for number, wanted in enumerate((*_RATES, 0)):
-        # Long enough for more than the queues hold, and for sessions to make way for others, which costs most.
+        # Long enough for more than the queues hold, and for sessions to make way for others, which
+        # costs most.
         rate, overflows, _ = flood(family, wanted, 2, seed=100 + number)
         tries.append((round(rate), overflows))
         if overflows:
@@ -96,9 +123,18 @@ def shed_capacity(flood, family):
 @pytest.mark.bound(300)
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_stays_flat(
-        engine, family, network, stage, flood, start_load, closing, figures):
+    engine, family, network, stage, flood, start_load, closing, figures
+):
     proxy, service = stage(family)
-    asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=100, rate=1000, seconds=3600, warm=True)
+    asking = start_load(
+        "ask",
+        from_=family.client_host,
+        to=family.listener(),
+        clients=100,
+        rate=1000,
+        seconds=3600,
+        warm=True,
+    )
     asking.wait_event("asking")
     flood(family, 0, 1)  # every session and every buffer has been used once
     capacity, tries = shed_capacity(flood, family)
@@ -110,7 +146,9 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     began = time.monotonic()
     rate, overflows, sent = flood(family, 0.8 * capacity, 30)
     ended = time.monotonic()
-    probes = start_load("churn", from_=family.client_host, to=family.listener(), rate=200, seconds=2, patience=1).result()
+    probes = start_load(
+        "churn", from_=family.client_host, to=family.listener(), rate=200, seconds=2, patience=1
+    ).result()
     growth = cost.resident() - resident_before
     samples.close()
     losses = watch.losses()
@@ -121,10 +159,12 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     lost = lost_between(result, began, ended + 2)
     recovered = max([gap["last"] for gap in probes["gaps"]], default=ended)
     used = samples.between(ended, recovered)
-    figures.tell("flood of forged sources at 80 % of the shed capacity: residents lose nothing, memory is flat, then full service within 100 ms of thread time",
-                 f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {lost} lost, {growth / 1024:.0f} KiB more, full service after "
-                 f"{used * 1000:.0f} ms of thread time, {(recovered - ended) * 1000:.0f} ms in all; "
-                 f"tried (rate, overflows) {tries}")
+    figures.tell(
+        "flood of forged sources at 80 % of the shed capacity: residents lose nothing, memory is flat, then full service within 100 ms of thread time",
+        f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {lost} lost, {growth / 1024:.0f} KiB more, full service after "
+        f"{used * 1000:.0f} ms of thread time, {(recovered - ended) * 1000:.0f} ms in all; "
+        f"tried (rate, overflows) {tries}",
+    )
     assert overflows == 0 and losses == {}, f"a loss that the kernel counted: {overflows} {losses}"
     assert lost == 0, f"{result}"
     assert growth < 4 << 20
@@ -136,12 +176,23 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=str)
 def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_served(
-        engine, family, network, stage, flood, start_load, figures):
+    engine, family, network, stage, flood, start_load, figures
+):
     room = 2000
     proxy, service = stage(family, sessions_max=room)
-    asking = start_load("ask", from_=family.client_host, to=family.listener(), clients=100, rate=500, seconds=4, warm=True)
+    asking = start_load(
+        "ask",
+        from_=family.client_host,
+        to=family.listener(),
+        clients=100,
+        rate=500,
+        seconds=4,
+        warm=True,
+    )
     asking.wait_event("asking")
-    elsewhere = start_load("churn", from_=family.client_host, to=family.listener(), rate=100, seconds=3, patience=1)
+    elsewhere = start_load(
+        "churn", from_=family.client_host, to=family.listener(), rate=100, seconds=3, patience=1
+    )
     rate, overflows, sent = flood(family, 20_000, 3, _ONE_SITE)
     served, result = elsewhere.result(), asking.result()
     counters = proxy.stop()
@@ -150,8 +201,10 @@ def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_s
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
     of_site = counters["sessions_admitted"] - 100 - served["sent"]
-    figures.tell("a flood from one site is held back, new clients from elsewhere are served",
-                 f"{family}: {of_site} admitted of {sent}, {served['lost']} of {served['sent']} others refused")
+    figures.tell(
+        "a flood from one site is held back, new clients from elsewhere are served",
+        f"{family}: {of_site} admitted of {sent}, {served['lost']} of {served['sent']} others refused",
+    )
     assert overflows == 0
     assert served["lost"] == 0 and result["lost"] == 0, f"{served} {counters}"
     assert counters["drop_source_rate"] > 0.5 * sent
@@ -161,34 +214,69 @@ def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["limits", pytest.param("proxy", marks=pytest.mark.long)])
-def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_nothing(engine, place, stage, start_load, figures):
+def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_nothing(
+    engine, place, stage, start_load, figures
+):
     keys = {"new_sessions_per_second": 50, "new_sessions_burst": 120}
-    head = "[limits]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items()) if place == "limits" else ""
+    head = (
+        "[limits]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+        if place == "limits"
+        else ""
+    )
     proxy, service = stage(IPV4, head=head, **(keys if place == "proxy" else {}))
-    asking = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=20, rate=200, seconds=4, warm=True)
+    asking = start_load(
+        "ask",
+        from_=IPV4.client_host,
+        to=IPV4.listener(),
+        clients=20,
+        rate=200,
+        seconds=4,
+        warm=True,
+    )
     asking.wait_event("asking")
     began = time.monotonic()
-    new_clients = start_load("churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=0.5).result()
+    new_clients = start_load(
+        "churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=0.5
+    ).result()
     took = time.monotonic() - began
     result = asking.result()
     counters = proxy.stop()
     service.stop()
     for each in (new_clients, result):
         figures.count(each)
-    figures.tell("new_sessions_per_second: new clients come at the pace that is allowed, residents notice nothing",
-                 f"{place}: {new_clients['answered']} of {new_clients['sent']} in 2 s at 50/s and 120 at once")
+    figures.tell(
+        "new_sessions_per_second: new clients come at the pace that is allowed, residents notice nothing",
+        f"{place}: {new_clients['answered']} of {new_clients['sent']} in 2 s at 50/s and 120 at once",
+    )
     assert result["lost"] == 0
     assert 2 * 50 + 100 - 5 <= new_clients["answered"] <= 120 + 50 * took + 5
     assert counters.drops() == {"drop_session_rate": new_clients["lost"]}
 
 
-def test_2500_clients_of_one_address_are_admitted_at_once_with_the_defaults(engine, stage, start_load, figures):
-    """Behind one address stand a company or a carrier's customers. Two aliases make the room of 20 000 descriptors 5700 sessions."""
+def test_2500_clients_of_one_address_are_admitted_at_once_with_the_defaults(
+    engine, stage, start_load, figures
+):
+    """Behind one address stand a company or a carrier's customers. Two aliases make the room of 20
+    000 descriptors 5700 sessions."""
     proxy, service = stage(IPV4, reply_aliases=[IPV4.service(253), IPV4.service(252)])
-    result = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=2500, rate=20000, count=2500, seconds=10, patience=3).result()
+    result = start_load(
+        "ask",
+        from_=IPV4.client_host,
+        to=IPV4.listener(),
+        clients=2500,
+        rate=20000,
+        count=2500,
+        seconds=10,
+        patience=3,
+    ).result()
     counters = proxy.stop()
     service.stop()
     figures.count(result)
-    figures.tell("2500 clients of one address are admitted at once with the defaults", f"{result['answered']} of {result['sent']}")
-    assert result["sent"] == result["answered"] == counters["sessions_admitted"] == 2500, f"{result} {counters}"
+    figures.tell(
+        "2500 clients of one address are admitted at once with the defaults",
+        f"{result['answered']} of {result['sent']}",
+    )
+    assert (
+        result["sent"] == result["answered"] == counters["sessions_admitted"] == 2500
+    ), f"{result} {counters}"
     assert counters.drops() == {}

@@ -20,7 +20,11 @@ _SOURCES = [IPV4.service(254), IPV4.service(253)]
 
 
 def one_proxy(engine, **keys):
-    return configuration(table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]]), engine=engine, **keys)
+    return configuration(
+        table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]]),
+        engine=engine,
+        **keys,
+    )
 
 
 def test_the_log_tells_the_start_in_order(engine, start_proxy):
@@ -42,20 +46,43 @@ def test_the_log_in_json_says_the_same(engine, start_proxy):
     proxy.stop()
     assert all(line.startswith("{") for line in proxy.lines)
     names = {event["event"] for event in proxy.events}
-    assert {"starting", "engine", "listening", "capacity", "ready", "stopping", "counters", "stopped"} <= names
+    assert {
+        "starting",
+        "engine",
+        "listening",
+        "capacity",
+        "ready",
+        "stopping",
+        "counters",
+        "stopped",
+    } <= names
 
 
-def test_the_log_goes_to_a_file_and_sessions_are_summed_up_in_it(engine, tmp_path, start_proxy, open_service, open_client):
+def test_the_log_goes_to_a_file_and_sessions_are_summed_up_in_it(
+    engine, tmp_path, start_proxy, open_service, open_client
+):
     open_service(_SOURCES, in_turn(_SOURCES))
     file = tmp_path / "the.log"
     text = configuration(
-        table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]], unassured_timeout="300ms"),
-        engine=engine, head=f'[log]\nfile = "{file}"\nsessions = true')
+        table(
+            listen=IPV4.listener(),
+            upstream=_SOURCES[0],
+            reply_aliases=[_SOURCES[1]],
+            unassured_timeout="300ms",
+        ),
+        engine=engine,
+        head=f'[log]\nfile = "{file}"\nsessions = true',
+    )
     proxy = start_proxy(text, ready=False)
-    proxy.wait_until(lambda: file.exists() and "event=ready" in file.read_text() or proxy.catch_up(), what="event=ready in the file")
+    proxy.wait_until(
+        lambda: file.exists() and "event=ready" in file.read_text() or proxy.catch_up(),
+        what="event=ready in the file",
+    )
     client = open_client()
     assert client.ask(b"question", IPV4.listener()) is not None
-    proxy.wait_until(lambda: "event=session_ended" in file.read_text(), what="event=session_ended in the file")
+    proxy.wait_until(
+        lambda: "event=session_ended" in file.read_text(), what="event=session_ended in the file"
+    )
     (line,) = [line for line in file.read_text().splitlines() if "event=session_ended" in line]
     assert "proxy=echo" in line and f":{client.socket.getsockname()[1]} " in line + " "
     proxy.signal(signal.SIGTERM)
@@ -63,7 +90,9 @@ def test_the_log_goes_to_a_file_and_sessions_are_summed_up_in_it(engine, tmp_pat
     assert "event=counters" in file.read_text()
 
 
-def test_a_second_start_on_the_same_address_fails_clearly_and_moves_no_client(engine, start_proxy, open_service, open_crowd):
+def test_a_second_start_on_the_same_address_fails_clearly_and_moves_no_client(
+    engine, start_proxy, open_service, open_crowd
+):
     service = open_service(_SOURCES, in_turn(_SOURCES))
     first = start_proxy(one_proxy(engine))
     crowd = open_crowd(200)
@@ -71,7 +100,10 @@ def test_a_second_start_on_the_same_address_fails_clearly_and_moves_no_client(en
 
     second = start_proxy(one_proxy(engine), ready=False)
     assert second.wait() == 1
-    assert second.wait_event("failed")["reason"] == 'listener "echo" 10.1.0.1:5353: bind: Address already in use'
+    assert (
+        second.wait_event("failed")["reason"]
+        == 'listener "echo" 10.1.0.1:5353: bind: Address already in use'
+    )
 
     assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d after" % client)) == 200
     for client in range(200):
@@ -83,14 +115,19 @@ def test_clients_are_spread_over_the_shards(engine, start_proxy, open_service, o
     """SO_REUSEPORT stays on at the listeners: without it the last one gets everybody (K32)."""
     open_service(_SOURCES, in_turn(_SOURCES))
     proxy = start_proxy(one_proxy(engine))
-    assert len(open_crowd(200).ask_all(IPV4.listener(), lambda client: b"%d" % client, window=1)) == 200
+    assert (
+        len(open_crowd(200).ask_all(IPV4.listener(), lambda client: b"%d" % client, window=1))
+        == 200
+    )
     proxy.stop()
     turns = [int(event["turns"]) for event in proxy.all_events("shard_counters")]
     assert len(turns) == 2 and min(turns) > 50, turns  # one turn at least for each client's request
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_traffic_ends_it_with_exit_code_0_and_final_counters(engine, number, start_proxy, open_service, open_crowd):
+def test_a_signal_under_traffic_ends_it_with_exit_code_0_and_final_counters(
+    engine, number, start_proxy, open_service, open_crowd
+):
     open_service(_SOURCES, in_turn(_SOURCES))
     proxy = start_proxy(one_proxy(engine))
     crowd = open_crowd(50)
@@ -109,8 +146,11 @@ def test_a_signal_under_traffic_ends_it_with_exit_code_0_and_final_counters(engi
     assert counters["departures_request"] >= 50 * 20 and counters["departures_reply"] >= 50
 
 
-def test_what_is_queued_when_the_signal_comes_is_still_forwarded(engine, start_proxy, open_service, open_client):
-    """The program is stopped (SIGSTOP) while datagrams queue up, and told to end before it may go on."""
+def test_what_is_queued_when_the_signal_comes_is_still_forwarded(
+    engine, start_proxy, open_service, open_client
+):
+    """The program is stopped (SIGSTOP) while datagrams queue up, and told to end before it may go
+    on."""
     service = open_service(_SOURCES, in_turn(_SOURCES))
     proxy = start_proxy(one_proxy(engine))
     client = open_client()
@@ -122,13 +162,18 @@ def test_what_is_queued_when_the_signal_comes_is_still_forwarded(engine, start_p
     proxy.go_on()
     counters = proxy.stopped()
     assert counters["departures_request"] == 101
-    assert [request.payload for request in service.requests][1:] == [b"%d" % number for number in range(100)]
+    assert [request.payload for request in service.requests][1:] == [
+        b"%d" % number for number in range(100)
+    ]
 
 
 def test_a_second_signal_ends_it_at_once(engine, start_proxy):
-    # A listener of its own: who exits at once leaves io_uring's sockets to the kernel, which closes them a moment later.
+    # A listener of its own: who exits at once leaves io_uring's sockets to the kernel, which closes
+    # them a moment later.
     port = {"io_uring": 5398, "epoll": 5399}[engine]
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(port), upstream=_SOURCES[0]), engine=engine))
+    proxy = start_proxy(
+        configuration(table(listen=IPV4.listener(port), upstream=_SOURCES[0]), engine=engine)
+    )
     proxy.stand_still()  # both signals are there when it goes on
     proxy.signal(signal.SIGTERM)
     proxy.signal(signal.SIGINT)
@@ -136,33 +181,52 @@ def test_a_second_signal_ends_it_at_once(engine, start_proxy):
     assert proxy.wait(5) is not None
 
 
-def test_its_addresses_are_free_the_moment_it_has_ended(engine, start_proxy, open_service, open_crowd):
-    """io_uring's files outlive the process unless it gives them back itself: a restart would find its own address in use."""
+def test_its_addresses_are_free_the_moment_it_has_ended(
+    engine, start_proxy, open_service, open_crowd
+):
+    """io_uring's files outlive the process unless it gives them back itself: a restart would find
+    its own address in use."""
     open_service(_SOURCES, in_turn(_SOURCES))
     crowd = open_crowd(20)
     for turn in range(15):
         proxy = start_proxy(one_proxy(engine))
-        assert crowd.ask_all(IPV4.listener(), lambda client, turn=turn: b"%d in turn %d" % (client, turn), patience=0.3)
+        assert crowd.ask_all(
+            IPV4.listener(),
+            lambda client, turn=turn: b"%d in turn %d" % (client, turn),
+            patience=0.3,
+        )
         proxy.stop()
 
 
 def test_it_starts_again_at_once_after_it_was_killed(engine, start_proxy, open_service, open_crowd):
-    """Killed, it gives nothing back itself: the kernel takes a ring's sockets some hundred milliseconds later. The next start waits for that."""
+    """Killed, it gives nothing back itself: the kernel takes a ring's sockets some hundred
+    milliseconds later. The next start waits for that."""
     open_service(_SOURCES, in_turn(_SOURCES))
     crowd = open_crowd(20)
     for turn in range(3):
         proxy = start_proxy(one_proxy(engine))
-        assert crowd.ask_all(IPV4.listener(), lambda client, turn=turn: b"%d in life %d" % (client, turn), patience=0.3)
+        assert crowd.ask_all(
+            IPV4.listener(),
+            lambda client, turn=turn: b"%d in life %d" % (client, turn),
+            patience=0.3,
+        )
         proxy.kill()
 
 
-def test_the_first_clients_after_a_restart_are_all_served(engine, start_proxy, open_service, open_crowd):
-    """The same for the ports of sessions: what the instance before has used must not stand in the way of the next one."""
+def test_the_first_clients_after_a_restart_are_all_served(
+    engine, start_proxy, open_service, open_crowd
+):
+    """The same for the ports of sessions: what the instance before has used must not stand in the
+    way of the next one."""
     open_service(_SOURCES, in_turn(_SOURCES))
     crowd = open_crowd(200)
     for turn in range(5):
         proxy = start_proxy(one_proxy(engine))
-        assert len(crowd.ask_all(IPV4.listener(), lambda client, turn=turn: b"%d in turn %d" % (client, turn))) == len(crowd)
+        assert len(
+            crowd.ask_all(
+                IPV4.listener(), lambda client, turn=turn: b"%d in turn %d" % (client, turn)
+            )
+        ) == len(crowd)
         assert proxy.stop().drops() == {}
 
 
@@ -171,8 +235,18 @@ def stuck_shard(proxy):
     """The last shard's thread does not come out of its next system call."""
     tasks = pathlib.Path(f"/proc/{proxy.pid}/task")
     (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == "shard 1\n"]
-    tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", thread.name,
-                               "-e", "inject=all:delay_enter=60000000"])
+    tracer = subprocess.Popen(
+        [
+            "strace",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-p",
+            thread.name,
+            "-e",
+            "inject=all:delay_enter=60000000",
+        ]
+    )
     try:
         deadline = time.monotonic() + 5
         while "TracerPid:\t0\n" in (thread / "status").read_text():
@@ -184,8 +258,9 @@ def stuck_shard(proxy):
         tracer.wait(10)
 
 
-def test_a_shard_that_does_not_stop_keeps_the_program_for_seconds_only(start_proxy, open_service,
-                                                                       open_crowd):
+def test_a_shard_that_does_not_stop_keeps_the_program_for_seconds_only(
+    start_proxy, open_service, open_crowd
+):
     """The end of the program waited for it for ever, or for a second signal."""
     open_service(_SOURCES, in_turn(_SOURCES))
     proxy = start_proxy(one_proxy("epoll"))

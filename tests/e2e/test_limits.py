@@ -26,9 +26,12 @@ def neighbour(network):
 
     def add(family):
         added.append(_NEIGHBOURS[family.name])
-        network.client.ip(f"addr add {added[-1]} dev to-proxy" + (" nodad" if family.name == "ipv6" else ""))
+        network.client.ip(
+            f"addr add {added[-1]} dev to-proxy" + (" nodad" if family.name == "ipv6" else "")
+        )
         host = added[-1].split("/")[0]
         return f"[{host}]:0" if family.name == "ipv6" else f"{host}:0"
+
     yield add
     for address in added:
         network.client.ip(f"addr del {address} dev to-proxy")
@@ -36,65 +39,126 @@ def neighbour(network):
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_a_client_has_so_many_sessions_and_no_more_until_some_have_ended(
-        engine, family, neighbour, start_proxy, open_service, open_client, open_crowd, figures):
+    engine, family, neighbour, start_proxy, open_service, open_client, open_crowd, figures
+):
     open_service([family.service(254)], echo())
-    proxy = start_proxy(configuration(table(listen=family.listener(), upstream=family.service(254), sessions_per_client_max=_MAX,
-                                            unassured_timeout="1s"), engine=engine))
+    proxy = start_proxy(
+        configuration(
+            table(
+                listen=family.listener(),
+                upstream=family.service(254),
+                sessions_per_client_max=_MAX,
+                unassured_timeout="1s",
+            ),
+            engine=engine,
+        )
+    )
     crowd = open_crowd(3 * _MAX, family.client_port(0))
-    got = crowd.ask_all(family.listener(), lambda client: b"%d" % client, window=3 * _MAX, patience=0.5)
+    got = crowd.ask_all(
+        family.listener(), lambda client: b"%d" % client, window=3 * _MAX, patience=0.5
+    )
     assert len(got) == _MAX
     other = open_client(neighbour(family))
     # An IPv6 client is a /64: the neighbour is the same one. An IPv4 client is an address.
     assert (other.ask(b"neighbour", family.listener(), 0.5) is None) == (family.name == "ipv6")
     time.sleep(1.3)
     again = open_crowd(_MAX, family.client_port(0))
-    assert len(again.ask_all(family.listener(), lambda client: b"%d" % client, patience=0.5)) == _MAX
+    assert (
+        len(again.ask_all(family.listener(), lambda client: b"%d" % client, patience=0.5)) == _MAX
+    )
     drops = proxy.stop().drops()
-    figures.tell("sessions_per_client_max: so many and no more, until some have ended", f"{family}: {_MAX} of {3 * _MAX}")
+    figures.tell(
+        "sessions_per_client_max: so many and no more, until some have ended",
+        f"{family}: {_MAX} of {3 * _MAX}",
+    )
     assert drops == {"drop_client_limit": 2 * _MAX + (family.name == "ipv6")}
 
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
-def test_a_client_that_is_not_assured_gets_at_most_three_times_what_it_sent(engine, family, start_proxy, open_service, open_client, figures):
+def test_a_client_that_is_not_assured_gets_at_most_three_times_what_it_sent(
+    engine, family, start_proxy, open_service, open_client, figures
+):
     """The service answers fifty times the question, in fifty datagrams."""
     open_service([family.service(254)], lambda request: [Reply(request.payload)] * 50)
-    proxy = start_proxy(configuration(table(listen=family.listener(), upstream=family.service(254), amplification_limit=3), engine=engine))
+    proxy = start_proxy(
+        configuration(
+            table(listen=family.listener(), upstream=family.service(254), amplification_limit=3),
+            engine=engine,
+        )
+    )
     client = open_client(family.client_port(0))
     client.send(b"question", family.listener())
     assert len(client.drain()) == 3, "before it has proved that it hears us"
     client.send(b"question", family.listener())
     assert len(client.drain()) == 50, "it wrote again after a reply"
     counters = proxy.stop()
-    figures.tell("amplification_limit = 3 against a service that answers 50 times", f"{family}: 3.0 times, then all 50")
+    figures.tell(
+        "amplification_limit = 3 against a service that answers 50 times",
+        f"{family}: 3.0 times, then all 50",
+    )
     assert counters.drops() == {"drop_amplification": 47}
 
 
 def test_one_large_answer_is_too_much_as_well(engine, start_proxy, open_service, open_client):
-    open_service([IPV4.service(254)], lambda request: [Reply(request.payload * 4), Reply(request.payload * 3)])
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), amplification_limit=3), engine=engine))
+    open_service(
+        [IPV4.service(254)],
+        lambda request: [Reply(request.payload * 4), Reply(request.payload * 3)],
+    )
+    proxy = start_proxy(
+        configuration(
+            table(listen=IPV4.listener(), upstream=IPV4.service(254), amplification_limit=3),
+            engine=engine,
+        )
+    )
     client = open_client()
     client.send(b"question", IPV4.listener())
     assert [len(datagram.payload) for datagram in client.drain()] == [3 * len(b"question")]
     assert proxy.stop().drops() == {"drop_amplification": 1}
 
 
-def test_a_forged_source_gets_three_times_what_was_sent_in_its_name(engine, start_proxy, start_load, figures):
+def test_a_forged_source_gets_three_times_what_was_sent_in_its_name(
+    engine, start_proxy, start_load, figures
+):
     service = start_load("serve", at=IPV4.service(254), replies=50)
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), amplification_limit=3), engine=engine))
+    proxy = start_proxy(
+        configuration(
+            table(listen=IPV4.listener(), upstream=IPV4.service(254), amplification_limit=3),
+            engine=engine,
+        )
+    )
     # Addresses of the client's link that nobody has.
-    start_load("spoof", to=IPV4.listener(), prefix="10.1.0.128/26", rate=2000, count=500, seconds=5, bytes=100).result()
+    start_load(
+        "spoof",
+        to=IPV4.listener(),
+        prefix="10.1.0.128/26",
+        rate=2000,
+        count=500,
+        seconds=5,
+        bytes=100,
+    ).result()
     time.sleep(0.3)
     counters = proxy.stop()
     service.stop()
     ratio = counters["bytes_reply"] / counters["bytes_request"]
-    figures.tell("amplification_limit = 3 against a service that answers 50 times", f"forged sources: {ratio:.2f} times")
+    figures.tell(
+        "amplification_limit = 3 against a service that answers 50 times",
+        f"forged sources: {ratio:.2f} times",
+    )
     assert counters["bytes_request"] == 500 * 100 and ratio <= 3
     assert set(counters.drops()) == {"drop_amplification"}
 
 
-def test_replies_max_bounds_the_replies_to_each_request_assured_or_not(engine, start_proxy, open_service, open_client, figures):
-    open_service([IPV4.service(254)], lambda request: [Reply(b"%d" % number) for number in range(5)])
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), replies_max=2), engine=engine))
+def test_replies_max_bounds_the_replies_to_each_request_assured_or_not(
+    engine, start_proxy, open_service, open_client, figures
+):
+    open_service(
+        [IPV4.service(254)], lambda request: [Reply(b"%d" % number) for number in range(5)]
+    )
+    proxy = start_proxy(
+        configuration(
+            table(listen=IPV4.listener(), upstream=IPV4.service(254), replies_max=2), engine=engine
+        )
+    )
     client = open_client()
     for _ in range(3):
         client.send(b"question", IPV4.listener())
@@ -104,31 +168,56 @@ def test_replies_max_bounds_the_replies_to_each_request_assured_or_not(engine, s
 
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
-def test_sources_that_nobody_can_answer_never_become_sessions(engine, family, network, start_proxy, open_service, start_load, open_client, figures):
-    """Port 0 reaches the program; multicast and broadcast sources are dropped by the kernel or, if they come, by the gate."""
+def test_sources_that_nobody_can_answer_never_become_sessions(
+    engine, family, network, start_proxy, open_service, start_load, open_client, figures
+):
+    """Port 0 reaches the program; multicast and broadcast sources are dropped by the kernel or, if
+    they come, by the gate."""
     service = open_service([family.service(254)], echo())
-    proxy = start_proxy(configuration(table(listen=family.listener(), upstream=family.service(254)), engine=engine))
-    forged = {"ipv4": ["224.1.1.1/32", "255.255.255.255/32", "0.0.0.0/32", "127.0.0.1/32"], "ipv6": ["ff02::1/128", "::/128", "::1/128"]}
+    proxy = start_proxy(
+        configuration(table(listen=family.listener(), upstream=family.service(254)), engine=engine)
+    )
+    forged = {
+        "ipv4": ["224.1.1.1/32", "255.255.255.255/32", "0.0.0.0/32", "127.0.0.1/32"],
+        "ipv6": ["ff02::1/128", "::/128", "::1/128"],
+    }
     for source in forged[family.name]:
         start_load("spoof", to=family.listener(), prefix=source, rate=1000, count=50).result()
-    start_load("spoof", to=family.listener(), prefix=f"{family.client_host}/{family.whole_bits}", first_port=0, last_port=0, rate=1000, count=50).result()
+    start_load(
+        "spoof",
+        to=family.listener(),
+        prefix=f"{family.client_host}/{family.whole_bits}",
+        first_port=0,
+        last_port=0,
+        rate=1000,
+        count=50,
+    ).result()
     assert open_client(family.client_port(0)).ask(b"honest", family.listener()) is not None
     counters = proxy.stop()
     figures.tell("bad sources never become sessions", f"{family}: {counters.drops()}")
-    assert counters["sessions_admitted"] == 1 and [request.payload for request in service.requests] == [b"honest"]
+    assert counters["sessions_admitted"] == 1 and [
+        request.payload for request in service.requests
+    ] == [b"honest"]
     assert set(counters.drops()) == {"drop_bad_source"} and counters["drop_bad_source"] >= 50
 
 
-def test_a_broadcast_address_of_a_link_is_never_written_to(engine, start_proxy, open_service, start_load, figures):
+def test_a_broadcast_address_of_a_link_is_never_written_to(
+    engine, start_proxy, open_service, start_load, figures
+):
     """The kernel lets it in as a source where rp_filter is off, and refuses it as a destination."""
     open_service([IPV4.service(254)], echo())
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine))
+    proxy = start_proxy(
+        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
+    )
     start_load("spoof", to=IPV4.listener(), prefix="10.1.0.255/32", rate=1000, count=50).result()
     time.sleep(0.2)
     counters = proxy.stop()
     figures.tell("a broadcast address of a link is never written to", f"{counters.drops()}")
     assert counters["departures_reply"] == 0
-    assert set(counters.drops()) <= {"drop_send_prohibited", "drop_bad_source"} and sum(counters.drops().values()) == 50
+    assert (
+        set(counters.drops()) <= {"drop_send_prohibited", "drop_bad_source"}
+        and sum(counters.drops().values()) == 50
+    )
 
 
 def idle_share(pid, seconds=0.5):
@@ -138,12 +227,24 @@ def idle_share(pid, seconds=0.5):
     return (cost.ran() - before) / (time.monotonic() - started)
 
 
-@pytest.mark.parametrize("bound", [{"sessions_per_client_max": 20}, {"sessions_max": 200}], ids=["client-limit", "room"])
-def test_two_instances_in_a_ring_come_to_rest(engine, bound, network, start_proxy, open_client, figures):
-    """Each hop comes from a new port, so each is a stranger to the other: the bound on one client's sessions, or the room, ends it."""
+@pytest.mark.parametrize(
+    "bound", [{"sessions_per_client_max": 20}, {"sessions_max": 200}], ids=["client-limit", "room"]
+)
+def test_two_instances_in_a_ring_come_to_rest(
+    engine, bound, network, start_proxy, open_client, figures
+):
+    """Each hop comes from a new port, so each is a stranger to the other: the bound on one client's
+    sessions, or the room, ends it."""
     ports = (5001, 5002)
-    ring = [start_proxy(configuration(table(listen=IPV4.listener(here), upstream=IPV4.listener(there), **bound), engine=engine))
-            for here, there in (ports, reversed(ports))]
+    ring = [
+        start_proxy(
+            configuration(
+                table(listen=IPV4.listener(here), upstream=IPV4.listener(there), **bound),
+                engine=engine,
+            )
+        )
+        for here, there in (ports, reversed(ports))
+    ]
     client = open_client()
     for _ in range(20):
         client.send(b"round and round", IPV4.listener(ports[0]))
@@ -151,19 +252,31 @@ def test_two_instances_in_a_ring_come_to_rest(engine, bound, network, start_prox
     shares = [idle_share(proxy.pid) for proxy in ring]
     counters = [proxy.stop() for proxy in ring]
     most = next(iter(bound.values()))
-    figures.tell("two instances in a ring come to rest",
-                 f"{next(iter(bound))} {most}: {[each['sessions_admitted'] for each in counters]} sessions, then {max(shares) * 100:.1f} % of a processor")
+    figures.tell(
+        "two instances in a ring come to rest",
+        f"{next(iter(bound))} {most}: {[each['sessions_admitted'] for each in counters]} sessions, then {max(shares) * 100:.1f} % of a processor",
+    )
     # The client's own session beside those of the ring's address.
     assert all(each["sessions_admitted"] <= most + 1 for each in counters), counters
-    assert all(set(each.drops()) <= {"drop_client_limit", "drop_session_limit"} for each in counters), counters
+    assert all(
+        set(each.drops()) <= {"drop_client_limit", "drop_session_limit"} for each in counters
+    ), counters
     assert max(shares) < 0.02
 
 
-def test_what_a_session_sends_to_the_listener_itself_is_dropped_at_the_gate(engine, network, start_proxy, open_client, figures):
-    """A rule of the host's own packet filter leads the upstream's address back to the listener, which no configuration shows."""
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine))
+def test_what_a_session_sends_to_the_listener_itself_is_dropped_at_the_gate(
+    engine, network, start_proxy, open_client, figures
+):
+    """A rule of the host's own packet filter leads the upstream's address back to the listener,
+    which no configuration shows."""
+    proxy = start_proxy(
+        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
+    )
     nft = network.proxy.command("nft", "-f", "-")
-    run(*nft, stdin="table ip back { chain out { type nat hook output priority -100; ip daddr 10.0.0.254 udp dport 53 dnat to 10.1.0.1:5353; }; }")
+    run(
+        *nft,
+        stdin="table ip back { chain out { type nat hook output priority -100; ip daddr 10.0.0.254 udp dport 53 dnat to 10.1.0.1:5353; }; }",
+    )
     try:
         client = open_client()
         for number in range(20):
@@ -173,7 +286,10 @@ def test_what_a_session_sends_to_the_listener_itself_is_dropped_at_the_gate(engi
     finally:
         run(*nft, stdin="delete table ip back")
     counters = proxy.stop()
-    figures.tell("a session's own port is no client", f"{counters.drops()}, then {share * 100:.1f} % of a processor")
+    figures.tell(
+        "a session's own port is no client",
+        f"{counters.drops()}, then {share * 100:.1f} % of a processor",
+    )
     assert counters["sessions_admitted"] == 1
     assert counters.drops() == {"drop_forwarding_loop": 20}
     assert share < 0.02

@@ -1,4 +1,5 @@
-"""The load tool itself, without a proxy between: it must notice what the other tests rely on it to notice.
+"""The load tool itself, without a proxy between: it must notice what the other tests rely on it to
+notice.
 
     client: asks ──── (proxy: forwards at the IP layer, no program runs) ──── service: answers, now and then wrongly on purpose
 """
@@ -19,11 +20,20 @@ _ASKED = "10.1.0.1:9000"
 @pytest.fixture
 def ask(network, start_load):
     """ask(faults, **options) -> the sums of clients whose service is one hop away."""
+
     def run(faults=None, **options):
         serving = start_load("serve", namespace=network.proxy, at=_ASKED, **(faults or {}))
-        options = {"clients": 20, "rate": 2000, "seconds": 0.5, "patience": 0.5, "warm": True, **options}
+        options = {
+            "clients": 20,
+            "rate": 2000,
+            "seconds": 0.5,
+            "patience": 0.5,
+            "warm": True,
+            **options,
+        }
         result = start_load("ask", from_="10.1.0.2", to=_ASKED, **options).result()
         return result, serving.stop()
+
     return run
 
 
@@ -37,7 +47,10 @@ def test_a_service_without_faults_loses_nothing_and_answers_each_by_his_own(netw
     assert 0 < result["latency_p50_us"] <= result["latency_max_us"]
 
 
-@pytest.mark.parametrize("fault, name", [("misdeliver_every", "foreign"), ("corrupt_every", "corrupt"), ("repeat_every", "duplicate")])
+@pytest.mark.parametrize(
+    "fault, name",
+    [("misdeliver_every", "foreign"), ("corrupt_every", "corrupt"), ("repeat_every", "duplicate")],
+)
 def test_each_fault_of_a_service_is_noticed(ask, fault, name):
     result, _ = ask({fault: 50})
     assert 10 <= result[name] <= 25
@@ -47,13 +60,24 @@ def test_each_fault_of_a_service_is_noticed(ask, fault, name):
 
 def test_a_reply_from_another_address_than_the_one_asked_is_noticed(network, start_load):
     start_load("serve", namespace=network.proxy, at=[_ASKED, "10.1.0.1:9001"], answer_from="turn")
-    result = start_load("ask", from_="10.1.0.2", to=_ASKED, clients=10, rate=1000, seconds=0.5, patience=0.3).result()
+    result = start_load(
+        "ask", from_="10.1.0.2", to=_ASKED, clients=10, rate=1000, seconds=0.5, patience=0.3
+    ).result()
     assert result["wrong_source"] == result["lost"] and 200 < result["lost"] < 300
 
 
 def test_lost_questions_are_told_with_their_time(network, start_load):
     serving = start_load("serve", namespace=network.proxy, at=_ASKED)
-    asking = start_load("ask", from_="10.1.0.2", to=_ASKED, clients=10, rate=1000, seconds=1.5, patience=0.3, warm=True)
+    asking = start_load(
+        "ask",
+        from_="10.1.0.2",
+        to=_ASKED,
+        clients=10,
+        rate=1000,
+        seconds=1.5,
+        patience=0.3,
+        warm=True,
+    )
     asking.wait_event("asking")
     begin = time.monotonic()
     time.sleep(0.4)
@@ -64,13 +88,20 @@ def test_lost_questions_are_told_with_their_time(network, start_load):
     back = time.monotonic()
     result = asking.result()
     assert result["lost"] > 100
-    assert lost_between(result, begin, gone - 0.05) == 0 and lost_between(result, back, back + 10) == 0
+    assert (
+        lost_between(result, begin, gone - 0.05) == 0 and lost_between(result, back, back + 10) == 0
+    )
 
 
 def test_all_sizes_and_empty_datagrams_between_them_are_answered(network, ask):
     result, served = ask(bytes=[48, 49, 1400, 9000, 65507], empties=3, rate=500, clients=5)
     assert result["lost"] == 0 and result["corrupt"] == 0
-    assert result["empties"] == result["empties_answered"] == 3 * result["sent"] == served["empties"] - 3 * 10
+    assert (
+        result["empties"]
+        == result["empties_answered"]
+        == 3 * result["sent"]
+        == served["empties"] - 3 * 10
+    )
 
 
 def test_clients_that_ask_once_come_from_a_port_each(network, start_load):
@@ -97,5 +128,7 @@ def test_forged_errors_reach_the_socket_that_they_are_about(network, start_load,
     with told, network.proxy.inside():
         about = address.join(teller, 7001)
         told.connect(address.to_socket(about))
-        start_load("icmp", about_from=f"{host}:7000", about_to=about, count=2000, rate=20000).result()
+        start_load(
+            "icmp", about_from=f"{host}:7000", about_to=about, count=2000, rate=20000
+        ).result()
         assert told.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

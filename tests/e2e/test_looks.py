@@ -28,9 +28,17 @@ _KEPT_BYTES = 8 << 20
 
 
 def proxy_table(name, listen, **keys):
-    return table(**{"name": name, "listen": listen, "upstream": _UPSTREAM,
-                    "unlisted_replies": "off", "idle_timeout": "10m",
-                    "unassured_timeout": "10m", **keys})
+    return table(
+        **{
+            "name": name,
+            "listen": listen,
+            "upstream": _UPSTREAM,
+            "unlisted_replies": "off",
+            "idle_timeout": "10m",
+            "unassured_timeout": "10m",
+            **keys,
+        }
+    )
 
 
 def look(admin, path):
@@ -42,8 +50,9 @@ def look(admin, path):
 
 def series_of(text):
     """How often each series (a name with its labels) stands in a text exposition."""
-    return collections.Counter(line.rpartition(" ")[0] for line in text.splitlines()
-                               if line and not line.startswith("#"))
+    return collections.Counter(
+        line.rpartition(" ")[0] for line in text.splitlines() if line and not line.startswith("#")
+    )
 
 
 class Looking:
@@ -74,7 +83,8 @@ class Looking:
 
 
 def test_reloads_that_add_proxies_and_three_scrapers_meet_without_harm(
-        engine, admin, start_proxy, open_service, open_client):
+    engine, admin, start_proxy, open_service, open_client
+):
     """A new proxy's listeners were shown before the proxy itself was: a look in between indexed
     past the end, and the fourth or fifth reload ended the program."""
     reloads, listeners = 40, 8
@@ -84,6 +94,7 @@ def test_reloads_that_add_proxies_and_three_scrapers_meet_without_harm(
         first = 20000 + number * listeners
         listen = [IPV4.listener(port) for port in range(first, first + listeners)]
         return proxy_table(f"added{number}", listen, sessions_max=10)
+
     tables = [proxy_table("main", IPV4.listener(), sessions_max=1000)]
     running = Reloading(start_proxy, engine, *tables, head=admin.section())
     client = open_client()
@@ -110,20 +121,27 @@ def aliases_shown(admin, name):
 
 @pytest.mark.parametrize("address", ["10.0.0.254", "10.0.0.251"], ids=["same", "another"])
 def test_what_is_in_force_is_shown_while_a_new_upstream_name_has_no_address(
-        engine, address, admin, start_proxy, open_service, open_client, tmp_path):
+    engine, address, admin, start_proxy, open_service, open_client, tmp_path
+):
     """The aliases of the new configuration were looked up in the upstream that was still the old
     one, and the first look ended the program. When the name's address was the one in use, the new
     alias never came into force."""
     open_service([_UPSTREAM, _ALIAS, _NEW_ALIAS, IPV4.service(251)], echo())
     hosts = Hosts(tmp_path)
-    running = Reloading(lambda text: start_proxy(text, prefix=hosts.prefix), engine,
-                        proxy_table("named", IPV4.listener(), reply_aliases=[_ALIAS]),
-                        head=admin.section())
+    running = Reloading(
+        lambda text: start_proxy(text, prefix=hosts.prefix),
+        engine,
+        proxy_table("named", IPV4.listener(), reply_aliases=[_ALIAS]),
+        head=admin.section(),
+    )
     client = open_client()
     assert client.ask(b"before", IPV4.listener()).payload == b"before"
 
-    running.reload(proxy_table("named", IPV4.listener(), upstream="service.test:53",
-                               reply_aliases=[_ALIAS, _NEW_ALIAS]))
+    running.reload(
+        proxy_table(
+            "named", IPV4.listener(), upstream="service.test:53", reply_aliases=[_ALIAS, _NEW_ALIAS]
+        )
+    )
     running.proxy.wait_event("unresolved", proxy="named")
     series = 'udpproxy_replies_total{{proxy="named",source="alias",alias="{}"}}'
     counts = series_of(look(admin, "/metrics"))
@@ -133,21 +151,24 @@ def test_what_is_in_force_is_shown_while_a_new_upstream_name_has_no_address(
 
     hosts.write(f"{address} service.test")
     running.proxy.wait_event("resolved", proxy="named", timeout=20)
-    running.proxy.wait_until(lambda: aliases_shown(admin, "named") == [_ALIAS, _NEW_ALIAS],
-                             what="both aliases")
+    running.proxy.wait_until(
+        lambda: aliases_shown(admin, "named") == [_ALIAS, _NEW_ALIAS], what="both aliases"
+    )
     counts = series_of(look(admin, "/metrics"))
     assert counts[series.format(_ALIAS)] == counts[series.format(_NEW_ALIAS)] == 1
     assert client.ask(b"after", IPV4.listener()).payload == b"after"
 
 
 def test_a_proxy_that_comes_back_while_it_is_closing_is_shown_once(
-        engine, admin, start_proxy, open_service, open_crowd):
+    engine, admin, start_proxy, open_service, open_crowd
+):
     """The name got a second slot while the first one was being given up, for ever: its series
     stood twice in the metrics, and its sessions could not be listed."""
     open_service([_UPSTREAM], echo())
     main = proxy_table("main", IPV4.listener())
-    again = proxy_table("again", IPV4.listener(5354), idle_timeout="100ms",
-                        unassured_timeout="100ms")
+    again = proxy_table(
+        "again", IPV4.listener(5354), idle_timeout="100ms", unassured_timeout="100ms"
+    )
     running = Reloading(start_proxy, engine, main, again, head=admin.section())
     # The groups of these clients' sessions are what takes a while to close.
     crowd = open_crowd(300)
@@ -181,8 +202,10 @@ class Unread:
         look(admin, "/live")  # all of them are accepted
         for connection in reversed(connections):
             with contextlib.suppress(OSError):  # the oldest have made way
-                connection.send(b"GET /v1/sessions?sort=idle&limit=100000 HTTP/1.1\r\n"
-                                b"Host: localhost\r\n\r\n")
+                connection.send(
+                    b"GET /v1/sessions?sort=idle&limit=100000 HTTP/1.1\r\n"
+                    b"Host: localhost\r\n\r\n"
+                )
         assert select.select(connections[-1:], [], [], 10)[0], "no answer within 10 s"
         time.sleep(0.03)  # the others are taken up
 
@@ -194,15 +217,24 @@ class Unread:
 
 
 def test_listings_that_nobody_reads_take_bounded_memory_and_give_it_back(
-        engine, admin, start_proxy, start_load, figures):
+    engine, admin, start_proxy, start_load, figures
+):
     """Forty clients asked for every session and read nothing: each answer was kept whole, and the
     memory of all of them stayed with the program for good."""
     sessions = 15000
     start_load("serve", at=_UPSTREAM)
-    running = Reloading(start_proxy, engine, proxy_table("main", IPV4.listener()),
-                        head=admin.section())
-    start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=sessions,
-               rate=100, seconds=30, warm=True).wait_event("asking")
+    running = Reloading(
+        start_proxy, engine, proxy_table("main", IPV4.listener()), head=admin.section()
+    )
+    start_load(
+        "ask",
+        from_=IPV4.client_host,
+        to=IPV4.listener(),
+        clients=sessions,
+        rate=100,
+        seconds=30,
+        warm=True,
+    ).wait_event("asking")
     assert admin.json("sessions", "--limit", 100000)["found"] == sessions
     cost = Cost(running.proxy.pid)
     before = cost.resident()
@@ -212,18 +244,20 @@ def test_listings_that_nobody_reads_take_bounded_memory_and_give_it_back(
     deadline = time.monotonic() + 3
     while (after := cost.resident() - before) > _KEPT_BYTES and time.monotonic() < deadline:
         time.sleep(0.1)
-    figures.tell("forty listings of all sessions that nobody reads",
-                 f"{meanwhile >> 20} MiB meanwhile, {after >> 20} MiB after")
+    figures.tell(
+        "forty listings of all sessions that nobody reads",
+        f"{meanwhile >> 20} MiB meanwhile, {after >> 20} MiB after",
+    )
     assert meanwhile <= _UNREAD_BYTES
     assert after <= _KEPT_BYTES
 
 
-def test_a_signal_to_stop_does_not_wait_for_listings(
-        engine, admin, start_proxy, figures):
+def test_a_signal_to_stop_does_not_wait_for_listings(engine, admin, start_proxy, figures):
     """A shard that is slow to answer makes each listing last. The end of the program waited for
     every listing that somebody had asked for."""
-    running = Reloading(start_proxy, engine, proxy_table("main", IPV4.listener()),
-                        head=admin.section())
+    running = Reloading(
+        start_proxy, engine, proxy_table("main", IPV4.listener()), head=admin.section()
+    )
     with slow_thread(running.proxy, "shard 1", 0.05), Unread(admin, 40):
         began = time.monotonic()
         running.proxy.stop(timeout=30)

@@ -18,7 +18,9 @@ _OPERATING = (REPOSITORY / "docs" / "operating.md").read_text(encoding="utf-8")
 @pytest.fixture
 def families(admin, start_proxy):
     """{name: type} of a running program's metrics."""
-    start_proxy(configuration(table(listen="127.0.0.1:5353", upstream="127.0.0.1:53"), head=admin.section()))
+    start_proxy(
+        configuration(table(listen="127.0.0.1:5353", upstream="127.0.0.1:53"), head=admin.section())
+    )
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", admin.shown("metrics"), re.MULTILINE))
 
 
@@ -30,23 +32,35 @@ def test_every_metric_is_in_the_operators_page_and_no_other(families):
 
 
 def test_every_drop_reason_that_the_page_names_exists(admin, start_proxy):
-    start_proxy(configuration(table(listen="127.0.0.1:5353", upstream="127.0.0.1:53"), head=admin.section()))
+    start_proxy(
+        configuration(table(listen="127.0.0.1:5353", upstream="127.0.0.1:53"), head=admin.section())
+    )
     known = set(re.findall(r'reason="(\w+)"', admin.shown("metrics")))
-    section = _OPERATING[_OPERATING.index("## Drops by reason"):_OPERATING.index("## Log lines")]
-    told = {reason for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE) for reason in re.findall(r"`(\w+)`", row)}
+    section = _OPERATING[_OPERATING.index("## Drops by reason") : _OPERATING.index("## Log lines")]
+    told = {
+        reason
+        for row in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+        for reason in re.findall(r"`(\w+)`", row)
+    }
     assert told and told <= known
 
 
 def test_every_log_line_that_warns_is_in_the_operators_page():
     events = set()
     for file in pathlib.Path(REPOSITORY / "src").rglob("*.cpp"):
-        events |= set(re.findall(r'log_?\.(?:warn|error)\(\s*"(\w+)"', file.read_text(encoding="utf-8")))
-    section = _OPERATING[_OPERATING.index("## Log lines that ask"):_OPERATING.index("## Capacity")]
+        events |= set(
+            re.findall(r'log_?\.(?:warn|error)\(\s*"(\w+)"', file.read_text(encoding="utf-8"))
+        )
+    section = _OPERATING[
+        _OPERATING.index("## Log lines that ask") : _OPERATING.index("## Capacity")
+    ]
     assert events and events == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def test_every_verb_of_the_command_line_is_in_the_operators_page(admin):
-    verbs = set(re.findall(r"^  (\w+) {2,}", admin.shown("--help").split("Subcommands:")[1], re.MULTILINE))
+    verbs = set(
+        re.findall(r"^  (\w+) {2,}", admin.shown("--help").split("Subcommands:")[1], re.MULTILINE)
+    )
     assert verbs and verbs == set(re.findall(r"^\| `udpproxyctl (\w+)", _OPERATING, re.MULTILINE))
 
 
@@ -56,12 +70,19 @@ _METRIC = re.compile(r"\budpproxy_[a-z_]+\b")
 
 def _as_families(names, families):
     """A histogram's samples carry suffixes that its family does not."""
-    return {re.sub(r"_(bucket|sum|count)$", "", name) if re.sub(r"_(bucket|sum|count)$", "", name) in families else name for name in names}
+    return {
+        re.sub(r"_(bucket|sum|count)$", "", name)
+        if re.sub(r"_(bucket|sum|count)$", "", name) in families
+        else name
+        for name in names
+    }
 
 
 def test_every_metric_of_the_alerts_exists_and_promtool_accepts_them(families):
     rules = _MONITORING / "alerts.yml"
-    done = subprocess.run(["promtool", "check", "rules", str(rules)], capture_output=True, text=True, timeout=10)
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(rules)], capture_output=True, text=True, timeout=10
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     named = set(_METRIC.findall(rules.read_text(encoding="utf-8")))
     assert len(named) > 5 and _as_families(named, families) <= set(families)
@@ -75,8 +96,15 @@ def test_every_metric_of_the_dashboard_exists_and_its_expressions_parse(families
     for variable in dashboard["templating"]["list"][1:]:
         assert set(_METRIC.findall(variable["definition"])) <= set(families)
     # promtool has no check for a single expression; a recording rule is one.
-    rules = [{"record": f"panel_{number}", "expr": expr.replace("$__rate_interval", "5m")} for number, expr in enumerate(expressions)]
+    rules = [
+        {"record": f"panel_{number}", "expr": expr.replace("$__rate_interval", "5m")}
+        for number, expr in enumerate(expressions)
+    ]
     file = tmp_path / "rules.yml"
-    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
-    done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, timeout=10)
+    file.write_text(
+        json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8"
+    )
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(file)], capture_output=True, text=True, timeout=10
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,5 @@
-"""Reload under load: the clients that are there lose nothing, and the service sees none of them on another port.
+"""Reload under load: the clients that are there lose nothing, and the service sees none of them on
+another port.
 
     client 10.1.0.2 ── 10.1.0.1 proxy 10.0.0.1 ── 10.0.0.254 .253 .252 .251 service
 """
@@ -26,12 +27,15 @@ def echo(request):
 
 
 class Echoes:
-    """A service that remembers from which port each client's payloads came, and answers from the address it is told to."""
+    """A service that remembers from which port each client's payloads came, and answers from the
+    address it is told to."""
 
     def __init__(self, open_service):
         self.via = None
         self.ports = {}
-        self.service = open_service([f"{address}:53" for address in ADDRESSES], self._answer, keep_requests=False)
+        self.service = open_service(
+            [f"{address}:53" for address in ADDRESSES], self._answer, keep_requests=False
+        )
 
     def _answer(self, request):
         client = request.payload.split(b":")[0]
@@ -45,7 +49,11 @@ def descriptors_of(proxy):
 
 def wait_for_descriptors(proxy, count):
     """Groups are brought to a command some in each turn, and a busy machine has few turns."""
-    proxy.wait_until(lambda: descriptors_of(proxy) == count, timeout=15, what=f"{count} descriptors, but {descriptors_of(proxy)}")
+    proxy.wait_until(
+        lambda: descriptors_of(proxy) == count,
+        timeout=15,
+        what=f"{count} descriptors, but {descriptors_of(proxy)}",
+    )
 
 
 def main_table(**keys):
@@ -57,11 +65,17 @@ def main_table(**keys):
 def ask_everybody(crowd, to, round_, clients=None):
     """Each client once; all must have their own answer."""
     wanted = list(clients if clients is not None else range(len(crowd)))
-    got = crowd.ask_all(to, lambda client: b"%d:%d" % (client, round_), clients=wanted, patience=2.0)
-    assert sorted((client, datagram.payload) for client, datagram in got) == sorted((client, b"%d:%d" % (client, round_)) for client in wanted)
+    got = crowd.ask_all(
+        to, lambda client: b"%d:%d" % (client, round_), clients=wanted, patience=2.0
+    )
+    assert sorted((client, datagram.payload) for client, datagram in got) == sorted(
+        (client, b"%d:%d" % (client, round_)) for client in wanted
+    )
 
 
-def test_nothing_happens_to_anybody_at_a_reload_of_the_same_file(engine, start_proxy, open_crowd, open_service):
+def test_nothing_happens_to_anybody_at_a_reload_of_the_same_file(
+    engine, start_proxy, open_crowd, open_service
+):
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(100)
@@ -73,15 +87,25 @@ def test_nothing_happens_to_anybody_at_a_reload_of_the_same_file(engine, start_p
     assert descriptors_of(running.proxy) == before
     assert all(len(ports) == 1 for ports in echoes.ports.values())
     counters = running.proxy.stop()
-    assert counters.drops() == {} and counters["sessions_admitted"] == 100 and counters["groups_opened"] == 100
+    assert (
+        counters.drops() == {}
+        and counters["sessions_admitted"] == 100
+        and counters["groups_opened"] == 100
+    )
 
 
-def test_a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken(engine, start_proxy, open_client, open_service):
+def test_a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken(
+    engine, start_proxy, open_client, open_service
+):
     Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     client = open_client()
     assert client.ask(b"0:0", MAIN).payload == b"0:0"
-    for text, complaint in [("[[proxy]\n", ":1:"), (configuration(main_table(idle_timeuot="1m")), "idle_timeout"), ("", "no proxy")]:
+    for text, complaint in [
+        ("[[proxy]\n", ":1:"),
+        (configuration(main_table(idle_timeuot="1m")), "idle_timeout"),
+        ("", "no proxy"),
+    ]:
         running.break_file(text)
         reasons = [event["reason"] for event in running.proxy.all_events("reload_failed")]
         assert "udpproxy.toml" in reasons[-1]
@@ -94,8 +118,12 @@ def test_a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken(engin
     assert running.proxy.stop()["sessions_admitted"] == 1
 
 
-@pytest.mark.parametrize("files", [50, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.bound(400)])])
-def test_damaged_files_change_nothing_for_the_clients_that_are_there(engine, files, start_proxy, open_crowd, open_service):
+@pytest.mark.parametrize(
+    "files", [50, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.bound(400)])]
+)
+def test_damaged_files_change_nothing_for_the_clients_that_are_there(
+    engine, files, start_proxy, open_crowd, open_service
+):
     """Files that were cut, spliced or overwritten somewhere, and then made wrong for certain."""
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
@@ -109,7 +137,11 @@ def test_damaged_files_change_nothing_for_the_clients_that_are_there(engine, fil
         for _ in range(draw.randrange(4)):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         cut = draw.randrange(len(damaged))
-        damaged = damaged[:cut] + damaged[draw.randrange(len(damaged)):] if draw.random() < 0.5 else damaged
+        damaged = (
+            damaged[:cut] + damaged[draw.randrange(len(damaged)) :]
+            if draw.random() < 0.5
+            else damaged
+        )
         running.proxy.configuration_file.write_bytes(bytes(damaged) + b"\n[[proxy]]\nname = 1\n")
         running.proxy.signal(signal.SIGHUP)
         running.failures += 1
@@ -122,7 +154,9 @@ def test_damaged_files_change_nothing_for_the_clients_that_are_there(engine, fil
     assert counters["sessions_admitted"] == 20 and counters.drops() == {}
 
 
-def test_aliases_come_and_go_for_the_sessions_that_are_there(engine, start_proxy, open_crowd, open_service):
+def test_aliases_come_and_go_for_the_sessions_that_are_there(
+    engine, start_proxy, open_crowd, open_service
+):
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(60)
@@ -151,7 +185,9 @@ def test_aliases_come_and_go_for_the_sessions_that_are_there(engine, start_proxy
 
 
 @pytest.mark.parametrize("on_change", ["keep", "close"])
-def test_a_changed_upstream_takes_new_clients_and_old_sessions_as_on_change_says(engine, on_change, start_proxy, open_crowd, open_service):
+def test_a_changed_upstream_takes_new_clients_and_old_sessions_as_on_change_says(
+    engine, on_change, start_proxy, open_crowd, open_service
+):
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table(on_change=on_change))
     crowd = open_crowd(40)
@@ -159,16 +195,22 @@ def test_a_changed_upstream_takes_new_clients_and_old_sessions_as_on_change_says
     running.reload(main_table(on_change=on_change, upstream="10.0.0.251:53"))
     time.sleep(0.2)
     ask_everybody(crowd, MAIN, 1)
-    asked_on = {client: {endpoint for endpoint, _ in ports} for client, ports in echoes.ports.items()}
+    asked_on = {
+        client: {endpoint for endpoint, _ in ports} for client, ports in echoes.ports.items()
+    }
     for client in range(20, 40):
         assert asked_on[b"%d" % client] == {"10.0.0.251:53"}
     for client in range(20):
-        assert asked_on[b"%d" % client] == ({"10.0.0.254:53"} if on_change == "keep" else {"10.0.0.254:53", "10.0.0.251:53"})
+        assert asked_on[b"%d" % client] == (
+            {"10.0.0.254:53"} if on_change == "keep" else {"10.0.0.254:53", "10.0.0.251:53"}
+        )
     counters = running.proxy.stop()
     assert counters["sessions_closed"] == (0 if on_change == "keep" else 20)
 
 
-def test_a_proxy_comes_serves_goes_and_its_clients_are_told_by_the_kernel(engine, start_proxy, open_client, open_crowd, open_service):
+def test_a_proxy_comes_serves_goes_and_its_clients_are_told_by_the_kernel(
+    engine, start_proxy, open_client, open_crowd, open_service
+):
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(20)
@@ -189,26 +231,46 @@ def test_a_proxy_comes_serves_goes_and_its_clients_are_told_by_the_kernel(engine
         # Back again while it drains: the same listeners, the same session.
         running.reload(main_table(), added)
         assert client.ask(b"90:2", OTHER).payload == b"90:2"
-        running.reload(main_table(), table(name="added", listen=[OTHER, MORE], upstream="10.0.0.253:53", ports="40000-40999",
-                                           idle_timeout="100ms", unassured_timeout="100ms"))
+        running.reload(
+            main_table(),
+            table(
+                name="added",
+                listen=[OTHER, MORE],
+                upstream="10.0.0.253:53",
+                ports="40000-40999",
+                idle_timeout="100ms",
+                unassured_timeout="100ms",
+            ),
+        )
         running.reload(main_table())
-        running.proxy.wait_until(lambda n=round_ + 1: len(running.proxy.all_events("proxy_gone", proxy="added")) >= n, what="proxy_gone")
+        running.proxy.wait_until(
+            lambda n=round_ + 1: len(running.proxy.all_events("proxy_gone", proxy="added")) >= n,
+            what="proxy_gone",
+        )
         assert descriptors_of(running.proxy) <= before + 1
     ask_everybody(crowd, MAIN, 1)
-    assert all(40000 <= int(port.rsplit(":", 1)[1]) <= 40999 for client in (b"90", b"91") for _, port in echoes.ports[client])
+    assert all(
+        40000 <= int(port.rsplit(":", 1)[1]) <= 40999
+        for client in (b"90", b"91")
+        for _, port in echoes.ports[client]
+    )
     assert all(len(echoes.ports[b"%d" % client]) == 1 for client in range(20))
     counters = running.proxy.stop()
     assert set(counters.drops()) == {"drop_draining"}
 
 
-def test_a_listener_moves_to_another_proxy_without_being_opened_anew(engine, start_proxy, open_crowd, open_service):
+def test_a_listener_moves_to_another_proxy_without_being_opened_anew(
+    engine, start_proxy, open_crowd, open_service
+):
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(40)
     ask_everybody(crowd, MAIN, 0, range(20))
     running.reload(table(name="renamed", listen=MAIN, upstream="10.0.0.252:53"))
     ask_everybody(crowd, MAIN, 1)
-    asked_on = {client: {endpoint for endpoint, _ in ports} for client, ports in echoes.ports.items()}
+    asked_on = {
+        client: {endpoint for endpoint, _ in ports} for client, ports in echoes.ports.items()
+    }
     for client in range(40):
         assert asked_on[b"%d" % client] == ({"10.0.0.254:53"} if client < 20 else {"10.0.0.252:53"})
     assert all(len(ports) == 1 for ports in echoes.ports.values())
@@ -216,21 +278,32 @@ def test_a_listener_moves_to_another_proxy_without_being_opened_anew(engine, sta
     assert running.proxy.stop().drops() == {}
 
 
-def test_settings_limits_and_log_change_in_place_and_what_cannot_is_named(engine, start_proxy, open_client, open_service, tmp_path):
+def test_settings_limits_and_log_change_in_place_and_what_cannot_is_named(
+    engine, start_proxy, open_client, open_service, tmp_path
+):
     Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     client = open_client()
     assert client.ask(b"0:0", MAIN).payload == b"0:0"
     log = tmp_path / "log"
     table_now = main_table().replace('"10m"', '"300ms"')
-    running.write(configuration(table_now, engine=engine, shards=3, head=f'[log]\nsessions = true\nfile = "{log}"\n[limits]\nsessions_max = 100\n'))
+    running.write(
+        configuration(
+            table_now,
+            engine=engine,
+            shards=3,
+            head=f'[log]\nsessions = true\nfile = "{log}"\n[limits]\nsessions_max = 100\n',
+        )
+    )
     running.proxy.signal(signal.SIGHUP)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and not (log.exists() and "session_ended" in log.read_text()):
         time.sleep(0.1)
     text = log.read_text()
     assert "event=needs_restart key=runtime.shards" in text
-    assert "event=session_ended" in text and "reason=idle" in text, "the new time-out holds for the session that was there"
+    assert (
+        "event=session_ended" in text and "reason=idle" in text
+    ), "the new time-out holds for the session that was there"
     # The file is moved away and opened anew.
     log.rename(tmp_path / "log.1")
     running.proxy.signal(signal.SIGUSR1)
@@ -264,10 +337,22 @@ def test_a_storm_of_signals_harms_nobody(engine, start_proxy, open_crowd, open_s
     assert len(running.proxy.all_events("reloaded")) > 3
 
 
-def test_a_drain_lets_known_clients_go_on_and_ends_by_itself(engine, start_proxy, open_client, open_service):
+def test_a_drain_lets_known_clients_go_on_and_ends_by_itself(
+    engine, start_proxy, open_client, open_service
+):
     Echoes(open_service)
-    proxy = start_proxy(configuration(table(name="main", listen=MAIN, upstream="10.0.0.254:53", idle_timeout="1s", unassured_timeout="1s"),
-                                      engine=engine))
+    proxy = start_proxy(
+        configuration(
+            table(
+                name="main",
+                listen=MAIN,
+                upstream="10.0.0.254:53",
+                idle_timeout="1s",
+                unassured_timeout="1s",
+            ),
+            engine=engine,
+        )
+    )
     known = open_client()
     assert known.ask(b"0:0", MAIN).payload == b"0:0"
     proxy.signal(signal.SIGQUIT)
@@ -281,11 +366,17 @@ def test_a_drain_lets_known_clients_go_on_and_ends_by_itself(engine, start_proxy
     assert proxy.all_events("stopping")[0]["signal"] == "SIGQUIT"
 
 
-def test_a_drain_ends_at_its_deadline_and_a_signal_to_stop_does_not_wait_for_it(engine, start_proxy, open_client, open_service, tmp_path):
+def test_a_drain_ends_at_its_deadline_and_a_signal_to_stop_does_not_wait_for_it(
+    engine, start_proxy, open_client, open_service, tmp_path
+):
     from harness import program
+
     Echoes(open_service)
     for stop in (False, True):
-        proxy = start_proxy(configuration(main_table(), engine=engine), arguments=["--drain-timeout", "1500ms" if not stop else "1h"])
+        proxy = start_proxy(
+            configuration(main_table(), engine=engine),
+            arguments=["--drain-timeout", "1500ms" if not stop else "1h"],
+        )
         known = open_client()
         assert known.ask(b"0:0", MAIN).payload == b"0:0"
         began = time.monotonic()
@@ -295,14 +386,23 @@ def test_a_drain_ends_at_its_deadline_and_a_signal_to_stop_does_not_wait_for_it(
             proxy.signal(signal.SIGTERM)
         proxy.stopped(timeout=10)
         assert (time.monotonic() - began < 1.4) == stop
-    assert program.run_once("--config", proxy.configuration_file, "--drain-timeout", "soon").returncode == 2
+    assert (
+        program.run_once("--config", proxy.configuration_file, "--drain-timeout", "soon").returncode
+        == 2
+    )
 
 
 def ask_for_one_of_each_kind(running, round_):
     main = main_table()
     with_third = main_table(reply_aliases=ALIASES + ["10.0.0.251:53"])
-    added = table(name=f"added{round_ % 3}", listen=OTHER, upstream="10.0.0.253:53", ports="40000-40999", unassured_timeout="100ms",
-                  idle_timeout="100ms")
+    added = table(
+        name=f"added{round_ % 3}",
+        listen=OTHER,
+        upstream="10.0.0.253:53",
+        ports="40000-40999",
+        unassured_timeout="100ms",
+        idle_timeout="100ms",
+    )
     kind = round_ % 6
     if kind == 0:
         running.ask(main)
@@ -318,14 +418,20 @@ def ask_for_one_of_each_kind(running, round_):
         running.ask(main)
 
 
-@pytest.mark.parametrize("clients,reloads", [(300, 24), pytest.param(3000, 200, marks=pytest.mark.slow)])
-def test_under_load_no_datagram_no_session_and_no_port_is_lost(engine, clients, reloads, start_proxy, open_crowd, open_service):
-    """Unchanged, aliases added and removed, proxies added and removed, time-outs changed, broken files. Of 20 000 descriptors 3000 sessions leave enough
-    for the sockets of new aliases and listeners; 5000 do not."""
+@pytest.mark.parametrize(
+    "clients,reloads", [(300, 24), pytest.param(3000, 200, marks=pytest.mark.slow)]
+)
+def test_under_load_no_datagram_no_session_and_no_port_is_lost(
+    engine, clients, reloads, start_proxy, open_crowd, open_service
+):
+    """Unchanged, aliases added and removed, proxies added and removed, time-outs changed, broken
+    files. Of 20 000 descriptors 3000 sessions leave enough for the sockets of new aliases and
+    listeners; 5000 do not."""
     echoes = Echoes(open_service)
     running = Reloading(start_proxy, engine, main_table())
     crowd = open_crowd(clients)
-    # Twice each, in halves: who has written again after a reply is assured, and no longer counted as a crowd of one address.
+    # Twice each, in halves: who has written again after a reply is assured, and no longer counted
+    # as a crowd of one address.
     for half in (range(clients // 2), range(clients // 2, clients)):
         for _ in range(2):
             ask_everybody(crowd, MAIN, 0, half)
@@ -342,7 +448,13 @@ def test_under_load_no_datagram_no_session_and_no_port_is_lost(engine, clients, 
     while descriptors_of(running.proxy) > before and time.monotonic() < deadline:
         time.sleep(0.2)
     assert descriptors_of(running.proxy) <= before, "no descriptor is left behind"
-    assert all(len(echoes.ports[b"%d" % client]) == 1 for client in range(clients)), "a session keeps its port"
+    assert all(
+        len(echoes.ports[b"%d" % client]) == 1 for client in range(clients)
+    ), "a session keeps its port"
     counters = running.proxy.stop(timeout=20)
     assert counters.drops() == {}
-    assert counters["sessions_admitted"] == clients and counters["sessions_expired"] == 0 and counters["sessions_closed"] == 0
+    assert (
+        counters["sessions_admitted"] == clients
+        and counters["sessions_expired"] == 0
+        and counters["sessions_closed"] == 0
+    )

@@ -25,9 +25,17 @@ _SOURCES = [f"10.0.0.{last}" for last in range(30, 100)]
 
 
 def proxy_table(name, listen, **keys):
-    return table(**{"name": name, "listen": listen, "upstream": IPV4.service(254),
-                    "unlisted_replies": "off", "idle_timeout": "10m",
-                    "unassured_timeout": "10m", **keys})
+    return table(
+        **{
+            "name": name,
+            "listen": listen,
+            "upstream": IPV4.service(254),
+            "unlisted_replies": "off",
+            "idle_timeout": "10m",
+            "unassured_timeout": "10m",
+            **keys,
+        }
+    )
 
 
 @pytest.fixture
@@ -47,8 +55,7 @@ def served(crowd, to):
     return len({client for client, datagram in got if datagram.payload == b"%d" % client})
 
 
-def test_a_reload_that_brings_a_larger_proxy_serves_all_of_its_sessions(
-        small_start, open_crowd):
+def test_a_reload_that_brings_a_larger_proxy_serves_all_of_its_sessions(small_start, open_crowd):
     """Tables had the size of the start. The reload was done, said the log, with room for a thousand
     sessions, and three clients were served."""
     small_start.reload(small(), proxy_table("large", IPV4.listener(5354), sessions_max=_LARGE))
@@ -78,7 +85,8 @@ def test_a_limit_that_a_reload_raised_is_shown(small_start, admin):
 
 @pytest.mark.parametrize("proxies", [20, 38])
 def test_a_reload_opens_hundreds_of_listeners_after_a_small_start(
-        proxies, small_start, open_client):
+    proxies, small_start, open_client
+):
     """Listeners were charged to the descriptors of the start's few sessions: with twenty thousand
     descriptors free there were, the log said, none left. And there were never slots for more than
     512 listeners beyond those of the start."""
@@ -87,8 +95,10 @@ def test_a_reload_opens_hundreds_of_listeners_after_a_small_start(
     def added(first):
         listen = [IPV4.listener(port) for port in range(first, first + _LISTENERS_PER_PROXY)]
         return proxy_table(f"added{first}", listen, sessions_max=10)
+
     answer = small_start.reload_or_refusal(
-        small(), *(added(first) for first in ports[::_LISTENERS_PER_PROXY]))
+        small(), *(added(first) for first in ports[::_LISTENERS_PER_PROXY])
+    )
     assert small_start.proxy.all_events("reload_failed") == [] and answer == "reloaded"
     for port in (ports[0], ports[len(ports) // 2], ports[-1]):
         assert open_client().ask(b"question", IPV4.listener(port)).payload == b"question"
@@ -104,7 +114,8 @@ def many_sources(network):
 
 
 def test_nothing_is_kept_of_source_addresses_that_a_reload_had_no_room_for(
-        engine, start_proxy, open_service, many_sources, open_client):
+    engine, start_proxy, open_service, many_sources, open_client
+):
     """Each source address has a pool of ports, and reloads had room for 64 of them. When the second
     source of a proxy found no pool, the first one's ports were noted all the same and no shard was
     told. After the next reload, with the first source alone, a new client ended the program."""
@@ -114,9 +125,10 @@ def test_nothing_is_kept_of_source_addresses_that_a_reload_had_no_room_for(
 
     def sources(addresses, ports):
         return proxy_table("sources", IPV4.listener(5354), source=addresses, ports=ports)
+
     used, last = many_sources[:64], many_sources[64]
     for first in range(0, len(used), 16):
-        running.reload(main, sources(used[first:first + 16], "30000-30999"))
+        running.reload(main, sources(used[first : first + 16], "30000-30999"))
         assert open_client().ask(b"used", IPV4.listener(5354)).payload == b"used"
     running.reload_or_refusal(main, sources([used[0], last], "40000-40999"))
     running.reload_or_refusal(main, sources([used[0]], "40000-40999"))
@@ -127,7 +139,8 @@ def test_nothing_is_kept_of_source_addresses_that_a_reload_had_no_room_for(
 
 
 def test_more_versions_of_upstreams_than_there_is_room_for_are_refused_by_the_reload(
-        engine, start_proxy, open_service, open_crowd, tmp_path):
+    engine, start_proxy, open_service, open_crowd, tmp_path
+):
     """Each proxy's sessions hold the upstream that they began with, and a shard has room for 1024.
     One reload can bring two versions: the new aliases with the old address, and then the name's new
     address. One was counted, and a new client ended the program."""
@@ -138,10 +151,17 @@ def test_more_versions_of_upstreams_than_there_is_room_for_are_refused_by_the_re
     listeners = [IPV4.listener(20000 + number) for number in range(_PROXIES_MAX)]
 
     def tables(*aliases):
-        return [proxy_table(f"proxy{number}", listener, upstream="service.test:53",
-                            reply_aliases=aliases, alias_filter="connected",
-                            sessions_max=100 if listener == listeners[-1] else 10)
-                for number, listener in enumerate(listeners)]
+        return [
+            proxy_table(
+                f"proxy{number}",
+                listener,
+                upstream="service.test:53",
+                reply_aliases=aliases,
+                alias_filter="connected",
+                sessions_max=100 if listener == listeners[-1] else 10,
+            )
+            for number, listener in enumerate(listeners)
+        ]
 
     def served_by_each(sessions):
         count = 0
@@ -151,15 +171,17 @@ def test_more_versions_of_upstreams_than_there_is_room_for_are_refused_by_the_re
                 crowd.send(client, b"%d" % client, listener)
             answered = set()
             while arrived := crowd.arrived(0.5):
-                answered |= {client for client, datagram in arrived
-                             if datagram.payload == b"%d" % client}
+                answered |= {
+                    client for client, datagram in arrived if datagram.payload == b"%d" % client
+                }
             count += len(answered)
         return count
 
     def wait_for(address):
         """The last proxy is told last: once its new clients get there, those of all do."""
-        running.proxy.wait_event("resolved", proxy=f"proxy{_PROXIES_MAX - 1}",
-                                 endpoint=f"{address}:53")
+        running.proxy.wait_event(
+            "resolved", proxy=f"proxy{_PROXIES_MAX - 1}", endpoint=f"{address}:53"
+        )
         for _ in range(30):
             with open_crowd(1) as probe:
                 probe.send(0, b"probe", listeners[-1])
@@ -168,8 +190,10 @@ def test_more_versions_of_upstreams_than_there_is_room_for_are_refused_by_the_re
                 return
             time.sleep(0.2)
         raise AssertionError(f"no new client gets to {address}")
-    running = Reloading(lambda text: start_proxy(text, prefix=hosts.prefix), engine,
-                        *tables(alias), shards=1)
+
+    running = Reloading(
+        lambda text: start_proxy(text, prefix=hosts.prefix), engine, *tables(alias), shards=1
+    )
     assert served_by_each(1) == _PROXIES_MAX
     for sessions, address in enumerate(addresses[1:3], 1):
         hosts.write(f"{address} service.test")
@@ -183,8 +207,9 @@ def test_more_versions_of_upstreams_than_there_is_room_for_are_refused_by_the_re
         if answer == "reloaded":
             running.proxy.wait_event("unresolved", proxy=f"proxy{_PROXIES_MAX - 1}")
             hosts.write(f"{addresses[3]} service.test")
-            running.proxy.wait_event("resolved", proxy=f"proxy{_PROXIES_MAX - 1}",
-                                     endpoint=f"{addresses[3]}:53")
+            running.proxy.wait_event(
+                "resolved", proxy=f"proxy{_PROXIES_MAX - 1}", endpoint=f"{addresses[3]}:53"
+            )
     if answer == "reloaded":
         wait_for(addresses[3])
     else:

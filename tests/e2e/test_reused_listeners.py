@@ -24,8 +24,14 @@ _DROPS = "drop_"
 def left(*listen):
     # Sixteen connected aliases, and one open socket that watches for sources that are not listed.
     aliases = [f"10.0.0.{last}:53" for last in range(230, 246)]
-    return table(name="left", listen=list(listen), upstream=LEFT_UPSTREAM, reply_aliases=aliases,
-                 alias_filter="connected", unlisted_replies="all")
+    return table(
+        name="left",
+        listen=list(listen),
+        upstream=LEFT_UPSTREAM,
+        reply_aliases=aliases,
+        alias_filter="connected",
+        unlisted_replies="all",
+    )
 
 
 def right(*listen):
@@ -36,20 +42,30 @@ def unaccounted(counters):
     """Datagrams that arrived at a proxy and neither left it nor were dropped, or the reverse."""
     sums = {key: int(value) for key, value in counters.items() if value.isdigit()}
     drops = sum(count for name, count in sums.items() if name.startswith(_DROPS))
-    return (sums["arrivals_request"] + sums["arrivals_reply"] -
-            sums["departures_request"] - sums["departures_reply"] - drops)
+    return (
+        sums["arrivals_request"]
+        + sums["arrivals_reply"]
+        - sums["departures_request"]
+        - sums["departures_reply"]
+        - drops
+    )
 
 
 @pytest.mark.parametrize("milliseconds", [20, 60, 100, 130])
 def test_what_waits_for_a_listener_that_goes_never_reaches_the_proxy_that_takes_its_place(
-        engine, milliseconds, network, start_proxy, open_service, open_crowd):
+    engine, milliseconds, network, start_proxy, open_service, open_crowd
+):
     """A waiting datagram was known by its listener's number alone. When the number was given to
     another proxy's listener, the datagram went to that proxy's upstream, the client got the answer,
     and neither proxy's counters were right."""
     open_service([LEFT_UPSTREAM], echo())
     of_right = open_service([RIGHT_UPSTREAM], echo())
-    running = Reloading(lambda text: start_proxy(text, arguments=["--drain-timeout", "0s"]), engine,
-                        left(LEAVING, LEFT), right(RIGHT))
+    running = Reloading(
+        lambda text: start_proxy(text, arguments=["--drain-timeout", "0s"]),
+        engine,
+        left(LEAVING, LEFT),
+        right(RIGHT),
+    )
     crowd = open_crowd(_CLIENTS)
     for client in range(_CLIENTS):
         crowd.send(client, b"for left", LEAVING)
@@ -60,7 +76,7 @@ def test_what_waits_for_a_listener_that_goes_never_reaches_the_proxy_that_takes_
     running.reload(left(LEFT), right(RIGHT, COMING))
 
     new_client = open_crowd(1)
-    (_, answer), = new_client.ask_all(COMING, lambda _: b"for right")
+    ((_, answer),) = new_client.ask_all(COMING, lambda _: b"for right")
     assert answer.source == COMING
     again = crowd.ask_all(LEFT, lambda _: b"again", clients=[0])
     sources = {datagram.source for _, datagram in again}

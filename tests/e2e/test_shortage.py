@@ -29,8 +29,15 @@ _USER = "64321"  # of no other process: the limit of threads counts those of the
 
 
 def main_table(**keys):
-    return table(name="main", listen=IPV4.listener(), upstream=IPV4.service(254),
-                 unlisted_replies="off", idle_timeout="10m", unassured_timeout="10m", **keys)
+    return table(
+        name="main",
+        listen=IPV4.listener(),
+        upstream=IPV4.service(254),
+        unlisted_replies="off",
+        idle_timeout="10m",
+        unassured_timeout="10m",
+        **keys,
+    )
 
 
 def short_of_memory(proxy, left):
@@ -48,17 +55,25 @@ def no_longer_short_of_memory(proxy):
 
 def many_proxies(count):
     """Proxies with many aliases, that take memory to read and to show."""
-    return [table(name=f"proxy{number}", listen=IPV4.listener(20000 + number), sessions_max=10,
-                  upstream=IPV4.service(254),
-                  reply_aliases=[f"10.0.{last}.{number + 1}:53" for last in range(1, 64)])
-            for number in range(count)]
+    return [
+        table(
+            name=f"proxy{number}",
+            listen=IPV4.listener(20000 + number),
+            sessions_max=10,
+            upstream=IPV4.service(254),
+            reply_aliases=[f"10.0.{last}.{number + 1}:53" for last in range(1, 64)],
+        )
+        for number in range(count)
+    ]
 
 
 def in_force(admin):
     """What is reported of the proxies, without what traffic changes."""
     keys = ("name", "listen", "upstream", "upstream_endpoint", "draining", "sessions_max")
-    return [[proxy[key] for key in keys] + [[replies["source"] for replies in proxy["replies"]]]
-            for proxy in json.loads(admin.http("/v1/proxies")[2])["proxies"]]
+    return [
+        [proxy[key] for key in keys] + [[replies["source"] for replies in proxy["replies"]]]
+        for proxy in json.loads(admin.http("/v1/proxies")[2])["proxies"]
+    ]
 
 
 def status_of(proxy, admin, path):
@@ -74,7 +89,8 @@ def status_of(proxy, admin, path):
 
 
 def test_a_reload_without_memory_is_refused_and_sessions_go_on(
-        engine, admin, start_proxy, open_service, open_client):
+    engine, admin, start_proxy, open_service, open_client
+):
     """What was thrown reached main, and the program ended with all of its sessions."""
     open_service([IPV4.service(254)], echo())
     running = Reloading(start_proxy, engine, main_table(), head=admin.section())
@@ -102,7 +118,8 @@ def test_a_reload_without_memory_is_refused_and_sessions_go_on(
 
 
 def test_looks_without_memory_are_refused_and_sessions_go_on(
-        engine, admin, start_proxy, open_service, open_crowd):
+    engine, admin, start_proxy, open_service, open_crowd
+):
     """A library that ran out of memory while it cleaned up ended the program."""
     open_service([IPV4.service(254)], echo())
     running = Reloading(start_proxy, engine, main_table(), *many_proxies(60), head=admin.section())
@@ -126,8 +143,19 @@ def test_looks_without_memory_are_refused_and_sessions_go_on(
 def as_its_user(*words):
     """The words as a user of its own: the limit of threads counts those of the user, and does not
     hold root."""
-    return ["setpriv", "--reuid", _USER, "--regid", _USER, "--clear-groups",
-            "--inh-caps", "+dac_override", "--ambient-caps", "+dac_override", *words]
+    return [
+        "setpriv",
+        "--reuid",
+        _USER,
+        "--regid",
+        _USER,
+        "--clear-groups",
+        "--inh-caps",
+        "+dac_override",
+        "--ambient-caps",
+        "+dac_override",
+        *words,
+    ]
 
 
 def limit_threads(proxy, soft=None):
@@ -138,11 +166,13 @@ def limit_threads(proxy, soft=None):
     run(*as_its_user("prlimit", "--pid", str(proxy.pid), f"--nproc={soft}:"))
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or
-                    open("/proc/self/uid_map", encoding="ascii").read().split()[2] == "1",
-                    reason="needs several users")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or open("/proc/self/uid_map", encoding="ascii").read().split()[2] == "1",
+    reason="needs several users",
+)
 def test_a_reload_without_threads_is_refused_or_done_and_sessions_go_on(
-        engine, start_proxy, open_service, open_client):
+    engine, start_proxy, open_service, open_client
+):
     """A new upstream name is looked up by a thread; that there was none ended the program."""
     open_service([IPV4.service(254)], echo())
     running = Reloading(lambda text: start_proxy(text, prefix=as_its_user()), engine, main_table())

@@ -1,4 +1,5 @@
-"""The whole program stands still for a while (a debugger, a frozen container, a suspended machine) and goes on (F36).
+"""The whole program stands still for a while (a debugger, a frozen container, a suspended machine)
+and goes on (F36).
 
     client                                  proxy                             service
     10.1.0.2  50 clients that are silent, ── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53, answers
@@ -18,15 +19,36 @@ _SILENT, _ASKING = 50, 10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=[pytest.mark.long, pytest.mark.bound(180)])])
-def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(engine, seconds, start_proxy, start_load, open_crowd, figures):
+@pytest.mark.parametrize(
+    "seconds", [3, pytest.param(60, marks=[pytest.mark.long, pytest.mark.bound(180)])]
+)
+def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(
+    engine, seconds, start_proxy, start_load, open_crowd, figures
+):
     service = start_load("serve", at=IPV4.service(254))
     # Long enough for the test to get going before the stall, shorter than the stall.
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), unassured_timeout="2s", idle_timeout="2s"),
-                                      engine=engine))
+    proxy = start_proxy(
+        configuration(
+            table(
+                listen=IPV4.listener(),
+                upstream=IPV4.service(254),
+                unassured_timeout="2s",
+                idle_timeout="2s",
+            ),
+            engine=engine,
+        )
+    )
     silent = open_crowd(_SILENT)
-    asking = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=_ASKING, rate=100, seconds=seconds + 3,
-                        patience=seconds + 5, warm=True)
+    asking = start_load(
+        "ask",
+        from_=IPV4.client_host,
+        to=IPV4.listener(),
+        clients=_ASKING,
+        rate=100,
+        seconds=seconds + 3,
+        patience=seconds + 5,
+        warm=True,
+    )
     asking.wait_event("asking")
     assert len(silent.ask_all(IPV4.listener(), lambda client: b"%d" % client)) == _SILENT
     proxy.stand_still()
@@ -41,8 +63,10 @@ def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(engine, se
     counters = proxy.stop()
     service.stop()
     figures.count(result)
-    figures.tell(f"stopped for {seconds} s: expired sessions gone, others serve, no burst",
-                 f"{result['lost']} of {result['sent']} lost, {counters['sessions_expired']} expired, {used * 1000:.0f} ms of CPU in the second after")
+    figures.tell(
+        f"stopped for {seconds} s: expired sessions gone, others serve, no burst",
+        f"{result['lost']} of {result['sent']} lost, {counters['sessions_expired']} expired, {used * 1000:.0f} ms of CPU in the second after",
+    )
     assert [result[name] for name in NEVER] == [0] * len(NEVER)
     assert result["lost"] == 0, "what was queued is served late, not lost"
     assert len(again) == _SILENT, "who had expired is a new client"

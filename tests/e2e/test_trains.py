@@ -1,4 +1,5 @@
-"""Trains through the program: every datagram whole and in order whether offload is on or off, also where the kernel refuses (K29, K30).
+"""Trains through the program: every datagram whole and in order whether offload is on or off, also
+where the kernel refuses (K29, K30).
 
     client                         proxy                              service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53  the upstream, 10.0.0.253:53  an alias
@@ -20,7 +21,15 @@ from harness.topology import BOTH, IPV4
 
 _UDP_SEGMENT = 103
 # Bytes and segment size; the last datagram of most is short.
-_SHAPES = [(2, 1), (1000, 100), (1037, 100), (64 * 1000, 1000), (45 * 1400 + 600, 1400), (40000, 1200), (101, 100)]
+_SHAPES = [
+    (2, 1),
+    (1000, 100),
+    (1037, 100),
+    (64 * 1000, 1000),
+    (45 * 1400 + 600, 1400),
+    (40000, 1200),
+    (101, 100),
+]
 
 
 def payload_of(size, seed):
@@ -29,11 +38,13 @@ def payload_of(size, seed):
 
 
 def cut(payload, segment):
-    return [payload[at:at + segment] for at in range(0, len(payload), segment)]
+    return [payload[at : at + segment] for at in range(0, len(payload), segment)]
 
 
 def send_train(opened, payload, segment, to):
-    opened.sendmsg([payload], [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", segment))], 0, to)
+    opened.sendmsg(
+        [payload], [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", segment))], 0, to
+    )
 
 
 def marks(payloads):
@@ -76,9 +87,18 @@ def open_pair(start_proxy, open_service, open_client):
     def opened(family, engine, prefix=(), **keys):
         sources = [family.service(254), family.service(253)]
         service = open_service(sources, lambda request: ())
-        proxy = start_proxy(configuration(table(listen=family.listener(), upstream=sources[0], reply_aliases=sources[1:], **keys),
-                                          engine=engine, shards=1), prefix=prefix)
+        proxy = start_proxy(
+            configuration(
+                table(
+                    listen=family.listener(), upstream=sources[0], reply_aliases=sources[1:], **keys
+                ),
+                engine=engine,
+                shards=1,
+            ),
+            prefix=prefix,
+        )
         return Pair(family, proxy, open_client(family.anywhere), service)
+
     return opened
 
 
@@ -101,12 +121,17 @@ def test_trains_pass_both_ways_with_every_boundary_kept(family, offload, engine,
     (shard,) = pair.proxy.all_events("shard_counters")
     trains = 2 * len(_SHAPES) if offload == "auto" else 0
     assert (int(shard["trains_received"]), int(shard["gso_fallbacks"])) == (trains, 0)
-    # Coupling makes trains of what comes singly, so that there may be more, and never without offload.
-    assert int(shard["trains_sent"]) >= trains if offload == "auto" else int(shard["trains_sent"]) == 0
+    # Coupling makes trains of what comes singly, so that there may be more, and never without
+    # offload.
+    assert (
+        int(shard["trains_sent"]) >= trains if offload == "auto" else int(shard["trains_sent"]) == 0
+    )
 
 
 @pytest.mark.parametrize("path_mtu", ["want", "omit"])
-def test_a_link_whose_mtu_drops_in_the_middle_of_a_flow_of_trains_costs_no_datagram(path_mtu, engine, network, open_pair):
+def test_a_link_whose_mtu_drops_in_the_middle_of_a_flow_of_trains_costs_no_datagram(
+    path_mtu, engine, network, open_pair
+):
     pair = open_pair(IPV4, engine, path_mtu=path_mtu, offload="auto")
     for round_ in range(20):
         payload = payload_of(20 * 1400, round_)
@@ -126,8 +151,20 @@ def test_a_link_whose_mtu_drops_in_the_middle_of_a_flow_of_trains_costs_no_datag
 # EOPNOTSUPP may be an older datagram's ICMP error: it is believed at the second attempt.
 @pytest.mark.parametrize("error, calls", [("EIO", "1"), ("EINVAL", "1"), ("EOPNOTSUPP", "1..2")])
 def test_a_kernel_that_refuses_a_train_gets_its_datagrams_singly(error, calls, tmp_path, open_pair):
-    # strace sees system calls, not what io_uring does inside the kernel: hence epoll. The pair's first request is a single datagram, no sendmmsg.
-    prefix = ("strace", "-D", "-f", "-q", "-o", str(tmp_path / "strace"), "-e", "trace=sendmmsg", "-e", f"inject=sendmmsg:error={error}:when={calls}")
+    # strace sees system calls, not what io_uring does inside the kernel: hence epoll. The pair's
+    # first request is a single datagram, no sendmmsg.
+    prefix = (
+        "strace",
+        "-D",
+        "-f",
+        "-q",
+        "-o",
+        str(tmp_path / "strace"),
+        "-e",
+        "trace=sendmmsg",
+        "-e",
+        f"inject=sendmmsg:error={error}:when={calls}",
+    )
     pair = open_pair(IPV4, "epoll", prefix=prefix, offload="auto")
     for round_ in range(4):
         payload = payload_of(1037, round_)

@@ -5,8 +5,9 @@
                                                     10.0.0.254  the VIP, a second address there
                                                     unbound on 0.0.0.0:53
 
-unbound on 0.0.0.0 without `interface-automatic` lets the kernel choose the source of its answers: 10.0.0.252, whatever was asked.
-In IPv6 the VIP is deprecated (preferred_lft 0), which has the same effect.
+unbound on 0.0.0.0 without `interface-automatic` lets the kernel choose the source of its answers:
+10.0.0.252, whatever was asked. In IPv6 the VIP is deprecated (preferred_lft 0), which has the same
+effect.
 """
 
 import concurrent.futures
@@ -52,7 +53,9 @@ def network():
 
 @pytest.fixture
 def unbound(network, start_process, tmp_path):
-    records = "\n".join(f'  local-data: "host{i}.example. A 192.0.2.{i + 1}"' for i in range(_NAMES))
+    records = "\n".join(
+        f'  local-data: "host{i}.example. A 192.0.2.{i + 1}"' for i in range(_NAMES)
+    )
     file = tmp_path / "unbound.conf"
     file.write_text(_UNBOUND.format(directory=tmp_path, records=records), encoding="ascii")
     daemon = start_process(["unbound", "-d", "-p", "-c", str(file)], network.service)
@@ -62,9 +65,16 @@ def unbound(network, start_process, tmp_path):
 
 def ask_all(network, server, at_once):
     """How many of the names dig got the right address for, one try each."""
+
     def ask(i):
-        done = run(*network.client.command("dig", f"@{server}", f"host{i}.example.", "A", "+short", "+tries=1", "+timeout=1"), check=False)
+        done = run(
+            *network.client.command(
+                "dig", f"@{server}", f"host{i}.example.", "A", "+short", "+tries=1", "+timeout=1"
+            ),
+            check=False,
+        )
         return done.stdout.strip() == f"192.0.2.{i + 1}"
+
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         return sum(pool.map(ask, range(_NAMES)))
 
@@ -73,18 +83,31 @@ def dns(**keys):
     return table(name="dns", listen=["10.1.0.1:53", "[fd01::1]:53"], **keys)
 
 
-def test_the_stage_is_set_whoever_asks_the_vip_directly_hears_nothing_and_whoever_asks_the_member_does(network, unbound):
+def test_the_stage_is_set_whoever_asks_the_vip_directly_hears_nothing_and_whoever_asks_the_member_does(
+    network, unbound
+):
     def ask(server):
-        words = network.proxy.command("dig", f"@{server}", "host0.example.", "A", "+short", "+tries=1", "+timeout=1")
+        words = network.proxy.command(
+            "dig", f"@{server}", "host0.example.", "A", "+short", "+tries=1", "+timeout=1"
+        )
         return run(*words, check=False).stdout.strip()
+
     for member, vip in (("10.0.0.252", "10.0.0.254"), ("fd00::252", "fd00::254")):
         assert ask(member) == "192.0.2.1"
-        assert "timed out" in ask(vip), "dig listens to the VIP only, the answer came from the member"
+        assert "timed out" in ask(
+            vip
+        ), "dig listens to the VIP only, the answer came from the member"
 
 
 @pytest.mark.parametrize("family", _UPSTREAM)
-def test_with_the_member_as_an_alias_dig_gets_100_of_100_answers(engine, family, network, unbound, start_proxy):
-    proxy = start_proxy(configuration(dns(upstream=_UPSTREAM[family], reply_aliases=[_MEMBER[family]]), engine=engine))
+def test_with_the_member_as_an_alias_dig_gets_100_of_100_answers(
+    engine, family, network, unbound, start_proxy
+):
+    proxy = start_proxy(
+        configuration(
+            dns(upstream=_UPSTREAM[family], reply_aliases=[_MEMBER[family]]), engine=engine
+        )
+    )
     assert ask_all(network, "10.1.0.1", at_once=4) == _NAMES
     counters = proxy.stop()
     assert counters["departures_reply"] == _NAMES
@@ -92,7 +115,9 @@ def test_with_the_member_as_an_alias_dig_gets_100_of_100_answers(engine, family,
 
 
 @pytest.mark.parametrize("family", _UPSTREAM)
-def test_without_aliases_dig_gets_none_of_100_and_the_log_gives_the_line_to_add(engine, family, network, unbound, start_proxy):
+def test_without_aliases_dig_gets_none_of_100_and_the_log_gives_the_line_to_add(
+    engine, family, network, unbound, start_proxy
+):
     without = start_proxy(configuration(dns(upstream=_UPSTREAM[family]), engine=engine))
     assert ask_all(network, "10.1.0.1", at_once=_NAMES) == 0
     unlisted = without.wait_event("unlisted_reply", proxy="dns")
@@ -104,6 +129,10 @@ def test_without_aliases_dig_gets_none_of_100_and_the_log_gives_the_line_to_add(
     assert 1 <= reported <= _NAMES
 
     # The advice, taken literally.
-    added = dns(upstream=_UPSTREAM[family]) + re.search(r"reply_aliases = \[.*?\](?=\"?$|\s)", unlisted["add"] + "\n")[0] + "\n"
+    added = (
+        dns(upstream=_UPSTREAM[family])
+        + re.search(r"reply_aliases = \[.*?\](?=\"?$|\s)", unlisted["add"] + "\n")[0]
+        + "\n"
+    )
     start_proxy(configuration(added, engine=engine))
     assert ask_all(network, "10.1.0.1", at_once=4) == _NAMES

@@ -1,4 +1,5 @@
-"""The upstream goes away and comes back: an ICMP error is a hint, never a reason to end a session or to lose the next datagram (K11, K12).
+"""The upstream goes away and comes back: an ICMP error is a hint, never a reason to end a session
+or to lose the next datagram (K11, K12).
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
@@ -15,9 +16,13 @@ from harness.topology import BOTH, IPV4
 
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
-def test_the_first_datagram_after_the_return_is_answered_in_the_same_session(engine, family, network, start_proxy, open_client):
+def test_the_first_datagram_after_the_return_is_answered_in_the_same_session(
+    engine, family, network, start_proxy, open_client
+):
     upstream = family.service(254)
-    proxy = start_proxy(configuration(table(listen=family.listener(), upstream=upstream), engine=engine))
+    proxy = start_proxy(
+        configuration(table(listen=family.listener(), upstream=upstream), engine=engine)
+    )
     client = open_client(family.anywhere)
     with Service(network.service, [upstream], echo()) as before:
         assert client.ask(b"before", family.listener()).payload == b"before"
@@ -32,10 +37,15 @@ def test_the_first_datagram_after_the_return_is_answered_in_the_same_session(eng
 
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
-def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(engine, family, network, start_proxy, open_client):
-    """The program is stopped while datagrams queue up. Then it sends them in one turn, and each ICMP message is there before the next send."""
+def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(
+    engine, family, network, start_proxy, open_client
+):
+    """The program is stopped while datagrams queue up. Then it sends them in one turn, and each
+    ICMP message is there before the next send."""
     upstream = family.service(254)
-    proxy = start_proxy(configuration(table(listen=family.listener(), upstream=upstream), engine=engine))
+    proxy = start_proxy(
+        configuration(table(listen=family.listener(), upstream=upstream), engine=engine)
+    )
     client = open_client(family.anywhere)
     with Service(network.service, [upstream], echo()):
         assert client.ask(b"session", family.listener()) is not None
@@ -49,8 +59,12 @@ def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(e
     assert counters.drops() == {}
 
 
-def test_a_new_session_towards_a_closed_upstream_works_once_it_is_there(engine, network, start_proxy, open_client):
-    start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine))
+def test_a_new_session_towards_a_closed_upstream_works_once_it_is_there(
+    engine, network, start_proxy, open_client
+):
+    start_proxy(
+        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
+    )
     client = open_client()
     client.send(b"void", IPV4.listener())
     assert client.receive(0.2) is None
@@ -59,12 +73,23 @@ def test_a_new_session_towards_a_closed_upstream_works_once_it_is_there(engine, 
 
 
 @pytest.mark.parametrize("alias_filter", ["connected", "open"])
-def test_an_alias_that_is_gone_disturbs_no_other_source(engine, alias_filter, network, open_service, start_proxy, open_client):
+def test_an_alias_that_is_gone_disturbs_no_other_source(
+    engine, alias_filter, network, open_service, start_proxy, open_client
+):
     """The alias's port is closed; the upstream and the other alias go on."""
     upstream, alias, closed = (IPV4.service(last) for last in (254, 253, 252))
     open_service([upstream, alias], from_each([upstream, alias]))
-    start_proxy(configuration(table(listen=IPV4.listener(), upstream=upstream, reply_aliases=[alias, closed], alias_filter=alias_filter),
-                              engine=engine))
+    start_proxy(
+        configuration(
+            table(
+                listen=IPV4.listener(),
+                upstream=upstream,
+                reply_aliases=[alias, closed],
+                alias_filter=alias_filter,
+            ),
+            engine=engine,
+        )
+    )
     client = open_client()
     with Service(network.service, [closed], echo()):
         pass
@@ -78,19 +103,34 @@ def test_an_alias_without_a_route_refuses_nobody(engine, open_service, start_pro
     """Connecting to it fails with ENETUNREACH; the upstream and the other alias can do without it."""
     upstream, alias = IPV4.service(254), IPV4.service(253)
     open_service([upstream, alias], from_each([upstream, alias]))
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=upstream, reply_aliases=[alias, "203.0.113.9:53"],
-                                            alias_filter="connected"), engine=engine))
+    proxy = start_proxy(
+        configuration(
+            table(
+                listen=IPV4.listener(),
+                upstream=upstream,
+                reply_aliases=[alias, "203.0.113.9:53"],
+                alias_filter="connected",
+            ),
+            engine=engine,
+        )
+    )
     client = open_client()
     client.send(b"question", IPV4.listener())
     assert len({client.receive().payload, client.receive().payload}) == 2
     assert proxy.stop().drops() == {}
 
 
-def test_no_session_suffers_from_the_dead_upstream_of_another_proxy(engine, open_service, start_proxy, open_client):
+def test_no_session_suffers_from_the_dead_upstream_of_another_proxy(
+    engine, open_service, start_proxy, open_client
+):
     open_service([IPV4.service(254)], echo())
-    start_proxy(configuration(
-        table(name="alive", listen=IPV4.listener(5001), upstream=IPV4.service(254)),
-        table(name="dead", listen=IPV4.listener(5002), upstream=IPV4.service(253)), engine=engine))
+    start_proxy(
+        configuration(
+            table(name="alive", listen=IPV4.listener(5001), upstream=IPV4.service(254)),
+            table(name="dead", listen=IPV4.listener(5002), upstream=IPV4.service(253)),
+            engine=engine,
+        )
+    )
     alive, dead = open_client(), open_client()
     for number in range(200):
         dead.send(b"%d" % number, IPV4.listener(5002))

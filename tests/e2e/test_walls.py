@@ -3,7 +3,8 @@
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53, echoes
 
-A session is assured once its client has written again after a reply. With one shard, so that all share one room.
+A session is assured once its client has written again after a reply. With one shard, so that all
+share one room.
 """
 
 import re
@@ -27,7 +28,13 @@ def service(open_service):
 
 
 def small(engine, **keys):
-    return configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), **{"port_cooldown": "0s", **keys}), engine=engine, shards=1)
+    return configuration(
+        table(
+            listen=IPV4.listener(), upstream=IPV4.service(254), **{"port_cooldown": "0s", **keys}
+        ),
+        engine=engine,
+        shards=1,
+    )
 
 
 def ask(client, payload, timeout=5):
@@ -40,7 +47,9 @@ def assure(client):
 
 
 @pytest.mark.parametrize("wall", _WALLS)
-def test_a_new_client_is_dropped_and_counted_while_all_sessions_are_assured(engine, wall, service, start_proxy, open_client):
+def test_a_new_client_is_dropped_and_counted_while_all_sessions_are_assured(
+    engine, wall, service, start_proxy, open_client
+):
     proxy = start_proxy(small(engine, **_WALLS[wall]))
     residents = [open_client() for _ in range(_ROOM)]
     for resident in residents:
@@ -59,7 +68,9 @@ def test_a_new_client_is_dropped_and_counted_while_all_sessions_are_assured(engi
 
 
 @pytest.mark.parametrize("wall", _WALLS)
-def test_a_new_client_takes_the_place_of_the_unassured_session_that_was_idle_longest(engine, wall, service, start_proxy, open_client):
+def test_a_new_client_takes_the_place_of_the_unassured_session_that_was_idle_longest(
+    engine, wall, service, start_proxy, open_client
+):
     proxy = start_proxy(small(engine, **_WALLS[wall]))
     assured, oldest, younger, youngest = (open_client() for _ in range(_ROOM))
     assure(assured)
@@ -71,17 +82,23 @@ def test_a_new_client_takes_the_place_of_the_unassured_session_that_was_idle_lon
     for victim in (oldest, younger):
         time.sleep(1.2)
         new_clients.append(open_client())
-        assert ask(new_clients[-1], b"room? %d" % len(new_clients)) is not None, "somebody idle for a second made room"
+        assert (
+            ask(new_clients[-1], b"room? %d" % len(new_clients)) is not None
+        ), "somebody idle for a second made room"
         if wall == "ports":
             # A place is a port here: it can be seen whose it was.
             place = service.sender_of(b"room? %d" % len(new_clients))
-            assert [request.payload for request in service.requests if request.sender == place][0] == payload_of[victim]
+            assert [request.payload for request in service.requests if request.sender == place][
+                0
+            ] == payload_of[victim]
     assert ask(assured, b"still here") == b"still here"
     assert service.sender_of(b"still here") == service.sender_of(b"two")
     assert proxy.stop().drops() == {}
 
 
-def test_an_unassured_session_that_was_active_within_the_second_is_not_evicted(engine, service, start_proxy, open_client):
+def test_an_unassured_session_that_was_active_within_the_second_is_not_evicted(
+    engine, service, start_proxy, open_client
+):
     proxy = start_proxy(small(engine, sessions_max=_ROOM))
     residents = [open_client() for _ in range(_ROOM)]
     for resident in residents:
@@ -92,18 +109,33 @@ def test_an_unassured_session_that_was_active_within_the_second_is_not_evicted(e
     assert proxy.stop().drops() == {"drop_session_limit": 1}
 
 
-def test_the_sum_of_two_proxies_is_bounded_by_limits_sessions_max(engine, service, start_proxy, open_client):
-    tables = [table(name=name, listen=IPV4.listener(port), upstream=IPV4.service(254)) for name, port in (("one", 5001), ("two", 5002))]
-    proxy = start_proxy(configuration(*tables, engine=engine, shards=1, head=f"[limits]\nsessions_max = {_ROOM}"))
+def test_the_sum_of_two_proxies_is_bounded_by_limits_sessions_max(
+    engine, service, start_proxy, open_client
+):
+    tables = [
+        table(name=name, listen=IPV4.listener(port), upstream=IPV4.service(254))
+        for name, port in (("one", 5001), ("two", 5002))
+    ]
+    proxy = start_proxy(
+        configuration(*tables, engine=engine, shards=1, head=f"[limits]\nsessions_max = {_ROOM}")
+    )
     clients = [open_client() for _ in range(_ROOM + 1)]
-    answered = [client.ask(b"room?", IPV4.listener((5001, 5002)[number % 2]), 0.3) is not None for number, client in enumerate(clients)]
+    answered = [
+        client.ask(b"room?", IPV4.listener((5001, 5002)[number % 2]), 0.3) is not None
+        for number, client in enumerate(clients)
+    ]
     assert answered == [True] * _ROOM + [False]
     assert proxy.wait_event("limit_met")
 
 
 def test_clients_of_all_shards_share_the_room_of_a_proxy(engine, service, start_proxy, open_crowd):
-    proxy = start_proxy(configuration(
-        table(listen=IPV4.listener(), upstream=IPV4.service(254), sessions_max=40), engine=engine, shards=2))
+    proxy = start_proxy(
+        configuration(
+            table(listen=IPV4.listener(), upstream=IPV4.service(254), sessions_max=40),
+            engine=engine,
+            shards=2,
+        )
+    )
     crowd = open_crowd(100)
     got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=100, patience=1.0)
     assert len(got) == 40
@@ -113,21 +145,34 @@ def test_clients_of_all_shards_share_the_room_of_a_proxy(engine, service, start_
 
 
 @pytest.mark.parametrize("section", ["proxy", "limits"])
-def test_sessions_that_cannot_fit_the_descriptors_are_refused_with_the_arithmetic(engine, section, tmp_path):
-    """Whoever asks for 5000 sessions under a hard limit of 1024 descriptors is told so, not served until it breaks."""
+def test_sessions_that_cannot_fit_the_descriptors_are_refused_with_the_arithmetic(
+    engine, section, tmp_path
+):
+    """Whoever asks for 5000 sessions under a hard limit of 1024 descriptors is told so, not served
+    until it breaks."""
     keys = {"sessions_max": 5000} if section == "proxy" else {}
     head = "[limits]\nsessions_max = 5000" if section == "limits" else ""
     file = tmp_path / "udpproxy.toml"
-    file.write_text(configuration(table(listen="127.0.0.1:5353", upstream="127.0.0.2:5353", **keys), engine=engine, head=head))
+    file.write_text(
+        configuration(
+            table(listen="127.0.0.1:5353", upstream="127.0.0.2:5353", **keys),
+            engine=engine,
+            head=head,
+        )
+    )
     done = run_once("--config", file, prefix=("prlimit", "--nofile=1024:1024"))
     assert done.returncode == 78
     assert re.search(rf"{re.escape(str(file))}:\d+:\d+: .*sessions_max", done.stderr)
     assert "1024" in done.stderr and "5000" in done.stderr
 
 
-def test_a_low_descriptor_limit_makes_the_capacity_small_not_the_program_fail(engine, service, start_proxy, open_crowd):
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
-                        prefix=("prlimit", "--nofile=128:128"))
+def test_a_low_descriptor_limit_makes_the_capacity_small_not_the_program_fail(
+    engine, service, start_proxy, open_crowd
+):
+    proxy = start_proxy(
+        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
+        prefix=("prlimit", "--nofile=128:128"),
+    )
     capacity = int(proxy.wait_event("capacity")["sessions"])
     assert 0 < capacity < 128
     crowd = open_crowd(200)
@@ -137,21 +182,29 @@ def test_a_low_descriptor_limit_makes_the_capacity_small_not_the_program_fail(en
 
 
 def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(engine, start_proxy):
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
-                        prefix=("prlimit", "--nofile=64:8192"))
+    proxy = start_proxy(
+        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine),
+        prefix=("prlimit", "--nofile=64:8192"),
+    )
     assert int(proxy.wait_event("capacity")["sessions"]) > 1000
     with open(f"/proc/{proxy.pid}/limits", encoding="ascii") as limits:
         assert re.search(r"Max open files\s+8192\s+8192", limits.read())
 
 
-def test_a_session_ends_after_its_timeout_and_its_port_serves_again(engine, service, start_proxy, open_client):
-    start_proxy(small(engine, ports="20000-20000", unassured_timeout="400ms", idle_timeout="1200ms"))
+def test_a_session_ends_after_its_timeout_and_its_port_serves_again(
+    engine, service, start_proxy, open_client
+):
+    start_proxy(
+        small(engine, ports="20000-20000", unassured_timeout="400ms", idle_timeout="1200ms")
+    )
     first, second = open_client(), open_client()
     assert ask(first, b"unassured") == b"unassured"
     time.sleep(0.9)
     assure(second)
     time.sleep(0.7)
-    assert ask(open_client(), b"too early", 0.2) is None, "an assured session lives for idle_timeout"
+    assert (
+        ask(open_client(), b"too early", 0.2) is None
+    ), "an assured session lives for idle_timeout"
     time.sleep(0.9)
     assert ask(open_client(), b"third") == b"third"
     assert {address.port_of(request.sender) for request in service.requests} == {20000}
@@ -167,7 +220,8 @@ def five_hosts(network):
 
 
 def test_one_more_client_host_than_sessions_max_is_one_counted_drop(
-        engine, service, five_hosts, start_proxy, open_client):
+    engine, service, five_hosts, start_proxy, open_client
+):
     """The count of each client host was kept in a table of sessions_max entries, and was taken
     before the session's own room. With sessions_per_client_max, the first datagram of one host too
     many ended the program."""

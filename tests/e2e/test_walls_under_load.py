@@ -1,5 +1,5 @@
-"""Every wall under load: who is in loses nothing, new clients are refused under one reason, and when there is room again no restart is needed
-(F16, F22 to F24).
+"""Every wall under load: who is in loses nothing, new clients are refused under one reason, and
+when there is room again no restart is needed (F16, F22 to F24).
 
     client                                       proxy                             service
     10.1.0.2  100 assured residents ask, ──── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53, answers
@@ -32,7 +32,8 @@ def _raise_descriptors(proxy):
     resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
-# name: (keys of the proxy, what else makes the wall, what takes it away, the reason of those refused)
+# name: (keys of the proxy, what else makes the wall, what takes it away, the reason of those
+# refused)
 _WALLS = {
     "sessions": ({"sessions_max": _RESIDENTS}, None, None, "session_limit"),
     "descriptors": ({}, _lower_descriptors, _raise_descriptors, "descriptor_limit"),
@@ -47,31 +48,61 @@ def service(start_load):
 @pytest.fixture
 def residents(start_load):
     """residents(seconds): assured clients that ask from now on, for so long."""
+
     def begin(seconds):
-        asking = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=_RESIDENTS, rate=500, seconds=seconds, warm=True)
+        asking = start_load(
+            "ask",
+            from_=IPV4.client_host,
+            to=IPV4.listener(),
+            clients=_RESIDENTS,
+            rate=500,
+            seconds=seconds,
+            warm=True,
+        )
         asking.wait_event("asking")
         return asking
+
     return begin
 
 
 @pytest.fixture
 def knock(start_load):
     """knock(first_port): new clients for a while; their sums."""
+
     def run(first_port, seconds=_KNOCKS_S):
-        return start_load("churn", from_=IPV4.client_host, to=IPV4.listener(), rate=200, seconds=seconds, patience=0.5,
-                          first_port=first_port).result()
+        return start_load(
+            "churn",
+            from_=IPV4.client_host,
+            to=IPV4.listener(),
+            rate=200,
+            seconds=seconds,
+            patience=0.5,
+            first_port=first_port,
+        ).result()
+
     return run
 
 
 def begin(engine, start_proxy, **keys):
-    return start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254), unassured_timeout="1s", idle_timeout="2s", **keys),
-                                     engine=engine))
+    return start_proxy(
+        configuration(
+            table(
+                listen=IPV4.listener(),
+                upstream=IPV4.service(254),
+                unassured_timeout="1s",
+                idle_timeout="2s",
+                **keys,
+            ),
+            engine=engine,
+        )
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wall", _WALLS)
 def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_reason_and_later_ones_served(
-        engine, wall, network, service, start_proxy, residents, knock, figures):
+    engine, wall, network, service, start_proxy, residents, knock, figures
+):
     keys, make, take_away, reason = _WALLS[wall]
     proxy = begin(engine, start_proxy, **keys)
     asking = residents(_KNOCKS_S + 0.5)
@@ -85,13 +116,17 @@ def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_re
     else:
         time.sleep(2.5)  # the residents' sessions end
     served = knock(20000, 0.25)
-    lines = [line for line in proxy.text().splitlines() if "level=warn" in line or "level=error" in line]
+    lines = [
+        line for line in proxy.text().splitlines() if "level=warn" in line or "level=error" in line
+    ]
     counters = proxy.stop()
     for each in (refused, result, served):
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
-    figures.tell("at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
-                 f"{wall}: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as {reason}, then {served['answered']} of {served['sent']} served")
+    figures.tell(
+        "at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
+        f"{wall}: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as {reason}, then {served['answered']} of {served['sent']} served",
+    )
     assert result["lost"] == 0, f"{result} {counters}"
     assert refused["answered"] == 0 and counters.drops() == {f"drop_{reason}": refused["sent"]}
     assert served["lost"] == 0, f"{served} {counters}"
@@ -101,8 +136,10 @@ def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_re
 
 @pytest.mark.slow
 def test_when_all_ports_rest_new_clients_are_refused_and_served_again_after_the_rest(
-        engine, network, service, start_proxy, residents, knock, figures):
-    """400 ports; residents hold 100, the first new clients use up the others and leave them resting for three seconds."""
+    engine, network, service, start_proxy, residents, knock, figures
+):
+    """400 ports; residents hold 100, the first new clients use up the others and leave them resting
+    for three seconds."""
     proxy = begin(engine, start_proxy, ports="20000-20399", port_cooldown="3s")
     asking = residents(9)
     watch = Watch(network)
@@ -116,9 +153,11 @@ def test_when_all_ports_rest_new_clients_are_refused_and_served_again_after_the_
     for each in (first, refused, result, served):
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
-    figures.tell("at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
-                 f"ports: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as ports_exhausted, "
-                 f"then {served['answered']} of {served['sent']} served")
+    figures.tell(
+        "at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
+        f"ports: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as ports_exhausted, "
+        f"then {served['answered']} of {served['sent']} served",
+    )
     assert result["lost"] == 0, f"{result} {counters}"
     assert refused["lost"] > 0.6 * refused["sent"]
     assert served["lost"] == 0, f"{served} {counters}"
@@ -128,11 +167,28 @@ def test_when_all_ports_rest_new_clients_are_refused_and_served_again_after_the_
 
 
 @pytest.mark.slow
-def test_a_burst_larger_than_all_buffers_waits_in_the_kernel_and_loses_nothing(engine, network, service, start_proxy, start_load, figures):
-    """The program stands still for a second while 5000 datagrams queue: twice what the request leg of a shard has buffers for."""
-    proxy = start_proxy(configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=1))
-    asking = start_load("ask", from_=IPV4.client_host, to=IPV4.listener(), clients=_RESIDENTS, rate=5000, count=6000, bytes=60, seconds=10,
-                        patience=5, warm=True)
+def test_a_burst_larger_than_all_buffers_waits_in_the_kernel_and_loses_nothing(
+    engine, network, service, start_proxy, start_load, figures
+):
+    """The program stands still for a second while 5000 datagrams queue: twice what the request leg
+    of a shard has buffers for."""
+    proxy = start_proxy(
+        configuration(
+            table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=1
+        )
+    )
+    asking = start_load(
+        "ask",
+        from_=IPV4.client_host,
+        to=IPV4.listener(),
+        clients=_RESIDENTS,
+        rate=5000,
+        count=6000,
+        bytes=60,
+        seconds=10,
+        patience=5,
+        warm=True,
+    )
     asking.wait_event("asking")
     watch = Watch(network)
     proxy.stand_still()
@@ -141,14 +197,19 @@ def test_a_burst_larger_than_all_buffers_waits_in_the_kernel_and_loses_nothing(e
     result = asking.result()
     counters = proxy.stop()
     figures.count(result)
-    figures.tell("a burst larger than all buffers loses nothing", f"{result['lost']} of {result['sent']} lost")
+    figures.tell(
+        "a burst larger than all buffers loses nothing",
+        f"{result['lost']} of {result['sent']} lost",
+    )
     assert result["lost"] == 0, f"{result} {counters} {watch.losses()}"
     assert watch.losses() == {}
     assert counters.drops() == {}
 
 
 @pytest.mark.slow
-def test_a_program_that_gets_no_more_memory_goes_on_and_admits(engine, network, service, start_proxy, residents, knock, figures):
+def test_a_program_that_gets_no_more_memory_goes_on_and_admits(
+    engine, network, service, start_proxy, residents, knock, figures
+):
     """All memory is allocated at the start: the address space is then limited to what it has."""
     proxy = begin(engine, start_proxy)
     asking = residents(_KNOCKS_S + 0.5)
@@ -160,16 +221,22 @@ def test_a_program_that_gets_no_more_memory_goes_on_and_admits(engine, network, 
     counters = proxy.stop()
     for each in (new_clients, result):
         figures.count(each)
-        assert each["lost"] == 0 and [each[name] for name in NEVER] == [0] * len(NEVER), f"{each} {counters}"
-    figures.tell("without another byte of memory it goes on and admits",
-                 f"{result['lost'] + new_clients['lost']} of {result['sent'] + new_clients['sent']} lost, {counters['sessions_admitted']} admitted")
+        assert each["lost"] == 0 and [each[name] for name in NEVER] == [0] * len(
+            NEVER
+        ), f"{each} {counters}"
+    figures.tell(
+        "without another byte of memory it goes on and admits",
+        f"{result['lost'] + new_clients['lost']} of {result['sent'] + new_clients['sent']} lost, {counters['sessions_admitted']} admitted",
+    )
     assert counters.drops() == {}
 
 
 @pytest.mark.parametrize("megabytes", [60, 400])
 def test_a_start_without_enough_memory_fails_with_a_reason(engine, megabytes, tmp_path):
     file = tmp_path / "udpproxy.toml"
-    file.write_text(configuration(table(listen="127.0.0.1:15353", upstream="127.0.0.2:15353"), engine=engine))
+    file.write_text(
+        configuration(table(listen="127.0.0.1:15353", upstream="127.0.0.2:15353"), engine=engine)
+    )
     done = run_once("--config", file, prefix=("prlimit", f"--as={megabytes * 1_000_000}"))
     assert done.returncode == 1
     assert "Cannot allocate memory" in done.stderr and "receive buffers" in done.stderr

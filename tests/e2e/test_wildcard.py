@@ -14,14 +14,21 @@ from harness.program import configuration, table
 from harness.service import Reply, from_each
 
 _SOURCES = ["10.0.0.254:53", "10.0.0.253:53"]
-_ADDRESSES = {"ipv4": ["10.1.0.1:5353", "10.1.0.3:5353", "10.1.0.4:5353"], "ipv6": ["[fd01::1]:5353", "[fd01::3]:5353"]}
+_ADDRESSES = {
+    "ipv4": ["10.1.0.1:5353", "10.1.0.3:5353", "10.1.0.4:5353"],
+    "ipv6": ["[fd01::1]:5353", "[fd01::3]:5353"],
+}
 _ANYWHERE = {"ipv4": "0.0.0.0:0", "ipv6": "[::]:0"}
 
 
 @pytest.fixture(scope="module")
 def network():
     with Network.of_three() as made:
-        made.proxy.ip("addr add 10.1.0.3/24 dev to-client", "addr add 10.1.0.4/24 dev to-client", "addr add fd01::3/64 dev to-client nodad")
+        made.proxy.ip(
+            "addr add 10.1.0.3/24 dev to-client",
+            "addr add 10.1.0.4/24 dev to-client",
+            "addr add fd01::3/64 dev to-client nodad",
+        )
         yield made
 
 
@@ -31,11 +38,16 @@ def service(open_service):
 
 
 def wildcard(engine, **keys):
-    return configuration(table(listen=":5353", upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]], **keys), engine=engine)
+    return configuration(
+        table(listen=":5353", upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]], **keys),
+        engine=engine,
+    )
 
 
 @pytest.mark.parametrize("family", _ADDRESSES)
-def test_each_address_answers_for_itself_and_is_a_session_of_its_own(engine, family, service, start_proxy, open_client):
+def test_each_address_answers_for_itself_and_is_a_session_of_its_own(
+    engine, family, service, start_proxy, open_client
+):
     proxy = start_proxy(wildcard(engine))
     client = open_client(_ANYWHERE[family])
     for turn in range(3):
@@ -44,7 +56,8 @@ def test_each_address_answers_for_itself_and_is_a_session_of_its_own(engine, fam
             client.send(question, written_to)
             replies = [client.receive(), client.receive()]
             assert {(reply.source, reply.payload) for reply in replies} == {
-                (written_to, question + b" via " + source.encode()) for source in _SOURCES}
+                (written_to, question + b" via " + source.encode()) for source in _SOURCES
+            }
     assert client.drain() == []
     sessions = {}
     for request in service.requests:
@@ -55,9 +68,14 @@ def test_each_address_answers_for_itself_and_is_a_session_of_its_own(engine, fam
     assert proxy.stop().drops() == {}
 
 
-def test_late_replies_of_two_addresses_do_not_change_places(engine, open_service, start_proxy, open_client):
-    """All questions first, the replies after that: nothing of the last question may decide where an earlier reply leaves."""
-    open_service(_SOURCES, lambda request: [Reply(request.payload, source, delay=0.3) for source in _SOURCES])
+def test_late_replies_of_two_addresses_do_not_change_places(
+    engine, open_service, start_proxy, open_client
+):
+    """All questions first, the replies after that: nothing of the last question may decide where an
+    earlier reply leaves."""
+    open_service(
+        _SOURCES, lambda request: [Reply(request.payload, source, delay=0.3) for source in _SOURCES]
+    )
     start_proxy(wildcard(engine))
     client = open_client()
     for written_to in _ADDRESSES["ipv4"] * 5:
@@ -66,9 +84,23 @@ def test_late_replies_of_two_addresses_do_not_change_places(engine, open_service
     assert [reply for reply in replies if reply.payload.decode() != reply.source] == []
 
 
-def test_a_link_local_address_answers_for_itself(engine, network, service, start_proxy, open_client):
+def test_a_link_local_address_answers_for_itself(
+    engine, network, service, start_proxy, open_client
+):
     start_proxy(wildcard(engine))
-    listing = run("ip", "-n", network.proxy.name, "-6", "-o", "addr", "show", "dev", "to-client", "scope", "link").stdout
+    listing = run(
+        "ip",
+        "-n",
+        network.proxy.name,
+        "-6",
+        "-o",
+        "addr",
+        "show",
+        "dev",
+        "to-client",
+        "scope",
+        "link",
+    ).stdout
     host = listing.split("inet6 ")[1].split("/")[0]
     client = open_client(_ANYWHERE["ipv6"])
     for turn in (b"one", b"two"):
@@ -77,7 +109,9 @@ def test_a_link_local_address_answers_for_itself(engine, network, service, start
         assert {reply.source for reply in replies} == {address.join(host, 5353)}
 
 
-def test_an_address_added_later_answers_without_a_restart(engine, network, service, start_proxy, open_client):
+def test_an_address_added_later_answers_without_a_restart(
+    engine, network, service, start_proxy, open_client
+):
     start_proxy(wildcard(engine))
     network.proxy.ip("addr add 10.1.0.9/24 dev to-client")
     try:

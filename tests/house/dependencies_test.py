@@ -1,4 +1,5 @@
-"""Each dependency of meson.build has a wrap for systems without the package, and a reason in docs/dependencies.md."""
+"""Each dependency of meson.build has a wrap for systems without the package, and a reason in
+docs/dependencies.md."""
 
 import configparser
 import re
@@ -19,8 +20,9 @@ def provided_by(text):
     wrap.optionxform = str
     wrap.read_string(text)
     source = wrap["wrap-git"]
-    if not re.fullmatch(r"https://(github\.com/[\w.-]+/[\w.-]+\.git|git\.netfilter\.org/[\w.-]+)",
-                        source["url"]):
+    if not re.fullmatch(
+        r"https://(github\.com/[\w.-]+/[\w.-]+\.git|git\.netfilter\.org/[\w.-]+)", source["url"]
+    ):
         raise ValueError(f"url = {source['url']}")
     # A release, never a branch that moves.
     if not re.search(r"\d", source["revision"]):
@@ -45,10 +47,18 @@ def wrap_violations(wraps, meson, document):
                 violations.append(f"{path}: {name} is provided by {provided[name]} already")
             provided[name] = path
         if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", document) for name in names):
-            violations.append(f"{path}: docs/dependencies.md does not say why {', '.join(sorted(names))}")
+            violations.append(
+                f"{path}: docs/dependencies.md does not say why {', '.join(sorted(names))}"
+            )
     wanted = dependencies_of(meson)
-    violations += [f"meson.build: dependency('{name}') has no wrap in subprojects/" for name in sorted(wanted - provided.keys())]
-    violations += [f"{provided[name]}: meson.build has no dependency('{name}')" for name in sorted(provided.keys() - wanted)]
+    violations += [
+        f"meson.build: dependency('{name}') has no wrap in subprojects/"
+        for name in sorted(wanted - provided.keys())
+    ]
+    violations += [
+        f"{provided[name]}: meson.build has no dependency('{name}')"
+        for name in sorted(provided.keys() - wanted)
+    ]
     return violations
 
 

@@ -6,28 +6,45 @@ import re
 
 from tree import ROOT, files, paths, read, report
 
-_LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|^\[[^\]]+\]:\s+(\S+)", re.MULTILINE)
+_LINK = re.compile(
+    r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|^\[[^\]]+\]:\s+(\S+)", re.MULTILINE
+)
 
 
 def commands_of(script):
     """The words that ./dev's last `case` accepts."""
     words = set()
-    for line in script[script.rindex("case $command in"):].splitlines()[1:]:
+    for line in script[script.rindex("case $command in") :].splitlines()[1:]:
         if match := re.match(r"\s+([a-z |-]+)\)", line):
-            words |= {word for word in re.split(r"[ |]+", match.group(1)) if not word.startswith("-")}
+            words |= {
+                word for word in re.split(r"[ |]+", match.group(1)) if not word.startswith("-")
+            }
     return words
 
 
 def command_violations(documents, script):
     known = commands_of(script)
-    return [f"{path}: ./dev has no command {command}" for path, text in documents.items()
-            for command in re.findall(r"\./dev +([a-z][a-z-]*)", text) if command not in known]
+    return [
+        f"{path}: ./dev has no command {command}"
+        for path, text in documents.items()
+        for command in re.findall(r"\./dev +([a-z][a-z-]*)", text)
+        if command not in known
+    ]
 
 
 def help_violations(script):
     """Help and script name the same commands."""
-    told = set(re.findall(r"^  ([a-z]+)\b", script[script.index("<<'HELP'"):script.index("\nHELP\n")], re.MULTILINE))
-    return [f"./dev help and ./dev differ in: {name}" for name in sorted(told ^ (commands_of(script) - {"help"}))]
+    told = set(
+        re.findall(
+            r"^  ([a-z]+)\b",
+            script[script.index("<<'HELP'") : script.index("\nHELP\n")],
+            re.MULTILINE,
+        )
+    )
+    return [
+        f"./dev help and ./dev differ in: {name}"
+        for name in sorted(told ^ (commands_of(script) - {"help"}))
+    ]
 
 
 def anchors_of(text):
@@ -41,7 +58,11 @@ def anchors_of(text):
 
 def prose(text):
     """Markdown without code, in which brackets are no links."""
-    return re.sub(r"`[^`\n]*`", "", re.sub(r"^ *(```|~~~).*?^ *\1[^\n]*$", "", text, flags=re.MULTILINE | re.DOTALL))
+    return re.sub(
+        r"`[^`\n]*`",
+        "",
+        re.sub(r"^ *(```|~~~).*?^ *\1[^\n]*$", "", text, flags=re.MULTILINE | re.DOTALL),
+    )
 
 
 def link_violations(documents, exists):
@@ -52,7 +73,9 @@ def link_violations(documents, exists):
             if re.match(r"[a-z][a-z0-9+.-]*:", target):
                 continue
             file, _, anchor = target.partition("#")
-            place = posixpath.normpath(posixpath.join(posixpath.dirname(path), file)) if file else path
+            place = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(path), file)) if file else path
+            )
             if not exists(place):
                 violations.append(f"{path}: link to {target}: no such file")
             elif anchor and place in documents and anchor not in anchors_of(documents[place]):
@@ -80,8 +103,10 @@ def test_help_lists_every_command():
 
 def test_every_relative_link_resolves():
     tracked = set(paths())
-    violations = link_violations(files(suffixes=(".md",)),
-                                 lambda place: place in tracked or os.path.isdir(os.path.join(ROOT, place)))
+    violations = link_violations(
+        files(suffixes=(".md",)),
+        lambda place: place in tracked or os.path.isdir(os.path.join(ROOT, place)),
+    )
     assert not violations, report(violations)
 
 
@@ -97,8 +122,10 @@ def test_the_command_rule_bites():
 
 
 def test_the_link_rule_bites():
-    documents = {"docs/a.md": "# A heading\n\n[b](b.md) [up](../README.md#way-in) [here](#a-heading) [out](https://example.org) `[x](y)`\n",
-                 "README.md": "## Way in\n\n[a]: docs/a.md\n"}
+    documents = {
+        "docs/a.md": "# A heading\n\n[b](b.md) [up](../README.md#way-in) [here](#a-heading) [out](https://example.org) `[x](y)`\n",
+        "README.md": "## Way in\n\n[a]: docs/a.md\n",
+    }
     here = {*documents, "docs/b.md"}
     assert link_violations(documents, here.__contains__) == []
     assert link_violations(documents, documents.__contains__)

@@ -1,4 +1,5 @@
-"""Third-party code stays where it was let in: each library in the files that need it, so that replacing it stays a matter of those files."""
+"""Third-party code stays where it was let in: each library in the files that need it, so that
+replacing it stays a matter of those files."""
 
 import re
 
@@ -14,9 +15,15 @@ FENCES = {
     "libmnl": (r"libmnl/.*", r"src/host/(netlink|routes|packet_filter_reader)\.cpp"),
     "libmicrohttpd": (r"microhttpd\.h", r"src/admin/(server\.cpp|responses\.[ch]pp)"),
     "spdlog": (r"spdlog/.*", r"src/log/.*"),
-    "CLI11": (r"CLI/.*", r"src/(ctl/main\.cpp|main\.cpp)|bench/traffic/(clients|floor|service|soak)\.cpp"),
+    "CLI11": (
+        r"CLI/.*",
+        r"src/(ctl/main\.cpp|main\.cpp)|bench/traffic/(clients|floor|service|soak)\.cpp",
+    ),
     # Not in a shard and not below one; formatting an endpoint is the one exception.
-    "fmt": (r"fmt/.*", r"src/((config|host|doctor|log|runtime|admin|daemon|ctl)/.*|main\.cpp|net/endpoint\.cpp)"),
+    "fmt": (
+        r"fmt/.*",
+        r"src/((config|host|doctor|log|runtime|admin|daemon|ctl)/.*|main\.cpp|net/endpoint\.cpp)",
+    ),
     "doctest": (r"doctest.*", r"(tests|fuzz)/.*"),
     "benchmark": (r"benchmark/.*", r"bench/.*"),
 }
@@ -33,33 +40,41 @@ def fence_violations(tree):
 
 
 def test_third_party_headers_stay_inside_their_fences():
-    violations = fence_violations({path: text for path, text in cpp().items() if not path.startswith(("tests/", "fuzz/"))})
+    violations = fence_violations(
+        {path: text for path, text in cpp().items() if not path.startswith(("tests/", "fuzz/"))}
+    )
     assert not violations, report(violations)
 
 
-@pytest.mark.parametrize("path, text", [
-    ("src/io/epoll.cpp", "#include <liburing.h>"),
-    ("include/udpproxy/io/backend.hpp", "#include <liburing/io_uring.h>"),
-    ("src/runtime/plan.cpp", "#include <toml++/toml.h>"),
-    ("src/shard/loop.cpp", "#include <nlohmann/json.hpp>"),
-    ("include/udpproxy/log/log.hpp", "#include <spdlog/spdlog.h>"),
-    ("src/session/table.cpp", '#include "fmt/format.h"'),
-    ("src/net/socket.cpp", "#include <fmt/core.h>"),
-    ("src/base/time.cpp", "#include <CLI/CLI.hpp>"),
-    ("src/admin/routes.cpp", "#include <microhttpd.h>"),
-    ("src/doctor/collect.cpp", "#include <libmnl/libmnl.h>"),
-    ("src/base/time.cpp", "#include <doctest/doctest.h>"),
-    ("src/base/time.cpp", "#include <benchmark/benchmark.h>"),
-])
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("src/io/epoll.cpp", "#include <liburing.h>"),
+        ("include/udpproxy/io/backend.hpp", "#include <liburing/io_uring.h>"),
+        ("src/runtime/plan.cpp", "#include <toml++/toml.h>"),
+        ("src/shard/loop.cpp", "#include <nlohmann/json.hpp>"),
+        ("include/udpproxy/log/log.hpp", "#include <spdlog/spdlog.h>"),
+        ("src/session/table.cpp", '#include "fmt/format.h"'),
+        ("src/net/socket.cpp", "#include <fmt/core.h>"),
+        ("src/base/time.cpp", "#include <CLI/CLI.hpp>"),
+        ("src/admin/routes.cpp", "#include <microhttpd.h>"),
+        ("src/doctor/collect.cpp", "#include <libmnl/libmnl.h>"),
+        ("src/base/time.cpp", "#include <doctest/doctest.h>"),
+        ("src/base/time.cpp", "#include <benchmark/benchmark.h>"),
+    ],
+)
 def test_the_rule_bites_on(path, text):
     assert fence_violations({path: text})
 
 
-@pytest.mark.parametrize("path, text", [
-    ("src/io/uring_send.cpp", "#include <liburing.h>"),
-    ("src/config/toml_reader.cpp", "#include <toml++/toml.h>"),
-    ("src/main.cpp", "#include <CLI/CLI.hpp>"),
-    ("src/log/log.cpp", "#include <fmt/format.h>"),
-])
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        ("src/io/uring_send.cpp", "#include <liburing.h>"),
+        ("src/config/toml_reader.cpp", "#include <toml++/toml.h>"),
+        ("src/main.cpp", "#include <CLI/CLI.hpp>"),
+        ("src/log/log.cpp", "#include <fmt/format.h>"),
+    ],
+)
 def test_the_rule_accepts(path, text):
     assert fence_violations({path: text}) == []

@@ -1,4 +1,5 @@
-"""What a file of ours looks like: it opens with its sign, is small enough to read standing, has a name that says what it is, and is built."""
+"""What a file of ours looks like: it opens with its sign, is small enough to read standing, has a
+name that says what it is, and is built."""
 
 import re
 
@@ -11,13 +12,19 @@ NAMES_OF_NOTHING = {"util", "utils", "common", "misc", "helper", "helpers", "man
 
 
 def sign_violations(tree):
-    return [f"{path}:1: opens without its sign (a comment: what lives here, who calls it, what lives elsewhere)"
-            for path, text in tree.items() if not re.match(r"//+ ?\S.*|/\*", text)]
+    return [
+        f"{path}:1: opens without its sign (a comment: what lives here, who calls it, what lives elsewhere)"
+        for path, text in tree.items()
+        if not re.match(r"//+ ?\S.*|/\*", text)
+    ]
 
 
 def pragma_violations(tree):
-    return [f"{path}: no #pragma once" for path, text in tree.items()
-            if path.endswith(".hpp") and not re.search(r"^#pragma once$", text, re.MULTILINE)]
+    return [
+        f"{path}: no #pragma once"
+        for path, text in tree.items()
+        if path.endswith(".hpp") and not re.search(r"^#pragma once$", text, re.MULTILINE)
+    ]
 
 
 def name_violations(tree):
@@ -30,16 +37,25 @@ def name_violations(tree):
 
 
 def length_violations(tree):
-    return [f"{path}: {count} lines, at most {LINES_MAX}" for path, text in tree.items() if (count := len(text.splitlines())) > LINES_MAX]
+    return [
+        f"{path}: {count} lines, at most {LINES_MAX}"
+        for path, text in tree.items()
+        if (count := len(text.splitlines())) > LINES_MAX
+    ]
 
 
 def tab_violations(tree):
-    return [f"{path}:{number}: a tab or a blank at the end of the line" for path, text in tree.items()
-            for number, line in enumerate(text.splitlines(), 1) if "\t" in line or line != line.rstrip()]
+    return [
+        f"{path}:{number}: a tab or a blank at the end of the line"
+        for path, text in tree.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if "\t" in line or line != line.rstrip()
+    ]
 
 
 def listing_violations(sources, listings):
-    """Each .cpp below DIRECTORY is named exactly once in DIRECTORY/meson.build (src/main.cpp in the top one)."""
+    """Each .cpp below DIRECTORY is named exactly once in DIRECTORY/meson.build (src/main.cpp in the
+    top one)."""
     violations = []
     for path in sources:
         directory, name = path.split("/", 1)
@@ -52,21 +68,33 @@ def listing_violations(sources, listings):
 
 
 def random_violations(tree):
-    return [f"{path}:{number}: rand() is neither seeded nor good; pass a seeded engine"
-            for path, text in tree.items() for number, line in enumerate(without_comments(text).splitlines(), 1)
-            if re.search(r"\b(rand|srand|drand48)\s*\(", line)]
+    return [
+        f"{path}:{number}: rand() is neither seeded nor good; pass a seeded engine"
+        for path, text in tree.items()
+        for number, line in enumerate(without_comments(text).splitlines(), 1)
+        if re.search(r"\b(rand|srand|drand48)\s*\(", line)
+    ]
 
 
 def sleep_violations(tree):
-    return [f"{path}:{number}: unit tests do not sleep; time is a parameter"
-            for path, text in tree.items() for number, line in enumerate(without_comments(text).splitlines(), 1)
-            if re.search(r"\b(sleep_for|sleep_until)\b|\b(sleep|usleep|nanosleep|clock_nanosleep)\s*\(", line)]
+    return [
+        f"{path}:{number}: unit tests do not sleep; time is a parameter"
+        for path, text in tree.items()
+        for number, line in enumerate(without_comments(text).splitlines(), 1)
+        if re.search(
+            r"\b(sleep_for|sleep_until)\b|\b(sleep|usleep|nanosleep|clock_nanosleep)\s*\(", line
+        )
+    ]
 
 
 def leftover_violations(tree):
     mark = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b")
-    return [f"{path}:{number}: a left-over ({line.strip()[:60]})" for path, text in tree.items()
-            for number, line in enumerate(text.splitlines(), 1) if mark.search(line)]
+    return [
+        f"{path}:{number}: a left-over ({line.strip()[:60]})"
+        for path, text in tree.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if mark.search(line)
+    ]
 
 
 def _written(**arguments):
@@ -75,12 +103,25 @@ def _written(**arguments):
 
 
 RULES = {
-    "every file of include and src opens with its sign": (sign_violations, lambda: cpp("include/", "src/")),
+    "every file of include and src opens with its sign": (
+        sign_violations,
+        lambda: cpp("include/", "src/"),
+    ),
     "every header has pragma once": (pragma_violations, cpp),
-    "no file is named after nothing": (name_violations, lambda: files("include/", "src/", "tests/", "bench/", "fuzz/")),
-    "no file of include and src is too long to read standing": (length_violations, lambda: cpp("include/", "src/")),
-    "no tabs and no blanks at the end of a line": (tab_violations, lambda: _written(
-        suffixes=(".hpp", ".cpp", ".py", ".build", ".toml", ".example", ".wrap", ".sh"))),
+    "no file is named after nothing": (
+        name_violations,
+        lambda: files("include/", "src/", "tests/", "bench/", "fuzz/"),
+    ),
+    "no file of include and src is too long to read standing": (
+        length_violations,
+        lambda: cpp("include/", "src/"),
+    ),
+    "no tabs and no blanks at the end of a line": (
+        tab_violations,
+        lambda: _written(
+            suffixes=(".hpp", ".cpp", ".py", ".build", ".toml", ".example", ".wrap", ".sh")
+        ),
+    ),
     "nobody calls rand": (random_violations, cpp),
     "unit tests do not sleep": (sleep_violations, lambda: cpp("tests/unit/", "tests/sim/")),
     "no left-overs in the tracked files": (leftover_violations, files),
@@ -99,40 +140,94 @@ def test_every_source_file_is_built():
     assert not violations, report(violations)
 
 
-@pytest.mark.parametrize("rule, path, text", [
-    (sign_violations, "src/io/x.cpp", '#include "x.hpp"\n// too late\n'),
-    (sign_violations, "src/io/x.cpp", "\n// after an empty line\n"),
-    (sign_violations, "src/io/x.cpp", "//\n"),
-    (pragma_violations, "include/udpproxy/io/x.hpp", "// sign\n// #pragma once\n"),
-    (name_violations, "src/io/string_utils.hpp", ""),
-    (name_violations, "src/common/x.hpp", ""),
-    (length_violations, "src/io/x.cpp", "// line\n" * (LINES_MAX + 1)),
-    (tab_violations, "src/io/x.cpp", "\tint x;\n"),
-    (tab_violations, "src/io/x.cpp", "int x; \n"),
-    (random_violations, "tests/unit/x_test.cpp", "int x = std::rand ();\n"),
-    (sleep_violations, "tests/unit/x_test.cpp", "std::this_thread::sleep_for(1s);\n"),
-    (sleep_violations, "tests/unit/x_test.cpp", "  usleep(1);\n"),
-    (leftover_violations, "docs/x.md", "this is a TO" + "DO: later\n"),
-    (leftover_violations, "src/io/x.cpp", "// FIX" + "ME\n"),
-])
+@pytest.mark.parametrize(
+    "rule, path, text",
+    [
+        (sign_violations, "src/io/x.cpp", '#include "x.hpp"\n// too late\n'),
+        (sign_violations, "src/io/x.cpp", "\n// after an empty line\n"),
+        (sign_violations, "src/io/x.cpp", "//\n"),
+        (pragma_violations, "include/udpproxy/io/x.hpp", "// sign\n// #pragma once\n"),
+        (name_violations, "src/io/string_utils.hpp", ""),
+        (name_violations, "src/common/x.hpp", ""),
+        (length_violations, "src/io/x.cpp", "// line\n" * (LINES_MAX + 1)),
+        (tab_violations, "src/io/x.cpp", "\tint x;\n"),
+        (tab_violations, "src/io/x.cpp", "int x; \n"),
+        (random_violations, "tests/unit/x_test.cpp", "int x = std::rand ();\n"),
+        (sleep_violations, "tests/unit/x_test.cpp", "std::this_thread::sleep_for(1s);\n"),
+        (sleep_violations, "tests/unit/x_test.cpp", "  usleep(1);\n"),
+        (leftover_violations, "docs/x.md", "this is a TO" + "DO: later\n"),
+        (leftover_violations, "src/io/x.cpp", "// FIX" + "ME\n"),
+    ],
+)
 def test_the_rule_bites_on(rule, path, text):
     assert rule({path: text})
 
 
-@pytest.mark.parametrize("rule, path, text", [
-    (sign_violations, "src/io/x.cpp", "// What lives here.\n"),
-    (pragma_violations, "include/udpproxy/io/x.hpp", "// sign\n#pragma once\n"),
-    (name_violations, "src/session/group_pool.cpp", ""),
-    (length_violations, "src/io/x.cpp", "// line\n" * LINES_MAX),
-    (random_violations, "src/io/x.cpp", "// rand() is not for us\ngetrandom(key);\noperand(1);\n"),
-    (sleep_violations, "tests/unit/x_test.cpp", "/* sleep(1) */ asleep(1);\n"),
-    (leftover_violations, "tests/x.sh", "mktemp /tmp/x." + "X" * 6 + "\n"),
-])
+@pytest.mark.parametrize(
+    "rule, path, text",
+    [
+        (sign_violations, "src/io/x.cpp", "// What lives here.\n"),
+        (pragma_violations, "include/udpproxy/io/x.hpp", "// sign\n#pragma once\n"),
+        (name_violations, "src/session/group_pool.cpp", ""),
+        (length_violations, "src/io/x.cpp", "// line\n" * LINES_MAX),
+        (
+            random_violations,
+            "src/io/x.cpp",
+            "// rand() is not for us\ngetrandom(key);\noperand(1);\n",
+        ),
+        (sleep_violations, "tests/unit/x_test.cpp", "/* sleep(1) */ asleep(1);\n"),
+        (leftover_violations, "tests/x.sh", "mktemp /tmp/x." + "X" * 6 + "\n"),
+    ],
+)
 def test_the_rule_accepts(rule, path, text):
     assert rule({path: text}) == []
 
 
 def test_the_listing_rule_bites_on_a_missing_and_on_a_doubled_file():
-    listings = {"src/meson.build": "files(\n    'io/a.cpp',\n    'io/b.cpp',\n    'io/b.cpp',\n)", "meson.build": "'src/main.cpp'"}
+    listings = {
+        "src/meson.build": "files(\n    'io/a.cpp',\n    'io/b.cpp',\n    'io/b.cpp',\n)",
+        "meson.build": "'src/main.cpp'",
+    }
     assert listing_violations(["src/io/a.cpp", "src/main.cpp"], listings) == []
     assert len(listing_violations(["src/io/a.cpp", "src/io/b.cpp", "src/io/c.cpp"], listings)) == 2
+
+
+_COLUMNS = 100
+
+
+def width_violations(tree):
+    """Code, and the paragraphs of documents: what stands in a table, in a drawing or in a raw
+    string cannot be broken."""
+    violations = []
+    for path, text in tree.items():
+        fenced = False
+        for number, line in enumerate(text.splitlines(), 1):
+            fenced ^= path.endswith(".md") and line.lstrip().startswith("```")
+            unbreakable = (
+                fenced or line.lstrip().startswith("|") or line.startswith(("    ", "!["))
+                if path.endswith(".md")
+                else 'R"(' in line
+            )
+            if len(line) > _COLUMNS and not unbreakable:
+                violations.append(f"{path}:{number}: {len(line)} columns")
+    return violations
+
+
+def test_lines_have_100_columns_at_most():
+    tree = {
+        **files("include/", "src/", "tests/", "bench/", suffixes=(".hpp", ".cpp")),
+        **files(suffixes=(".md",)),
+    }
+    violations = width_violations(tree)
+    assert not violations, report(violations)
+
+
+@pytest.mark.parametrize(
+    "path, line", [("src/net/endpoint.cpp", "// " + "x" * 98), ("docs/operating.md", "x" * 101)]
+)
+def test_the_rule_of_columns_bites_on(path, line):
+    assert width_violations({path: line})
+
+
+def test_the_rule_of_columns_accepts_tables_and_drawings():
+    assert width_violations({"README.md": "| " + "x" * 120 + "\n    " + "x" * 120}) == []

@@ -1,5 +1,6 @@
-"""Who may include whom: main -> daemon -> admin -> runtime -> shard -> {session, io} -> net -> base. A room may include any room below it along the arrows;
-session and io never see each other; what lies in src/<room>/ is private to that room."""
+"""Who may include whom: main -> daemon -> admin -> runtime -> shard -> {session, io} -> net ->
+base. A room may include any room below it along the arrows; session and io never see each other;
+what lies in src/<room>/ is private to that room."""
 
 import pytest
 
@@ -16,14 +17,39 @@ BELOW = {
     "host": {"io", "session", "net", "base"},
     "doctor": {"config", "host", "io", "session", "net", "base"},
     "runtime": {"config", "host", "log", "shard", "session", "io", "net", "base"},
-    "admin": {"doctor", "runtime", "config", "host", "log", "shard", "session", "io", "net", "base"},
-    "daemon": {"admin", "doctor", "runtime", "config", "host", "log", "shard", "session", "io", "net", "base"},
+    "admin": {
+        "doctor",
+        "runtime",
+        "config",
+        "host",
+        "log",
+        "shard",
+        "session",
+        "io",
+        "net",
+        "base",
+    },
+    "daemon": {
+        "admin",
+        "doctor",
+        "runtime",
+        "config",
+        "host",
+        "log",
+        "shard",
+        "session",
+        "io",
+        "net",
+        "base",
+    },
     "main": {"daemon", "doctor", "runtime", "config", "net", "base"},
     # udpproxyctl, a program of its own: it talks to the other one and shares values with it only.
     "ctl": {"net", "base"},
 }
 # The session room takes values from net (endpoint, train), never sockets.
-NOT_FOR = {"session": {"net/socket.hpp", "net/listener.hpp", "net/group_sockets.hpp", "net/cmsg.hpp"}}
+NOT_FOR = {
+    "session": {"net/socket.hpp", "net/listener.hpp", "net/group_sockets.hpp", "net/cmsg.hpp"}
+}
 
 
 def room_of(path):
@@ -56,7 +82,11 @@ def layer_violations(tree):
             continue
         for number, _, target in includes(text):
             where = f"{path}:{number}: {target}"
-            if target.startswith("udpproxy/") or target.count("/") == 0 or target.split("/")[0] in BELOW:
+            if (
+                target.startswith("udpproxy/")
+                or target.count("/") == 0
+                or target.split("/")[0] in BELOW
+            ):
                 included = resolve(path, target, tree)
             else:
                 included = None
@@ -85,16 +115,34 @@ def test_every_include_follows_an_arrow_of_the_drawing():
 
 PLANTED = {
     "io includes session": ("src/io/epoll.cpp", '#include "udpproxy/session/table.hpp"'),
-    "session includes io": ("include/udpproxy/session/extra.hpp", '#include "udpproxy/io/traffic.hpp"'),
+    "session includes io": (
+        "include/udpproxy/session/extra.hpp",
+        '#include "udpproxy/io/traffic.hpp"',
+    ),
     "session includes a socket": ("src/session/group.cpp", '#include "udpproxy/net/socket.hpp"'),
     "net includes shard": ("src/net/endpoint.cpp", '#  include "udpproxy/shard/loop.hpp"'),
-    "the log includes the configuration": ("src/log/log.cpp", '#include "udpproxy/config/config.hpp"'),
-    "the configuration includes a shard": ("src/config/caddyfile/x.cpp", '#include "udpproxy/shard/loop.hpp"'),
-    "the doctor includes the runtime": ("src/doctor/x.cpp", '#include "udpproxy/runtime/reload.hpp"'),
-    "the runtime includes the daemon": ("src/runtime/x.cpp", '#include "udpproxy/daemon/daemon.hpp"'),
+    "the log includes the configuration": (
+        "src/log/log.cpp",
+        '#include "udpproxy/config/config.hpp"',
+    ),
+    "the configuration includes a shard": (
+        "src/config/caddyfile/x.cpp",
+        '#include "udpproxy/shard/loop.hpp"',
+    ),
+    "the doctor includes the runtime": (
+        "src/doctor/x.cpp",
+        '#include "udpproxy/runtime/reload.hpp"',
+    ),
+    "the runtime includes the daemon": (
+        "src/runtime/x.cpp",
+        '#include "udpproxy/daemon/daemon.hpp"',
+    ),
     "main includes a shard": ("src/main.cpp", '#include "udpproxy/shard/loop.hpp"'),
     "another room's private header": ("src/shard/loop.cpp", '#include "io/ring.hpp"'),
-    "a public header includes a private one": ("include/udpproxy/io/extra.hpp", '#include "io/ring.hpp"'),
+    "a public header includes a private one": (
+        "include/udpproxy/io/extra.hpp",
+        '#include "io/ring.hpp"',
+    ),
     "a way up": ("src/io/epoll.cpp", '#include "../io/ring.hpp"'),
     "a room that is not in the drawing": ("src/extras/x.cpp", ""),
     "a header that does not exist": ("src/io/epoll.cpp", '#include "udpproxy/io/gone.hpp"'),

@@ -1,4 +1,5 @@
-"""Every Python file of the tree parses, also those that no test imports. (Shell scripts have shellcheck.)"""
+"""Every Python file of the tree parses, also those that no test imports. (Shell scripts have
+shellcheck.)"""
 
 import ast
 

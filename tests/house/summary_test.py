@@ -15,19 +15,26 @@ SKIPPED = '<testcase classname="a" name="four"><skipped/></testcase>'
 
 
 def summary(*steps):
-    done = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "summary.py"), *steps],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tests", "summary.py"), *steps],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("status, cases, code, line", [
-    (0, PASSED * 3, 0, "3 passed, 0 failed"),
-    (0, PASSED + SKIPPED, 0, "1 passed, 0 failed, 1 skipped"),
-    (1, PASSED + FAILED + BROKEN, 1, "1 passed, 2 failed"),
-    (0, "", 1, "0 passed, 1 failed"),
-    (0, SKIPPED, 1, "0 passed, 1 failed, 1 skipped"),
-    (9, PASSED, 1, "1 passed, 1 failed"),
-])
+@pytest.mark.parametrize(
+    "status, cases, code, line",
+    [
+        (0, PASSED * 3, 0, "3 passed, 0 failed"),
+        (0, PASSED + SKIPPED, 0, "1 passed, 0 failed, 1 skipped"),
+        (1, PASSED + FAILED + BROKEN, 1, "1 passed, 2 failed"),
+        (0, "", 1, "0 passed, 1 failed"),
+        (0, SKIPPED, 1, "0 passed, 1 failed, 1 skipped"),
+        (9, PASSED, 1, "1 passed, 1 failed"),
+    ],
+)
 def test_each_case_counts(tmp_path, status, cases, code, line):
     report = tmp_path / "unit.xml"
     report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>", encoding="utf-8")

@@ -1,5 +1,5 @@
-"""The project's files as the house rules see them. A rule is a function over a dictionary {path: text}, so that the same function judges the
-real tree and a planted violation."""
+"""The project's files as the house rules see them. A rule is a function over a dictionary {path:
+text}, so that the same function judges the real tree and a planted violation."""
 
 import functools
 import os
@@ -12,9 +12,15 @@ _NOT_OURS = {".git", "build", "b", "__pycache__", ".pytest_cache", ".cache"}
 
 @functools.cache
 def paths():
-    """What git tracks or would track; without git (a source archive) every file outside of the build directories."""
-    listed = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
-                            cwd=ROOT, capture_output=True, text=True, check=False)
+    """What git tracks or would track; without git (a source archive) every file outside of the
+    build directories."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode == 0 and listed.stdout:
         found = listed.stdout.splitlines()
     else:
@@ -32,18 +38,32 @@ def read(path):
 
 def files(*prefixes, suffixes=("",)):
     """{path: text} of the files below the prefixes."""
-    return {path: read(path) for path in paths() if path.startswith(prefixes or ("",)) and path.endswith(tuple(suffixes))}
+    return {
+        path: read(path)
+        for path in paths()
+        if path.startswith(prefixes or ("",)) and path.endswith(tuple(suffixes))
+    }
 
 
 def cpp(*prefixes):
-    return files(*(prefixes or ("include/", "src/", "tests/", "bench/", "fuzz/")), suffixes=(".hpp", ".cpp"))
+    return files(
+        *(prefixes or ("include/", "src/", "tests/", "bench/", "fuzz/")), suffixes=(".hpp", ".cpp")
+    )
 
 
 def without_comments(text):
-    """C++ text whose comments are gone and whose lines are still where they were. String literals stay."""
+    """C++ text whose comments are gone and whose lines are still where they were. String literals
+    stay."""
+
     def replacement(match):
         return match.group(1) or "\n" * match.group(0).count("\n")
-    return re.sub(r'("(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')|//[^\n]*|/\*.*?\*/', replacement, text, flags=re.DOTALL)
+
+    return re.sub(
+        r'("(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')|//[^\n]*|/\*.*?\*/',
+        replacement,
+        text,
+        flags=re.DOTALL,
+    )
 
 
 def includes(text):

@@ -30,8 +30,8 @@ public:
     /// a warning; what was asked for is an error.
     [[nodiscard]] static Result<std::unique_ptr<AdminServer>> open(const AdminConfig& config,
                                                                    Log& log);
-    /// Begins to answer. What `links` names must outlive the server, and have a status. Errors: what the HTTP library or a system
-    /// call says.
+    /// Begins to answer. What `links` names must outlive the server, and have a status. Errors:
+    /// what the HTTP library or a system call says.
     [[nodiscard]] Result<void> start(const AdminLinks& links);
     /// Ends the thread, closes every connection, removes the socket's file. False: the thread has
     /// not ended within `limit`, and may go on with what `links` names until the process ends.

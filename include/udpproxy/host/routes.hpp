@@ -1,5 +1,5 @@
-// The host's interfaces, addresses, neighbours and routes, asked of rtnetlink(7). Nothing is changed
-// and nothing is sent to anybody.
+// The host's interfaces, addresses, neighbours and routes, asked of rtnetlink(7). Nothing is
+// changed and nothing is sent to anybody.
 #pragma once
 
 #include <optional>

@@ -1,5 +1,6 @@
-// The sockets of a reply group: several bound to one local address and port, in the order that leaves
-// no gap for another sender's datagram. Called by the engines, which register what is opened here.
+// The sockets of a reply group: several bound to one local address and port, in the order that
+// leaves no gap for another sender's datagram. Called by the engines, which register what is opened
+// here.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,8 @@
 // ClientCounts: how many sessions each client has, a client being an IPv4 address or an IPv6 /64,
 // by proxy. One for all shards, since a client's ports are spread over them. Entries are as many as
-// sessions, fixed at start; a client beyond them is refused. It is asked at admission and retirement only, and the lock is held for
-// one look-up (some tens of nanoseconds): no datagram of a known client ever meets it.
+// sessions, fixed at start; a client beyond them is refused. It is asked at admission and
+// retirement only, and the lock is held for one look-up (some tens of nanoseconds): no datagram of
+// a known client ever meets it.
 #pragma once
 
 #include <cstdint>

@@ -47,8 +47,8 @@ inline constexpr std::uint32_t waits_max = 256;
 inline constexpr std::uint32_t suspect_groups_max = 64;
 
 /// A wait that ends this much later than asked was a stall, and so was a turn that took longer than
-/// turn_held_up (the stages' bounds keep turns to some 10 ms); then expiry waits for at most so many
-/// turns.
+/// turn_held_up (the stages' bounds keep turns to some 10 ms); then expiry waits for at most so
+/// many turns.
 inline constexpr Duration stall_noticed = std::chrono::milliseconds{20};
 inline constexpr Duration turn_held_up = std::chrono::milliseconds{200};
 inline constexpr std::uint32_t catch_up_turns_max = 64;

@@ -18,11 +18,19 @@ def hash_source(text):
 
 def main():
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    page = (HERE / "page.html").read_text(encoding="utf-8").replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
-    policy = (f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; connect-src 'self'; img-src data:; "
-              "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    page = (
+        (HERE / "page.html")
+        .read_text(encoding="utf-8")
+        .replace("/*STYLE*/", style)
+        .replace("/*SCRIPT*/", script)
+    )
+    policy = (
+        f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
     assert ')page"' not in page
-    pathlib.Path(sys.argv[1]).write_text(f"""// Made by src/admin/page/embed.py; do not edit.
+    pathlib.Path(sys.argv[1]).write_text(
+        f"""// Made by src/admin/page/embed.py; do not edit.
 #include "admin/page.hpp"
 
 namespace udpproxy {{
@@ -31,7 +39,9 @@ const std::string_view admin_page_text = R"page({page})page";
 const std::string_view admin_page_policy = R"policy({policy})policy";
 
 }}  // namespace udpproxy
-""", encoding="utf-8")
+""",
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

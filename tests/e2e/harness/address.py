@@ -1,4 +1,5 @@
-"""Endpoints as people write them ("10.0.0.254:53", "[fd00::254]:53") and as the socket module wants them.
+"""Endpoints as people write them ("10.0.0.254:53", "[fd00::254]:53") and as the socket module wants
+them.
 
 Tests compare text only, so that a failure reads like the configuration does.
 """
@@ -7,7 +8,7 @@ import socket
 
 
 def split(text):
-    """"[fd00::1%eth0]:53" -> ("fd00::1%eth0", 53)."""
+    """ "[fd00::1%eth0]:53" -> ("fd00::1%eth0", 53)."""
     host, port = text.rsplit(":", 1)
     return host.strip("[]"), int(port)
 
@@ -18,7 +19,8 @@ def family_of(text):
 
 
 def to_socket(text):
-    """Endpoint text -> the tuple for bind and sendto. A scope is a name of the namespace the caller is in."""
+    """Endpoint text -> the tuple for bind and sendto. A scope is a name of the namespace the caller
+    is in."""
     host, port = split(text)
     if "%" in host:
         host, scope = host.split("%")

@@ -20,7 +20,8 @@ def ctl_path():
 
 
 class Admin:
-    """One proxy's admin socket (and address), in a directory of its own: a socket's path must be short."""
+    """One proxy's admin socket (and address), in a directory of its own: a socket's path must be
+    short."""
 
     def __init__(self, namespace):
         self._namespace = namespace
@@ -33,17 +34,26 @@ class Admin:
     def section(self, listen=False, **keys):
         """The [admin] of a configuration."""
         keys = {"socket": self.socket, **({"listen": HTTP_ENDPOINT} if listen else {}), **keys}
-        return "[admin]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        return "[admin]\n" + "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in keys.items()
+        )
 
     def ctl(self, *words, timeout=10, prefix=(), stdin=subprocess.DEVNULL):
         """udpproxyctl to its end."""
-        return subprocess.run([*prefix, ctl_path(), "--socket", self.socket, *map(str, words)], capture_output=True, text=True,
-                              timeout=timeout, stdin=stdin)
+        return subprocess.run(
+            [*prefix, ctl_path(), "--socket", self.socket, *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=stdin,
+        )
 
     def shown(self, *words, **options):
         """Its output; it must succeed."""
         done = self.ctl(*words, **options)
-        assert done.returncode == 0, f"udpproxyctl {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        assert (
+            done.returncode == 0
+        ), f"udpproxyctl {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def json(self, *words, **options):
@@ -61,7 +71,8 @@ class Admin:
             opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             name = self.socket
         with opened:
-            # Non-blocking, a connect to a Unix socket fails where a full backlog would make it wait.
+            # Non-blocking, a connect to a Unix socket fails where a full backlog would make it
+            # wait.
             opened.settimeout(timeout if tcp else None)
             opened.connect(name)
             opened.settimeout(timeout)
@@ -72,7 +83,9 @@ class Admin:
         with self.connected(tcp) as opened:
             connection = http.client.HTTPConnection("localhost")
             connection.sock = opened
-            connection.request(method, path, body=body, headers={"Connection": "close", **(headers or {})})
+            connection.request(
+                method, path, body=body, headers={"Connection": "close", **(headers or {})}
+            )
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
 
@@ -87,6 +100,11 @@ def parse_metrics(text):
         labels = ()
         if "{" in name:
             name, _, inside = name[:-1].partition("{")
-            labels = tuple(sorted((key, value.strip('"')) for key, _, value in (pair.partition("=") for pair in inside.split(","))))
+            labels = tuple(
+                sorted(
+                    (key, value.strip('"'))
+                    for key, _, value in (pair.partition("=") for pair in inside.split(","))
+                )
+            )
         values[(name, labels)] = float(number)
     return values

@@ -1,4 +1,5 @@
-"""A headless Chromium in a namespace, driven over WebDriver (https://www.w3.org/TR/webdriver2/) by plain HTTP."""
+"""A headless Chromium in a namespace, driven over WebDriver (https://www.w3.org/TR/webdriver2/) by
+plain HTTP."""
 
 import base64
 import http.client
@@ -17,15 +18,45 @@ class Browser:
     def __init__(self, namespace, width=1280, height=900):
         self._namespace = namespace
         self._directory = tempfile.mkdtemp(prefix="browser-")
-        self._driver = Process(["env", f"HOME={self._directory}", "DBUS_SESSION_BUS_ADDRESS=disabled:", "DBUS_SYSTEM_BUS_ADDRESS=disabled:", "chromedriver", f"--port={_PORT}"], namespace)
+        self._driver = Process(
+            [
+                "env",
+                f"HOME={self._directory}",
+                "DBUS_SESSION_BUS_ADDRESS=disabled:",
+                "DBUS_SYSTEM_BUS_ADDRESS=disabled:",
+                "chromedriver",
+                f"--port={_PORT}",
+            ],
+            namespace,
+        )
         self._session = None
         try:
-            self._driver.wait_until(lambda: self._driver.catch_up() or "started successfully" in self._driver.text(), 20, "chromedriver")
-            arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-                         "--disable-component-update", "--disable-sync", "--no-first-run", "--no-default-browser-check", "--hide-scrollbars",
-                         f"--user-data-dir={self._directory}/profile", f"--window-size={width},{height}"]
-            capabilities = {"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}
-            self._session = self._ask("POST", "", {"capabilities": {"alwaysMatch": capabilities}}, session=False)["sessionId"]
+            self._driver.wait_until(
+                lambda: self._driver.catch_up() or "started successfully" in self._driver.text(),
+                20,
+                "chromedriver",
+            )
+            arguments = [
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+                "--no-default-browser-check",
+                "--hide-scrollbars",
+                f"--user-data-dir={self._directory}/profile",
+                f"--window-size={width},{height}",
+            ]
+            capabilities = {
+                "goog:chromeOptions": {"args": arguments},
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }
+            self._session = self._ask(
+                "POST", "", {"capabilities": {"alwaysMatch": capabilities}}, session=False
+            )["sessionId"]
             self.size(width, height)
         except BaseException:
             self.close()
@@ -36,11 +67,18 @@ class Browser:
             connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=120)
             connection.connect()
         prefix = f"/session/{self._session}" if session else "/session"
-        connection.request(method, prefix + path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+        connection.request(
+            method,
+            prefix + path,
+            None if body is None else json.dumps(body),
+            {"Content-Type": "application/json"},
+        )
         answer = json.loads(connection.getresponse().read())
         connection.close()
         if isinstance(answer["value"], dict) and "error" in answer["value"]:
-            raise RuntimeError(f"{answer['value']['error']}: {answer['value']['message'].splitlines()[0]}")
+            raise RuntimeError(
+                f"{answer['value']['error']}: {answer['value']['message'].splitlines()[0]}"
+            )
         return answer["value"]
 
     def close(self):
@@ -57,12 +95,27 @@ class Browser:
 
     def size(self, width, height):
         """Of the page itself, as a device has it: a window is never as narrow as a phone."""
-        self._ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": {
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}})
+        self._ask(
+            "POST",
+            "/goog/cdp/execute",
+            {
+                "cmd": "Emulation.setDeviceMetricsOverride",
+                "params": {
+                    "width": width,
+                    "height": height,
+                    "deviceScaleFactor": 1,
+                    "mobile": width < 600,
+                },
+            },
+        )
 
     def dark(self, on=True):
         features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]
-        self._ask("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}})
+        self._ask(
+            "POST",
+            "/goog/cdp/execute",
+            {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}},
+        )
 
     def run(self, script, *arguments):
         return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
@@ -88,11 +141,16 @@ class Browser:
         return found
 
     def complaints(self):
-        """What the browser's console has: errors of scripts, refusals of the Content-Security-Policy."""
+        """What the browser's console has: errors of scripts, refusals of the
+        Content-Security-Policy."""
         return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": "browser"})]
 
     def screenshot(self, path):
-        picture = self._ask("POST", "/goog/cdp/execute", {"cmd": "Page.captureScreenshot", "params": {"format": "png"}})
+        picture = self._ask(
+            "POST",
+            "/goog/cdp/execute",
+            {"cmd": "Page.captureScreenshot", "params": {"format": "png"}},
+        )
         with open(path, "wb") as file:
             file.write(base64.b64decode(picture["data"]))
 

@@ -10,13 +10,16 @@ from harness import address
 Datagram = collections.namedtuple("Datagram", "payload source tos")
 
 DATAGRAM_MAX = 65536
-_TOS = {socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_RECVTOS),
-        socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_RECVTCLASS)}
+_TOS = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_RECVTOS),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_RECVTCLASS),
+}
 _SO_RCVBUFFORCE = 33
 
 
 def open_socket(namespace, bind_to):
-    """A UDP socket in `namespace`, bound to an endpoint, that reports each datagram's TOS and has room for bursts."""
+    """A UDP socket in `namespace`, bound to an endpoint, that reports each datagram's TOS and has
+    room for bursts."""
     family = address.family_of(bind_to)
     with namespace.inside():
         opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -49,7 +52,9 @@ def receive_datagram(opened):
     """One datagram that is there already; BlockingIOError if there is none."""
     payload, control, flags, source = opened.recvmsg(DATAGRAM_MAX, 64)
     assert not flags & socket.MSG_TRUNC
-    tos = next((data[0] for _, kind, data in control if kind in (socket.IP_TOS, socket.IPV6_TCLASS)), 0)
+    tos = next(
+        (data[0] for _, kind, data in control if kind in (socket.IP_TOS, socket.IPV6_TCLASS)), 0
+    )
     return Datagram(payload, address.from_socket(source), tos)
 
 
@@ -148,10 +153,11 @@ class Crowd:
         return got
 
     def ask_all(self, to, payload, replies=1, clients=None, window=64, patience=3.0):
-        """Each client sends payload(client) once and awaits `replies` datagrams; at most `window` clients wait at a time.
+        """Each client sends payload(client) once and awaits `replies` datagrams; at most `window`
+        clients wait at a time.
 
-        Returns every (client, datagram). Ends when all have come or nothing came for `patience` seconds: whether that
-        is all of them is for the caller to say.
+        Returns every (client, datagram). Ends when all have come or nothing came for `patience`
+        seconds: whether that is all of them is for the caller to say.
         """
         waiting = collections.deque(clients if clients is not None else range(len(self)))
         missing = {}

@@ -1,4 +1,5 @@
-"""Promises and the figures behind them: told by the tests, shown as one table at the end of the run.
+"""Promises and the figures behind them: told by the tests, shown as one table at the end of the
+run.
 
     figures.tell("DNS churn: every query is answered", "3000 of 3000")
     figures.count(result)       real deliveries of a load, for the sum over all tests
@@ -25,7 +26,8 @@ def _engine_of(report):
 
 
 def table(reports):
-    """Each promise with the test file that holds it, below it a line for each engine and case: result, figure. Then the sum of all deliveries."""
+    """Each promise with the test file that holds it, below it a line for each engine and case:
+    result, figure. Then the sum of all deliveries."""
     promises = {}
     sums = {_DELIVERIES: 0, _FOREIGN: 0}
     for report in reports:
@@ -33,7 +35,9 @@ def table(reports):
             if name == _PROMISE:
                 promise, _, figure = value.partition(" | ")
                 file = report.nodeid.split("/")[-1].split("::")[0]
-                promises.setdefault((file, promise), []).append((_engine_of(report), report.outcome, figure))
+                promises.setdefault((file, promise), []).append(
+                    (_engine_of(report), report.outcome, figure)
+                )
             elif name in sums:
                 sums[name] += int(value)
     if not promises:
@@ -41,6 +45,11 @@ def table(reports):
     lines = []
     for (file, promise), cases in sorted(promises.items()):
         lines.append(f"{promise}  ({file})")
-        lines += [f"    {engine:8}  {outcome if outcome == 'passed' else outcome.upper():6}  {figure}" for engine, outcome, figure in sorted(cases)]
-    lines.append(f"real deliveries checked: {sums[_DELIVERIES]}, of them to a wrong client: {sums[_FOREIGN]}")
+        lines += [
+            f"    {engine:8}  {outcome if outcome == 'passed' else outcome.upper():6}  {figure}"
+            for engine, outcome, figure in sorted(cases)
+        ]
+    lines.append(
+        f"real deliveries checked: {sums[_DELIVERIES]}, of them to a wrong client: {sums[_FOREIGN]}"
+    )
     return lines

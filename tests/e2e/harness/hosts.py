@@ -7,8 +7,16 @@ class Hosts:
     def __init__(self, directory, *lines):
         self.file = directory / "hosts"
         self.write(*lines)
-        self.prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c",
-                       'mount --bind "$0" /etc/hosts && exec "$@"', str(self.file))
+        self.prefix = (
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            'mount --bind "$0" /etc/hosts && exec "$@"',
+            str(self.file),
+        )
 
     def write(self, *lines):
         # In place: the mount is of this very file.

@@ -1,4 +1,5 @@
-"""What the kernel itself counts as lost, and what a process costs: so that a loss can be attributed.
+"""What the kernel itself counts as lost, and what a process costs: so that a loss can be
+attributed.
 
     watch = Watch(network)
     ...
@@ -13,7 +14,13 @@ import time
 from harness.namespaces import run
 
 _UDP = ("InErrors", "RcvbufErrors", "SndbufErrors", "InCsumErrors", "MemErrors")
-_LINK = (("rx", "dropped"), ("tx", "dropped"), ("rx", "over_errors"), ("rx", "errors"), ("tx", "errors"))
+_LINK = (
+    ("rx", "dropped"),
+    ("tx", "dropped"),
+    ("rx", "over_errors"),
+    ("rx", "errors"),
+    ("tx", "errors"),
+)
 
 
 def _read(namespace, name):
@@ -38,31 +45,51 @@ def link_counters(namespace):
     found = {}
     for link in json.loads(run("ip", "-n", namespace.name, "-s", "-j", "link", "show").stdout):
         for direction, name in _LINK:
-            found[f"{link['ifname']} {direction} {name}"] = link.get("stats64", {}).get(direction, {}).get(name, 0)
+            found[f"{link['ifname']} {direction} {name}"] = (
+                link.get("stats64", {}).get(direction, {}).get(name, 0)
+            )
     return found
 
 
 def queue_drops(namespace, port):
-    """Datagrams that found the receive queue of a socket on this local port full, summed over the sockets that are there now."""
-    return sum(int(line.split()[-1]) for name in ("udp", "udp6") for line in _read(namespace, name)[1:]
-               if int(line.split()[1].rsplit(":", 1)[1], 16) == port)
+    """Datagrams that found the receive queue of a socket on this local port full, summed over the
+    sockets that are there now."""
+    return sum(
+        int(line.split()[-1])
+        for name in ("udp", "udp6")
+        for line in _read(namespace, name)[1:]
+        if int(line.split()[1].rsplit(":", 1)[1], 16) == port
+    )
 
 
 def queued_bytes(namespace, port):
     """Bytes that wait in the receive queues of the sockets on this local port."""
-    return sum(int(line.split()[4].split(":")[1], 16) for name in ("udp", "udp6") for line in _read(namespace, name)[1:]
-               if int(line.split()[1].rsplit(":", 1)[1], 16) == port)
+    return sum(
+        int(line.split()[4].split(":")[1], 16)
+        for name in ("udp", "udp6")
+        for line in _read(namespace, name)[1:]
+        if int(line.split()[1].rsplit(":", 1)[1], 16) == port
+    )
 
 
 def answers_ping(namespace, host, timeout=0.02):
-    """Whether the kernel at `host` answers one ICMP echo from `namespace`: the path is there, whatever programs do."""
+    """Whether the kernel at `host` answers one ICMP echo from `namespace`: the path is there,
+    whatever programs do."""
     ipv6 = ":" in host
-    family, protocol, kind = (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128) if ipv6 else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
+    family, protocol, kind = (
+        (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128)
+        if ipv6
+        else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
+    )
     message = bytes([kind, 0]) + b"\0\0" + os.urandom(4)
     if not ipv6:
-        total = sum(int.from_bytes(message[i:i + 2], "big") for i in range(0, len(message), 2))
-        total = (total & 0xffff) + (total >> 16)
-        message = message[:2] + (~((total & 0xffff) + (total >> 16)) & 0xffff).to_bytes(2, "big") + message[4:]
+        total = sum(int.from_bytes(message[i : i + 2], "big") for i in range(0, len(message), 2))
+        total = (total & 0xFFFF) + (total >> 16)
+        message = (
+            message[:2]
+            + (~((total & 0xFFFF) + (total >> 16)) & 0xFFFF).to_bytes(2, "big")
+            + message[4:]
+        )
     with namespace.inside(), socket.socket(family, socket.SOCK_RAW, protocol) as pinging:
         try:
             pinging.sendto(message, (host, 0))
@@ -83,7 +110,9 @@ class Watch:
     """The losses that the kernel counted since this was made, in all namespaces of a network."""
 
     def __init__(self, network):
-        self._namespaces = [namespace for namespace in (network.client, network.proxy, network.service)]
+        self._namespaces = [
+            namespace for namespace in (network.client, network.proxy, network.service)
+        ]
         self._before = self._read()
 
     def _read(self):
@@ -98,7 +127,11 @@ class Watch:
         return found
 
     def losses(self):
-        return {name: value - self._before.get(name, 0) for name, value in self._read().items() if value > self._before.get(name, 0)}
+        return {
+            name: value - self._before.get(name, 0)
+            for name, value in self._read().items()
+            if value > self._before.get(name, 0)
+        }
 
 
 class Cost:

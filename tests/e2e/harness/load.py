@@ -20,7 +20,9 @@ NEVER = ("foreign", "corrupt", "wrong_source", "duplicate")
 
 
 def path():
-    return os.environ.get("UDPPROXY_LOAD", str(pathlib.Path(program.path()).parent / "tests" / "udpproxy_load"))
+    return os.environ.get(
+        "UDPPROXY_LOAD", str(pathlib.Path(program.path()).parent / "tests" / "udpproxy_load")
+    )
 
 
 def _words(options):
@@ -63,5 +65,8 @@ class Load(Process):
 
 
 def lost_between(result, first, last):
-    """How many questions had no answer in gaps that reach into the time between two moments of time.monotonic()."""
-    return sum(gap["lost"] for gap in result["gaps"] if gap["last"] >= first and gap["first"] <= last)
+    """How many questions had no answer in gaps that reach into the time between two moments of
+    time.monotonic()."""
+    return sum(
+        gap["lost"] for gap in result["gaps"] if gap["last"] >= first and gap["first"] <= last
+    )

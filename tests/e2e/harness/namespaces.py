@@ -22,7 +22,9 @@ def run(*words, stdin=None, check=True, timeout=20):
     """A short command to its end; its output is in the exception when it fails."""
     done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout)
     if check and done.returncode != 0:
-        raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}\n{stdin or ''}{done.stdout}{done.stderr}")
+        raise RuntimeError(
+            f"{' '.join(words)}: exit {done.returncode}\n{stdin or ''}{done.stdout}{done.stderr}"
+        )
     return done
 
 
@@ -58,7 +60,8 @@ class Namespace:
                 file.write(f"{value}\n")
 
     def command(self, *words):
-        """The words that run a program in here. `ip netns exec` becomes the program: its pid is the program's."""
+        """The words that run a program in here. `ip netns exec` becomes the program: its pid is the
+        program's."""
         return ["ip", "netns", "exec", self.name, *words]
 
     @contextlib.contextmanager
@@ -116,11 +119,20 @@ class Network:
             network._join(network.client, "to-proxy", network.proxy, "to-client")
             network._join(network.proxy, "to-service", network.service, "to-proxy")
             network.client.ip(*_addresses("to-proxy", ["10.1.0.2/24", "fd01::2/64"]))
-            network.proxy.ip(*_addresses("to-client", ["10.1.0.1/24", "fd01::1/64"]),
-                             *_addresses("to-service", ["10.0.0.1/24", "fd00::1/64"]))
-            network.service.ip(*_addresses("to-proxy", service_addresses or (
-                [f"10.0.0.{last}/24" for last in (254, 253, 252, 251, 250)] +
-                [f"fd00::{last}/64" for last in (254, 253, 252, 251, 250)])))
+            network.proxy.ip(
+                *_addresses("to-client", ["10.1.0.1/24", "fd01::1/64"]),
+                *_addresses("to-service", ["10.0.0.1/24", "fd00::1/64"]),
+            )
+            network.service.ip(
+                *_addresses(
+                    "to-proxy",
+                    service_addresses
+                    or (
+                        [f"10.0.0.{last}/24" for last in (254, 253, 252, 251, 250)]
+                        + [f"fd00::{last}/64" for last in (254, 253, 252, 251, 250)]
+                    ),
+                )
+            )
         except BaseException:
             network.close()
             raise
@@ -129,15 +141,22 @@ class Network:
     @staticmethod
     def _join(left, left_link, right, right_link):
         for namespace in (left, right):
-            # Duplicate address detection would keep each new IPv6 address out of use for a second or more.
+            # Duplicate address detection would keep each new IPv6 address out of use for a second
+            # or more.
             namespace.sysctl("net.ipv6.conf.all.accept_dad", 0)
             namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)
-        left.ip(f"link add {left_link} type veth peer name {right_link} netns {right.name}", f"link set {left_link} up")
+        left.ip(
+            f"link add {left_link} type veth peer name {right_link} netns {right.name}",
+            f"link set {left_link} up",
+        )
         right.ip(f"link set {right_link} up")
 
 
 def _addresses(link, addresses):
-    return [f"addr add {address} dev {link}" + (" nodad" if ":" in address else "") for address in addresses]
+    return [
+        f"addr add {address} dev {link}" + (" nodad" if ":" in address else "")
+        for address in addresses
+    ]
 
 
 def remove_leftovers():

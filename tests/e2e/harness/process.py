@@ -1,4 +1,5 @@
-"""A program in a namespace: its output line by line, a bound on every wait, an end by its own pid."""
+"""A program in a namespace: its output line by line, a bound on every wait, an end by its own pid.
+"""
 
 import contextlib
 import os
@@ -11,16 +12,29 @@ import time
 
 
 class Process:
-    """Standard error and standard output are read as one stream, by a thread, so that the program never blocks on us."""
+    """Standard error and standard output are read as one stream, by a thread, so that the program
+    never blocks on us."""
 
     def __init__(self, words, namespace=None):
         self.words = list(words)
         self.lines = []
         self._news = queue.Queue()
         # The kernel ends the program if the test run is killed.
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *(namespace.command(*words) if namespace else words)]
-        self._popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                       text=True, errors="replace")
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "--",
+            *(namespace.command(*words) if namespace else words),
+        ]
+        self._popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -54,7 +68,8 @@ class Process:
             pass
 
     def wait_until(self, condition, timeout=10, what="a line"):
-        """Reads lines until `condition()` is true (its value is returned); fails at the program's end or the time-out."""
+        """Reads lines until `condition()` is true (its value is returned); fails at the program's
+        end or the time-out."""
         deadline = time.monotonic() + timeout
         while True:
             self.catch_up()
@@ -66,9 +81,13 @@ class Process:
                     self.catch_up()
                     if found := condition():
                         return found
-                    raise AssertionError(f"{self.words[0]} ended with exit code {self._popen.returncode} before {what}:\n{self.text()}")
+                    raise AssertionError(
+                        f"{self.words[0]} ended with exit code {self._popen.returncode} before {what}:\n{self.text()}"
+                    )
                 if time.monotonic() >= deadline:
-                    raise AssertionError(f"{self.words[0]}: no {what} within {timeout} s:\n{self.text()}")
+                    raise AssertionError(
+                        f"{self.words[0]}: no {what} within {timeout} s:\n{self.text()}"
+                    )
 
     def wait(self, timeout=10):
         """The exit code, with everything the program said in `lines`."""
@@ -76,7 +95,9 @@ class Process:
             code = self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.words[0]} did not end within {timeout} s:\n{self.text()}") from None
+            raise AssertionError(
+                f"{self.words[0]} did not end within {timeout} s:\n{self.text()}"
+            ) from None
         self._reader.join(5)
         self.catch_up()
         return code
@@ -88,7 +109,8 @@ class Process:
         self._popen.send_signal(number)
 
     def stand_still(self):
-        """SIGSTOP, and a wait until no thread runs any more: the kernel tells them one by one, and until then they go on."""
+        """SIGSTOP, and a wait until no thread runs any more: the kernel tells them one by one, and
+        until then they go on."""
         self.signal(signal.SIGSTOP)
         deadline = time.monotonic() + 10
         while not all(self._stopped(thread) for thread in os.listdir(f"/proc/{self.pid}/task")):
@@ -98,7 +120,9 @@ class Process:
     def _stopped(self, thread):
         with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="utf-8") as file:
             name, rest = file.read().rsplit(")", 1)
-        return rest.split()[0] == "T" or "(iou-" in name  # proc(5); a ring's kernel workers only wait
+        return (
+            rest.split()[0] == "T" or "(iou-" in name
+        )  # proc(5); a ring's kernel workers only wait
 
     def go_on(self):
         self.signal(signal.SIGCONT)
@@ -120,8 +144,18 @@ def slow_thread(process, name, seconds):
     """Each system call of the thread of this name takes so much longer, within the `with`."""
     tasks = pathlib.Path(f"/proc/{process.pid}/task")
     (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == f"{name}\n"]
-    tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", thread.name,
-                               "-e", f"inject=all:delay_enter={int(seconds * 1e6)}"])
+    tracer = subprocess.Popen(
+        [
+            "strace",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-p",
+            thread.name,
+            "-e",
+            f"inject=all:delay_enter={int(seconds * 1e6)}",
+        ]
+    )
     try:
         deadline = time.monotonic() + 5
         while "TracerPid:\t0\n" in (thread / "status").read_text():

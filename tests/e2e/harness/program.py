@@ -34,17 +34,23 @@ def configuration(*tables, engine="auto", shards=2, head=""):
 
 def run_once(*arguments, timeout=10, prefix=()):
     """The program to its end: completed process with .returncode, .stdout, .stderr."""
-    return subprocess.run([*prefix, path(), *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        [*prefix, path(), *map(str, arguments)], capture_output=True, text=True, timeout=timeout
+    )
 
 
 _PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
 def parse_log_line(line):
-    """Text (key=value, quoted where needed) or one JSON object -> dict of strings; {} for anything else."""
+    """Text (key=value, quoted where needed) or one JSON object -> dict of strings; {} for anything
+    else."""
     if line.startswith("{"):
         try:
-            return {key: value if isinstance(value, str) else json.dumps(value) for key, value in json.loads(line).items()}
+            return {
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in json.loads(line).items()
+            }
         except ValueError:
             return {}
     pairs = {}
@@ -72,7 +78,9 @@ class Proxy(Process):
         self.events = []
         self.configuration_file = pathlib.Path(directory) / "udpproxy.toml"
         self.configuration_file.write_text(text, encoding="utf-8")
-        super().__init__([*prefix, path(), "--config", str(self.configuration_file), *arguments], namespace)
+        super().__init__(
+            [*prefix, path(), "--config", str(self.configuration_file), *arguments], namespace
+        )
         if ready:
             self.wait_event("ready")
 
@@ -82,11 +90,19 @@ class Proxy(Process):
 
     def all_events(self, name, **values):
         self.catch_up()
-        return [event for event in self.events
-                if event.get("event") == name and all(event.get(key) == value for key, value in values.items())]
+        return [
+            event
+            for event in self.events
+            if event.get("event") == name
+            and all(event.get(key) == value for key, value in values.items())
+        ]
 
     def wait_event(self, name, timeout=10, **values):
-        return self.wait_until(lambda: next(iter(self.all_events(name, **values)), None), timeout, f"event={name} {values or ''}")
+        return self.wait_until(
+            lambda: next(iter(self.all_events(name, **values)), None),
+            timeout,
+            f"event={name} {values or ''}",
+        )
 
     def stop(self, timeout=10):
         """SIGTERM, then as stopped()."""
@@ -100,11 +116,15 @@ class Proxy(Process):
         counters = self.counters()
         arrivals = counters["arrivals_request"] + counters["arrivals_reply"]
         departures = counters["departures_request"] + counters["departures_reply"]
-        assert arrivals == departures + sum(counters.drops().values()), f"arrivals are not departures + drops: {counters}"
+        assert arrivals == departures + sum(
+            counters.drops().values()
+        ), f"arrivals are not departures + drops: {counters}"
         # Under strace every system call costs a hundred times as much.
         for shard in self.all_events("shard_counters") if "strace" not in self.words else []:
             longest = int(shard["longest_turn_cpu_ns"])
-            assert longest <= TURN_CPU_NS_MAX, f"a turn of shard {shard['shard']} took {longest / 1e6:.1f} ms of processor time: {shard}"
+            assert (
+                longest <= TURN_CPU_NS_MAX
+            ), f"a turn of shard {shard['shard']} took {longest / 1e6:.1f} ms of processor time: {shard}"
         return counters
 
     def counters(self):

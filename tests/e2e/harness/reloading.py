@@ -31,7 +31,8 @@ class Reloading:
         self.failures += 1
 
     def settle(self):
-        """The answers to everything that was asked; what is asked before the last answer is answered with it."""
+        """The answers to everything that was asked; what is asked before the last answer is
+        answered with it."""
         if self.failures:
             self.proxy.wait_event("not_reloaded", failures=str(self.failures))
         if self.reloads:
@@ -52,6 +53,7 @@ class Reloading:
             if self.proxy.all_events("not_reloaded", failures=str(self.failures + 1)):
                 return "not_reloaded"
             return None
+
         answered = self.proxy.wait_until(answer, what="an answer to the reload")
         if answered == "not_reloaded":
             self.reloads -= 1

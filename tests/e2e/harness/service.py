@@ -2,8 +2,8 @@
 
     Service(network.service, ["10.0.0.254:53", "10.0.0.253:53"], answer)
 
-`answer(request)` returns the replies to one request; the functions at the end are the usual ones. One thread serves all
-sockets; an exception in it fails the test when the service is closed.
+`answer(request)` returns the replies to one request; the functions at the end are the usual ones.
+One thread serves all sockets; an exception in it fails the test when the service is closed.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from harness.client import open_socket, receive_datagram, send_datagram
 @dataclasses.dataclass(frozen=True)
 class Request:
     payload: bytes
-    sender: str    # the proxy's endpoint: its port is the session's
+    sender: str  # the proxy's endpoint: its port is the session's
     asked_on: str  # which of our endpoints it came to
     tos: int
-    number: int    # 0 for the first
-    at: float      # when we read it, by time.monotonic()
+    number: int  # 0 for the first
+    at: float  # when we read it, by time.monotonic()
 
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
     payload: bytes
-    via: str = None     # the endpoint to answer from; None: the one that was asked
+    via: str = None  # the endpoint to answer from; None: the one that was asked
     delay: float = 0.0  # seconds
     tos: int = None
 
@@ -73,8 +73,12 @@ class Service:
             raise self._failure
 
     def sender_of(self, payload):
-        """The endpoint from which this payload last reached us (the session's, at the proxy); None if it never did."""
-        return next((request.sender for request in reversed(self.requests) if request.payload == payload), None)
+        """The endpoint from which this payload last reached us (the session's, at the proxy); None
+        if it never did."""
+        return next(
+            (request.sender for request in reversed(self.requests) if request.payload == payload),
+            None,
+        )
 
     def socket_of(self, endpoint):
         return self._sockets[endpoint]
@@ -110,7 +114,14 @@ class Service:
                 return
             except OSError:
                 continue  # an ICMP error for an earlier reply
-            request = Request(datagram.payload, datagram.source, endpoint, datagram.tos, next(self._numbers), time.monotonic())
+            request = Request(
+                datagram.payload,
+                datagram.source,
+                endpoint,
+                datagram.tos,
+                next(self._numbers),
+                time.monotonic(),
+            )
             if self._keep:
                 self.requests.append(request)
             for reply in self.answer(request):
@@ -138,6 +149,7 @@ class Service:
 
 # Usual answers. Each is a function that makes an `answer`.
 
+
 def silence():
     return lambda request: ()
 
@@ -148,7 +160,9 @@ def echo():
 
 def from_each(sources):
     """One reply from each source, which names its source: b'<payload> via <source>'."""
-    return lambda request: [Reply(request.payload + b" via " + source.encode(), source) for source in sources]
+    return lambda request: [
+        Reply(request.payload + b" via " + source.encode(), source) for source in sources
+    ]
 
 
 def in_turn(sources):
@@ -158,4 +172,5 @@ def in_turn(sources):
     def answer(request):
         source = next(turn)
         return (Reply(request.payload + b" via " + source.encode(), source),)
+
     return answer

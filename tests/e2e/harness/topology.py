@@ -16,9 +16,9 @@ class Family:
     listen_host: str
     service_prefix: str
     client_host: str
-    anywhere: str     # what a client binds to
-    whole_bits: int   # a prefix of one address
-    size_max: int     # the largest payload of a datagram
+    anywhere: str  # what a client binds to
+    whole_bits: int  # a prefix of one address
+    size_max: int  # the largest payload of a datagram
 
     def listener(self, port=5353):
         return address.join(self.listen_host, port)
