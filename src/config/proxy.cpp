@@ -31,14 +31,14 @@ std::string label_of(const ConfigNode& table, std::size_t index) {
 void read_name(SectionReader& reader, ProxyDraft& draft) {
     reader.require("name", "write the name of this proxy in logs and metrics");
     draft.name = reader.place("name");
-    std::string name;
-    if (!reader.string("name", name) || !reader.has("name")) return;
-    if (is_name(name))
-        draft.config.name = std::move(name);
+    const std::optional<SectionReader::Item> item = reader.item("name", "a string");
+    if (!item) return;
+    if (is_name(item->text))
+        draft.config.name = item->text;
     else
-        reader.complain(
-            draft.name,
-            quoted(name) + " is not a name; write 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
+        reader.complain(draft.name,
+                        quoted(item->text) +
+                            " is not a name; write 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
 }
 
 void read_listen(SectionReader& reader, ProxyDraft& draft) {
@@ -116,34 +116,18 @@ ProxyDraft read_proxy(const ConfigNode& table, std::size_t index, Complaints& co
     read_upstream(reader, draft);
     config.upstream.position = complaints.position(draft.upstream.at);
     read_aliases(reader, draft);
-    reader.word("on_change", config.on_change);
-    reader.word("alias_filter", config.alias_filter);
     draft.alias_filter = reader.place("alias_filter");
-    reader.word("unlisted_replies", config.unlisted_replies);
     read_source(reader, draft);
     read_ports(reader, draft);
-    reader.duration("port_cooldown", config.port_cooldown);
-    const bool idle_valid = reader.duration("idle_timeout", config.idle_timeout);
-    const bool unassured_valid = reader.duration("unassured_timeout", config.unassured_timeout);
-    draft.timeouts_valid = idle_valid && unassured_valid;
+    reader.read_members(config);
+    draft.timeouts_valid = reader.is_valid("idle_timeout") && reader.is_valid("unassured_timeout");
     if (reader.has("idle_timeout")) draft.idle_timeout = reader.place("idle_timeout");
     if (reader.has("unassured_timeout"))
         draft.unassured_timeout = reader.place("unassured_timeout");
-    reader.number_or_auto("sessions_max", config.sessions_max);
     draft.sessions_max = reader.place("sessions_max");
     config.position = complaints.position(draft.sessions_max.at);
-    reader.number("sessions_per_client_max", config.sessions_per_client_max);
-    reader.number("new_sessions_per_second", config.new_sessions.per_second);
-    reader.number_or_auto("new_sessions_burst", config.new_sessions.burst);
     if (reader.has("new_sessions_burst"))
         draft.new_sessions_burst = reader.place("new_sessions_burst");
-    reader.number("amplification_limit", config.amplification_limit);
-    reader.number("replies_max", config.replies_max);
-    reader.word("dscp", config.dscp);
-    reader.word("path_mtu", config.path_mtu);
-    reader.word("offload", config.offload);
-    reader.size("receive_buffer", config.receive_buffer_bytes);
-    reader.size("send_buffer", config.send_buffer_bytes);
     reader.finish();
     return draft;
 }

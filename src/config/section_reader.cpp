@@ -14,37 +14,6 @@ namespace {
 
 using Kind = ConfigNode::Kind;
 
-std::vector<std::string_view> split(std::string_view text, std::string_view separator) {
-    std::vector<std::string_view> parts;
-    for (;;) {
-        const std::size_t end = text.find(separator);
-        parts.push_back(text.substr(0, end));
-        if (end == std::string_view::npos) return parts;
-        text.remove_prefix(end + separator.size());
-    }
-}
-
-/// "1 to 1024", "0 to 64 entries": both bounds as text.
-struct Bounds {
-    std::string_view least;
-    std::string_view most;
-};
-
-Bounds bounds_of(const ConfigKey& key) {
-    const std::vector<std::string_view> parts = split(key.values, " to ");
-    UDPPROXY_ASSERT(parts.size() == 2);
-    return {parts[0], split(parts[1], " ")[0]};
-}
-
-std::int64_t number_of(std::string_view text) {
-    std::int64_t number = 0;
-    for (const char digit : text) {
-        UDPPROXY_ASSERT(digit >= '0' && digit <= '9');
-        number = number * 10 + (digit - '0');
-    }
-    return number;
-}
-
 bool is_number(std::string_view text) {
     return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
@@ -98,14 +67,8 @@ void SectionReader::reject_unknown_keys() const {
     }
 }
 
-const ConfigKey& SectionReader::known(std::string_view key) const {
-    for (const ConfigKey& candidate : config_keys())
-        if (candidate.section == section_ && candidate.name == key) return candidate;
-    assertion_failed("config_keys() lists the key", __FILE__, __LINE__);
-}
-
 const ConfigNode* SectionReader::find(std::string_view key) {
-    const std::string_view name = known(key).name;
+    const std::string_view name = config_key(section_, key).name;
     if (std::find(asked_.begin(), asked_.end(), name) == asked_.end()) asked_.push_back(name);
     for (const ConfigEntry& entry : table_.entries)
         if (entry.name == key) return &entry.value;
@@ -133,14 +96,14 @@ bool SectionReader::wrong_kind(std::string_view key, const ConfigNode& node,
     return false;
 }
 
-std::optional<std::size_t> SectionReader::word_index(std::string_view key) {
-    const ConfigNode* node = find(key);
+std::optional<std::size_t> SectionReader::word_index(const ConfigKey& key) {
+    const ConfigNode* node = find(key.name);
     if (node == nullptr) return std::nullopt;
-    const std::vector<std::string_view> words = split(known(key).values, " | ");
+    const auto& words = std::get<ConfigKey::Words>(key.accepts);
     std::vector<std::string> choices;
     for (const std::string_view word : words) choices.push_back(fmt::format("\"{}\"", word));
     if (node->kind != Kind::string) {
-        wrong_kind(key, *node, listed(choices, "or"));
+        wrong_kind(key.name, *node, listed(choices, "or"));
         return std::nullopt;
     }
     const auto found = std::find(words.begin(), words.end(), node->text);
@@ -148,110 +111,113 @@ std::optional<std::size_t> SectionReader::word_index(std::string_view key) {
     const std::string_view meant = nearest(node->text, words);
     const std::string right = meant.empty() ? fmt::format("write {}", listed(choices, "or"))
                                             : fmt::format("did you mean \"{}\"?", meant);
-    complain(place(key), fmt::format("unknown word {}; {}", quoted(node->text), right));
+    complain(place(key.name), fmt::format("unknown word {}; {}", quoted(node->text), right));
     return std::nullopt;
 }
 
-bool SectionReader::boolean(std::string_view key, bool& value) {
-    const ConfigNode* node = find(key);
+bool SectionReader::read(const ConfigKey& key, bool& value) {
+    const ConfigNode* node = find(key.name);
     if (node == nullptr) return true;
     if (node->kind != Kind::boolean)
-        return wrong_kind(key, *node, "true or false, without quotation marks");
+        return wrong_kind(key.name, *node, "true or false, without quotation marks");
     value = node->boolean;
     return true;
 }
 
-bool SectionReader::string(std::string_view key, std::string& value) {
-    const std::optional<Item> found = item(key, "a string");
-    if (!found) return !has(key);
+bool SectionReader::read(const ConfigKey& key, std::string& value) {
+    const std::optional<Item> found = item(key.name, "a string");
+    if (!found) return !has(key.name);
     value = found->text;
     return true;
 }
 
-bool SectionReader::number_or_auto(std::string_view key, std::optional<std::uint32_t>& value) {
-    const ConfigNode* node = find(key);
+bool SectionReader::read(const ConfigKey& key, std::optional<std::uint32_t>& value) {
+    const ConfigNode* node = find(key.name);
     if (node == nullptr || (node->kind == Kind::string && node->text == "auto")) return true;
     std::uint32_t read = 0;
-    if (!number(key, *node, ", or \"auto\"", read)) return false;
+    if (!read_number(key, *node, ", or \"auto\"", read)) return false;
     value = read;
     return true;
 }
 
-bool SectionReader::number(std::string_view key, std::uint32_t& value) {
-    const ConfigNode* node = find(key);
-    return node == nullptr || number(key, *node, "", value);
+bool SectionReader::read(const ConfigKey& key, std::uint32_t& value) {
+    const ConfigNode* node = find(key.name);
+    return node == nullptr || read_number(key, *node, "", value);
 }
 
-bool SectionReader::number(std::string_view key, const ConfigNode& node, std::string_view or_else,
-                           std::uint32_t& value) {
-    const Bounds bounds = bounds_of(known(key));
+bool SectionReader::read_number(const ConfigKey& key, const ConfigNode& node,
+                                std::string_view or_else, std::uint32_t& value) {
+    const auto& bounds = std::get<ConfigKey::Numbers>(key.accepts);
     const std::string right =
         fmt::format("a whole number from {} to {}{}", bounds.least, bounds.most, or_else);
     if (node.kind == Kind::string) {
         const std::string reason = is_number(node.text)
                                        ? " is a number in quotation marks; write it without them"
                                        : " is not a number";
-        complain(place(key),
+        complain(place(key.name),
                  quoted(node.text) + (is_number(node.text) ? reason : reason + "; write " + right));
         return false;
     }
-    if (node.kind != Kind::integer) return wrong_kind(key, node, right);
-    if (node.integer < number_of(bounds.least) || node.integer > number_of(bounds.most)) {
-        complain(place(key), fmt::format("{} is out of bounds; write {}", node.integer, right));
+    if (node.kind != Kind::integer) return wrong_kind(key.name, node, right);
+    if (node.integer < bounds.least || node.integer > bounds.most) {
+        complain(place(key.name),
+                 fmt::format("{} is out of bounds; write {}", node.integer, right));
         return false;
     }
     value = static_cast<std::uint32_t>(node.integer);
     return true;
 }
 
-bool SectionReader::duration(std::string_view key, Duration& value) {
-    const ConfigNode* node = find(key);
+bool SectionReader::read(const ConfigKey& key, Duration& value) {
+    const ConfigNode* node = find(key.name);
     if (node == nullptr) return true;
     if (node->kind == Kind::integer && node->integer >= 0) {
         complain(
-            place(key),
+            place(key.name),
             fmt::format(
                 "{0} has no unit; write a string with one, as in \"{0}s\" (us, ms, s, m, h or d)",
                 node->integer));
         return false;
     }
     if (node->kind != Kind::string)
-        return wrong_kind(key, *node, "a duration as a string, as in \"30s\"");
+        return wrong_kind(key.name, *node, "a duration as a string, as in \"30s\"");
     const Result<Duration> duration = parse_duration(node->text);
     if (!duration) {
-        complain(place(key), duration.error().message);
+        complain(place(key.name), duration.error().message);
         return false;
     }
-    const Bounds bounds = bounds_of(known(key));
-    if (*duration < *parse_duration(bounds.least) || *duration > *parse_duration(bounds.most)) {
-        complain(place(key), fmt::format("{} is out of bounds; write \"{}\" to \"{}\"",
-                                         quoted(node->text), bounds.least, bounds.most));
+    const auto& bounds = std::get<ConfigKey::Durations>(key.accepts);
+    if (*duration < bounds.least || *duration > bounds.most) {
+        complain(place(key.name),
+                 fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", quoted(node->text),
+                             format_duration(bounds.least), format_duration(bounds.most)));
         return false;
     }
     value = *duration;
     return true;
 }
 
-bool SectionReader::size(std::string_view key, std::uint64_t& value) {
-    const ConfigNode* node = find(key);
+bool SectionReader::read(const ConfigKey& key, std::uint64_t& value) {
+    const ConfigNode* node = find(key.name);
     if (node == nullptr) return true;
     if (node->kind == Kind::integer && node->integer > 0) {
         const std::string right = format_size(static_cast<std::uint64_t>(node->integer));
-        complain(place(key), fmt::format("{} is a bare number; write a string, as in \"{}\"",
-                                         node->integer, right));
+        complain(place(key.name), fmt::format("{} is a bare number; write a string, as in \"{}\"",
+                                              node->integer, right));
         return false;
     }
     if (node->kind != Kind::string)
-        return wrong_kind(key, *node, "a size as a string, as in \"4MiB\"");
+        return wrong_kind(key.name, *node, "a size as a string, as in \"4MiB\"");
     const Result<std::uint64_t> size = parse_size(node->text);
     if (!size) {
-        complain(place(key), size.error().message);
+        complain(place(key.name), size.error().message);
         return false;
     }
-    const Bounds bounds = bounds_of(known(key));
-    if (*size < *parse_size(bounds.least) || *size > *parse_size(bounds.most)) {
-        complain(place(key), fmt::format("{} is out of bounds; write \"{}\" to \"{}\"",
-                                         quoted(node->text), bounds.least, bounds.most));
+    const auto& bounds = std::get<ConfigKey::Sizes>(key.accepts);
+    if (*size < bounds.least || *size > bounds.most) {
+        complain(place(key.name),
+                 fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", quoted(node->text),
+                             format_size(bounds.least), format_size(bounds.most)));
         return false;
     }
     value = *size;
@@ -276,9 +242,9 @@ std::vector<SectionReader::Item> SectionReader::items(std::string_view key) {
         wrong_kind(key, *node, "a string or a list of strings");
         return items;
     }
-    const Bounds bounds = bounds_of(known(key));
-    const auto count = static_cast<std::int64_t>(node->items.size());
-    if (count < number_of(bounds.least) || count > number_of(bounds.most)) {
+    const auto& bounds = std::get<ConfigKey::Entries>(config_key(section_, key).accepts);
+    const std::size_t count = node->items.size();
+    if (count < bounds.least || count > bounds.most) {
         complain(place(key),
                  fmt::format("has {} entries; write {} to {}", count, bounds.least, bounds.most));
         return items;

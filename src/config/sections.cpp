@@ -90,40 +90,29 @@ std::vector<const ConfigNode*> proxy_tables(const ConfigNode& root, Complaints& 
 void read_runtime(const ConfigNode& root, Complaints& complaints, Config& config) {
     SectionReader runtime{section_table(root, "runtime", complaints), "runtime", "runtime.",
                           complaints};
-    runtime.word("engine", config.engine);
-    runtime.number_or_auto("shards", config.shards);
-    runtime.boolean("cpu_pinning", config.cpu_pinning);
-    runtime.duration("busy_poll", config.busy_poll);
-    runtime.duration("batch_wait", config.batch_wait);
+    runtime.read_members(config);
     runtime.finish();
 }
 
 void read_log(const ConfigNode& root, Complaints& complaints, Config& config) {
     SectionReader log{section_table(root, "log", complaints), "log", "log.", complaints};
-    log.word("level", config.log_level);
-    log.word("format", config.log_format);
-    if (log.string("file", config.log_file) && config.log_file.find('\0') != std::string::npos)
+    log.read_members(config);
+    if (config.log_file.find('\0') != std::string::npos)
         log.complain(log.place("file"), "has a zero byte; write a path");
-    log.boolean("sessions", config.log_sessions);
     log.finish();
 }
 
 void read_limits(const ConfigNode& root, Complaints& complaints, Config& config) {
     SectionReader limits{section_table(root, "limits", complaints), "limits", "limits.",
                          complaints};
-    limits.number_or_auto("sessions_max", config.sessions_max);
+    limits.read_members(config);
     if (limits.has("sessions_max"))
         config.sessions_max_position = complaints.position(limits.place("sessions_max").at);
-    limits.number("new_sessions_per_second", config.new_sessions.per_second);
-    limits.number_or_auto("new_sessions_burst", config.new_sessions.burst);
     check_burst(config.new_sessions, limits.place("new_sessions_burst"), complaints);
-    limits.number("pool_min", config.pool_min);
     limits.finish();
 }
 
-void read_admin_listen(SectionReader& admin, std::optional<Endpoint>& listen) {
-    bool allow_remote = false;
-    admin.boolean("allow_remote", allow_remote);
+void read_admin_listen(SectionReader& admin, AdminConfig& config) {
     const std::optional<SectionReader::Item> item =
         admin.item("listen", "an address and a port, as in \"127.0.0.1:9090\"");
     if (!item || item->text.empty()) return;
@@ -132,7 +121,7 @@ void read_admin_listen(SectionReader& admin, std::optional<Endpoint>& listen) {
         return admin.complain(
             item->place, fmt::format("{}; write an address and a port, as in \"127.0.0.1:9090\"",
                                      endpoint.error().message));
-    if (!endpoint->address.is_loopback() && !allow_remote)
+    if (!endpoint->address.is_loopback() && !config.allow_remote)
         return admin.complain(
             item->place,
             fmt::format(
@@ -140,21 +129,20 @@ void read_admin_listen(SectionReader& admin, std::optional<Endpoint>& listen) {
                 "address; "
                 "write \"127.0.0.1:{}\", or allow_remote = true beside it",
                 quoted(item->text), endpoint->port));
-    listen = *endpoint;
+    config.listen = *endpoint;
 }
 
 void read_admin(const ConfigNode& root, Complaints& complaints, Config& config) {
     SectionReader admin{section_table(root, "admin", complaints), "admin", "admin.", complaints};
     config.admin.socket_given = admin.has("socket");
+    admin.read_members(config);
     // sun_path has 108 bytes with the zero at its end (unix(7)).
-    if (admin.string("socket", config.admin.socket) &&
-        (config.admin.socket.size() > 107 || config.admin.socket.find('\0') != std::string::npos))
+    if (config.admin.socket.size() > 107 || config.admin.socket.find('\0') != std::string::npos)
         admin.complain(admin.place("socket"),
                        "is not a path for a socket; write one of at most 107 bytes");
-    if (admin.string("group", config.admin.group) &&
-        config.admin.group.find('\0') != std::string::npos)
+    if (config.admin.group.find('\0') != std::string::npos)
         admin.complain(admin.place("group"), "has a zero byte; write a name");
-    read_admin_listen(admin, config.admin.listen);
+    read_admin_listen(admin, config.admin);
     admin.finish();
 }
 

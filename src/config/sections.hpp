@@ -3,6 +3,7 @@
 // checks what several keys must agree on.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "tree.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/config/keys.hpp"
 
 namespace udpproxy {
 
@@ -22,22 +24,35 @@ public:
     SectionReader(const ConfigNode& table, std::string_view section, std::string prefix,
                   Complaints& complaints);
 
-    /// Each of these reads the key into `value` if the key is present, and returns false if that
-    /// led to a complaint.
-    // Requires: `key` is in config_keys() with that kind; E's values are its words, in that order.
+    /// Reads each key of the section that has a member in `owner` and is no form of its own.
+    template <class Owner>
+    void read_members(Owner& owner) {
+        for (const ConfigKey& key : config_keys()) {
+            const auto* member = std::get_if<ConfigMember<Owner>>(&key.member);
+            if (key.section != section_ || member == nullptr || member->read == nullptr) continue;
+            if (!member->read(*this, key, owner)) invalid_.push_back(key.name);
+        }
+    }
+    /// Whether the key was absent or right when the members were read.
+    [[nodiscard]] bool is_valid(std::string_view key) const {
+        return std::find(invalid_.begin(), invalid_.end(), key) == invalid_.end();
+    }
+    /// Each reads the key into `value` when it is there, and returns false when that led to a
+    /// complaint.
+    // Requires: `key` accepts values of that type; E's values are its words, in that order.
     template <class E>
-    bool word(std::string_view key, E& value) {
+    bool read(const ConfigKey& key, E& value) {
         static_assert(std::is_enum_v<E>);
         const std::optional<std::size_t> index = word_index(key);
         if (index) value = static_cast<E>(*index);
-        return index.has_value() || find(key) == nullptr;
+        return index.has_value() || find(key.name) == nullptr;
     }
-    bool boolean(std::string_view key, bool& value);
-    bool string(std::string_view key, std::string& value);
-    bool number_or_auto(std::string_view key, std::optional<std::uint32_t>& value);
-    bool number(std::string_view key, std::uint32_t& value);
-    bool duration(std::string_view key, Duration& value);
-    bool size(std::string_view key, std::uint64_t& value);
+    bool read(const ConfigKey& key, bool& value);
+    bool read(const ConfigKey& key, std::string& value);
+    bool read(const ConfigKey& key, std::optional<std::uint32_t>& value);
+    bool read(const ConfigKey& key, std::uint32_t& value);
+    bool read(const ConfigKey& key, Duration& value);
+    bool read(const ConfigKey& key, std::uint64_t& value);
     /// The strings of a key that takes a string or a list; none if their number is out of bounds.
     struct Item {
         Location place;
@@ -61,18 +76,18 @@ public:
 
 private:
     [[nodiscard]] const ConfigNode* find(std::string_view key);
-    [[nodiscard]] const ConfigKey& known(std::string_view key) const;
-    [[nodiscard]] std::optional<std::size_t> word_index(std::string_view key);
+    [[nodiscard]] std::optional<std::size_t> word_index(const ConfigKey& key);
     void reject_unknown_keys() const;
     bool wrong_kind(std::string_view key, const ConfigNode& node, std::string_view right);
-    bool number(std::string_view key, const ConfigNode& node, std::string_view or_else,
-                std::uint32_t& value);
+    bool read_number(const ConfigKey& key, const ConfigNode& node, std::string_view or_else,
+                     std::uint32_t& value);
 
     const ConfigNode& table_;
     std::string_view section_;
     std::string prefix_;
     Complaints& complaints_;
     std::vector<std::string_view> asked_;
+    std::vector<std::string_view> invalid_;
 };
 
 /// What a node is, for complaints: `a number`, `a list`.

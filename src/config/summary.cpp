@@ -3,27 +3,17 @@
 #include <fmt/format.h>
 
 #include "udpproxy/config/config.hpp"
-#include "udpproxy/config/values.hpp"
+#include "udpproxy/config/keys.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-/// The value as the file would spell it, from the list of keys.
-template <class E>
-std::string_view word(std::string_view section, std::string_view name, E value) {
-    for (const ConfigKey& key : config_keys()) {
-        if (key.section != section || key.name != name) continue;
-        std::string_view words = key.values;
-        for (auto skip = static_cast<std::size_t>(value); skip > 0; --skip)
-            words.remove_prefix(words.find(" | ") + 3);
-        return words.substr(0, words.find(" | "));
-    }
-    return {};
-}
-
-std::string number(const std::optional<std::uint32_t>& value) {
-    return value ? std::to_string(*value) : "auto";
+/// The value as the file would say it, without quotation marks.
+template <class Owner>
+std::string value(std::string_view section, std::string_view name, const Owner& owner) {
+    const ConfigKey& key = config_key(section, name);
+    return std::get<ConfigMember<Owner>>(key.member).text(key, owner);
 }
 
 template <class Items, class ToText>
@@ -64,25 +54,23 @@ std::string limits_of(const ProxyConfig& proxy) {
     return joined(limits, [](const std::string& limit) { return limit; });
 }
 
-/// The treatment of datagrams where it differs from the default; empty if it does not.
-std::string treatment_of(const ProxyConfig& proxy) {
-    std::vector<std::string> treatment;
-    if (proxy.offload != Offload::automatic)
-        treatment.push_back(fmt::format("offload {}", word("proxy", "offload", proxy.offload)));
-    if (proxy.path_mtu != PathMtu::want)
-        treatment.push_back(fmt::format("path_mtu {}", word("proxy", "path_mtu", proxy.path_mtu)));
-    return joined(treatment, [](const std::string& item) { return item; });
+/// `pool_min 100`, for each of the names whose value is not the default.
+template <class Owner>
+std::string changed(std::string_view section, std::initializer_list<std::string_view> names,
+                    const Owner& owner) {
+    std::vector<std::string> items;
+    for (const std::string_view name : names)
+        if (value(section, name, owner) != value(section, name, Owner{}))
+            items.push_back(fmt::format("{} {}", name, value(section, name, owner)));
+    return joined(items, [](const std::string& item) { return item; });
 }
 
 /// The options that trade processor time or descriptors for latency; empty when all are off.
 std::string options_of(const Config& config) {
-    std::vector<std::string> options;
-    if (config.busy_poll > Duration::zero())
-        options.push_back("busy_poll " + format_duration(config.busy_poll));
-    if (config.batch_wait > Duration::zero())
-        options.push_back("batch_wait " + format_duration(config.batch_wait));
-    if (config.pool_min > 0) options.push_back(fmt::format("pool_min {}", config.pool_min));
-    return joined(options, [](const std::string& option) { return option; });
+    std::string options = changed("runtime", {"busy_poll", "batch_wait"}, config);
+    const std::string pool = changed("limits", {"pool_min"}, config);
+    if (!options.empty() && !pool.empty()) options += ", ";
+    return options + pool;
 }
 
 std::string describe(const ProxyConfig& proxy) {
@@ -95,7 +83,7 @@ std::string describe(const ProxyConfig& proxy) {
                         proxy.reply_aliases.empty()
                             ? "none: only replies from the upstream's own address reach a client"
                             : fmt::format("{} (filter {})", joined(proxy.reply_aliases, alias_text),
-                                          word("proxy", "alias_filter", proxy.alias_filter)));
+                                          value("proxy", "alias_filter", proxy)));
     if (!proxy.source.empty() || proxy.ports)
         text += fmt::format(
             "  source    {}{}\n",
@@ -103,13 +91,14 @@ std::string describe(const ProxyConfig& proxy) {
                 ? "chosen by routing"
                 : joined(proxy.source, [](const Address& address) { return format(address); }),
             proxy.ports ? fmt::format(", ports {}-{}", proxy.ports->first, proxy.ports->last) : "");
-    text +=
-        fmt::format("  sessions  {}, idle {} ({} while unassured), port cooldown {}\n",
-                    number(proxy.sessions_max), format_duration(proxy.idle_timeout),
-                    format_duration(proxy.unassured_timeout), format_duration(proxy.port_cooldown));
+    text += fmt::format(
+        "  sessions  {}, idle {} ({} while unassured), port cooldown {}\n",
+        value("proxy", "sessions_max", proxy), value("proxy", "idle_timeout", proxy),
+        value("proxy", "unassured_timeout", proxy), value("proxy", "port_cooldown", proxy));
     if (const std::string limits = limits_of(proxy); !limits.empty())
         text += fmt::format("  limits    {}\n", limits);
-    if (const std::string treatment = treatment_of(proxy); !treatment.empty())
+    if (const std::string treatment = changed("proxy", {"offload", "path_mtu"}, proxy);
+        !treatment.empty())
         text += fmt::format("  datagrams {}\n", treatment);
     return text;
 }
@@ -117,13 +106,13 @@ std::string describe(const ProxyConfig& proxy) {
 }  // namespace
 
 std::string summarise(const Config& config) {
-    std::string text = fmt::format("engine {}, shards {}{}, sessions {}, log {} as {} to {}{}\n",
-                                   word("runtime", "engine", config.engine), number(config.shards),
-                                   config.cpu_pinning ? " pinned" : "", number(config.sessions_max),
-                                   word("log", "level", config.log_level),
-                                   word("log", "format", config.log_format),
-                                   config.log_file.empty() ? "standard error" : config.log_file,
-                                   config.log_sessions ? " with each session's end" : "");
+    std::string text =
+        fmt::format("engine {}, shards {}{}, sessions {}, log {} as {} to {}{}\n",
+                    value("runtime", "engine", config), value("runtime", "shards", config),
+                    config.cpu_pinning ? " pinned" : "", value("limits", "sessions_max", config),
+                    value("log", "level", config), value("log", "format", config),
+                    config.log_file.empty() ? "standard error" : config.log_file,
+                    config.log_sessions ? " with each session's end" : "");
     if (config.new_sessions.per_second > 0)
         text += fmt::format("limits: {}\n", pace(config.new_sessions));
     if (const std::string options = options_of(config); !options.empty())

@@ -4,7 +4,7 @@
 
 #include "config_dump.hpp"
 #include "source_tree.hpp"
-#include "udpproxy/config/config.hpp"
+#include "udpproxy/config/keys.hpp"
 
 namespace udpproxy {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "config_dump.hpp"
 #include "source_tree.hpp"
+#include "udpproxy/config/keys.hpp"
 
 namespace udpproxy {
 namespace {

@@ -96,6 +96,7 @@ struct AdminConfig {
     bool socket_given = false;  // false: the program also serves when the socket cannot be opened
     std::string group;  // its members may make changes, as root and the program's own user may
     std::optional<Endpoint> listen;  // HTTP, read-only; absent: none
+    bool allow_remote = false;       // `listen` may be other than a loopback address
 };
 
 struct Config {
@@ -115,20 +116,6 @@ struct Config {
     AdminConfig admin;
     std::vector<ProxyConfig> proxies;
 };
-
-/// One key of the file. config_keys() is the only list: the reader and its suggestions use it,
-/// docs/configuration.md and udpproxy.toml.example are tested against it.
-struct ConfigKey {
-    std::string_view section;  // "runtime", "log", "limits", "admin", "proxy"
-    std::string_view name;     // "engine"
-    std::string_view kind;     // "word", "string", "string or list", "number or auto", "boolean",
-                               // "duration", "size", "port range"
-    std::string_view values;   // what is accepted: "auto | io_uring | epoll", "100ms to 7d", "1 to
-                               // 16 entries"; empty: see the summary
-    std::string_view default_value;  // as it would be written in TOML; empty: required or absent
-    std::string_view summary;        // one sentence
-};
-[[nodiscard]] const std::vector<ConfigKey>& config_keys();
 
 /// Every complaint in the order of the file, each a whole line: `file:line:column: proxy "dns":
 /// key: what is wrong, and what would be right`.
