@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "udpproxy/config/keys.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -26,20 +27,35 @@ bool same_aliases(const ProxyConfig& a, const ProxyConfig& b) {
                       b.reply_aliases.end(), same);
 }
 
-template <class T>
-void note_restart(Plan& plan, std::string_view key, const T& present, const T& wanted) {
-    if (present != wanted) plan.needs_restart.emplace_back(key);
+/// `prefix` stands before each key's name; an empty one stands for the key's section.
+template <class Owner>
+void note_restarts(Plan& plan, const std::string& prefix, const Owner& present,
+                   const Owner& wanted) {
+    for (const ConfigKey& key : config_keys()) {
+        const auto* member = std::get_if<ConfigMember<Owner>>(&key.member);
+        if (member == nullptr || key.takes_effect == TakesEffect::at_reload ||
+            member->same(present, wanted))
+            continue;
+        plan.needs_restart.push_back(fmt::format(
+            "{}{}{}", prefix.empty() ? fmt::format("{}.", key.section) : prefix, key.name,
+            key.takes_effect == TakesEffect::at_restart_for_listeners ? " (of its listeners)"
+                                                                      : ""));
+    }
+}
+
+template <class Owner>
+void keep_members(Owner& wanted, const Owner& present) {
+    for (const ConfigKey& key : config_keys())
+        if (const auto* member = std::get_if<ConfigMember<Owner>>(&key.member);
+            member != nullptr && key.takes_effect == TakesEffect::at_restart)
+            member->copy(wanted, present);
 }
 
 void compare_proxies(Plan& plan, const ProxyConfig& a, const ProxyConfig& b) {
     const ProxyStep step = step_between(a, b);
     if (step.settings || step.aliases || step.upstream || step.sources)
         plan.proxies.push_back(step);
-    const std::string prefix = fmt::format("proxy \"{}\": ", a.name);
-    note_restart(plan, prefix + "receive_buffer", a.receive_buffer_bytes, b.receive_buffer_bytes);
-    note_restart(plan, prefix + "send_buffer", a.send_buffer_bytes, b.send_buffer_bytes);
-    note_restart(plan, prefix + "path_mtu (of its listeners)", a.path_mtu, b.path_mtu);
-    note_restart(plan, prefix + "offload (of its listeners)", a.offload, b.offload);
+    note_restarts(plan, fmt::format("proxy \"{}\": ", a.name), a, b);
 }
 
 void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
@@ -75,9 +91,9 @@ const ProxyConfig* find_proxy(const Config& config, std::string_view name) {
 ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted) {
     ProxyStep step;
     step.name = wanted.name;
-    // A buffer's size is for listeners as well, and those stay as they are.
+    // What needs a restart is named by the plan and changes nothing before.
     ProxyConfig in_place = wanted;
-    in_place.receive_buffer_bytes = present.receive_buffer_bytes;
+    keep_members(in_place, present);
     step.settings = !(settings_of(present) == settings_of(in_place)) ||
                     present.sessions_max != wanted.sessions_max;
     step.aliases = !same_aliases(present, wanted);
@@ -98,14 +114,7 @@ Plan plan_reload(const Config& present, const Config& wanted) {
         if (find_proxy(present, proxy.name) == nullptr)
             plan.proxies.push_back({ProxyStep::Kind::added, proxy.name});
     plan_listeners(plan, present, wanted);
-    note_restart(plan, "runtime.engine", present.engine, wanted.engine);
-    note_restart(plan, "runtime.shards", present.shards, wanted.shards);
-    note_restart(plan, "runtime.cpu_pinning", present.cpu_pinning, wanted.cpu_pinning);
-    note_restart(plan, "runtime.busy_poll", present.busy_poll, wanted.busy_poll);
-    note_restart(plan, "runtime.batch_wait", present.batch_wait, wanted.batch_wait);
-    note_restart(plan, "admin.socket", present.admin.socket, wanted.admin.socket);
-    note_restart(plan, "admin.group", present.admin.group, wanted.admin.group);
-    note_restart(plan, "admin.listen", present.admin.listen, wanted.admin.listen);
+    note_restarts(plan, "", present, wanted);
     plan.limits = present.sessions_max != wanted.sessions_max ||
                   !(rate_of(present.new_sessions) == rate_of(wanted.new_sessions)) ||
                   present.pool_min != wanted.pool_min ||
@@ -113,6 +122,13 @@ Plan plan_reload(const Config& present, const Config& wanted) {
     plan.log = present.log_level != wanted.log_level || present.log_format != wanted.log_format ||
                present.log_file != wanted.log_file;
     return plan;
+}
+
+void keep_what_needs_a_restart(Config& wanted, const Config& present) {
+    keep_members(wanted, present);
+    for (ProxyConfig& proxy : wanted.proxies)
+        if (const ProxyConfig* before = find_proxy(present, proxy.name))
+            keep_members(proxy, *before);
 }
 
 std::string text_of(const ProxyStep& step) {

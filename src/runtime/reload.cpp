@@ -62,7 +62,7 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
 
     Change change(*this);
     carry_out(wanted, *preparation, now);
-    keep_what_needs_a_restart(wanted);
+    keep_what_needs_a_restart(wanted, state_.config);
     state_.config = std::move(wanted);
     ++state_.reloads;
     std::shared_ptr<const Status> status = make_status();
@@ -249,22 +249,6 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
         preparation.opened.push_back({next++, step.endpoint, std::move(*opened), proxy.name});
     }
     return {};
-}
-
-/// So that the next reload finds them different again, and says so.
-void Reconfigurer::keep_what_needs_a_restart(Config& wanted) const {
-    wanted.engine = state_.config.engine;
-    wanted.shards = state_.config.shards;
-    wanted.cpu_pinning = state_.config.cpu_pinning;
-    wanted.busy_poll = state_.config.busy_poll;
-    wanted.batch_wait = state_.config.batch_wait;
-    wanted.admin = state_.config.admin;
-    for (ProxyConfig& proxy : wanted.proxies) {
-        const ProxyConfig* before = find_proxy(state_.config, proxy.name);
-        if (before == nullptr) continue;
-        proxy.receive_buffer_bytes = before->receive_buffer_bytes;
-        proxy.send_buffer_bytes = before->send_buffer_bytes;
-    }
 }
 
 }  // namespace udpproxy

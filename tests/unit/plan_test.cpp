@@ -100,6 +100,37 @@ TEST_CASE("what cannot change while the program runs is named") {
     CHECK(plan.proxies.empty());
 }
 
+TEST_CASE("what needs a restart stays in force, and each reload until then names it again") {
+    const Config present = read(two);
+    const Config file = read(
+        "[runtime]\nengine = \"epoll\"\nshards = 2\ncpu_pinning = true\nbusy_poll = \"9us\"\n"
+        "batch_wait = \"9us\"\n[limits]\nsessions_max = 9\n"
+        "[admin]\nsocket = \"/run/x\"\ngroup = \"g\"\nlisten = \"127.0.0.1:9\"\n" +
+        proxy("a", "192.0.2.1:53",
+              "idle_timeout = \"7m\"\npath_mtu = \"omit\"\noffload = \"off\"\n"
+              "receive_buffer = \"1MiB\"\nsend_buffer = \"1MiB\"") +
+        proxy("b", "192.0.2.1:54"));
+    const std::vector<std::string> of_listeners{"proxy \"a\": path_mtu (of its listeners)",
+                                                "proxy \"a\": offload (of its listeners)"};
+    std::vector<std::string> named = of_listeners;
+    for (const char* key :
+         {"proxy \"a\": receive_buffer", "proxy \"a\": send_buffer", "runtime.engine",
+          "runtime.shards", "runtime.cpu_pinning", "runtime.busy_poll", "runtime.batch_wait",
+          "admin.socket", "admin.group", "admin.listen"})
+        named.emplace_back(key);
+    CHECK(plan_reload(present, file).needs_restart == named);
+
+    Config in_force = file;
+    keep_what_needs_a_restart(in_force, present);
+    const Plan taken = plan_reload(present, in_force);
+    // The sessions have these at once.
+    CHECK(taken.needs_restart == of_listeners);
+    CHECK(taken.proxies == std::vector{changed("a", true, false, false, false)});
+    CHECK(taken.limits);
+    named.erase(named.begin(), named.begin() + 2);
+    CHECK(plan_reload(in_force, file).needs_restart == named);
+}
+
 TEST_CASE("limits and the log are told apart") {
     CHECK(plan_reload(read(two), read("[limits]\nsessions_max = 9\n" + two)).limits);
     CHECK(plan_reload(read(two), read("[limits]\nnew_sessions_per_second = 9\n" + two)).limits);

@@ -41,7 +41,7 @@ struct Plan {
                                              // configuration, then added ones in that of the new
     std::vector<ListenerStep> listeners;     // in the same order
     std::vector<std::string> needs_restart;  // what differs and cannot change while the program
-                                             // runs, as `runtime.shards: 2 -> 4`
+                                             // runs, as `runtime.shards`
     bool limits = false;                     // [limits], or whether ended sessions are reported
     bool log = false;                        // level, format or file
 };
@@ -50,6 +50,10 @@ struct Plan {
 [[nodiscard]] ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted);
 
 [[nodiscard]] Plan plan_reload(const Config& present, const Config& wanted);
+
+/// Puts what needs a restart back to what is in force, so that the next reload finds the file
+/// different again and says so.
+void keep_what_needs_a_restart(Config& wanted, const Config& present);
 
 /// The proxy of that name, or null.
 [[nodiscard]] const ProxyConfig* find_proxy(const Config& config, std::string_view name);

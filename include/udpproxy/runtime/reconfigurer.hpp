@@ -171,7 +171,6 @@ private:
     [[nodiscard]] std::string plan_proxies(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
-    void keep_what_needs_a_restart(Config& wanted) const;
     void log_reload();
     Reload reject(std::vector<std::string> reasons);
 
