@@ -12,7 +12,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::size_t group_members_max = 64;
+constexpr std::size_t members_per_call_max = 64;
 
 }  // namespace
 
@@ -68,9 +68,9 @@ EngineBase::EngineBase(EngineBase&&) noexcept = default;
 EngineBase::~EngineBase() = default;
 
 OpeningOutcome EngineBase::open_group(const GroupOpening& opening, std::span<Slot> slots) {
-    UDPPROXY_ASSERT(slots.size() == opening.members() && slots.size() <= group_members_max);
+    UDPPROXY_ASSERT(slots.size() == opening.members() && slots.size() <= members_per_call_max);
     if (state_->slots.slots_free() < slots.size()) return {OpeningStep::socket, EMFILE};
-    std::array<int, group_members_max> descriptors{};
+    std::array<int, members_per_call_max> descriptors{};
     const OpeningOutcome outcome = open_group_sockets(opening, descriptors);
     if (!outcome.opened()) return outcome;
     if (const int error = state_->place_members(std::span{descriptors}.first(slots.size()),
@@ -81,9 +81,9 @@ OpeningOutcome EngineBase::open_group(const GroupOpening& opening, std::span<Slo
 
 OpeningOutcome EngineBase::join_group(std::span<const Slot> members, const MemberJoining& joining,
                                       Slot& joined) {
-    UDPPROXY_ASSERT(members.size() <= group_members_max);
+    UDPPROXY_ASSERT(members.size() <= members_per_call_max);
     if (state_->slots.slots_free() == 0) return {OpeningStep::socket, EMFILE};
-    std::array<int, group_members_max> descriptors{};
+    std::array<int, members_per_call_max> descriptors{};
     for (std::size_t i = 0; i < members.size(); ++i)
         descriptors[i] = state_->slots[members[i]].descriptor;
     int descriptor = -1;

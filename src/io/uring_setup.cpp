@@ -18,10 +18,9 @@ namespace {
 
 /// liburing 2.3 declares io_uring_register_restrictions and io_uring_enable_rings, but its shared
 /// library does not export them.
-int register_with_ring(const io_uring& ring, unsigned reconfigurer, void* argument,
-                       unsigned count) {
-    return ::syscall(SYS_io_uring_register, ring.ring_fd, reconfigurer, argument, count) < 0 ? errno
-                                                                                             : 0;
+int register_with_ring(const io_uring& ring, unsigned operation, void* argument, unsigned count) {
+    return ::syscall(SYS_io_uring_register, ring.ring_fd, operation, argument, count) < 0 ? errno
+                                                                                          : 0;
 }
 
 constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 : 1; }
@@ -32,17 +31,17 @@ constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 :
 int restrict_ring(const io_uring& ring) {
     std::array<io_uring_restriction, 8> rules{};
     std::size_t count = 0;
-    for (const std::uint8_t reconfigurer : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG,
-                                            IORING_OP_ASYNC_CANCEL, IORING_OP_READ}) {
+    for (const std::uint8_t operation : {IORING_OP_RECVMSG, IORING_OP_SEND, IORING_OP_SENDMSG,
+                                         IORING_OP_ASYNC_CANCEL, IORING_OP_READ}) {
         rules[count].opcode = IORING_RESTRICTION_SQE_OP;
-        rules[count++].sqe_op = reconfigurer;
+        rules[count++].sqe_op = operation;
     }
     rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
     rules[count++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
-    for (const std::uint8_t reconfigurer :
+    for (const std::uint8_t operation :
          {IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_ENABLE_RINGS}) {
         rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
-        rules[count++].register_op = reconfigurer;
+        rules[count++].register_op = operation;
     }
     return register_with_ring(ring, IORING_REGISTER_RESTRICTIONS, rules.data(),
                               static_cast<unsigned>(count));

@@ -143,9 +143,9 @@ bool Prefix::contains(const Address& candidate) const noexcept {
     const unsigned shared_bits = bits + (address.is_ipv4() ? mapped_bits : 0U);
     const std::size_t whole = shared_bits / 8;
     if (std::memcmp(address.bytes.data(), candidate.bytes.data(), whole) != 0) return false;
-    const unsigned cooldown = shared_bits % 8;
-    if (cooldown == 0) return true;
-    return ((address.bytes[whole] ^ candidate.bytes[whole]) >> (8U - cooldown)) == 0;
+    const unsigned bits_left = shared_bits % 8;
+    if (bits_left == 0) return true;
+    return ((address.bytes[whole] ^ candidate.bytes[whole]) >> (8U - bits_left)) == 0;
 }
 
 socklen_t write_socket_name(const Endpoint& endpoint, SocketName& name) noexcept {
@@ -212,11 +212,11 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
         Result<Endpoint> inner = parse_scoped_address(text.substr(1, close - 1), text);
         if (!inner) return inner.error();
         endpoint = *inner;
-        const std::string_view cooldown = text.substr(close + 1);
-        if (cooldown.empty() || cooldown.front() != ':')
+        const std::string_view rest = text.substr(close + 1);
+        if (rest.empty() || rest.front() != ':')
             return Error{quoted(text) +
                          ": a colon and a port are missing, as in \"[2001:db8::1]:53\""};
-        port_text = cooldown.substr(1);
+        port_text = rest.substr(1);
     } else {
         const std::size_t colon = text.find(':');
         if (colon != std::string_view::npos && text.find(':', colon + 1) != std::string_view::npos)

@@ -352,7 +352,8 @@ void Reconfigurer::free_vacated() {
             continue;
         log_.info("listener_closed", {{"proxy", state_.proxies[slot.proxy].config.name},
                                       {"listen", format(slot.endpoint)}});
-        slot = ListenerSlot{};
+        // Its endpoint is still wanted by the lines about its last sessions.
+        slot.state = SlotState::vacant;
         publish();
     }
     for (std::size_t index = 0; index < state_.proxies.size(); ++index) {

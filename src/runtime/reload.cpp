@@ -62,7 +62,6 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
 
     Change change(*this);
     carry_out(wanted, *preparation, now);
-    keep_what_needs_a_restart(wanted, state_.config);
     state_.config = std::move(wanted);
     ++state_.reloads;
     std::shared_ptr<const Status> status = make_status();
@@ -116,8 +115,10 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
 }
 
 /// The reasons against it; none: it can be carried out.
-std::vector<std::string> Reconfigurer::prepare(const Config& wanted, Preparation& preparation) {
+std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& preparation) {
     preparation.plan = plan_reload(state_.config, wanted);
+    // Before anything is made of it: with another key changed, it would take effect all the same.
+    keep_what_needs_a_restart(wanted, state_.config);
     preparation.lines = text_of(preparation.plan);
     // The tables have the size that they were made with.
     MachineLimits machine = bootstrap_.machine();

@@ -37,10 +37,10 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
             continue;
         }
         if (fault.kind == FaultKind::send_no_space) {
-            Departure cooldown = departure;
-            cooldown.payload += fault.offset;
-            cooldown.bytes = fault.bytes;
-            keep_pending(shard, cooldown, fault.departure, fault.error, now);
+            Departure rest = departure;
+            rest.payload += fault.offset;
+            rest.bytes = fault.bytes;
+            keep_pending(shard, rest, fault.departure, fault.error, now);
         } else {
             note_lost_source(shard, departure, fault.error);
             counters.drop(drop_of_send_error(fault.error), fault.datagrams);

@@ -147,9 +147,9 @@ AdmissionDecision Admission::free_descriptors(std::uint16_t proxy) {
         may_evict(proxy) ? eviction_candidate(proxy) : std::nullopt;
     if (!gone) return reject(Drop::descriptor_limit);
     // With no rest asked for, the victim's group serves the new client as it is.
-    const bool acquire_it = shard_.proxies[proxy].setup.port_cooldown == Duration::zero() &&
+    const bool keep_group = shard_.proxies[proxy].setup.port_cooldown == Duration::zero() &&
                             shard_.table[*gone].proxy == proxy;
-    evict(proxy, *gone, acquire_it);
+    evict(proxy, *gone, keep_group);
     return wait_for_descriptors;
 }
 

@@ -161,9 +161,10 @@ bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std:
                 Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, 0});
     }
     if (error == EAGAIN || error == ENOBUFS) {
-        const std::uint32_t cooldown = departure.bytes - offset;
+        const std::uint32_t bytes_left = departure.bytes - offset;
         faults_.push_back(Fault{FaultKind::send_no_space, error, departure.slot, index,
-                                segments_of(cooldown, departure.segment_bytes), cooldown, offset});
+                                segments_of(bytes_left, departure.segment_bytes), bytes_left,
+                                offset});
         return false;
     }
     if (error != 0)

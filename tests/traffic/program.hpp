@@ -2,6 +2,7 @@
 // told to, and turns what went wrong into a sentence and an exit code.
 #pragma once
 
+// NOLINTNEXTLINE(readability-identifier-naming): the library's own name
 namespace CLI {
 class App;
 }

@@ -167,7 +167,7 @@ private:
 
     // reload.cpp
     Reload attempt_reload(Instant now);
-    [[nodiscard]] std::vector<std::string> prepare(const Config& wanted, Preparation& preparation);
+    [[nodiscard]] std::vector<std::string> prepare(Config& wanted, Preparation& preparation);
     [[nodiscard]] std::string plan_proxies(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
