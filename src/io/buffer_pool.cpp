@@ -1,4 +1,4 @@
-// Where receive buffers lie and which of them are at home.
+// Where receive buffers lie in memory, and which of them are available.
 #include "udpproxy/io/buffer_pool.hpp"
 
 #include <sys/mman.h>

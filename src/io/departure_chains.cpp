@@ -1,4 +1,4 @@
-// Chaining a batch by slot.
+// In which order the departures of a batch are chained: by slot, and on each slot as given.
 #include "departure_chains.hpp"
 
 namespace udpproxy {

@@ -1,6 +1,6 @@
-// DepartureChains: the departures of a batch, chained by slot in their order, and cut into sends:
-// long trains split, neighbours coalesced. Shared by both engines; what fits together is decided in
-// net/train.hpp, the system calls are made in sender.cpp and uring_send.cpp.
+// DepartureChains: the departures of a batch, chained by slot in their order. Each chain is cut
+// into sends: long trains are split, neighbours coalesce. Both engines use it. What fits together
+// is decided in net/train.hpp; the system calls are made in sender.cpp and uring_send.cpp.
 #pragma once
 
 #include <memory>
@@ -15,13 +15,13 @@ namespace udpproxy {
 
 inline constexpr std::uint32_t no_departure = 0xffffffffU;
 
-/// What one pass of the kernel sends: a part of departure `first`, or `departures` whole ones,
-/// chained, that go to one place.
+/// What one pass of the kernel sends to one place: a part of departure `first`, or `departures`
+/// whole departures, chained.
 struct Sending {
     std::uint32_t first = no_departure;
     std::uint32_t departures = 1;
-    std::uint32_t offset = 0;  // of the part; 0 for whole ones
-    std::uint32_t bytes = 0;   // together
+    std::uint32_t offset = 0;  // of the part; 0 for whole departures
+    std::uint32_t bytes = 0;   // of all departures together
     std::uint32_t segment_bytes = 0;
 
     [[nodiscard]] bool is_train() const noexcept {
@@ -32,7 +32,7 @@ struct Sending {
     }
 };
 
-/// Where the cutting of a chain has come to.
+/// How far the cutting of a chain has come.
 struct ChainWalk {
     std::uint32_t at = no_departure;
     std::uint32_t offset = 0;
@@ -50,11 +50,11 @@ public:
     /// Chains a new batch. Requires: departures.size() <= departures_max.
     void chain(std::span<const Departure> departures);
 
-    /// The slots with departures, in the order of their first ones.
+    /// The slots with departures, in the order of each slot's first departure.
     [[nodiscard]] std::span<const Slot> slots() const noexcept {
         return {slots_.begin(), slots_.size()};
     }
-    /// Takes a slot's chain, to be walked once.
+    /// Takes a slot's chain, which is then walked once.
     [[nodiscard]] ChainWalk take(Slot slot) noexcept {
         const Chain chain = std::exchange(chains_[index_of(slot)], Chain{});
         return ChainWalk{chain.end == 0 ? no_departure : chain.first, 0};
@@ -65,7 +65,7 @@ public:
     }
 
     /// Cuts the next send off the chain. `limits_towards` says what a departure's path takes
-    /// (TrainLimits); it is asked only when there is something to coalesce or to split. Requires:
+    /// (TrainLimits); it is asked only when departures could coalesce or must be split. Requires:
     /// !walk.is_over().
     template <class LimitsTowards>
     [[nodiscard]] Sending cut(std::span<const Departure> departures, ChainWalk& walk,
@@ -83,7 +83,7 @@ public:
         const TrainLimits limits = limits_towards(first);
         const std::uint32_t part = split(sending.bytes, first.segment_bytes, limits);
         if (walk.offset > 0 || part < sending.bytes) {
-            // A part of a long train leaves alone: its neighbours are as full as it is.
+            // A part of a long train leaves alone: the neighbouring parts are as full as this one.
             walk.offset += part;
             sending.bytes = part;
             if (walk.offset == first.bytes) walk = ChainWalk{following, 0};
@@ -106,11 +106,11 @@ public:
 private:
     struct Chain {
         std::uint32_t first = 0;
-        std::uint32_t end = 0;  // behind the last one; 0: none
+        std::uint32_t end = 0;  // behind the last departure; 0: no departure
     };
 
-    /// To one place, from one place, in one class of service. (On one slot already; lengths are the
-    /// coalescing's business.)
+    /// Whether two departures on one slot go to one place, from one place, in one class of service.
+    /// Coalescing checks their lengths.
     [[nodiscard]] static bool leave_together(const Departure& one,
                                              const Departure& other) noexcept {
         return one.tos == other.tos && one.to.port == other.to.port &&

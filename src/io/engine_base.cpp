@@ -1,4 +1,4 @@
-// Opening, adopting, closing and waking, alike in both engines.
+// How both engines open, adopt, close and wake.
 #include "udpproxy/io/engine_base.hpp"
 
 #include <unistd.h>

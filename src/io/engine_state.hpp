@@ -1,5 +1,6 @@
-// What both engines hold. An engine's own state derives from it and has three hooks, by which its
-// part of the kernel learns of a socket. They are virtual: sockets open and close on the cold path.
+// What both engines hold. An engine's own state derives from EngineState and has three hooks,
+// through which the kernel learns of a socket. The hooks are virtual: sockets open and close on the
+// cold path.
 #pragma once
 
 #include <span>
@@ -14,24 +15,25 @@ namespace udpproxy {
 struct EngineState {
     /// Takes the listeners out of the setup.
     explicit EngineState(EngineSetup& setup);
-    /// Closes every socket; what the engine has in the kernel is gone by then.
+    /// Closes every socket. By then the derived state has taken down what the engine has in the
+    /// kernel.
     virtual ~EngineState();
     EngineState(const EngineState&) = delete;
     EngineState& operator=(const EngineState&) = delete;
 
-    /// Makes the socket the slot's in the kernel; errno, or 0.
+    /// Registers the socket with the kernel as the slot's; returns errno or 0.
     [[nodiscard]] virtual int register_socket(Slot slot, int descriptor) = 0;
-    /// Undoes it, while the descriptor is still open.
+    /// Undoes register_socket(), while the descriptor is still open.
     virtual void forget_socket(Slot slot) = 0;
-    /// The slot has its entry in the table, and receives from now on.
+    /// Called once the slot has its entry in the table: the slot receives from now on.
     virtual void begin_receiving(Slot slot) = 0;
 
-    /// Gives each new member a slot, all or none: on an error (the kernel has no memory or no watch
-    /// for another one) all descriptors are closed. Requires: as many slots are free.
+    /// Gives each new member a slot, all or none. On an error (the kernel has no memory or no watch
+    /// for another member) all descriptors are closed. Requires: as many slots are free.
     [[nodiscard]] int place_members(std::span<const int> descriptors, Family family, bool offload,
                                     std::span<Slot> placed);
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
-    /// Adopts the listeners of the setup; errno, or 0.
+    /// Adopts the listeners of the setup; returns errno or 0.
     [[nodiscard]] int adopt_listeners();
 
     int wake_descriptor = -1;

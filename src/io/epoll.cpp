@@ -1,7 +1,7 @@
-// The epoll engine: waiting, receiving and sending. One wait is epoll_wait and a bounded recvmmsg
-// on each socket that is ready. Level-triggered: what a bound leaves behind is reported again at
-// the next wait. EPOLLERR is reported whether asked for or not until the error is read, so every
-// event is answered with a receive.
+// How the epoll engine waits, receives and sends. One wait is epoll_wait and a bounded recvmmsg on
+// each socket that is ready. Epoll is level-triggered: data that the bound leaves behind is
+// reported again at the next wait. Epoll reports EPOLLERR, asked for or not, until the error is
+// read, so the engine answers every event with a receive.
 #include <sys/eventfd.h>
 
 #include <algorithm>
@@ -49,7 +49,7 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
     state.feed_starved();
     int limit_ms = -1;
     if (!state.completions.closed.empty() || !state.to_close.empty()) {
-        limit_ms = 0;  // what was closed must be reported before anything is waited for
+        limit_ms = 0;  // sockets that closed must be reported before the engine waits
     } else if (deadline) {
         const Duration left = std::max(Duration::zero(), *deadline - monotonic_now());
         const auto rounded_up = std::chrono::ceil<std::chrono::milliseconds>(left).count();
@@ -64,8 +64,8 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
             (void)!::read(state.wake_descriptor, &value, sizeof value);
             continue;
         }
-        // Closing takes a descriptor out of the set at once, and happens between waits: no event is
-        // ever stale.
+        // A close takes the descriptor out of the epoll set at once, and happens between waits: no
+        // event is ever stale.
         state.receive_from(Slot{static_cast<std::uint32_t>(data)});
     }
     return state.completions;
@@ -76,7 +76,7 @@ void EpollBackend::discard(Buffer buffer) {
     state().pool_of(leg_of(buffer)).release(index_of(buffer));
 }
 
-/// Everything by the Sender, socket by socket.
+/// The Sender sends everything, socket by socket.
 std::span<const Fault> EpollBackend::send(std::span<const Departure> departures, Instant now) {
     Sender& sender = state().sender;
     sender.begin(departures, now);
@@ -102,8 +102,8 @@ int EpollBackend::State::wait_for_events(int limit_ms) {
         if (passed >= limit) return 0;
     }
     const int ready = look_for_events(limit_ms);
-    // Events do not tell how many datagrams wait; where the last wait brought a full batch, the
-    // next one does as well.
+    // Events do not tell how many datagrams wait. If the last wait brought a full batch, the next
+    // wait probably brings one too.
     if (ready <= 0 || limit_ms == 0 || batch_wait == Duration::zero() ||
         last_arrivals >= full_batch)
         return ready;
@@ -122,13 +122,13 @@ void EpollBackend::State::watch_again(Slot slot, std::uint32_t events_wanted) {
     epoll_event event{};
     event.events = events_wanted;
     event.data.u64 = index_of(slot);
-    // The descriptor is in the set: only a bug of ours makes this fail.
+    // The descriptor is in the set: only a bug in the engine makes this call fail.
     UDPPROXY_ASSERT(::epoll_ctl(epoll_descriptor, EPOLL_CTL_MOD, slots[slot].descriptor, &event) ==
                     0);
 }
 
-/// Level-triggered, data that finds no buffer would be reported for ever: the socket is not watched
-/// until one has come home. An error is reported all the same, and taken out here.
+/// Stops watching a socket until a buffer is available: level-triggered epoll would report data
+/// that finds no buffer for ever. Epoll still reports an error, which is taken out here.
 void EpollBackend::State::starve(Slot slot) {
     SlotEntry& entry = slots[slot];
     if (entry.queued) {
@@ -167,7 +167,7 @@ void EpollBackend::State::close_queued() {
         if (slots[slot].queued)
             starved.truncate(static_cast<std::size_t>(
                 std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
-        ::close(slots[slot].descriptor);  // also leaves the epoll set: nobody else holds the file
+        ::close(slots[slot].descriptor);  // leaves the epoll set too: no other descriptor is open
         slots.vacate(slot);
         completions.closed.push(slot);
     }
@@ -175,7 +175,8 @@ void EpollBackend::State::close_queued() {
 
 void EpollBackend::State::receive_from(Slot slot) {
     std::size_t left = receives_per_socket;
-    // A pending error comes before data already queued: read it, count it, and look once more.
+    // The kernel reports a pending error before data already queued: read the error, count it, and
+    // receive once more.
     for (int attempt = 0; attempt < 2 && left > 0; ++attempt) {
         const BufferPool& pool = pool_of(slots[slot].leg);
         if (pool.available() == 0) {
@@ -206,7 +207,7 @@ int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
         header.msg_control = assign.control;
         header.msg_controllen = sizeof assign.control;
     }
-    // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
+    // MSG_TRUNC: the kernel tells the true length of a datagram or train that does not fit.
     const int received =
         ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted),
                    MSG_DONTWAIT | MSG_TRUNC, nullptr);

@@ -15,11 +15,11 @@
 namespace udpproxy {
 
 inline constexpr std::size_t events_per_wait = 512;
-inline constexpr std::size_t receives_per_socket =
-    64;  // per wait: one busy socket cannot starve the others
+// Per wait: one busy socket cannot starve the others.
+inline constexpr std::size_t receives_per_socket = 64;
 inline constexpr std::uint64_t wake_event = ~std::uint64_t{0};
 
-/// One place of a recvmmsg: where name and control messages of a datagram go.
+/// One place of a recvmmsg: the name and control messages of one datagram are written here.
 struct Incoming {
     iovec payload;
     SocketName name;
@@ -42,8 +42,8 @@ struct EpollBackend::State final : EngineState {
     [[nodiscard]] int register_socket(Slot slot, int descriptor) override {
         return watch(descriptor, index_of(slot));
     }
-    void forget_socket(Slot) override {}    // closing the descriptor does that
-    void begin_receiving(Slot) override {}  // it does since register_socket()
+    void forget_socket(Slot) override {}    // closing the descriptor does it
+    void begin_receiving(Slot) override {}  // the slot has received since register_socket()
 
     [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept {
         return leg == Leg::request ? requests : replies;
@@ -66,10 +66,10 @@ struct EpollBackend::State final : EngineState {
     int epoll_descriptor = -1;
     BufferPool requests;
     BufferPool replies;
-    std::array<std::size_t, 2> in_flight{};  // buffers with the shard, by leg
+    std::array<std::size_t, 2> in_flight{};  // buffers that the shard holds, by leg
     std::size_t last_arrivals = 0;           // of the wait before
-    Batch<Slot>
-        starved;  // sockets with data but no buffer for it: not watched until one has come home
+    // Sockets with data but no buffer for it: not watched until a buffer is available.
+    Batch<Slot> starved;
 
     std::array<epoll_event, events_per_wait> events{};
     std::array<mmsghdr, receives_per_socket> receive_messages{};

@@ -1,4 +1,4 @@
-// Sends as the kernel wants them, and what its errors mean.
+// How a send is written for the kernel, and what the kernel's errors mean.
 #include "outgoing.hpp"
 
 #include <cerrno>
@@ -16,7 +16,7 @@ void write_outgoing(const Departure& departure, const Sending& sending, std::spa
         header.msg_namelen = write_socket_name(departure.to, outgoing.name);
     }
     ControlOut control{departure.from, departure.interface_index, departure.tos, family, 0};
-    // A train's segments are shorter than 65536 bytes: two of them fit into one send.
+    // Segments of a train are shorter than 65536 bytes: two of them fit into one send.
     if (sending.is_train())
         control.segment_bytes = static_cast<std::uint16_t>(sending.segment_bytes);
     header.msg_controllen = write_control(control, outgoing.control);

@@ -1,4 +1,4 @@
-// Asking the kernel for io_uring the way the engine will use it, rather than by version.
+// Whether the kernel allows io_uring: it is tried as the engine will use it; no version is read.
 #include "udpproxy/io/probe.hpp"
 
 #include <sys/utsname.h>
@@ -22,7 +22,7 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     if (!engine) return {false, engine.error().message, engine.error().code};
     if (Result<void> started = engine->start(); !started)
         return {false, started.error().message, started.error().code};
-    // A kernel that does not know multishot recvmsg ends it at once, with EINVAL.
+    // A kernel that does not know multishot recvmsg ends the receive at once, with EINVAL.
     const Completions& completions = engine->wait(monotonic_now());
     if (!completions.faults.empty()) {
         const int error = completions.faults[0].error;

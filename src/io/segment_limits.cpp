@@ -1,4 +1,4 @@
-// What paths refused, and until when that is believed.
+// Which segment sizes paths refused, and how long a refusal is remembered.
 #include "segment_limits.hpp"
 
 #include <cstring>
@@ -17,8 +17,8 @@ std::optional<std::uint32_t> SegmentLimits::find(Slot slot, const Address& to, I
     return entry.segment_bytes;
 }
 
-/// Not keyed: who makes two paths share a place gains that one of them is learned again, at the
-/// price of one refused send.
+/// The hash has no secret key: a sender that makes two paths share a place only makes one path be
+/// learned again, at the price of one refused send.
 std::size_t SegmentLimits::place_of(Slot slot, const Address& to) noexcept {
     std::uint64_t high = 0;
     std::uint64_t low = 0;

@@ -1,6 +1,7 @@
-// SegmentLimits: which paths refuse trains of which segment size, so that what the kernel has
-// refused once is not tried again with every batch. A small fixed table that forgets: a path that
-// changes is tried again after a minute, and one that was pushed out by another is learned anew.
+// SegmentLimits: which paths refuse trains of which segment size, so that the engine does not try
+// again with every batch what the kernel has refused once. The table is small, of fixed size, and
+// forgets. A path is tried again after a minute, because it may have changed. A path that another
+// path pushed out is learned anew.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +20,10 @@ public:
 
     SegmentLimits();
 
-    /// Segments on `slot` towards `to` (unspecified: the slot is connected) are at most
-    /// `segment_bytes` long in trains from now on.
+    /// From now on segments in trains on `slot` towards `to` are at most `segment_bytes` long. `to`
+    /// is unspecified when the slot is connected.
     void learn(Slot slot, const Address& to, std::uint32_t segment_bytes, Instant now);
-    /// Nothing when no limit is known.
+    /// Returns nothing when no limit is known.
     [[nodiscard]] std::optional<std::uint32_t> find(Slot slot, const Address& to,
                                                     Instant now) const;
 

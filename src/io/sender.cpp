@@ -1,5 +1,5 @@
-// One sendmmsg per socket and up to 64 sends, each socket's departures in their order; a plain send
-// where there is but one.
+// In which order a socket's sends leave, and what follows a failure. One sendmmsg carries up to 64
+// sends of one socket, its departures in their order; a single send is a plain send.
 #include "sender.hpp"
 
 #include <cerrno>
@@ -8,12 +8,13 @@ namespace udpproxy {
 
 namespace {
 
-/// Of one departure, beside its retries and what had no room: any further error is counted as the
-/// first.
+/// Errors noted for one departure, besides its retries and its send_no_space fault. Any further
+/// error is counted as the first.
 constexpr std::size_t errors_per_departure = 2;
 
-/// Whether what follows on the slot may leave before a departure that had no room. ENOBUFS may be
-/// of one destination's device: on a listener the other clients need not wait for it.
+/// Whether later departures on the slot may leave before a departure that had no room. ENOBUFS may
+/// concern only one destination's device: on a listener, the other clients need not wait for that
+/// destination.
 bool may_pass(const Departure& departure, int error) {
     return error == ENOBUFS && departure.to.port != 0;
 }
@@ -46,7 +47,7 @@ Sending Sender::cut(Slot slot, ChainWalk& walk) {
                          limits_.find(slot, departure.to.address, now_).value_or(65535));
         return limits;
     });
-    // Taken back when it does not leave as a train.
+    // The count is taken back if the send does not leave as a train.
     if (sending.is_train()) ++counters_.trains_sent;
     return sending;
 }
@@ -85,7 +86,8 @@ void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& wal
     for (Sending left; take_next(slot, head, walk, left);) keep(slot, left, EAGAIN);
 }
 
-/// The next send of the chain, but for those of a departure of which a part had no room already.
+/// The next send of the chain. Sends of a departure of which a part had no room already are
+/// skipped.
 bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
                        Sending& sending) {
     while (!head.empty()) {
@@ -100,9 +102,9 @@ bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& wal
 }
 
 bool Sender::send_messages(Slot slot, std::size_t count) {
-    // sendmmsg stops at the first failure; when something went out before it, the error itself is
-    // lost and has been consumed (net/socket.c, __sys_sendmmsg), so the next call is that send's
-    // second attempt.
+    // sendmmsg stops at the first failure. If an earlier send succeeded in the same call, the error
+    // itself is lost and has been consumed (net/socket.c, __sys_sendmmsg). So the next call is the
+    // failed send's second attempt.
     bool second_attempt = false;
     for (std::size_t at = 0; at < count;) {
         const Sending& sending = sendings_[at];
@@ -137,8 +139,8 @@ int Sender::send_many(Slot slot, std::size_t at, std::size_t count) {
                       MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/// Of many clients each has one datagram in a turn: send() spares the kernel three copies from user
-/// space.
+/// The usual case of many clients is one datagram each in a turn: send() spares the kernel three
+/// copies from user space.
 int Sender::send_last(Slot slot, std::size_t at) {
     const Sending& sending = sendings_[at];
     if (needs_message(departures_[sending.first], sending)) return send_many(slot, at, at + 1);
@@ -157,11 +159,12 @@ void Sender::settle(Slot slot, const Sending& sending, int error) {
             return;
         }
     }
-    (void)give_up(slot, sending, error);  // what followed has been tried already
+    (void)give_up(slot, sending, error);  // later sends have been tried already
 }
 
 /// The final failure of a send: its departures are kept (no space), sent singly (a train that the
-/// kernel refuses to cut), or lost with a fault. False: nothing may pass them on their slot.
+/// kernel refuses to cut), or lost with a fault. Returns false if nothing may overtake these
+/// departures on their slot.
 bool Sender::give_up(Slot slot, const Sending& sending, int error) {
     if (means_no_space(error)) {
         keep(slot, sending, error);
@@ -197,8 +200,8 @@ bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
     return has_capacity;
 }
 
-/// Sends it, a second time if need be. Returns 0 or errno; unless that means no room, the fault is
-/// noted.
+/// Sends one segment, with a second attempt if need be. Returns 0 or errno, and notes the fault
+/// unless the error means no room.
 int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset,
                          std::uint32_t bytes) {
     const Sending single{departure, 1, offset, bytes, 0};
@@ -219,7 +222,7 @@ void Sender::keep(Slot slot, const Sending& sending, int error) {
         keep_from(slot, departure, sending.offset, error);
 }
 
-/// The departure from `offset` to its end.
+/// Keeps the departure from `offset` to its end.
 void Sender::keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset, int error) {
     const std::uint32_t bytes = departures_[departure].bytes - offset;
     without_space_.insert(departure);
@@ -238,12 +241,12 @@ int Sender::attempt(Slot slot, const Sending& sending) {
                                                                                            : errno;
 }
 
-/// A size that a path does not take in trains is not tried again for a while; a socket that takes
-/// none at all never again.
+/// A segment size that a path refuses in trains is not tried again for a while; a socket that takes
+/// no trains at all is never tried with one again.
 void Sender::remember(Slot slot, const Sending& sending, int error, bool singles_left) {
     SlotEntry& entry = table_[slot];
-    // Nothing leaves either way (a blackhole route says EINVAL to everything): trains are not to
-    // blame.
+    // If nothing leaves either way, trains are not to blame (a blackhole route says EINVAL to
+    // everything).
     if (!singles_left && error != EMSGSIZE) return;
     if (error == EIO || error == EOPNOTSUPP) {
         entry.offload = false;

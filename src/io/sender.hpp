@@ -1,7 +1,7 @@
-// Sender: sends with sendmmsg(2) and send(2), the second attempt after a pending socket error, and
-// the way out when the kernel refuses a train. The epoll engine sends everything with it, the
-// io_uring engine what is not a slot's only send, and whatever failed at the first attempt. How
-// departures become sends lives in departure_chains.hpp.
+// Sender: sends with sendmmsg(2) and send(2). It makes the second attempt after a pending socket
+// error, and sends singly what the kernel refuses as a train. The epoll engine sends everything
+// with it. The io_uring engine sends with it whatever is not a slot's only send, and whatever
+// failed at the first attempt. How departures become sends is in departure_chains.hpp.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@ namespace udpproxy {
 
 inline constexpr std::size_t sends_per_call = 64;
 
-/// A few marked ones of many indices; costs one comparison while none is.
+/// Marks a few of many indices; a look-up costs one comparison while no index is marked.
 class IndexMarks {
 public:
     explicit IndexMarks(std::size_t indices)
@@ -45,29 +45,31 @@ public:
     /// At most `departures_max` departures in a batch.
     Sender(SlotTable& slots, EngineCounters& counters, std::size_t departures_max);
 
-    /// Begins a batch: chains it and forgets the faults of the last one. `now` is the turn's.
+    /// Begins a batch: chains it and forgets the faults of the batch before. `now` is the time of
+    /// the turn.
     void begin(std::span<const Departure> departures, Instant now);
     [[nodiscard]] std::span<const Slot> slots() const noexcept { return chains_.slots(); }
     [[nodiscard]] ChainWalk take(Slot slot) noexcept { return chains_.take(slot); }
     [[nodiscard]] Sending cut(Slot slot, ChainWalk& walk);
 
-    /// Not a whole departure: its other parts must not leave before it.
+    /// Whether the send is a part of a departure: the departure's other parts must not leave before
+    /// it.
     [[nodiscard]] bool is_part(const Sending& sending) const noexcept {
         return sending.departures == 1 && sending.bytes < departures_[sending.first].bytes;
     }
-    /// Whether the departure, or its end, had no room: its buffer stays with the shard.
+    /// Whether the departure, or the end of it, had no room: its buffer stays with the shard.
     [[nodiscard]] bool keeps(std::size_t departure) const noexcept {
         return without_space_.contains(departure);
     }
 
-    /// Points `parts` at the payload of a send; returns how many it took, at most
+    /// Points `parts` at the payload of a send; returns the number of parts used, at most
     /// train_segments_max.
     std::size_t write_parts(const Sending& sending, iovec* parts) const noexcept;
 
-    /// Sends `head`, which has been cut off the chain before, and all that is left of the chain.
+    /// Sends `head`, which was cut off the chain before, and then the rest of the chain.
     void send_chain(Slot slot, std::span<const Sending> head, ChainWalk& walk);
-    /// A first attempt of the engine's own failed with `error`: sends again what may be sent again,
-    /// and notes as faults what cannot leave.
+    /// Settles a send whose first attempt, made by the engine itself, failed with `error`: sends
+    /// again what may be sent again, and notes as faults what cannot leave.
     void settle(Slot slot, const Sending& sending, int error);
 
     [[nodiscard]] std::span<const Fault> faults() const noexcept {
@@ -77,8 +79,8 @@ public:
 private:
     [[nodiscard]] bool take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
                                  Sending& sending);
-    // False, of these three: the kernel had no room for one, and what follows on the slot must not
-    // overtake it.
+    // These three return false if the kernel had no room for a send: later sends on the slot must
+    // not overtake it.
     [[nodiscard]] bool send_messages(Slot slot, std::size_t count);
     [[nodiscard]] int send_many(Slot slot, std::size_t at, std::size_t count);
     [[nodiscard]] int send_last(Slot slot, std::size_t at);

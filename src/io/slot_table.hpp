@@ -1,6 +1,6 @@
-// SlotTable: which socket sits in which slot, for both engines. A slot's generation changes
-// whenever its socket goes, so that a late completion or event of an earlier holder is recognised
-// and changes nothing.
+// SlotTable: which socket is in which slot, for both engines. A slot's generation changes whenever
+// its socket goes, so that a late completion or event of an earlier holder is recognised and
+// changes nothing.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 namespace udpproxy {
 
 struct SlotEntry {
-    int descriptor;            // -1: nobody's
+    int descriptor;            // -1: the slot is free
     std::uint32_t generation;  // low 24 bits are used
     Family family;
     Leg leg;
@@ -22,14 +22,14 @@ struct SlotEntry {
     bool closing;  // close() was called
     bool ending;   // io_uring: closing, and the cancel of its receive is on its way
     bool offload;  // takes and sends trains
-    bool limited;  // a path of it once refused a train: see SegmentLimits
+    bool limited;  // one of its paths once refused a train: see SegmentLimits
 };
 
 class SlotTable {
 public:
-    /// Listeners have slots from 0 on, by assign_listener(); members have them from the top down,
-    /// so that neither takes any from the other before all are in use. A slot that was once a
-    /// listener's is never a member's: its leg is for ever.
+    /// Listeners have slots from 0 up, by assign_listener(); members have slots from the top down.
+    /// So neither kind takes a slot from the other before all are in use. A slot that was once a
+    /// listener's is never a member's: a slot's leg is for ever.
     explicit SlotTable(std::uint32_t slots_max)
         : entries_(slots_max), slots_max_(slots_max), members_begin_(slots_max), free_(slots_max) {}
 
@@ -37,7 +37,7 @@ public:
     [[nodiscard]] Leg leg_of(Slot slot) const noexcept {
         return index_of(slot) < listeners_end_ ? Leg::request : Leg::reply;
     }
-    /// For members.
+    /// Free slots for members.
     [[nodiscard]] std::uint32_t slots_free() const noexcept {
         return members_begin_ - listeners_end_ + static_cast<std::uint32_t>(free_.size());
     }
@@ -52,11 +52,11 @@ public:
         return Slot{index};
     }
 
-    /// Whether the slot may be a listener's: not where members have been.
+    /// Whether the slot may be a listener's: a slot that a member has had may not.
     [[nodiscard]] bool may_be_listener(Slot slot) const noexcept {
         return index_of(slot) < members_begin_;
     }
-    // Requires: may_be_listener(), and that nobody has it.
+    // Requires: may_be_listener(), and the slot is free.
     void assign_listener(Slot slot, int descriptor, Family family, bool offload) {
         const std::uint32_t index = index_of(slot);
         UDPPROXY_ASSERT(may_be_listener(slot));
@@ -65,7 +65,7 @@ public:
         place(index, descriptor, family, Leg::request, offload);
     }
 
-    /// The slot is free again, its generation over.
+    /// Frees the slot and ends its generation.
     void vacate(Slot slot) {
         SlotEntry& entry = (*this)[slot];
         UDPPROXY_ASSERT(entry.descriptor >= 0 && !entry.armed);
@@ -74,13 +74,13 @@ public:
         if (leg_of(slot) == Leg::reply) free_.push(index_of(slot));
     }
 
-    // Requires: the slot was somebody's.
+    // Requires: the slot has been assigned before.
     SlotEntry& operator[](Slot slot) {
         UDPPROXY_ASSERT(index_of(slot) < listeners_end_ || index_of(slot) >= members_begin_);
         return entries_[index_of(slot)];
     }
 
-    /// Calls `use(descriptor)` for every socket there is.
+    /// Calls `use(descriptor)` for every open socket.
     template <class Use>
     void for_each_descriptor(Use&& use) {
         for (std::uint32_t index = 0; index < slots_max_; ++index) {
@@ -99,9 +99,9 @@ private:
 
     Reserved<SlotEntry> entries_;
     std::uint32_t slots_max_;
-    std::uint32_t listeners_end_ = 0;  // no listener was ever here or above
-    std::uint32_t members_begin_;      // no member was ever below
-    Batch<std::uint32_t> free_;        // of members
+    std::uint32_t listeners_end_ = 0;  // no slot from here up was ever a listener's
+    std::uint32_t members_begin_;      // no slot below was ever a member's
+    Batch<std::uint32_t> free_;        // slots that members left
 };
 
 }  // namespace udpproxy

@@ -1,10 +1,11 @@
-// Receiving with io_uring, in the order of a wait: buffers go to the kernel, receives are armed,
-// sockets close, and what has come in is reaped.
+// How the io_uring engine receives, in the order of a wait: buffers go to the kernel, receives are
+// armed, sockets close, and completions are reaped.
 //
-// A multishot receive ends by itself more often than one would think: an empty datagram, an error,
-// a want of buffers, a full completion queue (io_uring/net.c, io_recv_finish and io_recvmsg). Every
-// completion without IORING_CQE_F_MORE is therefore looked at: the receive is armed again unless
-// the socket closes; after ENOBUFS only once buffers have come home, or a dry leg would spin.
+// A multishot receive ends by itself more often than one would think: at an empty datagram, an
+// error, a lack of buffers, a full completion queue (io_uring/net.c, io_recv_finish and
+// io_recvmsg). So the engine looks at every completion without IORING_CQE_F_MORE, and arms the
+// receive again unless the socket closes. After ENOBUFS it does so only once buffers are available:
+// a leg without buffers would spin.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -45,7 +46,7 @@ const Completions& UringBackend::wait(std::optional<Instant> deadline) {
     }
 
     for (const Completed& completion : state.early) state.take(completion);
-    // What is there already must be reported before anything is waited for.
+    // Completions that have already come must be reported before the engine waits.
     const bool must_return =
         !state.completions.closed.empty() || !state.early.empty() || !state.to_close.empty();
     state.early.clear();
@@ -69,7 +70,7 @@ void UringBackend::State::sleep_until(std::optional<Instant> deadline) {
     submit_and_wait(full_batch, batch_wait);
 }
 
-/// With completions deferred, each look is a system call that makes them.
+/// Completions are deferred, so each look is a system call that makes the kernel deliver them.
 bool UringBackend::State::find_by_looking(std::optional<Instant> deadline) {
     const Instant began = monotonic_now();
     Instant end = began + busy_poll;
@@ -83,13 +84,13 @@ bool UringBackend::State::find_by_looking(std::optional<Instant> deadline) {
     return true;
 }
 
-/// Time out, signal, or the kernel short of memory or with completions kept back: what is there is
-/// reaped, the rest comes next turn.
+/// The wait ends with a timeout, with a signal, or with a kernel that is short of memory or keeps
+/// completions back. Whatever has completed is reaped; the remainder comes next turn.
 void UringBackend::State::submit_and_wait(unsigned wanted, std::optional<Duration> limit) {
     int outcome = 0;
     if (limit == Duration::zero()) {
-        // Not a wait with a time limit of nothing: for that the kernel sets a timer and goes to
-        // sleep until it rings, 15 us on a virtual machine.
+        // A wait with a time limit of zero is avoided: the kernel would set a timer for it and
+        // sleep until the timer rings, 15 us on a virtual machine.
         outcome = io_uring_submit_and_get_events(&ring);
     } else {
         __kernel_timespec time = timespec_of(limit.value_or(Duration::zero()));
@@ -132,8 +133,8 @@ void UringBackend::State::provide_buffers(BufferGroup& group) {
     feed_starved(group);
 }
 
-/// Lends less from now on when half would have done. What is in the ring already goes home as it is
-/// used.
+/// Lends fewer buffers from now on if half would have been enough. Buffers already in the ring are
+/// released as they are used.
 void UringBackend::State::review_provided(BufferGroup& group) {
     group.used_most = std::max(group.used_most, group.provided - group.in_kernel);
     if (++group.waits < waits_per_review) return;
@@ -144,8 +145,8 @@ void UringBackend::State::review_provided(BufferGroup& group) {
 }
 
 void UringBackend::State::feed_starved(BufferGroup& group) {
-    // As many receives as there are buffers for them, the longest waiting first; the others wait
-    // on.
+    // As many receives are armed as there are buffers for them, the longest waiting first; the
+    // other receives wait on.
     const std::size_t fed = std::min(group.starved.size(), group.in_kernel);
     if (fed == 0) return;
     for (std::size_t i = 0; i < fed; ++i) {
@@ -177,7 +178,7 @@ void UringBackend::State::arm(Slot slot) {
     entry.queued = false;
     if (entry.closing) return;
     io_uring_sqe& submission = next_entry();
-    // MSG_TRUNC: of a datagram or train that does not fit, the true length is told.
+    // MSG_TRUNC: the kernel tells the true length of a datagram or train that does not fit.
     io_uring_prep_recvmsg_multishot(&submission, static_cast<int>(index_of(slot)),
                                     &receive_template, MSG_TRUNC);
     submission.flags |= IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
@@ -203,8 +204,9 @@ void UringBackend::State::cancel(Slot slot, bool by_descriptor) {
     const SlotEntry& entry = slots[slot];
     io_uring_sqe& submission = next_entry();
     if (by_descriptor) {
-        // The receive is all there is on it. With IORING_ASYNC_CANCEL_ALL the result would be a
-        // count, and nothing found no error (io_uring/cancel.c, __io_async_cancel).
+        // The receive is the only request on the descriptor. With IORING_ASYNC_CANCEL_ALL the
+        // result would be a count, and finding nothing would be no error (io_uring/cancel.c,
+        // __io_async_cancel).
         io_uring_prep_cancel_fd(&submission, static_cast<int>(index_of(slot)),
                                 IORING_ASYNC_CANCEL_FD_FIXED);
     } else {
@@ -240,7 +242,7 @@ void UringBackend::State::take(const Completed& completion) {
             wake_armed = false;
             break;
         case Completion::send:
-            // Sends complete at their submission and are collected there.
+            // Sends complete at their submission, and their completions are collected there.
             UDPPROXY_ASSERT(kind != Completion::send);
     }
 }
@@ -249,8 +251,8 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
                                        Slot slot) {
     SlotEntry& entry = slots[slot];
     if (entry.generation != generation) {
-        // Of an earlier holder of the slot: gives its buffer back and changes nothing. A slot's leg
-        // is for ever.
+        // The completion belongs to an earlier holder of the slot: its buffer is released and
+        // nothing else changes. The buffer's leg is known, because a slot's leg is for ever.
         ++counters.stale_completions;
         if ((completion.flags & IORING_CQE_F_BUFFER) != 0) {
             BufferGroup& group = group_of(slots.leg_of(slot));
@@ -268,14 +270,14 @@ void UringBackend::State::take_receive(const Completed& completion, std::uint32_
     if ((completion.flags & IORING_CQE_F_MORE) != 0) return;
     entry.armed = false;
     if (entry.closing) {
-        if (entry.ending) finish_close(slot);  // else its turn comes in close_queued()
+        if (entry.ending) finish_close(slot);  // else close_queued() will close the slot
         return;
     }
     ++counters.receives_rearmed;
     if (completion.res == -ENOBUFS) {
         entry.queued = true;
         BufferGroup& group = group_of(entry.leg);
-        // Either there are no more, or no more had been in use; then twice as many will be.
+        // Either no buffer is available, or the kernel had too few; then it gets twice as many.
         if (group.pool.available() == 0) ++counters.buffers_exhausted;
         group.provided_max = std::min<std::size_t>(
             group.pool.count(), std::max(group.provided_max, 2 * group.provided));
@@ -316,8 +318,9 @@ void UringBackend::State::take_cancel(const Completed& completion, std::uint32_t
                                       Slot slot) {
     const SlotEntry& entry = slots[slot];
     if (entry.generation != generation || !entry.armed) return;
-    // Not found, or running at that moment: look again next turn, by descriptor. Found: the
-    // receive's own last completion follows.
+    // ENOENT or EALREADY: the receive was not found, or was running at that moment, and is
+    // cancelled by descriptor next turn. Otherwise it was found, and its own last completion
+    // follows.
     if (completion.res == -ENOENT || completion.res == -EALREADY) to_cancel.push(slot);
 }
 

@@ -1,11 +1,13 @@
-// Sending with io_uring. A slot's only send is an SQE with MSG_DONTWAIT and IOSQE_CQE_SKIP_SUCCESS:
-// it runs inside the submission, a success leaves no completion, and when the submission returns
-// every buffer is ours again. A slot that has several sends gets one sendmmsg from the Sender: it
-// costs less for each, and stops where one fails, so that none overtakes another's second attempt.
+// How the io_uring engine sends. A slot's only send is an SQE with MSG_DONTWAIT and
+// IOSQE_CQE_SKIP_SUCCESS. The send runs inside the submission, and a success leaves no completion.
+// So every buffer is the engine's again when the submission returns. A slot that has several sends
+// gets one sendmmsg from the Sender. A sendmmsg costs less per send, and stops where one send
+// fails, so that no send overtakes another's second attempt.
 //
-// When a submission returns, the completion queue holds its failures: wait has emptied it, and with
-// DEFER_TASKRUN receives complete in wait only. The one exception is a queue that had overflowed:
-// the kernel refills it at every call, and what turns up then is kept for the next wait.
+// When a submission returns, the completion queue holds only the failures of its sends: wait has
+// emptied the queue, and with DEFER_TASKRUN receives complete only in wait. The one exception is a
+// queue that had overflowed. The kernel refills such a queue at every call, and the engine keeps
+// the completions that turn up then for the next wait.
 #include <sys/socket.h>
 
 #include "uring_state.hpp"
@@ -55,7 +57,7 @@ void UringBackend::State::queue_send(std::span<const Departure> departures,
 
 void UringBackend::State::submit_sends(std::span<const Departure> departures) {
     for (int attempt = 0; io_uring_sq_ready(&ring) > 0; ++attempt) {
-        UDPPROXY_ASSERT(attempt < 1000);  // the kernel takes every entry, if not at the first call
+        UDPPROXY_ASSERT(attempt < 1000);  // the kernel takes every entry within a few calls
         io_uring_submit(&ring);
     }
     collect_completions();

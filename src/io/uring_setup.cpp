@@ -1,5 +1,5 @@
-// Setting up the io_uring engine, and taking it down: ring, restrictions, registered files, buffer
-// rings.
+// In which order the io_uring engine is set up and taken down: ring, restrictions, registered
+// files, buffer rings.
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -25,9 +25,10 @@ int register_with_ring(const io_uring& ring, unsigned operation, void* argument,
 
 constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 : 1; }
 
-/// The ring may do what this engine does and nothing else: io_uring operations pass by seccomp
-/// filters, so the ring is its own fence. Must come before anything else is registered, on a ring
-/// that is not enabled yet (io_uring_register(2), IORING_REGISTER_RESTRICTIONS).
+/// Allows the ring the operations of this engine and nothing else: io_uring operations bypass
+/// seccomp filters, so the ring must restrict itself. The restrictions must come before any other
+/// registration, on a ring that is not enabled yet (io_uring_register(2),
+/// IORING_REGISTER_RESTRICTIONS).
 int restrict_ring(const io_uring& ring) {
     std::array<io_uring_restriction, 8> rules{};
     std::size_t count = 0;
@@ -47,8 +48,8 @@ int restrict_ring(const io_uring& ring) {
                               static_cast<unsigned>(count));
 }
 
-/// Rings of buffers that we allocate ourselves (IOU_PBUF_RING_MMAP had a use after free,
-/// CVE-2024-0582).
+/// Registers a buffer ring in memory that the engine allocates itself: IOU_PBUF_RING_MMAP had a use
+/// after free (CVE-2024-0582).
 Result<io_uring_buf_ring*> register_buffer_ring(io_uring& ring, std::uint32_t entries,
                                                 unsigned short group_id) {
     void* memory = ::mmap(nullptr, entries * sizeof(io_uring_buf), PROT_READ | PROT_WRITE,
@@ -67,9 +68,9 @@ Result<io_uring_buf_ring*> register_buffer_ring(io_uring& ring, std::uint32_t en
     return buffers;
 }
 
-/// What can wait in the completion queue at once: every buffer of both legs, an ending and a cancel
-/// per slot, a submission of failed sends. A full queue loses nothing but ends multishot receives;
-/// beyond the kernel's largest the code copes with that.
+/// The most completions that can wait in the queue at once: every buffer of both legs, an ending
+/// and a cancel per slot, a submission of failed sends. A full queue loses nothing, but ends
+/// multishot receives; the engine copes with that beyond the kernel's largest queue.
 unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
     return std::min(completion_entries_max,
                     std::bit_ceil(2 * (slots + buffers) + submission_entries));
@@ -94,7 +95,7 @@ UringBackend::State::State(EngineSetup& setup, BufferPool request_pool, BufferPo
 }
 
 UringBackend::State::~State() {
-    // The kernel cancels what is armed when the ring goes; the sockets follow.
+    // The kernel cancels every armed receive when the ring goes; the sockets are closed afterwards.
     if (ring_open) io_uring_queue_exit(&ring);
     for (BufferGroup* group : {&requests, &replies}) {
         if (group->ring != nullptr)
@@ -112,9 +113,9 @@ Result<UringBackend> UringBackend::open(EngineSetup setup) {
     auto state = std::make_unique<State>(setup, std::move(*request_pool), std::move(*reply_pool));
 
     io_uring_params parameters{};
-    // SINGLE_ISSUER + DEFER_TASKRUN: completions are made by this thread, in wait, and nowhere
-    // else. SUBMIT_ALL: one bad send does not hold up the next. R_DISABLED: until the shard's
-    // thread starts it, which makes that thread the issuer.
+    // SINGLE_ISSUER and DEFER_TASKRUN: only this thread makes completions, and only in wait.
+    // SUBMIT_ALL: one bad send does not hold up the next. R_DISABLED: the shard's thread enables
+    // the ring, and so becomes its issuer.
     parameters.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
                        IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
                        IORING_SETUP_CLAMP;

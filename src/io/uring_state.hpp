@@ -16,11 +16,11 @@ namespace udpproxy {
 inline constexpr unsigned submission_entries = 1024;
 inline constexpr unsigned completion_entries_max = 65536;  // IORING_MAX_CQ_ENTRIES
 inline constexpr std::size_t sends_per_submission = 512;
-/// The kernel uses the buffers of a ring in turn, all of them, however few are needed at a time,
-/// and trains of 40 kB in 512 buffers are 20 MB that no cache holds. So it gets no more than this,
-/// twice as many whenever a receive finds none, and fewer again when half would have done for a
-/// while: what came home last stays warm, in caches and page tables (docs/benchmarks.md,
-/// "Buffers").
+/// The kernel uses all the buffers of a ring in turn, however few are needed at a time. Trains of
+/// 40 kB in 512 buffers are 20 MB, which no cache holds. So the kernel gets no more than this
+/// number at first, and twice as many whenever a receive finds no buffer. It gets fewer again when
+/// half would have been enough for a while. The buffers released last stay warm, in caches and page
+/// tables (docs/benchmarks.md, "Buffers").
 inline constexpr std::size_t buffers_provided_min = 64;
 inline constexpr std::uint32_t waits_per_review = 4096;
 
@@ -34,15 +34,15 @@ enum class Completion : std::uint8_t { receive = 1, cancel = 2, send = 3, wake =
            static_cast<std::uint64_t>(generation & 0xffffffU) << 32 | index;
 }
 
-// A received buffer: io_uring_recvmsg_out, then the name (padded so that cmsghdr is aligned), then
-// control messages, then the payload.
+// The layout of a received buffer: io_uring_recvmsg_out, the name (padded so that cmsghdr is
+// aligned), the control messages, the payload.
 inline constexpr std::size_t name_offset = sizeof(io_uring_recvmsg_out);
 inline constexpr std::size_t name_bytes =
     (sizeof(SocketName) + alignof(cmsghdr) - 1) / alignof(cmsghdr) * alignof(cmsghdr);
 inline constexpr std::size_t control_offset = name_offset + name_bytes;
 inline constexpr std::size_t payload_offset = control_offset + control_bytes_max;
 
-/// An io_uring_cqe without its flexible tail, which arrays cannot hold.
+/// An io_uring_cqe without its flexible tail: arrays cannot hold the tail.
 struct Completed {
     std::uint64_t user_data;
     int res;
@@ -55,7 +55,7 @@ struct UringBackend::State final : EngineState {
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
-    /// One leg's buffers and the ring through which the kernel takes them.
+    /// One leg's buffers, and the ring through which the kernel takes buffers.
     struct BufferGroup {
         BufferGroup(BufferPool buffers, std::uint32_t slots_max)
             : pool(std::move(buffers)),
@@ -64,13 +64,13 @@ struct UringBackend::State final : EngineState {
 
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
-        std::size_t provided_max;   // to the kernel at a time
-        std::size_t in_kernel = 0;  // in use to the kernel
-        std::size_t provided = 0;   // in_kernel when it last got some
-        std::size_t used_most = 0;  // of those in one wait, since the last review
-        std::uint32_t waits = 0;    // since then
-        std::size_t in_flight = 0;  // with the shard, as arrivals or departures
-        Batch<Slot> starved;        // receives that ended for want of a buffer
+        std::size_t provided_max;   // the most buffers lent to the kernel at a time
+        std::size_t in_kernel = 0;  // buffers lent to the kernel now
+        std::size_t provided = 0;   // in_kernel when the kernel last got buffers
+        std::size_t used_most = 0;  // most buffers used in one wait since the last review
+        std::uint32_t waits = 0;    // since the last review
+        std::size_t in_flight = 0;  // buffers that the shard holds, as arrivals or departures
+        Batch<Slot> starved;        // receives that ended for lack of a buffer
     };
 
     [[nodiscard]] int register_socket(Slot slot, int descriptor) override;
@@ -116,15 +116,15 @@ struct UringBackend::State final : EngineState {
     BufferGroup replies;
     msghdr receive_template{};
 
-    // Completions other than of sends that turned up while sends were collected; the next wait
+    // Completions, other than of sends, that turned up while sends were collected. The next wait
     // begins with them.
     Batch<Completed> early;
     Batch<Slot> to_arm;
     Batch<Slot> to_cancel;     // a cancel by user_data found nothing: cancel by descriptor
     Batch<Sending> queued;     // for this submission
-    Batch<Outgoing> outgoing;  // of those that need a message, with `parts`
+    Batch<Outgoing> outgoing;  // of the sends that need a message, with `parts`
     Batch<iovec> parts;
-    Batch<std::uint32_t> failed;  // of `queued`, with their errors
+    Batch<std::uint32_t> failed;  // indices into `queued`; failed_errors has their errors
     Batch<int> failed_errors;
 };
 

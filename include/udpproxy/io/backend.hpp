@@ -1,11 +1,11 @@
 // The backend contract: everything a shard asks of the operating system for its traffic, in nine
-// verbs: start, wait, send, discard and wake, and those of Sockets: open_group, join_group, adopt
-// and close. Met by the io_uring engine, the epoll engine and the simulated backend of the tests;
-// chosen once, at start, as the loop's template argument, so that no datagram pays for an indirect
-// call.
+// verbs. Five are the engine's own: start, wait, send, discard and wake. Four are those of Sockets:
+// open_group, join_group, adopt and close. The io_uring engine, the epoll engine and the simulated
+// backend of the tests meet the contract. The engine is chosen once, at start, as the loop's
+// template argument, so that no datagram pays for an indirect call.
 //
-// A turn of the shard is: wait, look at requests, replies, faults and closed, open and close
-// sockets, send, and wait again.
+// In one turn the shard waits, handles requests, replies, faults and closed sockets, opens and
+// closes sockets, and sends.
 #pragma once
 
 #include <concepts>
@@ -22,34 +22,34 @@
 
 namespace udpproxy {
 
-/// What an engine is opened with. Memory and tables are sized from this once and never grow.
+/// What an engine is opened with. The setup sizes memory and tables once; they never grow.
 struct EngineSetup {
     std::vector<ListenerSocket> listeners;
     std::uint32_t slots_max = 0;        // listeners and members together; at most RLIMIT_NOFILE
     std::uint32_t buffers_per_leg = 0;  // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
-    Duration busy_poll{};                     // a wait looks on for this long before it sleeps
-    Duration
-        batch_wait{};  // a wait that was ended by a few datagrams waits this much longer for more
+    Duration busy_poll{};                     // a wait polls for this long before it sleeps
+    // A wait that a few datagrams ended waits this much longer for more.
+    Duration batch_wait{};
 };
 
-/// As many arrivals are a full batch: nothing more is waited for.
+/// The number of arrivals in a full batch: a wait that has as many waits for no more.
 inline constexpr std::size_t full_batch = 32;
 
-/// As many sockets are closed in one wait at most, whatever was asked for: a close costs some
+/// The most sockets that one wait closes, however many were asked for: a close costs some
 /// microseconds.
 inline constexpr std::size_t closes_per_wait = 64;
 
-/// What an engine counts about itself. Written by the shard's thread, read by others through the
-/// shard's counters.
+/// What an engine counts about itself. The shard's thread writes the counters; other threads read
+/// them through the shard's counters.
 struct EngineCounters {
     std::uint64_t receives_rearmed = 0;  // multishot receives that ended and were armed again
-    std::uint64_t buffers_exhausted =
-        0;  // receives that found no buffer; the data waited in the socket's queue
-    std::uint64_t stale_completions =
-        0;  // completions of an earlier holder of a slot: changed nothing
-    std::uint64_t trains_received = 0;  // of two datagrams and more
-    std::uint64_t trains_sent = 0;      // likewise; in one pass of the kernel
+    // Receives that found no buffer; the data waited in the socket's queue.
+    std::uint64_t buffers_exhausted = 0;
+    // Completions of an earlier holder of a slot; they changed nothing.
+    std::uint64_t stale_completions = 0;
+    std::uint64_t trains_received = 0;  // of two datagrams or more
+    std::uint64_t trains_sent = 0;      // of two datagrams or more, in one pass of the kernel
     std::uint64_t gso_fallbacks = 0;    // trains that the kernel refused and that were sent singly
 };
 
@@ -63,7 +63,7 @@ struct Completions {
 
     Batch<Arrival> requests;  // from listeners, each socket's in the order it was read
     Batch<Arrival> replies;   // from members
-    Batch<Fault> faults;      // of kind receive; more than fit are as good as one
+    Batch<Fault> faults;      // of kind receive; faults beyond the batch's capacity are dropped
     Batch<Slot> closed;  // sockets whose close() is complete: their descriptors and slots are free
 
     void clear() noexcept {
@@ -83,19 +83,20 @@ concept Backend = std::derived_from<B, Sockets> &&
     // The only verb that may block: until something arrived, wake() was called or `deadline` has
     // passed (none: for ever).
     { backend.wait(deadline) } -> std::same_as<const Completions&>;
-    // Sends every departure now, in the order given for each slot, and takes their buffers back but
-    // for those that come back as send_no_space: the caller sends these again or discards them.
-    // Never blocks. Departures that are neighbours on their slot may leave in one pass, their
-    // boundaries kept. A connected slot's pending error costs one more attempt, exactly one; a
-    // train that the kernel refuses to cut is sent singly, in order. `now` is the turn's: what a
-    // path refused is remembered for a while. Returns what failed or was retried; what had no room
-    // stands in the order of each slot.
+    // Sends every departure now, in the order given for each slot, and never blocks. The engine
+    // takes back the buffer of every departure except one that comes back as send_no_space: the
+    // caller sends that departure again or discards it. Departures that are neighbours on their
+    // slot may leave in one pass, their boundaries kept. A connected slot's pending error costs
+    // exactly one more attempt. A train that the kernel refuses to cut is sent singly, in order.
+    // `now` is the time of the turn: the engine remembers for a while what a path refused. Returns
+    // the faults of sends that failed or were retried; the send_no_space faults of a slot are in
+    // the order of its departures.
     { backend.send(departures, now) } -> std::same_as<std::span<const Fault>>;
     // Takes back the buffer of an arrival that is dropped.
     { backend.discard(buffer) } -> std::same_as<void>;
-    // The one verb for other threads: ends a wait.
+    // The only verb that other threads may call: ends a wait.
     { backend.wake() } -> std::same_as<void>;
-    // No verb: what the engine has counted so far.
+    // Not a verb: what the engine has counted so far.
     { backend.counters() } -> std::same_as<const EngineCounters&>;
 };
 

@@ -1,7 +1,8 @@
-// BufferPool: the receive buffers of one leg of one engine. One stretch of address space, cut into
-// equal buffers; pages that no datagram ever reached cost nothing. The pool knows where a buffer
-// lies and whose turn it is; the io_uring engine hands out some of them to the kernel, the epoll
-// engine takes one by one; whichever came home last goes out first.
+// BufferPool: the receive buffers of one leg of one engine. The pool is one stretch of address
+// space, cut into equal buffers; a page that no datagram ever reached costs nothing. The pool knows
+// where each buffer lies and which buffers are available. The io_uring engine lends some of them to
+// the kernel; the epoll engine acquires them one by one. The buffer released last is acquired
+// first.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,7 @@
 
 namespace udpproxy {
 
-// A buffer's name says whose pool it is of: the highest bit is the leg.
+// A buffer's number names its pool: the highest bit is the leg.
 [[nodiscard]] constexpr Buffer buffer_of(Leg leg, std::uint32_t index) noexcept {
     return Buffer{index | (leg == Leg::reply ? 0x80000000U : 0U)};
 }
@@ -26,8 +27,8 @@ namespace udpproxy {
 
 class BufferPool {
 public:
-    /// `count` buffers of `buffer_bytes` each (rounded up to an odd multiple of 64, so that equal
-    /// places in neighbouring buffers do not fall on one cache set). Errors: mmap ENOMEM.
+    /// `count` buffers of `buffer_bytes` each. The size is rounded up to an odd multiple of 64, so
+    /// that equal places in neighbouring buffers do not fall on one cache set. Errors: mmap ENOMEM.
     [[nodiscard]] static Result<BufferPool> create(std::uint32_t count, std::size_t buffer_bytes);
 
     BufferPool(BufferPool&& other) noexcept;
@@ -42,11 +43,11 @@ public:
         return memory_ + index * stride_bytes_;
     }
 
-    /// Buffers at home.
+    /// Buffers that can be acquired.
     [[nodiscard]] std::size_t available() const noexcept { return available_.size(); }
-    // Requires: available() > 0. The buffer that came home last.
+    // Requires: available() > 0. Returns the buffer released last.
     [[nodiscard]] std::uint32_t acquire();
-    // Requires: the buffer is out. A second return of one buffer is a broken law.
+    // Requires: the buffer is acquired. Releasing one buffer twice is a bug.
     void release(std::uint32_t index);
 
 private:

@@ -1,5 +1,5 @@
-// EngineBase: the verbs that are alike in both engines. Their common state, and where they differ
-// in it, stands in src/io/engine_state.hpp.
+// EngineBase: the verbs that are alike in both engines. The engines' common state, and the hooks in
+// which they differ, are in src/io/engine_state.hpp.
 #pragma once
 
 #include <memory>

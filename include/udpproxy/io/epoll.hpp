@@ -1,5 +1,5 @@
-// The epoll engine: level-triggered epoll, recvmmsg and sendmmsg. Meets the contract in backend.hpp
-// on every kernel and under every seccomp profile that lets a program have sockets.
+// The epoll engine: level-triggered epoll, recvmmsg and sendmmsg. It meets the contract in
+// backend.hpp on every kernel, and under every seccomp profile that allows a program sockets.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@ namespace udpproxy {
 
 class EpollBackend final : public EngineBase {
 public:
-    /// Errors: epoll_create1, eventfd, mmap, as sentences.
+    /// Errors, each as a sentence: epoll_create1, eventfd, mmap.
     [[nodiscard]] static Result<EpollBackend> open(EngineSetup setup);
 
     [[nodiscard]] Result<void> start();

@@ -1,4 +1,4 @@
-// What this kernel lets us do, asked once at start, and which engine follows from it.
+// What this kernel allows, asked once at start, and which engine follows from the answer.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +14,12 @@ enum class Engine : unsigned char { io_uring, epoll };
 
 struct UringProbe {
     bool usable = false;
-    std::string
-        reason;     // usable: what was tried; not usable: which call failed and why, in one line
-    int error = 0;  // errno of that call
+    std::string reason;  // usable: what was tried; else which call failed and why, in one line
+    int error = 0;       // errno of that call
 };
 
-/// Sets up a ring as large as the engine's would be, arms a receive on a socket of its own, and
-/// tears it down.
+/// Sets up a ring as large as the engine's ring would be, arms a receive on a socket of the probe's
+/// own, and tears both down.
 [[nodiscard]] UringProbe probe_io_uring(std::uint32_t slots_max = 4,
                                         std::uint32_t buffers_per_leg = 2);
 

@@ -1,6 +1,6 @@
 // The language between an engine and its shard: what came in, what shall go out, what went wrong.
-// Plain values; payloads stay where the kernel put them and are named by the buffer that holds
-// them.
+// All are plain values. A payload stays where the kernel put it, and is named by the buffer that
+// holds it.
 #pragma once
 
 #include <cstddef>
@@ -12,23 +12,24 @@
 
 namespace udpproxy {
 
-/// Which way a datagram travels; also which of the engine's two buffer groups holds it.
+/// Which way a datagram travels, and so which of the engine's two buffer groups holds the datagram.
 enum class Leg : std::uint8_t { request, reply };
 
-/// A receive buffer of the engine. Exactly one holder at a time: the engine, an arrival, or the
-/// departure made of it.
+/// A receive buffer of the engine. A buffer has exactly one holder at a time: the engine, an
+/// arrival, or the departure made of that arrival.
 enum class Buffer : std::uint32_t {};
 
-/// A train that came in; most often of one datagram.
+/// A train that came in; most often it is one datagram.
 struct Arrival {
     Slot slot = no_slot;
     Buffer buffer{};
     const std::byte* payload = nullptr;
-    std::uint32_t bytes = 0;  // of all segments; 0 is a valid datagram. When truncated: what was
-                              // sent, the buffer holds less
-    std::uint32_t segment_bytes = 0;  // 0, or at least `bytes`: one datagram
+    // Of all segments; 0 is a valid datagram. When truncated, the bytes that were sent: the buffer
+    // holds fewer.
+    std::uint32_t bytes = 0;
+    std::uint32_t segment_bytes = 0;  // one datagram: 0, or at least `bytes`
     Endpoint from;
-    Address local;  // where it was sent to; unspecified unless the listener is a wildcard
+    Address local;  // the address it was sent to; unspecified unless the listener is a wildcard
     std::uint32_t interface_index = 0;  // with `local`
     std::uint8_t tos = 0;
     bool truncated = false;  // longer than the buffer: never forwarded
@@ -38,15 +39,15 @@ struct Arrival {
     }
 };
 
-/// A train that shall go out, whole or in parts, its boundaries kept: an arrival's buffer with a
-/// destination.
+/// A train that shall go out, whole or in parts, its boundaries kept. A departure is an arrival's
+/// buffer with a destination.
 struct Departure {
     Slot slot = no_slot;
     Buffer buffer{};
     const std::byte* payload = nullptr;
     std::uint32_t bytes = 0;
     std::uint32_t segment_bytes = 0;
-    Endpoint to;                        // port 0: the slot is connected, no name needed
+    Endpoint to;                        // port 0: the slot is connected and needs no name
     Address from;                       // unspecified: the address the slot is bound to
     std::uint32_t interface_index = 0;  // with a link-local `from`
     std::uint8_t tos = 0;
@@ -59,24 +60,26 @@ struct Departure {
 };
 
 enum class FaultKind : std::uint8_t {
-    receive,     // a pending socket error taken out by a receive: an ICMP message, a hint only
-    send_retry,  // a send failed with an older datagram's error and went out at the second attempt
+    receive,     // a receive took out a pending socket error: an ICMP message, only a hint
+    send_retry,  // a send reported an older datagram's error and succeeded at the second attempt
     send,        // datagrams of the departure are lost; `error` says why
-    send_no_space,  // EAGAIN or ENOBUFS: from `offset` on nothing was sent, and the buffer stays
-                    // with the caller, who may send it again
+    // EAGAIN or ENOBUFS: from `offset` on nothing was sent. The buffer stays with the caller, which
+    // may send it again.
+    send_no_space,
 };
 
 struct Fault {
     FaultKind kind = FaultKind::receive;
     int error = 0;  // errno
     Slot slot = no_slot;
-    // For the send kinds. A train that had to be sent singly may have more than one fault, each
-    // about other datagrams of it.
+    // The fields below belong to the send kinds. A train that had to be sent singly may have
+    // several faults, each about different datagrams of the train.
     std::uint32_t departure = 0;  // index into the batch that was sent
     std::uint32_t datagrams = 0;
     std::uint32_t bytes = 0;  // of these datagrams
-    std::uint32_t offset =
-        0;  // of send_no_space: where they begin in the departure's payload; they end where it ends
+    // Of send_no_space: where the datagrams begin in the departure's payload. They end where the
+    // payload ends.
+    std::uint32_t offset = 0;
 };
 
 }  // namespace udpproxy

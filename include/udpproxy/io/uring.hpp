@@ -1,7 +1,7 @@
 // The io_uring engine: multishot recvmsg into rings of provided buffers (one per leg), fixed files,
-// sends without completions, one submission of sends and one wait per turn. Meets the contract in
-// backend.hpp; liburing stays behind the door (src/io/uring*.cpp). Needs Linux 6.1 (DEFER_TASKRUN);
-// probe.hpp tells whether this kernel lets us.
+// sends without completions, one submission of sends and one wait per turn. It meets the contract
+// in backend.hpp. Only src/io/uring*.cpp see liburing. The engine needs Linux 6.1 (DEFER_TASKRUN);
+// probe.hpp tells whether this kernel allows it.
 #pragma once
 
 #include <memory>
