@@ -1,4 +1,4 @@
-// Reading and writing control messages. Nothing else in the program uses the CMSG macros.
+// Which control messages are read and written. No other file of the program uses the CMSG macros.
 #include "udpproxy/net/cmsg.hpp"
 
 #include <netinet/in.h>
@@ -41,8 +41,8 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
                 found.tos = read_value<std::uint8_t>(message);  // one byte on the way in
             } else if (message->cmsg_type == IP_PKTINFO) {
                 const auto info = read_value<in_pktinfo>(message);
-                // For a unicast datagram ipi_spec_dst is the address it was sent to; for a
-                // broadcast it is the address to answer from.
+                // For a unicast datagram, ipi_spec_dst is the address the datagram was sent to; for
+                // a broadcast, it is the address to answer from.
                 found.local = Address::ipv4(info.ipi_spec_dst.s_addr);
                 found.interface_index = static_cast<std::uint32_t>(info.ipi_ifindex);
             }

@@ -1,7 +1,7 @@
-// Addresses, endpoints and prefixes as text, as bytes and as socket names. Called by the
-// configuration, by messages and, for socket names, by the engines. Resolving host names
-// deliberately lives elsewhere: nothing here asks the network. The system is asked one thing only,
-// the number behind an interface name (`%eth0`) and back.
+// Which texts are addresses, endpoints and prefixes, and how they become bytes and socket names.
+// The configuration and messages use the texts, the engines the socket names. Host names are
+// deliberately resolved elsewhere: nothing here asks the network. The system is asked only for the
+// number behind an interface name (`%eth0`), and for the name behind a number.
 #include "udpproxy/net/endpoint.hpp"
 
 #include <arpa/inet.h>
@@ -21,8 +21,8 @@ constexpr std::array<std::uint8_t, 12> mapped_prefix{
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};  // RFC 4291 section 2.5.5.2
 constexpr unsigned mapped_bits = 96;
 
-/// The text in quotation marks, on one line and of bounded length whatever it contains: it came
-/// from outside.
+/// The text in quotation marks, on one line and of bounded length: the text came from outside and
+/// may contain anything.
 std::string quoted(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::string out{'"'};
@@ -40,8 +40,8 @@ std::string quoted(std::string_view text) {
     return out + '"';
 }
 
-/// A decimal number of at most `digits_max` digits (nine keep it within 32 bits), without sign and
-/// without leading zeros.
+/// Reads a decimal number of at most `digits_max` digits, without sign and without leading zeros.
+/// Nine digits keep the number within 32 bits.
 bool read_number(std::string_view text, std::size_t digits_max, std::uint32_t& number) {
     if (text.empty() || text.size() > digits_max || (text.size() > 1 && text.front() == '0'))
         return false;
@@ -53,7 +53,7 @@ bool read_number(std::string_view text, std::size_t digits_max, std::uint32_t& n
     return true;
 }
 
-/// The scope behind `%`: an interface's name, or its index as a number (RFC 4007 section 11).
+/// The scope behind `%`: an interface's name, or the interface's index (RFC 4007 section 11).
 Result<std::uint32_t> parse_scope(std::string_view zone, std::string_view text) {
     std::uint32_t index = 0;
     if (read_number(zone, 9, index) && index > 0) return index;
@@ -64,8 +64,8 @@ Result<std::uint32_t> parse_scope(std::string_view zone, std::string_view text) 
     return Error{quoted(text) + ": there is no interface " + quoted(zone)};
 }
 
-/// What stands between the brackets of an IPv6 endpoint: an address, and a scope where the address
-/// is link-local.
+/// The text between the brackets of an IPv6 endpoint: an address, and a scope if the address is
+/// link-local.
 Result<Endpoint> parse_scoped_address(std::string_view inner, std::string_view text) {
     Endpoint endpoint;
     const std::size_t percent = inner.find('%');
@@ -169,8 +169,8 @@ Endpoint read_socket_name(const SocketName& name) noexcept {
         return Endpoint{Address::ipv4(name.ipv4.sin_addr.s_addr), 0, ntohs(name.ipv4.sin_port)};
     if (name.any.sa_family != AF_INET6) return Endpoint{};
     const Address address = Address::ipv6(name.ipv6.sin6_addr);
-    // The kernel sets a scope for addresses of link scope only (include/net/ipv6.h,
-    // ipv6_iface_scope_id); dropping any other keeps endpoints comparable.
+    // The kernel sets a scope only for addresses of link scope (include/net/ipv6.h,
+    // ipv6_iface_scope_id). Dropping any other scope keeps endpoints comparable.
     const std::uint32_t scope = address.is_link_local() ? name.ipv6.sin6_scope_id : 0;
     return Endpoint{address, scope, ntohs(name.ipv6.sin6_port)};
 }

@@ -1,5 +1,5 @@
-// How members come to share one port that no other socket can join, and what they have received
-// before they were connected.
+// How members come to share one port that no other socket can join, and what becomes of datagrams
+// that a member received before it was connected.
 #include "udpproxy/net/group_sockets.hpp"
 
 #include <sys/socket.h>
@@ -15,14 +15,15 @@ namespace udpproxy {
 
 namespace {
 
-// What one source could send in the moment between bind and connect; whatever were left, the check
-// of each reply's source would drop.
+// As many datagrams as one source could send in the moment between bind and connect. If any were
+// left, the check of each reply's source would drop them.
 constexpr int drained_max = 1024;
 
-/// Takes out what arrived while a member was bound but not connected yet: it may be from anybody. A
-/// filter that drops everything meanwhile would do the same, but the kernel compiles it for each
-/// socket under one lock of the whole machine (text_mutex): shards that opened many groups waited
-/// for each other, 64 groups cost up to 30 ms of processor time.
+/// Takes out what arrived while a member was bound but not yet connected: those datagrams may be
+/// from any sender. A filter that drops everything in that moment would have the same effect. But
+/// the kernel compiles such a filter for each socket under one lock of the whole machine
+/// (text_mutex). Shards that opened many groups waited for each other: 64 groups cost up to 30 ms
+/// of processor time.
 void drain(int descriptor) {
     std::byte nothing{};
     for (int taken = 0; taken < drained_max && ::recv(descriptor, &nothing, sizeof nothing,
@@ -30,9 +31,9 @@ void drain(int descriptor) {
         ++taken;
 }
 
-/// Opens one member, bound to the group's local address and port. The first binds exclusively and
-/// takes SO_REUSEPORT afterwards; the others take it before, to join. With the flag set before the
-/// first bind the kernel could give one port to two groups.
+/// Opens one member, bound to the group's local address and port. The first member binds
+/// exclusively and sets SO_REUSEPORT afterwards; the other members set it before they bind, to
+/// join. If the flag were set before the first bind, the kernel could give one port to two groups.
 OpeningOutcome open_member(const GroupOpening& opening, bool first, int& descriptor) {
     const Endpoint& local = opening.local;
     descriptor = open_datagram_socket(local.family());
@@ -66,14 +67,14 @@ OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descript
         return {OpeningStep::connect, error};
     for (std::size_t i = 0; i < opening.aliases.size(); ++i) {
         const int error = connect_to(descriptors[1 + i], opening.aliases[i]);
-        // An alias without a route now must not refuse new clients that the upstream could serve:
-        // its member stays unconnected, hears the alias all the same once there is a way, and
-        // whatever else it hears the proxy's own check drops.
+        // An alias without a route now must not refuse new clients that the upstream could serve,
+        // so the alias member stays unconnected. It hears the alias as soon as there is a route.
+        // The proxy's check of the source drops whatever else the member hears.
         if (error != 0 && error != ENETUNREACH && error != EHOSTUNREACH)
             return {OpeningStep::connect, error};
     }
-    // Nobody may join from now on: with the flag left on, sockets of others that bind port 0 can
-    // land here.
+    // No other socket may join from now on: if the flag stayed set, sockets of other programs that
+    // bind port 0 could land on this port.
     for (const int descriptor : descriptors) {
         if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 0))
             return {OpeningStep::option, error};
@@ -100,8 +101,8 @@ OpeningOutcome join_and_connect(const MemberJoining& joining, int& descriptor) {
     const OpeningOutcome outcome = open_member(opening, false, descriptor);
     if (!outcome.opened() || !joining.peer) return outcome;
     const int error = connect_to(descriptor, *joining.peer);
-    // As at a group's opening: an alias without a route now must not cost the session what its
-    // other sources say.
+    // An alias without a route now must not cost the session the replies of its other sources, as
+    // at a group's opening.
     if (error != 0 && error != ENETUNREACH && error != EHOSTUNREACH)
         return {OpeningStep::connect, error};
     return outcome;
@@ -125,7 +126,7 @@ OpeningOutcome open_group_sockets(const GroupOpening& opening, std::span<int> de
 OpeningOutcome join_group_socket(std::span<const int> members, const MemberJoining& joining,
                                  int& descriptor) {
     descriptor = -1;
-    // On one member alone the flag is not enough: three of four combinations are EADDRINUSE.
+    // SO_REUSEPORT on one member alone is not enough: three of four combinations give EADDRINUSE.
     OpeningOutcome outcome;
     if (const int error = set_joinable(members, true)) outcome = {OpeningStep::option, error};
     if (outcome.opened()) outcome = join_and_connect(joining, descriptor);

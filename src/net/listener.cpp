@@ -27,7 +27,7 @@ std::uint64_t set_and_read_buffer(int descriptor, int force_option, int option,
 
 bool is_on_this_host(const Endpoint& endpoint) {
     const Socket trial{open_datagram_socket(endpoint.family())};
-    if (!trial) return true;  // nothing can be said; the real bind will tell
+    if (!trial) return true;  // without a trial nothing is known; the real bind will tell
     return bind_to(trial.descriptor(), Endpoint{endpoint.address, endpoint.scope, 0}) !=
            EADDRNOTAVAIL;
 }
@@ -45,13 +45,13 @@ int set_listener_options(int descriptor, const ListenerRequest& request, const c
         return error;
     const bool ipv4 = endpoint.family() == Family::ipv4;
     if (endpoint.address.is_unspecified()) {
-        // A wildcard listener must answer from the address that was addressed.
+        // A wildcard listener must answer from the address that the client wrote to.
         const Option option = ipv4 ? Option{IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"}
                                    : Option{IPPROTO_IPV6, IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"};
         failed = option.text;
         return set_flag(descriptor, option.level, option.name, 1);
     }
-    // A listed address may come later (a floating VIP).
+    // A listed address may appear on the host later (a floating VIP).
     const Option option = ipv4 ? Option{IPPROTO_IP, IP_FREEBIND, "IP_FREEBIND"}
                                : Option{IPPROTO_IPV6, IPV6_FREEBIND, "IPV6_FREEBIND"};
     failed = option.text;

@@ -1,4 +1,4 @@
-// The system calls that sockets of every kind share.
+// How a datagram socket gets its options, and which local address routing chooses.
 #include "udpproxy/net/socket.hpp"
 
 #include <netinet/udp.h>
@@ -15,7 +15,7 @@ namespace udpproxy {
 
 namespace {
 
-// Both families have one set of values (include/uapi/linux/in.h, in6.h).
+// Both families have the same values (include/uapi/linux/in.h, in6.h).
 static_assert(IP_PMTUDISC_WANT == IPV6_PMTUDISC_WANT && IP_PMTUDISC_PROBE == IPV6_PMTUDISC_PROBE &&
               IP_PMTUDISC_OMIT == IPV6_PMTUDISC_OMIT);
 
@@ -89,8 +89,8 @@ SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) {
     const Socket trial{open_datagram_socket(upstream.family())};
     if (!trial) return {errno, {}};
     if (!wanted.is_unspecified()) {
-        // Only the address is asked about: with every port in use, a bind that takes one would
-        // fail.
+        // The trial asks only about the address: with every port in use, a bind that takes a port
+        // would fail.
         (void)set_flag(trial.descriptor(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
         const Endpoint local{wanted, wanted.is_link_local() ? upstream.scope : 0, 0};
         if (const int error = bind_to(trial.descriptor(), local)) return {error, {}};

@@ -1,6 +1,6 @@
-// Control messages: what the kernel says beside a datagram (the address it was sent to, its TOS,
-// where a train is to be cut) and what it is told beside one. Used by both engines; man pages
-// ip(7), ipv6(7) and udp(7).
+// Control messages. The kernel tells with a received datagram which address it was sent to, its
+// TOS, and where a train is to be cut; the program tells the kernel the same with a sent one. Both
+// engines use them; man pages ip(7), ipv6(7) and udp(7).
 #pragma once
 
 #include <cstddef>
@@ -16,9 +16,9 @@ inline constexpr std::size_t control_bytes_max = 128;
 
 struct ControlIn {
     Address local{};  // the address the sender wrote to; unspecified when the socket does not ask
-    std::uint32_t interface_index = 0;  // index of the interface it came in on; 0 when not asked
-    std::uint8_t tos =
-        0;  // IPv4 TOS or IPv6 traffic class: DSCP in the upper six bits, ECN in the lower two
+    std::uint32_t interface_index = 0;  // of the receiving interface; 0 when not asked
+    // IPv4 TOS or IPv6 traffic class: DSCP in the upper six bits, ECN in the lower two.
+    std::uint8_t tos = 0;
     std::uint32_t segment_bytes = 0;  // of a train (UDP_GRO); 0: one datagram
 };
 
@@ -26,15 +26,15 @@ struct ControlIn {
 [[nodiscard]] ControlIn read_control(const void* control, std::size_t bytes) noexcept;
 
 struct ControlOut {
-    Address from{};  // the address to send from; unspecified: the one the socket is bound to
+    Address from{};  // the source address; unspecified: the address the socket is bound to
     std::uint32_t interface_index = 0;  // for a link-local `from`: its interface; else 0
     std::uint8_t tos = 0;
     Family family = Family::ipv4;     // of the socket
     std::uint16_t segment_bytes = 0;  // of a train (UDP_SEGMENT); 0: one datagram
 };
 
-/// Writes control messages into `buffer` (aligned for cmsghdr, control_bytes_max long); returns the
-/// bytes used, 0 when none is needed.
+/// Writes control messages into `buffer`, which is aligned for cmsghdr and control_bytes_max long.
+/// Returns the bytes used; 0 when no message is needed.
 [[nodiscard]] std::size_t write_control(const ControlOut& control, void* buffer) noexcept;
 
 }  // namespace udpproxy

@@ -1,6 +1,7 @@
 // Addresses, endpoints, prefixes: values, with no socket behind them. One 16-byte form for both
-// families keeps keys and comparisons branch-free; IPv4 lives in it as ::ffff:a.b.c.d (RFC 4291
-// section 2.5.5.2). Every IPv6 socket is opened V6ONLY, so the mapped range is never ambiguous.
+// families keeps keys and comparisons branch-free; an IPv4 address has the form ::ffff:a.b.c.d (RFC
+// 4291 section 2.5.5.2). Every IPv6 socket is opened V6ONLY, so the mapped range is never
+// ambiguous.
 #pragma once
 
 #include <netinet/in.h>
@@ -33,8 +34,8 @@ struct Address {
     [[nodiscard]] bool is_multicast() const noexcept;                 // 224.0.0.0/4, ff00::/8
     [[nodiscard]] bool is_link_local() const noexcept;                // fe80::/10
     [[nodiscard]] bool is_loopback() const noexcept;                  // 127.0.0.0/8, ::1
-    [[nodiscard]] bool is_broadcast()
-        const noexcept;  // 255.255.255.255 (directed broadcasts are the kernel's to refuse)
+    /// 255.255.255.255; the kernel refuses directed broadcasts.
+    [[nodiscard]] bool is_broadcast() const noexcept;
 
     friend bool operator==(const Address&, const Address&) = default;
     friend auto operator<=>(const Address&, const Address&) = default;
@@ -57,13 +58,13 @@ struct Prefix {
     Address address;
     std::uint8_t bits = 0;
 
-    /// Same family, and the first `bits` bits agree.
+    /// Whether the family is the same and the first `bits` bits agree.
     [[nodiscard]] bool contains(const Address& candidate) const noexcept;
     friend bool operator==(const Prefix&, const Prefix&) = default;
 };
 
-/// Large enough for sockaddr_in and sockaddr_in6, and no larger: one is written per departure that
-/// names its receiver.
+/// Large enough for sockaddr_in and sockaddr_in6, and no larger: the engine writes one name per
+/// departure that names its receiver.
 union SocketName {
     sockaddr any;
     sockaddr_in ipv4;
@@ -72,7 +73,8 @@ union SocketName {
 
 /// Fills `name` and returns its length (16 or 28 bytes).
 socklen_t write_socket_name(const Endpoint& endpoint, SocketName& name) noexcept;
-/// The endpoint in a name the kernel wrote (AF_INET or AF_INET6; anything else gives `[::]:0`).
+/// The endpoint in a name that the kernel wrote: AF_INET or AF_INET6. Any other family gives
+/// `[::]:0`.
 [[nodiscard]] Endpoint read_socket_name(const SocketName& name) noexcept;
 
 /// `192.0.2.1` or `2001:db8::1`; no scope, no brackets.
@@ -81,7 +83,7 @@ socklen_t write_socket_name(const Endpoint& endpoint, SocketName& name) noexcept
 [[nodiscard]] Result<std::uint16_t> parse_port(std::string_view text);
 /// `192.0.2.1:53`, `[2001:db8::1]:53`, `[fe80::1%eth0]:53`.
 [[nodiscard]] Result<Endpoint> parse_endpoint(std::string_view text);
-/// `192.0.2.0/24` or `2001:db8::/32`; bits beyond the length must be zero.
+/// `192.0.2.0/24` or `2001:db8::/32`; the bits beyond the prefix length must be zero.
 [[nodiscard]] Result<Prefix> parse_prefix(std::string_view text);
 
 [[nodiscard]] std::string format(const Address& address);

@@ -1,6 +1,6 @@
-// The sockets of a reply group: several bound to one local address and port, in the order that
-// leaves no gap for another sender's datagram. Called by the engines, which register what is opened
-// here.
+// The sockets of a reply group: several sockets bound to one local address and port. They are
+// opened in the order that leaves no gap for another sender's datagram. The engines call these
+// functions and register the sockets that are opened here.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,12 @@
 
 namespace udpproxy {
 
-/// A reply group to be opened: every member bound to `local`, the primary connected to `upstream`,
-/// an alias member to each of `aliases`, and an unconnected open member if asked for.
+/// A reply group to be opened. Every member is bound to `local`. The primary is connected to
+/// `upstream`, an alias member to each of `aliases`; an open member stays unconnected.
 struct GroupOpening {
-    Endpoint local;  // a listed address and port, never port 0: the kernel may hand out a port
-                     // twice once reuse flags are about
+    // A listed address and port, never port 0: once reuse flags are set, the kernel may hand out
+    // one port twice.
+    Endpoint local;
     Endpoint upstream;
     std::span<const Endpoint> aliases;
     bool with_open_member = false;
@@ -30,7 +31,7 @@ struct GroupOpening {
     }
 };
 
-/// What a group opening was doing when it failed; `none` is success.
+/// The step at which a group opening failed; `none` is success.
 enum class OpeningStep : std::uint8_t { none, socket, option, bind, join, connect };
 
 struct OpeningOutcome {
@@ -40,12 +41,13 @@ struct OpeningOutcome {
     [[nodiscard]] bool opened() const noexcept { return step == OpeningStep::none; }
 };
 
-/// Opens the group's sockets into `descriptors` (primary, alias members in order, open member last;
-/// size >= opening.members()). All or none: on failure everything is closed again. About ten system
-/// calls per member, 5 us for three members. Errors: bind EADDRINUSE (the port is somebody else's:
-/// take the next), bind EADDRNOTAVAIL (the source address is gone), socket
-/// EMFILE/ENFILE/ENOBUFS/ENOMEM, connect ENETUNREACH/EINVAL/EACCES (no way to the upstream now). An
-/// alias that merely has no route is left unconnected.
+/// Opens the group's sockets into `descriptors`: the primary, the alias members in order, the open
+/// member last. Requires: descriptors.size() >= opening.members(). All or none: on failure every
+/// socket is closed again. An opening costs about ten system calls per member, 5 us for three
+/// members. Errors: bind EADDRINUSE (another socket has the port: take the next port), bind
+/// EADDRNOTAVAIL (the source address is gone), socket EMFILE/ENFILE/ENOBUFS/ENOMEM, connect
+/// ENETUNREACH/EINVAL/EACCES (no way to the upstream now). An alias member whose alias merely has
+/// no route stays unconnected.
 [[nodiscard]] OpeningOutcome open_group_sockets(const GroupOpening& opening,
                                                 std::span<int> descriptors);
 
@@ -58,10 +60,10 @@ struct MemberJoining {
     bool offload = false;                    // takes trains whole (UDP_GRO)
 };
 
-/// Opens it. The flag goes back on all members, whose sockets are `members`, the new client joins,
-/// connects and is drained, and the flag is cleared on all at once. Others of this user could join
-/// in that moment, some ten microseconds. On failure the group is as it was. Errors: as those of a
-/// group opening.
+/// Opens another member. SO_REUSEPORT is set again on all members, whose sockets are `members`. The
+/// new member joins, connects and is drained; then the flag is cleared on all members at once.
+/// Other sockets of the same user could join in that moment, some ten microseconds. On failure the
+/// group is as it was. Errors: as those of a group opening.
 [[nodiscard]] OpeningOutcome join_group_socket(std::span<const int> members,
                                                const MemberJoining& joining, int& descriptor);
 

@@ -1,5 +1,5 @@
-// The sockets that clients write to: one per shard on one address, and every option they need, with
-// its reason. Called by the control thread, at the start and at reloads.
+// The sockets that clients write to: one per shard on one address. Every option that a listener
+// needs is set here, with its reason. The control thread calls this, at the start and at reloads.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,8 @@ namespace udpproxy {
 /// A listening address as the kernel shall see it.
 struct ListenerRequest {
     Endpoint endpoint;
-    std::uint64_t receive_buffer_bytes =
-        0;  // payload bytes asked for; the kernel doubles it for its own bookkeeping (socket(7))
+    // Payload bytes asked for; the kernel doubles the number for its own bookkeeping (socket(7)).
+    std::uint64_t receive_buffer_bytes = 0;
     std::uint64_t send_buffer_bytes = 0;
     PathMtu path_mtu = PathMtu::want;
     bool offload = false;  // takes trains whole (UDP_GRO); only where trains_supported()
@@ -30,11 +30,12 @@ struct ListenerSockets {
     bool address_absent = false;  // not on this host (yet): bound with IP_FREEBIND
 };
 
-/// Opens `count` sockets on one address. The first binds exclusively, so that a second instance
-/// gets EADDRINUSE and takes no client from the first; then SO_REUSEPORT goes on for good and the
-/// others join (cleared, one socket would get everything). The order is the kernel's steering
-/// order: it must never change while the address stays configured. Errors: any errno of socket,
-/// setsockopt, bind, as a sentence `socket|setsockopt NAME|bind: cause`.
+/// Opens `count` sockets on one address. The first socket binds exclusively, so that a second
+/// instance of the program gets EADDRINUSE and takes no client from the first. Then SO_REUSEPORT is
+/// set for good, and the other sockets join; if the flag were cleared again, one socket would get
+/// everything. The order of the sockets is the kernel's steering order: it must never change while
+/// the address stays configured. Errors: any errno of socket, setsockopt, bind, as a sentence
+/// `socket|setsockopt NAME|bind: cause`.
 [[nodiscard]] Result<ListenerSockets> open_listeners(const ListenerRequest& request,
                                                      std::size_t count);
 

@@ -1,6 +1,6 @@
-// Slot: the index of a socket in its shard's table of registered files. A plain value, so that a
-// session's group can remember its members without knowing what a socket is; the engine alone turns
-// it into a descriptor.
+// Slot: the index of a socket in its shard's table of registered files. A slot is a plain value, so
+// that a session's group can remember its members without knowing what a socket is. Only the engine
+// turns a slot into a descriptor.
 #pragma once
 
 #include <cstdint>

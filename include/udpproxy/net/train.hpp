@@ -1,7 +1,7 @@
-// Trains: segments of equal length back to back, the last of which may be shorter. Pure arithmetic:
-// how many datagrams a train is, how one is split to fit a send, and which neighbours coalesce into
-// one. The engines call it; what a socket is told about segments is in cmsg.hpp, who remembers
-// which paths take trains is in src/io/segment_limits.hpp.
+// Trains: segments of equal length back to back; only the last may be shorter. Pure arithmetic
+// decides how many datagrams a train is, how a train is split to fit a send, and which neighbours
+// coalesce into one train. The engines call it. What a socket is told about segments is in
+// cmsg.hpp; which paths take trains is remembered in src/io/segment_limits.hpp.
 #pragma once
 
 #include <algorithm>
@@ -11,20 +11,22 @@
 
 namespace udpproxy {
 
-/// Segments in one send. The kernel takes 64 (UDP_MAX_SEGMENTS, include/linux/udp.h), 128 since
-/// Linux 6.9; more of them cost as much as another send.
+/// The most segments in one send. The kernel takes 64 (UDP_MAX_SEGMENTS, include/linux/udp.h), 128
+/// since Linux 6.9. Segments beyond 64 cost as much as another send.
 inline constexpr std::uint32_t train_segments_max = 64;
 
-/// Payload bytes in one send. The kernel takes what the length fields allow, 65507 (IPv4) and 65527
-/// (IPv6), but cuts a packet in software that is with its link header as long as the device's
-/// gso_max_size (65536; gso_features_check in net/core/dev.c): 64 bytes are left for that.
+/// The most payload bytes in one send. The kernel takes what the length fields allow: 65507 (IPv4)
+/// and 65527 (IPv6). But the kernel cuts a packet in software if the packet with its link header is
+/// as long as the device's gso_max_size (65536; gso_features_check in net/core/dev.c). So 64 bytes
+/// are left for that header.
 [[nodiscard]] constexpr std::uint32_t train_bytes_max(Family family) noexcept {
     constexpr std::uint32_t link = 64;
     constexpr std::uint32_t udp = 8;
     return 65535 - link - udp - (family == Family::ipv4 ? 20 : 40);
 }
 
-/// Datagrams in `bytes` of payload. segment_bytes 0, or at least `bytes`: one, which may be empty.
+/// Datagrams in `bytes` of payload. A segment_bytes of 0, or of at least `bytes`, means one
+/// datagram, which may be empty.
 [[nodiscard]] constexpr std::uint32_t segments_of(std::uint32_t bytes,
                                                   std::uint32_t segment_bytes) noexcept {
     if (segment_bytes == 0 || bytes <= segment_bytes) return 1;
@@ -34,12 +36,12 @@ inline constexpr std::uint32_t train_segments_max = 64;
 /// What one send may carry to one destination.
 struct TrainLimits {
     std::uint32_t bytes = 0;          // train_bytes_max() of the socket's family
-    std::uint32_t segment_bytes = 0;  // longer segments travel alone; 0: all do
+    std::uint32_t segment_bytes = 0;  // longer segments travel alone; 0: all segments do
 };
 
-/// How many bytes of a train its first send carries: whole segments, as many as the limits allow,
-/// or the whole train. A datagram that is larger than any send can be is left to the kernel to
-/// refuse. Requires: bytes > 0 when it is a train.
+/// How many bytes of a train its first send carries: the whole train, or as many whole segments as
+/// the limits allow. The kernel is left to refuse a datagram that is larger than any send can be.
+/// Requires: bytes > 0 for a train.
 [[nodiscard]] constexpr std::uint32_t split(std::uint32_t bytes, std::uint32_t segment_bytes,
                                             const TrainLimits& limits) noexcept {
     if (segment_bytes == 0 || bytes <= segment_bytes) return bytes;
@@ -48,11 +50,11 @@ struct TrainLimits {
     return std::min(bytes, segments * segment_bytes);
 }
 
-/// A train that grows: begun with what leaves first, it takes neighbours while they are equal in
-/// length, and one shorter at the very end.
+/// A train that grows. The train begins with what leaves first, and takes neighbours of equal
+/// length, and one shorter neighbour at the very end.
 class Coalescing {
 public:
-    /// Requires: what begins it is within `limits` (see split()).
+    /// Requires: the beginning is within `limits` (see split()).
     constexpr Coalescing(std::uint32_t bytes, std::uint32_t segment_bytes,
                          const TrainLimits& limits) noexcept
         : limits_(limits),
@@ -63,7 +65,7 @@ public:
           open_(bytes > 0 && segment_bytes_ <= limits.segment_bytes &&
                 bytes % segment_bytes_ == 0) {}
 
-    /// Whether a neighbour joins, and if so, takes it in.
+    /// Takes a neighbour in if the neighbour fits; returns whether it did.
     constexpr bool take(std::uint32_t bytes, std::uint32_t segment_bytes) noexcept {
         if (!open_ || bytes == 0) return false;
         const bool is_train = segment_bytes != 0 && bytes > segment_bytes;
