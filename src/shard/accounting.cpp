@@ -1,12 +1,12 @@
-// Accounting at the end of a turn: what left, what did not and why, and the law that nothing is
-// unaccounted for.
+// Counts at the end of a turn what was sent, and what was not and why. Asserts that every datagram
+// is accounted for.
 #include "steps.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-/// Of new clients and of departures that found no room: they stay for another turn.
+/// Datagrams kept for the next turn: those of waiting new clients and those of pending departures.
 std::uint64_t datagrams_kept(const Shard& shard) {
     std::uint64_t kept = 0;
     for (const NewClient& new_client : shard.new_clients) kept += new_client.arrival.datagrams();
@@ -19,8 +19,7 @@ std::uint64_t datagrams_kept(const Shard& shard) {
 void account_receive_faults(Shard& shard, std::span<const Fault> faults) {
     for (const Fault& fault : faults) {
         const std::uint32_t group = shard.group_of_slot[fault.slot];
-        // An error on a listener is nobody's in particular; it is counted with the proxy it belongs
-        // to.
+        // An error on a listener belongs to no single client, so the listener's proxy counts it.
         const std::uint16_t proxy = group != no_index
                                         ? shard.groups[group].proxy
                                         : shard.setup.listeners[index_of(fault.slot)].proxy;
@@ -48,7 +47,7 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
             if (shard.trace.is_on())
                 trace_unsent(shard, departure, drop_of_send_error(fault.error));
         }
-        // Whole segments did not leave, so what did is as many datagrams as its bytes say.
+        // Only whole segments fail, so the bytes that were sent give the number of datagrams sent.
         if (fault.datagrams == departure.datagrams())
             departure.slot = no_slot;
         else

@@ -1,8 +1,8 @@
-// Admission: a new client gets a session. The cold path; it may make system calls through Sockets,
-// and is bounded per turn.
+// Admission: a new client gets a session. This is the cold path: it may make system calls through
+// Sockets, and it is bounded per turn.
 //
-// Order within a client is kept: whoever has a session by now is forwarded in passing, whatever the
-// bound says, so nobody's second datagram overtakes the first.
+// Order within a client is kept: a client that got its session earlier in the turn is forwarded
+// even beyond the bound, so its second datagram never overtakes its first.
 #include <algorithm>
 #include <array>
 
@@ -16,8 +16,9 @@ constexpr int ports_tried_per_group = 16;
 
 }  // namespace
 
-/// Who had no session when it was read has one now only if it was admitted in this turn; looking
-/// there, and not in the table, keeps a turn short that has a full queue of new clients before it.
+/// A datagram without a session when it was received can only have one now if its client was
+/// admitted in this turn. So this turn's admissions (at most 64) are searched, not the table: a
+/// full queue of new clients must not make the turn long.
 bool Admission::forward_if_admitted(const NewClient& new_client) {
     const auto hashes = std::span{admitted_}.first(admitted_count_);
     if (std::find(hashes.begin(), hashes.end(), new_client.hash) == hashes.end()) return false;
@@ -98,7 +99,7 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, Reservation&
     bool taken = !shard_.groups.full() && reservation.take_descriptors(members);
     if (!taken && !shard_.groups.full() && proxy.setup.watch == Watch::spare_capacity &&
         opening.with_open_member && !upstream.needs_open_member()) {
-        // Watching is for spare room only.
+        // An open member is only for spare descriptors.
         opening.with_open_member = false;
         taken = reservation.take_descriptors(--members);
     }
@@ -131,7 +132,7 @@ bool Admission::prepare_group(BindingIndex binding) {
     evicts_ = false;
     look_up_source(shard_, binding, now_);
     if (shard_.bindings[binding].error != 0) return false;
-    // Nobody commits it: the group stands ready.
+    // The reservation is not committed, so the group stands ready for a new client.
     Reservation reservation(shard_, shard_.bindings[binding].proxy, now_);
     (void)open_group(binding, reservation);
     return reservation.holds_group();
@@ -159,18 +160,17 @@ std::uint32_t Admission::add_group(BindingIndex binding, const GroupOpening& ope
 AdmissionDecision Admission::decide_on_failure(const OpeningOutcome& outcome,
                                                BindingIndex binding_index) {
     SourceBinding& binding = shard_.bindings[binding_index];
-    // Others hold a whole row of ports: the next ones are tried in the next turn.
+    // Other processes hold every port tried; the next turn tries the ports after them.
     if (outcome.step == OpeningStep::bind && outcome.error == EADDRINUSE) return wait_for_port;
     if (outcome.step == OpeningStep::bind && outcome.error == EADDRNOTAVAIL) {
-        // The source has gone since it was looked up. It is looked up again when the next second
-        // has passed.
+        // The source address has gone since it was looked up. The next look-up is a second later.
         binding.error = outcome.error;
         shard_.groups.outdate(binding_index);
         return reject(Drop::source_unavailable);
     }
     if (outcome.step == OpeningStep::socket &&
         (outcome.error == EMFILE || outcome.error == ENFILE)) {
-        // Somebody else holds what our budget counted on.
+        // Another user of descriptors holds some that the budget counted on.
         return shard_.descriptors_closing > 0 || !evicts_ ? wait_for_descriptors
                                                           : free_descriptors(binding.proxy);
     }
@@ -193,8 +193,8 @@ bool Admission::shall_watch(Proxy& proxy) const {
 
 namespace {
 
-/// Whether one of the first `kept` new clients is the same client: then this datagram waits behind
-/// it.
+/// Whether one of the first `kept` new clients is the same client. If so, this datagram waits
+/// behind that one.
 bool waits_already(const Shard& shard, std::size_t kept, const NewClient& new_client) {
     for (std::size_t i = 0; i < kept; ++i) {
         if (shard.new_clients[i].hash == new_client.hash &&

@@ -1,6 +1,6 @@
-// Admission: decides on the new clients of one turn. Private to admission.cpp (the way of a new
-// client to its group) and eviction.cpp (the limits, and what goes when one is met); what is taken
-// meanwhile is in reservation.hpp.
+// Admission: decides on the new clients of one turn. Private to admission.cpp (how a new client
+// gets its group) and eviction.cpp (the limits, and what is evicted when one is met). Everything it
+// takes on the way is held by a Reservation (reservation.hpp).
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@ enum class Verdict : std::uint8_t { admitted, dropped, wait };
 
 struct AdmissionDecision {
     Verdict verdict = Verdict::admitted;
-    Drop reason = Drop::group_failed;  // with Verdict::dropped, and when waiting has been too long
+    Drop reason = Drop::group_failed;  // with Verdict::dropped, and after too many waits
 };
 
 inline constexpr AdmissionDecision admitted{};
@@ -31,14 +31,14 @@ public:
     [[nodiscard]] AdmissionDecision decide(const NewClient& new_client);
     /// Forwards the datagram if its client was admitted in this turn.
     [[nodiscard]] bool forward_if_admitted(const NewClient& new_client);
-    /// Opens a group that cools down at once, ready for a new client. False: it could not be had
-    /// without making room.
+    /// Opens a group and puts it among the cooled down ones, ready for a new client. False: this
+    /// would need an eviction.
     [[nodiscard]] bool prepare_group(BindingIndex binding);
-    /// As many groups were opened as one turn may.
+    /// Whether this turn has opened as many groups as it may.
     [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
 
 private:
-    // eviction.cpp: what is counted, and what goes when a limit is met
+    // eviction.cpp: the limits, and what is evicted when one is met
     [[nodiscard]] std::optional<Drop> reserve(Reservation& reservation, std::uint16_t proxy,
                                               const NewClient& new_client);
     [[nodiscard]] Rate eviction_rate(std::uint16_t proxy) const;
@@ -67,10 +67,10 @@ private:
     bool evicted_for_port_ = false;         // for the new client at hand
     std::uint32_t openings_ = 0;            // tried in this turn
     std::uint32_t admitted_count_ = 0;      // of admitted_
-    std::uint32_t fruitless_scans_ = 0;     // for somebody who could go, in this turn
-    std::uint32_t descriptors_wanted_ = 0;  // by the new clients of this turn that wait for them
-    std::array<std::uint64_t, admissions_per_turn>
-        admitted_{};  // hashes of who was admitted in this turn
+    std::uint32_t fruitless_scans_ = 0;     // scans of this turn that found no session to evict
+    std::uint32_t descriptors_wanted_ = 0;  // by waiting new clients of this turn
+    /// Hashes of the clients admitted in this turn.
+    std::array<std::uint64_t, admissions_per_turn> admitted_{};
 };
 
 }  // namespace udpproxy

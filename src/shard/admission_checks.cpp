@@ -1,6 +1,6 @@
 // Admission checks: which new clients are refused whatever the capacity, and whether a source has
-// had its share of what is left. They come before admission and make no system calls, so that a
-// refusal costs next to nothing.
+// had its share of the remaining capacity. They come before admission and make no system calls, so
+// that a refusal costs next to nothing.
 #include <algorithm>
 
 #include "steps.hpp"
@@ -9,10 +9,10 @@ namespace udpproxy {
 
 namespace {
 
-// While sessions that are not assured fill more than half of the capacity, one source may take an
-// eighth of it at once and half of that each second, the sources of one site together twice as
-// much. So an eighth is still free a second later, when the first of them may be evicted. Where an
-// eighth would be a handful, capacity goes to the first that come.
+// While unassured sessions fill more than half of the capacity, one source may take an eighth of
+// the capacity at once and a sixteenth each second. The sources of one site together may take twice
+// as much. So an eighth is still free a second later, when the first of these sessions may be
+// evicted. Where an eighth would be a handful of sessions, capacity goes to the first new clients.
 constexpr std::uint32_t host_share = 8;
 constexpr std::uint32_t site_share = 4;
 constexpr std::uint32_t share_least = 256;
@@ -30,7 +30,7 @@ std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& 
         from.address.is_broadcast())
         return Drop::bad_source;
     if (new_client.key.local.is_multicast()) return Drop::bad_destination;
-    // Forwarded, it would come back as yet another new client, until all capacity is used.
+    // A forwarded datagram would come back as yet another new client, until all capacity is used.
     if (is_own_port(shard, from)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
     const Proxy& proxy = shard.proxies[new_client.proxy];

@@ -1,6 +1,6 @@
-// Obedience: what the control thread asks for, done between turns. Nothing here allocates or frees:
-// what a command brings was made by the control thread, which also keeps it until the last shard
-// has let go of it. What concerns groups and sessions that are there is left to reconcile.cpp.
+// Applies the commands of the control thread between turns. Nothing here allocates or frees: the
+// control thread makes what a command carries, and keeps it until the last shard has released it.
+// Existing groups and sessions are left to reconcile.cpp.
 #include <algorithm>
 
 #include "udpproxy/shard/shard.hpp"
@@ -14,7 +14,8 @@ void set_upstream(Shard& shard, Command& command) {
     for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
          ++binding) {
         shard.groups.set_upstream(binding, command.upstream.get());
-        shard.bindings[binding].checked = false;  // another way may lead there
+        // The new upstream may be routed from another address.
+        shard.bindings[binding].checked = false;
     }
     if (command.close_older) proxy.closes_below = command.upstream->version();
     proxy.setup.upstream = std::move(command.upstream);
@@ -34,8 +35,8 @@ void set_settings(Shard& shard, const Command& command) {
                              {proxy.setup.idle_timeout, proxy.setup.unassured_timeout});
 }
 
-/// Sessions keep their ports; groups that rest in the old source bindings close, and new clients
-/// are bound in the new ones.
+/// Sessions keep their ports. Cooling groups of the old source bindings close, and new clients get
+/// groups of the new ones.
 void retire_bindings(Shard& shard, Proxy& proxy) {
     for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
          ++binding) {
@@ -91,7 +92,7 @@ void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
     }
     Listener& listener = shard.listeners[command.listener];
     UDPPROXY_ASSERT(!listener.open);
-    listener = Listener{};  // commands to one that the engine refused left their marks
+    listener = Listener{};  // clears marks of commands to a listener that the engine refused
     shard.setup.listeners[command.listener] =
         ListenerSetup{command.proxy, command.arrival->endpoint};
     ListenerSocket arrived{std::move(command.arrival->socket), command.arrival->endpoint.family(),
@@ -176,7 +177,7 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
             close_proxy(shard, shard.proxies[command.proxy]);
             break;
     }
-    // From the first group on, whatever was under way.
+    // The pass starts again at the first group, even if one was under way.
     shard.reconcile_at = now;
     shard.prewarming = true;
     shard.reconcile_next = 0;

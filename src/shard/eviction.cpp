@@ -1,5 +1,5 @@
-// Eviction: what goes when a new client meets a limit. Cooling groups go before sessions, sessions
-// that are not assured go next; an assured session never makes way.
+// Eviction: what is freed when a new client meets a limit. Cooling groups are freed first, then
+// unassured sessions. Assured sessions are never evicted.
 #include <algorithm>
 
 #include "admission.hpp"
@@ -13,7 +13,8 @@ constexpr int evictions_per_new_client_max = 4;
 
 }  // namespace
 
-/// What is counted, in the order in which refusing costs least; with a session evicted if need be.
+/// Takes rate tokens, session and client count, cheapest refusal first. Evicts a session if a
+/// session limit is met.
 std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t proxy,
                                        const NewClient& new_client) {
     const Address& client = new_client.key.client;
@@ -26,11 +27,12 @@ std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t p
         if (const std::optional<Drop> refused = reservation.take_client(client)) return refused;
         return is_held_back() ? std::optional{Drop::source_rate} : std::nullopt;
     }
-    // Asked before a session is ended for a client that may have no more.
+    // Checked first, so that no session is evicted for a client that is at its own limit.
     if (shard_.setup.use->client_counts.meets_limit(
             proxy, client, shard_.proxies[proxy].setup.sessions_per_client_max))
         return Drop::client_limit;
-    // Another shard may take the place that was made; then the next candidate makes another.
+    // Another shard may take the capacity that an eviction freed; then the next candidate is
+    // evicted.
     for (int tried = 0; tried < evictions_per_new_client_max && may_evict(proxy); ++tried) {
         const std::optional<std::uint32_t> gone = first_to_evict(proxy);
         if (!gone) break;
@@ -41,8 +43,9 @@ std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t p
     return Drop::session_limit;
 }
 
-/// How fast sessions may be ended for new clients: each sends a port to its rest, and a flood must
-/// not send them all. Three quarters of the ports that sessions leave free, in the time of a rest.
+/// How fast sessions may be evicted for new clients. Each eviction puts a port into cooldown, and a
+/// flood must not put every port there. So the rate is three quarters of the ports that sessions
+/// leave free, per cooldown.
 Rate Admission::eviction_rate(std::uint16_t index) const {
     const Proxy& proxy = shard_.proxies[index];
     if (proxy.setup.port_cooldown == Duration::zero()) return Rate{};
@@ -51,7 +54,7 @@ Rate Admission::eviction_rate(std::uint16_t index) const {
          ++binding)
         ports += shard_.ports[shard_.bindings[binding].port_pool].ports(
             shard_.bindings[binding].port_range);
-    ports *= shard_.setup.shards;  // the others have as many
+    ports *= shard_.setup.shards;  // each shard has as many
     const std::uint64_t sessions = proxy.setup.sessions_max;
     const std::uint64_t spare = ports > sessions ? ports - sessions : 0;
     const auto cooldown_ms = static_cast<std::uint64_t>(
@@ -67,14 +70,14 @@ bool Admission::may_evict(std::uint16_t proxy) const {
     return pace.is_unlimited() || shard_.setup.use->proxies[proxy].evictions.has_token(now_, pace);
 }
 
-/// Ends a session for a new client of `proxy`.
+/// Evicts a session for a new client of `proxy`.
 void Admission::evict(std::uint16_t proxy, std::uint32_t session, bool keep_group) {
     (void)shard_.setup.use->proxies[proxy].evictions.take(now_, eviction_rate(proxy));
     end_session(shard_, sockets_, session, SessionEnd::evicted, now_, keep_group);
 }
 
-/// Who goes first when room is short: of the proxy itself if that has somebody to give, else the
-/// least recently active of all proxies.
+/// The session to evict first: one of the proxy itself if it has a candidate, else the least
+/// recently active one of all proxies.
 std::optional<std::uint32_t> Admission::eviction_candidate(std::uint16_t proxy) {
     if (const auto own = shard_.table.eviction_candidate(proxy, now_, eviction_idle)) return own;
     std::optional<std::uint32_t> oldest;
@@ -89,8 +92,8 @@ std::optional<std::uint32_t> Admission::eviction_candidate(std::uint16_t proxy) 
 }
 
 std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
-    // Nobody becomes idle within a turn; a flood of new clients is not answered with a flood of
-    // looks.
+    // No session becomes idle within a turn, so a flood of new clients must not cause a flood of
+    // scans.
     if (fruitless_scans_ >= fruitless_scans_max) return std::nullopt;
     const bool own_limit = shard_.setup.use->proxies[proxy].sessions.read() >=
                            shard_.proxies[proxy].setup.sessions_max;
@@ -101,10 +104,10 @@ std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
     return gone;
 }
 
-/// Every port is in use or cools down. A cooled down group of another source binding gives its port
-/// at once; else a session ends, whose group serves a later new client when it has cooled down, or
-/// this one without a rest. Not more of them rest than are in use: a storm of new clients ends
-/// nobody in vain.
+/// Every port is in use or cools down. A cooled down group of another source binding releases its
+/// port at once. Otherwise a session is evicted: its group serves a later new client after its
+/// cooldown, or this one if no cooldown is configured. At most as many groups cool down as are in
+/// use, so that a flood of new clients evicts no session in vain.
 AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, Reservation& reservation) {
     const SourceBinding& binding = shard_.bindings[binding_index];
     for (BindingIndex other = 0; other < shard_.bindings.size(); ++other) {
@@ -127,7 +130,8 @@ AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, Reservat
     return reject(Drop::ports_exhausted);
 }
 
-/// The budget is met: wait for what is being closed if that will do, else free some.
+/// The descriptor budget is met: waits for the descriptors being closed if they suffice, else frees
+/// some.
 AdmissionDecision Admission::evict_for_group(std::uint16_t proxy, std::uint32_t members) {
     descriptors_wanted_ += members;
     const std::uint32_t used = shard_.setup.use->descriptors.read();
@@ -136,8 +140,8 @@ AdmissionDecision Admission::evict_for_group(std::uint16_t proxy, std::uint32_t 
     return free_descriptors(proxy);
 }
 
-/// Closes what is needed least: the group that has cooled down longest (its port goes on cooling),
-/// else the group of the session that may go first.
+/// Closes the group that is needed least: the one that has cooled down longest (its port goes on
+/// cooling), else the group of the first session to evict.
 AdmissionDecision Admission::free_descriptors(std::uint16_t proxy) {
     if (const auto cooling = shard_.groups.oldest_cooling()) {
         close_group(shard_, sockets_, *cooling);
@@ -146,7 +150,7 @@ AdmissionDecision Admission::free_descriptors(std::uint16_t proxy) {
     const std::optional<std::uint32_t> gone =
         may_evict(proxy) ? eviction_candidate(proxy) : std::nullopt;
     if (!gone) return reject(Drop::descriptor_limit);
-    // With no rest asked for, the victim's group serves the new client as it is.
+    // Without a cooldown, the evicted session's group serves the new client as it is.
     const bool keep_group = shard_.proxies[proxy].setup.port_cooldown == Duration::zero() &&
                             shard_.table[*gone].proxy == proxy;
     evict(proxy, *gone, keep_group);

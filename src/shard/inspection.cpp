@@ -1,4 +1,4 @@
-// Answers to the admin thread's questions, one a turn.
+// Which sessions and sources an answer to the admin thread holds; one answer a turn.
 #include "udpproxy/shard/inspection.hpp"
 
 #include "steps.hpp"

@@ -1,7 +1,7 @@
-// Pending departures: what the kernel had no room for (EAGAIN: the socket's send buffer is full;
-// ENOBUFS: a device or a table is) is kept and sent again in the next turns, ahead of what comes
-// later, for a tenth of a second at most. Few are kept, and no direction is paused for them: one
-// client behind a dead link must not make all others wait.
+// Pending departures: a departure that the kernel could not queue (EAGAIN: the socket's send buffer
+// is full; ENOBUFS: a device or a table is full) is kept and sent again in the next turns, ahead of
+// later departures, for a tenth of a second at most. Few are kept, and no direction is paused for
+// them: one client behind a dead link must not make all others wait.
 #include <cerrno>
 
 #include <algorithm>
@@ -37,11 +37,11 @@ void resume_pending(Shard& shard, Instant now) {
 
 void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error,
                   Instant now) {
-    // The first departures of a turn are those resumed, in the same order.
+    // The first departures of a turn are the resumed ones, in the same order.
     const bool is_resumed = index < shard.resumed.size();
     const PendingDeparture pending{departure, error, is_resumed ? shard.resumed[index].since : now};
-    // A request whose session has ended in this turn must not leave from a group that is closing,
-    // or somebody else's by then. Nor must a reply from a listener that is closing.
+    // A request whose session has ended in this turn must not be sent from a group that is closing
+    // or has been reassigned. A reply must not be sent from a listener that is closing.
     const bool is_orphan =
         departure.leg == Leg::request
             ? shard.groups[shard.group_of_slot[departure.slot]].state != GroupState::in_use

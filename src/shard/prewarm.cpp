@@ -1,6 +1,6 @@
-// Filling the pool: groups that stand ready for new clients ([limits] pool_min), opened when there
-// is nothing better to do, so that a new client costs no system call. Nobody makes way for them:
-// they take descriptors and ports that are to spare, and are the first to go when those run short.
+// Prewarming: opens groups that stand ready for new clients ([limits] pool_min) while no new client
+// waits, so that a new client costs no system call. Nothing is evicted for these groups: they take
+// spare descriptors and ports, and are closed first when either runs short.
 #include "admission.hpp"
 
 namespace udpproxy {
@@ -20,7 +20,7 @@ bool has_spare_descriptors(const Shard& shard) {
 }  // namespace
 
 void prewarm_groups(Shard& shard, Sockets& sockets, Instant now) {
-    // Those who are here come before those who may come.
+    // New clients that wait come before those that may come.
     if (!shard.prewarming || now < shard.prewarm_at || shard.stopping || shard.draining ||
         !shard.new_clients.empty())
         return;

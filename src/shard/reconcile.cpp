@@ -1,8 +1,8 @@
-// Refit: groups and sessions that are there when a command comes are brought to what it says, some
-// in each turn: members for aliases that are new join, those of aliases that are none any more
-// close, sessions whose version, listener or proxy goes end, and all are filed by the time-outs as
-// they are now. At the end of a pass, places that have become empty are given back. A pass over
-// everything costs a look at each group; there is one per reload.
+// Reconciles existing groups and sessions with the latest commands, a bounded number in each turn.
+// Members for new aliases join, members of removed aliases close, and sessions whose version,
+// listener or proxy is retired end. All others are filed anew by the present time-outs. The end of
+// a pass releases the slots that have become empty. A pass visits each group once; there is one per
+// reload.
 #include <algorithm>
 #include <array>
 
@@ -19,7 +19,7 @@ public:
     Reconciliation(Shard& shard, Sockets& sockets, Instant now)
         : shard_(shard), sockets_(sockets), now_(now) {}
 
-    /// As many groups as the turn has room for; true when the last one was among them.
+    /// Visits as many groups as one turn may; true when the last group was among them.
     [[nodiscard]] bool pass();
 
 private:
@@ -67,14 +67,14 @@ bool Reconciliation::ends(const Session& session, const ReplyGroup& group) const
            group.upstream->version() < proxy.closes_below;
 }
 
-/// The same upstream with other aliases. Members that are new join first; when one cannot, the
-/// group stays as it was until the next pass.
+/// The same upstream with other aliases. New members join first. When one cannot, the group stays
+/// as it was until the next pass.
 void Reconciliation::bring_to_version(std::uint32_t index, const Proxy& proxy) {
     ReplyGroup& group = shard_.groups[index];
     const Upstream& to = *proxy.setup.upstream;
     const std::vector<Endpoint>& before = group.upstream->connected_aliases();
     const std::size_t had = group.members;
-    std::array<Slot, 2 * group_members_max> open{};  // all that the group has by now
+    std::array<Slot, 2 * group_members_max> open{};  // all members that the group has so far
     std::copy_n(group.slots.begin(), had, open.begin());
     std::size_t open_count = had;
     std::array<Slot, group_members_max> next{};
@@ -128,7 +128,7 @@ bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members,
     SharedUse::Line& descriptors = shard_.setup.use->descriptors;
     ++joins_;
     if (!descriptors.acquire(1, shard_.setup.descriptors_max)) {
-        // A session that is there goes before one that may come.
+        // An existing session comes before a new client.
         if (const auto cooling = shard_.groups.oldest_cooling())
             close_group(shard_, sockets_, *cooling);
         counters.joins_failed.add(1);
@@ -148,8 +148,8 @@ bool Reconciliation::join(std::uint32_t index, std::span<const Slot> members,
     return true;
 }
 
-/// What still comes in there belongs to the group until the socket is closed; its source is not
-/// listed any more.
+/// Replies received there belong to the group until the socket is closed, but their source is no
+/// longer listed.
 void Reconciliation::leave(ReplyGroup& group, Slot slot) {
     sockets_.close(slot);
     ++group.members_leaving;
@@ -171,7 +171,7 @@ void Reconciliation::leave(ReplyGroup& group, Slot slot) {
 
 void release_proxy(Shard& shard, std::uint16_t index) {
     Proxy& proxy = shard.proxies[index];
-    drop_new_clients_of(shard, index);  // of listeners that were moved to another proxy since
+    drop_new_clients_of(shard, index);  // of listeners that have since moved to another proxy
     proxy.setup.upstream = shard.no_upstream;
     proxy.closing = proxy.draining = false;
     --shard.leaving;

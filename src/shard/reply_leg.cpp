@@ -1,5 +1,6 @@
 // The reply leg: a datagram from the service to the client. The slot names the group, the group its
-// session; no hash. The source is checked, the client gets it from the address it wrote to.
+// session; no hash. The source is checked, and the client gets the reply from the address that it
+// wrote to.
 #include "steps.hpp"
 
 namespace udpproxy {
@@ -18,14 +19,15 @@ void report_unlisted(Shard& shard, const ReplyGroup& group, const Arrival& arriv
     shard.report(event);
 }
 
-/// How many of an arrival's datagrams, from the first on, may reach the client, and why not more.
+/// How many of an arrival's datagrams, from the first on, may be sent to the client, and why no
+/// more.
 struct ReplyAllowance {
     std::uint32_t datagrams = 0;
     Drop otherwise = Drop::reply_limit;
 };
 
-/// Replies that a client has not earned: with a forged source it would be somebody's flood. Payload
-/// bytes are compared, as in RFC 9000 section 8.
+/// Limits replies to a client that is not assured: its source may be forged, and the replies would
+/// then flood a third party. Payload bytes are compared, as in RFC 9000 section 8.
 ReplyAllowance allowance_of(const ProxySetup& proxy, const Session& session, const Arrival& arrival,
                             std::uint32_t datagrams) {
     ReplyAllowance allowance{datagrams, Drop::reply_limit};

@@ -1,5 +1,5 @@
-// The request leg: a datagram from a client to the upstream. Find the session, note that it is
-// alive, send on its primary.
+// The request leg: a datagram from a client to the upstream. Finds the session, notes its activity
+// and sends on its primary.
 #include <algorithm>
 #include <array>
 
@@ -43,8 +43,9 @@ void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client
 }  // namespace
 
 void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now) {
-    // With many clients neither the cell nor the session is in the cache any more. Both are asked
-    // for some datagrams ahead, in two steps; waiting for them one by one was most of our own time.
+    // With many clients neither the table's cell nor the session is in the cache any more. Both are
+    // prefetched some datagrams ahead, in two steps. Waiting for them one by one took most of the
+    // program's own time.
     std::array<LookupKey, look_ahead> chunk;
     while (!arrivals.empty()) {
         const std::size_t count = std::min(arrivals.size(), look_ahead);

@@ -1,5 +1,5 @@
-// Taking and giving back, side by side. What several shards count against is taken one by one;
-// nothing is ever above its limit, not even for a moment.
+// How each limit is taken and given back, side by side. Limits that shards share are taken one
+// after the other, and no count is above its limit even for a moment.
 #include "reservation.hpp"
 
 #include <utility>
@@ -120,7 +120,7 @@ void release_session(Shard& shard, const Session& session) {
     if (!session.assured) release_unassured(shard, session);
     use.listener_sessions[session.key.listener].release(1);
     --shard.listeners[session.key.listener].sessions;
-    // Before the session: there are never more clients counted than sessions.
+    // Released before the session, so that there are never more clients counted than sessions.
     use.client_counts.release(session.proxy, session.key.client);
     use.proxies[session.proxy].sessions.release(1);
     use.sessions.release(1);

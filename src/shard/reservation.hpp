@@ -1,8 +1,8 @@
-// Reservation: what a new session takes under every limit: rate tokens, a place among all sessions,
-// its proxy's and its client's, descriptors, a port, a reply group. The destructor gives back what
-// was not committed, so order and symmetry of taking and giving cannot go wrong elsewhere. What a
-// session holds once it is admitted is given back by release_session(), here too. Who is evicted
-// when a limit is met is decided in eviction.cpp.
+// Reservation: what a new session takes under every limit: rate tokens, one session in the counts
+// of the program, its proxy and its client, descriptors, a port and a reply group. The destructor
+// gives back what was not committed, so that no caller has to undo what it took. release_session()
+// gives back what an admitted session holds. What is evicted when a limit is met is decided in
+// eviction.cpp.
 #pragma once
 
 #include "udpproxy/shard/shard.hpp"
@@ -19,28 +19,30 @@ public:
     Reservation(const Reservation&) = delete;
     ~Reservation();
 
-    // Each takes its part or nothing.
+    // Each of these takes all that it names, or nothing.
     /// A token of the program's rate and one of the proxy's.
     [[nodiscard]] bool take_tokens();
-    /// A place in this shard's table, among all sessions and among those of the proxy.
+    /// One session in each of three counts: this shard's table, all sessions, and the proxy's.
     [[nodiscard]] bool take_session();
-    /// Counts the session with its client. Requires: take_session() succeeded; so there are never
-    /// more clients counted than sessions.
+    /// Counts the session with its client. Requires: take_session() succeeded, so that there are
+    /// never more clients counted than sessions.
     [[nodiscard]] std::optional<Drop> take_client(const Address& client);
-    /// Of a group that is to be opened; those of an attempt before are given back.
+    /// The descriptors of a group to be opened; those of an earlier attempt are given back.
     [[nodiscard]] bool take_descriptors(std::uint32_t members);
-    /// The next port of a source binding; that of an attempt before goes to the end of its queue.
+    /// The next port of a source binding; the port of an earlier attempt goes to the end of its
+    /// queue.
     [[nodiscard]] std::optional<std::uint16_t> take_port(const SourceBinding& binding);
 
-    /// Descriptors and port are the group's from now on, and the group is held: it stands ready
-    /// for a new client unless it is committed.
+    /// The group owns descriptors and port from now on, and the reservation holds the group. A
+    /// group that is not committed stands ready for a new client.
     void hold_opened(std::uint32_t group);
-    /// A group that has cooled down, in use to nobody yet.
+    /// Holds a cooled down group that no session uses yet.
     void hold(std::uint32_t group) { group_ = group; }
     [[nodiscard]] bool holds_group() const noexcept { return group_ != no_index; }
     [[nodiscard]] std::uint32_t group() const noexcept { return group_; }
 
-    /// All of it is the session's from now on. Requires: tokens, session, client and group.
+    /// The session owns everything reserved from now on. Requires: tokens, session, client and
+    /// group.
     void commit(const ClientKey& key, std::uint32_t session);
 
 private:
@@ -58,9 +60,9 @@ private:
     std::uint32_t group_ = no_index;
 };
 
-/// The session counts as assured from now on: it makes way for nobody.
+/// The session counts as assured from now on and is no longer evicted.
 void release_unassured(Shard& shard, const Session& session);
-/// Gives back what a session holds but for its group.
+/// Gives back all that a session holds except its group.
 void release_session(Shard& shard, const Session& session);
 
 }  // namespace udpproxy

@@ -1,5 +1,5 @@
-// Retirement: sessions end, groups rest or close, sockets go. Bounded per turn; what is left over
-// waits for the next.
+// Retirement: when sessions end, whether their groups cool down or close, and when sockets close.
+// Bounded per turn; remaining work waits for the next turn.
 #include <algorithm>
 
 #include "reservation.hpp"
@@ -29,7 +29,7 @@ void note_listener_closed(Shard& shard, std::uint32_t index) {
     UDPPROXY_ASSERT(index < shard.listeners.size());
     Listener& listener = shard.listeners[index];
     UDPPROXY_ASSERT(listener.open && listener.closed);
-    // The next listener in this place may be another proxy's.
+    // The next listener in this slot may belong to another proxy.
     drop_new_clients_at(shard, static_cast<std::uint16_t>(index));
     if (listener.closing) --shard.leaving;
     listener = Listener{};
@@ -114,7 +114,7 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         shard.group_of_slot.set(slot, no_index);
         ReplyGroup& group = shard.groups[index];
         if (group.state != GroupState::closing) {
-            // A member of an alias that is none any more.
+            // The member of a removed alias.
             --group.members_leaving;
             --shard.descriptors_closing;
             shard.setup.use->descriptors.release(1);
@@ -122,7 +122,7 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         }
         if (--group.members_open > 0) continue;
         const SourceBinding& binding = shard.bindings[group.binding];
-        // What it has cooled down counts.
+        // The time that the group has cooled down counts for its port.
         const Instant cooling_since = std::min(group.cooling_since, now);
         shard.ports[binding.port_pool].release(
             group.local.port, cooling_since + shard.proxies[group.proxy].setup.port_cooldown);
@@ -137,10 +137,11 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
 }
 
 std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
-    // More than a turn takes: the wake-up that came with them is spent.
+    // Commands beyond one turn's bound: their wake-up has been used up, so the next turn is due
+    // now.
     if (!shard.commands.is_empty()) return now;
-    // New clients beyond the bound are next; those who wait for descriptors are looked at when one
-    // is closed, and every millisecond.
+    // New clients beyond the bound are due now. Those that wait for descriptors are decided on
+    // again when one is closed, and every millisecond.
     if (!shard.new_clients.empty())
         return shard.admission_bound_met ? now : now + std::chrono::milliseconds{1};
     if (!shard.pending.empty() || !shard.suspect_groups.empty())

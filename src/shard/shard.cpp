@@ -1,5 +1,5 @@
-// Putting a shard together: source bindings from sources, port pools from source bindings, and the
-// batches of a turn.
+// How a shard is put together: source bindings from sources, port pools from source bindings, and
+// the batches of a turn.
 #include "udpproxy/shard/shard.hpp"
 #include "steps.hpp"
 
@@ -54,8 +54,8 @@ std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locat
     return bindings;
 }
 
-/// What is known at start; look-ups keep it up to date, and source bindings that come later fill in
-/// the rest.
+/// The addresses known at start. Look-ups keep them up to date, and later source bindings fill in
+/// the remaining ones.
 std::vector<Address> pool_sources_of(const ShardSetup& setup, std::size_t pools) {
     std::vector<Address> sources;
     sources.reserve(std::max<std::size_t>(pools, setup.port_pools_max));
@@ -129,14 +129,14 @@ Shard::Shard(ShardSetup from)
     const std::size_t listeners_max = std::max<std::size_t>(listeners.size(), setup.listeners_max);
     listeners.reserve(listeners_max);
     setup.listeners.reserve(listeners_max);
-    setup.proxies.clear();  // they live in `proxies` from now on
+    setup.proxies.clear();  // `proxies` holds them from now on
     for (BindingIndex binding = 0; binding < bindings.size(); ++binding)
         groups.set_upstream(binding, proxies[bindings[binding].proxy].setup.upstream.get());
 }
 
 Departure& Shard::depart(const Arrival& arrival, Leg leg, std::uint16_t proxy) {
     Departure& departure = departures.append();
-    departure = Departure{};  // the batch's last user left its own destination there
+    departure = Departure{};  // clears the destination that the entry's last user left
     departure.buffer = arrival.buffer;
     departure.payload = arrival.payload;
     departure.bytes = arrival.bytes;

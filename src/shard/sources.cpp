@@ -3,8 +3,8 @@
 //
 // A socket stays bound to its address for life. While the address is away its sends fail, and when
 // it is back the same socket works, so a session outlives a flap. Only when routing has settled on
-// another address is the session of no more use: it ends, and the client's next datagram begins a
-// new one from the new address.
+// another address is the session ended; the client's next datagram then begins a new one from the
+// new address.
 #include <cerrno>
 
 #include "steps.hpp"
@@ -13,8 +13,8 @@ namespace udpproxy {
 
 namespace {
 
-/// The look-up itself found no socket or no port (a connect takes one): what was known before still
-/// holds.
+/// The look-up itself got no socket or no port (its connect takes one), so the previous answer
+/// still holds.
 bool says_nothing_of_the_source(int error) {
     return error == EAGAIN || error == EADDRINUSE || error == EMFILE || error == ENFILE ||
            error == ENOBUFS || error == ENOMEM;

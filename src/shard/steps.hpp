@@ -1,5 +1,5 @@
-// What the stages of a turn say to each other; private to the room. The stages themselves, which
-// the loop calls, are in shard.hpp.
+// Functions that the stages of a turn call in each other; private to src/shard. The stages
+// themselves, which the loop calls, are in shard.hpp.
 #pragma once
 
 #include <optional>
@@ -8,12 +8,12 @@
 
 namespace udpproxy {
 
-/// pending.cpp: drops those that would leave from this slot, whose group is about to be free.
+/// pending.cpp: drops pending departures from this slot, whose group is about to be released.
 void give_up_pending_of(Shard& shard, Slot slot);
-/// request_leg.cpp: the same leg for one datagram whose session is known.
+/// request_leg.cpp: forwards one arrival whose session is known.
 void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
 /// admission.cpp: drops the new clients that wait for admission at a listener, or to a proxy, whose
-/// place is about to be given back.
+/// slot is about to be released.
 void drop_new_clients_at(Shard& shard, std::uint16_t listener);
 void drop_new_clients_of(Shard& shard, std::uint16_t proxy);
 /// retirement.cpp: ends a session; its group cools down, or closes when `keep_group` is false or it
@@ -22,35 +22,35 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionE
                  bool keep_group = true);
 /// retirement.cpp: begins to close a group.
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
-/// upstreams.cpp: a group of `proxy` has been opened with its present upstream; it may be let go of
-/// once the group is gone.
+/// upstreams.cpp: counts a group of `proxy` that was opened with its present upstream; the upstream
+/// may be released once its last group is closed.
 void hold_upstream(Shard& shard, const Proxy& proxy);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
-/// tracing.cpp: keeps a copy for the trace of this client. Requires of all: shard.trace.is_on().
+/// tracing.cpp: these keep a copy for the trace of this client. They require shard.trace.is_on().
 void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg);
 /// The first `bytes` were forwarded, the datagrams behind them dropped.
 void trace_cut(Shard& shard, const Session& session, const Arrival& arrival, Leg leg,
                std::uint32_t bytes, Drop otherwise);
 void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason);
 void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
-/// admission_checks.cpp: why the new client is refused whatever the capacity; nothing when it is
-/// not.
+/// admission_checks.cpp: why the new client is refused whatever the capacity; nothing when it may
+/// be admitted.
 [[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard,
                                                          const NewClient& new_client);
-/// admission_checks.cpp: whether the source has had its share of the capacity that is left; always
-/// false while sessions that are not assured fill less than half.
+/// admission_checks.cpp: whether the source has had its share of the remaining capacity; always
+/// false while unassured sessions fill less than half.
 [[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source,
                                         Instant now);
 /// sources.cpp: the source binding's source address, looked up at most once a second. When it has
-/// changed or gone, groups bound to the old one are not in use again.
+/// changed or gone, groups bound to the old address are not acquired again.
 void look_up_source(Shard& shard, BindingIndex binding, Instant now);
-/// sources.cpp: remembers the group of a request that failed as it does when a source address has
+/// sources.cpp: remembers the group of a request whose error may mean that its source address has
 /// gone.
 void note_lost_source(Shard& shard, const Departure& departure, int error);
 /// sources.cpp: whether this is a local address and port of a reply group of this process.
 [[nodiscard]] bool is_own_port(const Shard& shard, const Endpoint& source);
-/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when there
-/// are too many.
+/// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when too
+/// many are kept.
 void keep_pending(Shard& shard, const Departure& departure, std::uint32_t index, int error,
                   Instant now);
 

@@ -15,7 +15,7 @@ void keep_payload(TraceRecord& record, const std::byte* payload, std::uint32_t b
     if (record.kept > 0) std::memcpy(record.payload.data(), payload, record.kept);
 }
 
-/// A record for each datagram of a train.
+/// Keeps a record for each datagram of a GSO batch.
 void keep_segments(Shard& shard, TraceRecord& record, const std::byte* payload, std::uint32_t bytes,
                    std::uint32_t segment_bytes) {
     const std::uint32_t step = segment_bytes == 0 || segment_bytes > bytes ? bytes : segment_bytes;
@@ -41,7 +41,7 @@ TraceRecord record_of(Shard& shard, const Session& session, Leg leg) {
     return record;
 }
 
-/// The session that a member's slot serves at the moment; null when its group is in use to nobody.
+/// The session that a member's slot serves at the moment; null when no session uses its group.
 const Session* session_of(Shard& shard, Slot slot) {
     const std::uint32_t index = shard.group_of_slot[slot];
     if (index == no_index || shard.groups[index].state != GroupState::in_use) return nullptr;
@@ -88,7 +88,7 @@ void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Dr
     record.dropped = reason;
     record.tos = arrival.tos;
     if (arrival.truncated) {
-        // `bytes` says what was sent; the buffer holds less of it.
+        // `bytes` is the length that was sent; the buffer holds less.
         record.bytes = arrival.bytes;
         shard.trace.keep(record);
         return;

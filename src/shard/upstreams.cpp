@@ -1,6 +1,6 @@
 // The versions of upstreams that this shard's groups were opened with, and how many groups each
-// has. Nothing here allocates or frees: the control thread made them and keeps each until the last
-// shard has let go of it.
+// has. Nothing here allocates or frees: the control thread makes the versions and keeps each until
+// the last shard has released it.
 #include <algorithm>
 
 #include "steps.hpp"

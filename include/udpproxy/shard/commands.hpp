@@ -15,38 +15,38 @@
 namespace udpproxy {
 
 enum class CommandKind : std::uint8_t {
-    stop,                 // admit nobody, forward what is queued, leave the loop
-    drain,                // admit nobody; of `proxy`, or of all when that is all_proxies
-    resume,               // the opposite
+    stop,                 // admit no new client, forward what is queued, leave the loop
+    drain,                // admit no new client of `proxy`, or of any when that is all_proxies
+    resume,               // admit new clients again
     set_upstream,         // new clients of `proxy` go to `upstream` from now on; with `close_older`
                           // sessions of older versions end
     set_settings,         // `settings` hold for `proxy`, its sessions included
-    set_source_bindings,  // groups of `proxy` are opened in `source bindings` from now on
+    set_source_bindings,  // groups of `proxy` are opened in these source bindings from now on
     set_limits,           // `sessions_max`, `descriptors_max`, `new_sessions`, `pool_min` and
                           // `report_sessions`
     adopt_listener,       // `arrival` is listener number `listener`, of `proxy`
     move_listener,        // new clients at `listener` are those of `proxy` from now on
-    retire_listener,      // admit nobody at `listener`
+    retire_listener,      // admit no new client at `listener`
     close_listener,       // end its sessions, then close it
-    close_proxy,          // end the sessions of `proxy`, close its groups, give its place back
+    close_proxy,          // end the sessions of `proxy`, close its groups, release its slot
 };
 
 inline constexpr std::uint16_t all_proxies = 0xffff;
 
-/// A listener that comes while the shard runs; the socket is taken out by the shard.
+/// A listener added while the shard runs; the shard takes the socket out.
 struct ListenerArrival {
     Socket socket;
     Endpoint endpoint;
 };
 
-/// What its pointers name is made and freed by the control thread alone.
+/// The control thread alone makes and frees the objects that its pointers name.
 struct Command {
     CommandKind kind = CommandKind::stop;
     std::uint16_t proxy = 0;
     std::uint16_t listener = 0;
     bool close_older = false;
     bool report_sessions = false;
-    bool fresh = false;  // with set_settings: the place was another proxy's before
+    bool fresh = false;  // with set_settings: the slot belonged to another proxy before
     std::uint32_t sessions_max = 0;
     std::uint32_t descriptors_max = 0;
     std::uint32_t pool_min = 0;
@@ -71,13 +71,13 @@ struct Event {
     SessionEnd end = SessionEnd::idle;
     std::uint16_t listener = 0;
     Endpoint client;
-    Address local;  // the client wrote to; unspecified: the listener's own
+    Address local;  // that the client wrote to; unspecified: the listener's own
     Endpoint local_endpoint;
     TrafficCounters requests;
     TrafficCounters replies;
     Duration lasted{};
     bool assured = false;
-    // listener_refused: the engine had no place for a listener that came later; with `listener`
+    // listener_refused: the engine had no slot for an added listener; with `listener`
     int error = 0;
 };
 

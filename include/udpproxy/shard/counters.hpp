@@ -1,5 +1,5 @@
 // What a shard counts. The lists are written once, here; log lines, metrics, documents and tests
-// derive from them. A shard's thread alone writes its counters (plain stores), anybody may read
+// derive from them. A shard's thread alone writes its counters (plain stores); any thread may read
 // them (relaxed loads).
 #pragma once
 
@@ -73,7 +73,7 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
 /// The reason under which a failed send is counted. `error` is an errno value.
 [[nodiscard]] Drop drop_of_send_error(int error) noexcept;
 
-/// Whether a drop means that a limit was met: worth a (summed) log line.
+/// Whether a drop means that a limit was met: such drops get a (summed) log line.
 [[nodiscard]] bool is_limit(Drop reason) noexcept;
 
 /// What is counted by proxy: X(name, unit, help).
@@ -117,7 +117,7 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(gso_fallbacks, "trains", "refused by the kernel and sent singly")                           \
     X(events_lost, "events", "log events dropped because the control thread was behind")
 
-/// What is the case at the end of a turn, by shard.
+/// State of a shard at the end of a turn.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_SHARD_GAUGES(X)                                                    \
     X(sessions, "sessions", "in this shard's table")                                \
@@ -161,8 +161,7 @@ private:
     std::atomic<std::uint64_t> value_{0};
 };
 
-/// How long the sessions lasted that have ended: each is counted in the first bucket that it fits
-/// into.
+/// Durations of ended sessions: each is counted in the first bucket whose bound it does not pass.
 struct DurationHistogram {
     /// Upper bounds, inclusive; the last bucket has none.
     static constexpr auto bounds =
@@ -177,7 +176,7 @@ struct DurationHistogram {
     }
 
     std::array<Counter, bounds.size() + 1> buckets;
-    Counter milliseconds;  // of all together
+    Counter milliseconds;  // sum of all durations
 };
 
 /// Replies of a proxy by where they came from: its upstream, or one of its aliases.
@@ -191,12 +190,11 @@ inline constexpr std::size_t reply_sources_max = 1 + 64;
 struct alignas(64) ProxyCounters {
     UDPPROXY_PROXY_COUNTERS(UDPPROXY_MEMBER)
     std::array<Counter, drop_reasons.size()> drops;
-    std::array<Counter, reply_sources_max>
-        replies_from;  // by Upstream::find(): 0 is the upstream. What was received, whether or not
-                       // it could be sent on
+    /// Replies received, sent on or not, by Upstream::find(): 0 is the upstream.
+    std::array<Counter, reply_sources_max> replies_from;
     DurationHistogram session_durations;
 
-    /// For the next proxy in this place.
+    /// Clears the counters for the next proxy in this slot.
     void reset() noexcept {
         UDPPROXY_PROXY_COUNTERS(UDPPROXY_RESET)
         for (Counter& counter : drops) counter.set(0);
@@ -225,7 +223,7 @@ struct alignas(64) ShardGauges {
 #undef UDPPROXY_MEMBER
 #undef UDPPROXY_RESET
 
-/// Calls `use(name, value)` for every counter of a proxy but the drops.
+/// Calls `use(name, value)` for every counter of a proxy except the drops.
 template <class Use>
 void for_each_counter(const ProxyCounters& counters, Use&& use) {
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)

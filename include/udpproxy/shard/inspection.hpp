@@ -1,6 +1,6 @@
 // Inspection: what the admin thread may ask of a shard, one question at a time. The shard answers
-// within its next turn, into memory that was allocated at start, and looks at a bounded number of
-// sessions; a reader that wants all of them asks on from where the answer ended.
+// within its next turn, into memory allocated at start, and scans a bounded number of sessions. A
+// reader that wants all sessions asks again from where the last answer ended.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@
 
 namespace udpproxy {
 
-/// Sessions that one answer looks at, and so the most that it holds: about 20 us of a turn.
+/// Sessions that one answer scans, and so the most that it holds. The scan takes about 20 us of a
+/// turn.
 inline constexpr std::uint32_t scanned_per_answer = 256;
 
 /// A session as an operator sees it: values only, nothing that ends with the session.
@@ -26,7 +27,7 @@ struct SessionView {
     std::uint16_t proxy = 0;
     std::uint16_t listener = 0;
     Endpoint client;
-    Address local;  // the client wrote to; unspecified: the listener's own
+    Address local;  // that the client wrote to; unspecified: the listener's own
     Endpoint local_endpoint;
     TrafficCounters requests;
     TrafficCounters replies;
@@ -44,10 +45,10 @@ struct UnlistedView {
 };
 
 enum class QuestionKind : std::uint8_t {
-    liveness,  // nothing but an answer: the shard turns
-    sessions,  // those from index `from` on that fit
+    liveness,  // an empty answer: the shard is alive
+    sessions,  // matching sessions from index `from` on
     end_session,
-    unlisted,  // sources that answered and are not listed
+    unlisted,  // unlisted sources that sent replies
     begin_trace,
     end_trace,
 };
@@ -67,9 +68,9 @@ struct Question {
 };
 
 struct Answer {
-    std::uint32_t next = no_index;  // where to ask on for sessions; no_index: that was all
-    bool ended = false;             // the session was there, and is no more
-    bool trace_begun = false;       // no other was on
+    std::uint32_t next = no_index;  // where to continue with sessions; no_index: no more
+    bool ended = false;             // the session was found and ended
+    bool trace_begun = false;       // no other trace was on
     Batch<SessionView> sessions{scanned_per_answer};
     Batch<UnlistedView> unlisted{UnlistedSources::sources_max};
 };

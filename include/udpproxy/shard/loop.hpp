@@ -1,5 +1,5 @@
 // The loop of a shard: one wait, one reading of the clock that all stages share, then the stages in
-// order. A template over the backend and the clock, and the only one.
+// order. It is the only template over the backend and the clock.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +23,10 @@ public:
     /// Called in the shard's thread before run().
     [[nodiscard]] Result<void> start() { return backend_.start(); }
 
-    /// Turns until a stop command has been obeyed.
+    /// Turns until a stop command has been applied.
     void run() {
         Duration processor_time = thread_processor_time();
-        // The first turn finds what is to be prepared before anybody comes.
+        // The first turn does not wait: it prepares groups before the first client comes.
         turn_ended_ = clock_.now();
         deadline_ = turn_ended_;
         while (!shard_.stopping) {
@@ -64,11 +64,11 @@ public:
         turn_ended_ = clock_.now();
     }
 
-    /// After a stall (the process was stopped, the machine suspended): nobody expires before what
-    /// has queued up meanwhile is read.
+    /// After a stall (the process was stopped, or the machine suspended) no session expires before
+    /// the datagrams queued meanwhile are read.
     [[nodiscard]] bool is_catching_up() const noexcept { return catch_up_turns_ > 0; }
 
-    /// Any thread: the shard looks at its commands soon.
+    /// Makes the shard read its commands soon. Called from any thread.
     void wake() { backend_.wake(); }
 
     [[nodiscard]] Shard& shard() { return shard_; }
@@ -86,7 +86,7 @@ private:
             apply_command(shard_, backend_, command, now);
     }
 
-    /// Forwards what is queued for those who have a session, for a second at most.
+    /// Forwards queued datagrams of clients that have a session, for a second at most.
     void drain() {
         const Instant end = clock_.now() + std::chrono::seconds{1};
         do {
@@ -95,8 +95,8 @@ private:
         } while (!quiet_ && clock_.now() < end);
     }
 
-    /// So that the next start finds addresses and ports free: what a ring holds the kernel lets go
-    /// of only some time after the process has ended.
+    /// Frees addresses and ports for the next start: the kernel releases sockets held by a ring
+    /// only some time after the process has ended.
     void close_sockets() {
         give_up_pending(shard_);
         close_all_listeners(shard_, backend_);
@@ -111,9 +111,9 @@ private:
         }
     }
 
-    /// Work that is left over has a deadline in the past, and is no stall: late is a wait that
-    /// returns long after its deadline and its own beginning. Nor is a turn as long as the stages
-    /// allow; one that took far longer was held up.
+    /// A wait has stalled when it returns long after both its deadline and its own beginning;
+    /// remaining work has a deadline in the past and is no stall. A turn has stalled when it took
+    /// far longer than the stages' bounds allow.
     void note_stall(Instant now) {
         const bool returned_late =
             deadline_ && now - std::max(*deadline_, turn_ended_) > stall_noticed;
@@ -125,7 +125,7 @@ private:
             catch_up_turns_ = quiet_ ? 0 : catch_up_turns_ - 1;
     }
 
-    /// Keeps the longest turn: its processor time with what the kernel did for it, its wall time
+    /// Keeps the longest turn: its processor time (the kernel's share included) and its wall time
     /// without the wait.
     void note_turn_cost(Duration& processor_time) {
         const Duration before = std::exchange(processor_time, thread_processor_time());
@@ -152,8 +152,8 @@ private:
     Clock clock_;
     std::optional<Instant> deadline_;
     Instant turn_began_{};              // the last turn's reading of the clock
-    Instant turn_ended_{};              // and when its wait for the next began
-    std::uint32_t catch_up_turns_ = 0;  // left at most
+    Instant turn_ended_{};              // when the last turn's wait for the next began
+    std::uint32_t catch_up_turns_ = 0;  // turns left at most
     bool quiet_ = false;
 };
 

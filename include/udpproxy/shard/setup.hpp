@@ -1,5 +1,5 @@
-// What a shard is told at start: its proxies, listeners and limits, as values. Made by the daemon
-// from the configuration; also what the tests build their shards from.
+// The setup of a shard at start: its proxies, listeners and limits, as values. The daemon makes the
+// setup from the configuration; tests build their shards from it.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ enum class Watch : std::uint8_t {
     spare_capacity,  // all while half of the descriptors are free, then one group in 16
 };
 
-/// What a reload changes in place, for the sessions that are there as well: plain values.
+/// Plain values that a reload changes in place, for existing sessions too.
 struct ProxySettings {
     Watch watch = Watch::spare_capacity;
     Duration port_cooldown{};
@@ -36,13 +36,13 @@ struct ProxySettings {
     std::uint32_t sessions_max = 0;             // of all shards together
     std::uint32_t sessions_per_client_max = 0;  // 0: no limit, as in the three below
     Rate new_sessions;
-    std::uint32_t amplification_limit =
-        0;  // bytes to a client that is not assured, in multiples of bytes from it
-    std::uint32_t replies_max = 0;  // datagrams to a client for each from it
+    /// Bytes to an unassured client, in multiples of bytes from it.
+    std::uint32_t amplification_limit = 0;
+    std::uint32_t replies_max = 0;  // datagrams to a client for each datagram from it
     bool copy_dscp = true;
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t member_receive_buffer_bytes = 0;  // 0: the system's default
-    bool offload = false;                           // trains; only where trains_supported()
+    bool offload = false;                           // GSO batches; only where trains_supported()
 
     friend bool operator==(const ProxySettings&, const ProxySettings&) = default;
 };
@@ -72,7 +72,7 @@ struct ListenerSetup {
 struct BindingLocation {
     std::uint16_t proxy = 0;
     Address source;        // unspecified: what routing says
-    Address pool_address;  // that of the pool
+    Address pool_address;  // the pool's source address
     std::uint32_t port_pool = 0;
     std::uint32_t port_range = 0;  // in that pool
     PortRange ports;
@@ -81,9 +81,9 @@ struct BindingLocation {
 [[nodiscard]] std::vector<BindingLocation> binding_locations(
     const std::vector<ProxySetup>& proxies);
 
-/// Source bindings of a proxy that comes or whose sources or ports have changed. Made for one shard
-/// by the control thread, which frees it when the shard has taken what it needs: the shard swaps
-/// pools in and out and allocates nothing.
+/// Source bindings of a proxy that is new, or whose sources or ports have changed. The control
+/// thread makes the change for one shard, and frees it when the shard has taken what it needs. The
+/// shard swaps pools in and out and allocates nothing.
 struct SourceBindingChange {
     struct Binding {
         Address source;  // unspecified: what routing says
@@ -93,7 +93,7 @@ struct SourceBindingChange {
     struct Pool {
         std::uint32_t index = 0;
         PortPool pool;
-        bool is_fresh = false;  // of a source that is new; else it takes over from the one there
+        bool is_fresh = false;  // of a new source; else it takes over from the existing pool
     };
     BindingIndex first = 0;
     std::vector<Binding> bindings;
@@ -105,8 +105,8 @@ struct ShardSetup {
     std::uint32_t shards = 1;
     std::vector<ProxySetup> proxies;
     std::vector<ListenerSetup> listeners;
-    // The sizes of tables: what a reload may bring. Less than there is at the start means no more
-    // than that.
+    // The sizes of tables: how many a reload may reach. A size below the number at start means that
+    // number.
     std::uint32_t proxies_max = 0;
     std::uint32_t listeners_max = 0;
     std::uint32_t bindings_max = 0;
@@ -114,14 +114,14 @@ struct ShardSetup {
     std::uint32_t table_sessions_max = 0;  // of this shard
     std::uint32_t sessions_max = 0;        // [limits], all shards together
     Rate new_sessions;                     // [limits], all shards together
-    std::uint32_t pool_min =
-        0;  // [limits]: groups of each proxy that stand ready for new clients, all shards together
+    /// [limits]: groups of each proxy that stand ready for new clients, all shards together.
+    std::uint32_t pool_min = 0;
     std::uint32_t descriptors_max = 0;  // for reply groups, all shards together
     std::uint32_t slots_max = 0;        // of the engine
     std::uint32_t buffers_per_leg = 0;  // of the engine
-    bool report_sessions = false;       // an event when a session ends
+    bool report_sessions = false;       // whether the end of a session is an event
     SipKey key;
-    std::uint64_t ports_start = 0;  // where the queues of ports begin; random but in tests
+    std::uint64_t ports_start = 0;  // where the queues of ports begin; random except in tests
     std::shared_ptr<SharedUse> use;
 };
 

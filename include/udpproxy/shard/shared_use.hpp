@@ -1,6 +1,6 @@
-// SharedUse: what all shards count against together: room, the pace of new clients, and which ports
-// are ours. Written at admission and retirement only, both rare; relaxed, since nothing is ordered
-// by it.
+// SharedUse: what all shards count against together: capacity, the rate of new clients, and which
+// ports are the program's own. Written at admission and retirement only, both rare. Relaxed, since
+// nothing is ordered by it.
 #pragma once
 
 #include <array>
@@ -15,8 +15,8 @@
 namespace udpproxy {
 
 struct SharedUse {
-    /// All that there may be while the program runs: proxies, port pools (no more than sources),
-    /// sessions, listeners, source bindings.
+    /// The most that there may be while the program runs: proxies, port pools (no more than
+    /// sources), sessions, listeners, source bindings.
     SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max,
               SipKey key, std::size_t listeners_max = 64, std::size_t bindings_max = 64)
         : client_counts(sessions_max, key),
@@ -30,8 +30,7 @@ struct SharedUse {
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
-        /// Takes `count` unless that would pass `limit`; one that fails is never seen by others,
-        /// not even for a moment.
+        /// Takes `count` unless that would pass `limit`. Other threads never see a failed attempt.
         [[nodiscard]] bool acquire(std::uint32_t count, std::uint32_t limit) noexcept {
             std::uint32_t before = used.load(std::memory_order_relaxed);
             do {
@@ -51,13 +50,12 @@ struct SharedUse {
 
     struct ProxyUse {
         Line sessions;
-        Line unassured;  // those of them that are not assured
+        Line unassured;  // the unassured ones among them
         TokenBucket new_sessions;
-        TokenBucket evictions;  // sessions that end early for a new client
+        TokenBucket evictions;  // sessions evicted for a new client
     };
 
-    /// Local ports of reply groups at one source address, in use or cooling, whichever shard has
-    /// them.
+    /// Local ports of reply groups at one source address, in use or cooling, in any shard.
     class PortSet {
     public:
         void insert(std::uint16_t port) noexcept {
@@ -77,8 +75,8 @@ struct SharedUse {
         std::array<std::atomic<std::uint64_t>, 1024> words_{};
     };
 
-    /// How many shards have a place in use. The control thread counts them in when it gives the
-    /// place away, each shard counts itself out; at 0 the place is free.
+    /// How many shards use a slot. The control thread counts the shards in when it assigns the
+    /// slot. Each shard counts itself out; at 0 the slot is free.
     using Holders = std::atomic<std::uint32_t>;
 
     Line descriptors;  // of reply groups

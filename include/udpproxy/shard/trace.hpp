@@ -1,7 +1,7 @@
-// Trace: the datagrams of one client, copied while somebody watches. The shard copies what passes
-// the legs, and what is dropped, into a mailbox of fixed size that the admin thread empties; what
-// does not fit is counted, never waited for. Off, it costs a known client's datagram one test of a
-// flag.
+// Trace: the datagrams of one client, copied while an operator watches. The shard copies forwarded
+// and dropped datagrams into a mailbox of fixed size that the admin thread empties. A record that
+// does not fit is counted, never waited for. A trace that is off costs a known client's datagram
+// one test of a flag.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@
 
 namespace udpproxy {
 
-/// Payload that is kept of a datagram; enough for what an Ethernet carries whole.
+/// Payload bytes kept of a datagram: enough for any that fits an Ethernet frame.
 inline constexpr std::size_t trace_payload_max = 1500;
 
 struct TraceRecord {
@@ -28,7 +28,7 @@ struct TraceRecord {
     std::uint16_t proxy = 0;
     Endpoint listen;  // of the listener
     Endpoint client;
-    Address local;            // the client writes to; unspecified: the listener's own
+    Address local;            // that the client writes to; unspecified: the listener's own
     Endpoint local_endpoint;  // port 0: the client has no session
     Endpoint service;         // the upstream, or where the reply came from
     std::uint8_t tos = 0;
@@ -49,7 +49,7 @@ public:
     }
     void end() noexcept { on_ = false; }
 
-    /// Perhaps: whether its time is over is looked at when a datagram comes.
+    /// May still be true after `until`: the end is checked only when a datagram comes.
     [[nodiscard]] bool is_on() const noexcept { return on_; }
     [[nodiscard]] bool is_on(Instant now) noexcept { return on_ = on_ && now < until_; }
     [[nodiscard]] bool follows(const Endpoint& client, Instant now) noexcept {
@@ -59,9 +59,9 @@ public:
         if (!records_.post(record)) missed_.fetch_add(1, std::memory_order_relaxed);
     }
 
-    /// Called by the admin thread. False: nothing there.
+    /// Called by the admin thread. False: no record is left.
     [[nodiscard]] bool take(TraceRecord& record) { return records_.take(record); }
-    /// What did not fit since the last call.
+    /// Records that did not fit since the last call.
     [[nodiscard]] std::uint64_t take_missed() noexcept {
         return missed_.exchange(0, std::memory_order_relaxed);
     }

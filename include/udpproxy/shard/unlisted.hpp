@@ -17,7 +17,7 @@ public:
     static constexpr Duration report_every = std::chrono::minutes{1};
 
     /// Notes `datagrams` of one source; returns how many to report now (0: none). When the table is
-    /// full the source seen longest ago makes room.
+    /// full, it evicts the source seen longest ago.
     [[nodiscard]] std::uint64_t note(std::uint16_t proxy, const Endpoint& source,
                                      std::uint64_t datagrams, Instant now) noexcept {
         Entry* place = &entries_[0];
