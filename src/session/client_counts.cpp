@@ -1,4 +1,4 @@
-// Counting sessions by client.
+// When one more session of a client is counted, and when it is refused.
 #include "udpproxy/session/client_counts.hpp"
 
 #include "udpproxy/session/source_prefix.hpp"

@@ -1,4 +1,4 @@
-// Lending and cooling of reply groups.
+// When a reply group may be acquired, when it cools down, and when it is surplus.
 #include "udpproxy/session/group_pool.hpp"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Cutting ranges into stretches, and the queues of cooling ports.
+// How ranges are cut into port intervals, and in which order ports are leased.
 #include "udpproxy/session/port_pool.hpp"
 
 #include <algorithm>
@@ -79,7 +79,7 @@ void PortPool::take_over(PortPool& old) {
         });
     };
     for (PortInterval& interval : intervals_) {
-        // Everything is free in a fresh pool.
+        // In a fresh pool every port is free.
         std::size_t kept = 0;
         for (std::size_t i = 0; i < interval.count; ++i) {
             const Cooling cooling = interval.queue[(interval.head + i) % interval.queue.size()];
@@ -89,7 +89,7 @@ void PortPool::take_over(PortPool& old) {
         leased_ += static_cast<std::uint32_t>(interval.count - kept);
         interval.count = kept;
     }
-    // Intervals of `old` may fall together here, where a range has gone.
+    // Several intervals of `old` may be one interval here, where a range has been removed.
     while (const std::optional<Cooling> cooling = old.take_first())
         if (interval_of(cooling->port) != nullptr) release(cooling->port, cooling->until);
 }

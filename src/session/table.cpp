@@ -1,4 +1,4 @@
-// Admission to the table, expiry, and the order of eviction.
+// Which session a datagram belongs to, which sessions have expired, and the order of eviction.
 #include "udpproxy/session/table.hpp"
 
 #include <algorithm>
@@ -89,9 +89,8 @@ std::optional<std::uint32_t> SessionTable::eviction_candidate(std::uint16_t prox
             chosen = index;
         if (now - session.last_active_at >= idle || session.last_active_at == session.listed_at)
             continue;
-        // Was active since it was listed, and only just: others may have waited longer, and are
-        // looked at first the next time. Who is idle long enough keeps his place: behind those that
-        // were active later, he would not be found when he is wanted.
+        // A recently active session moves to the back, so that older sessions are scanned first.
+        // Sessions idle long enough stay in front, or the scan of 16 entries would miss them.
         session.listed_at = session.last_active_at;
         order.remove(index, unassured_links());
         order.push_back(index, unassured_links());

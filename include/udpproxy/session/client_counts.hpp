@@ -1,8 +1,8 @@
-// ClientCounts: how many sessions each client has, a client being an IPv4 address or an IPv6 /64,
-// by proxy. One for all shards, since a client's ports are spread over them. Entries are as many as
-// sessions, fixed at start; a client beyond them is refused. It is asked at admission and
-// retirement only, and the lock is held for one look-up (some tens of nanoseconds): no datagram of
-// a known client ever meets it.
+// ClientCounts: how many sessions each client has, by proxy. A client is an IPv4 address or an IPv6
+// /64. All shards share one ClientCounts, since a client's ports are spread over them. It has as
+// many entries as there may be sessions, fixed at start; a client beyond them is refused. It is
+// used at admission and retirement only, and the lock is held for one look-up (some tens of
+// nanoseconds). So no datagram of a known client ever waits for the lock.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +17,19 @@ namespace udpproxy {
 
 class ClientCounts {
 public:
-    /// Room for `sessions_max` sessions, all of different clients.
+    /// Capacity for `sessions_max` sessions, all of different clients.
     ClientCounts(std::uint32_t sessions_max, SipKey key);
 
     enum class Outcome : std::uint8_t { counted, limit_met, full };
 
-    /// Counts one more session of the client unless it has `limit` already (0: no limit), or no
-    /// entry is left for it.
+    /// Counts one more session of the client, unless the client has `limit` already (0: no limit)
+    /// or no entry is left.
     [[nodiscard]] Outcome acquire(std::uint16_t proxy, const Address& client, std::uint32_t limit);
     /// Whether the client has `limit` sessions already (0: no limit).
     [[nodiscard]] bool meets_limit(std::uint16_t proxy, const Address& client, std::uint32_t limit);
-    /// One less. Requires: an acquire() that counted.
+    /// Counts one session less. Requires: an acquire() that counted.
     void release(std::uint16_t proxy, const Address& client);
-    /// Clients with a session.
+    /// The number of clients with a session.
     [[nodiscard]] std::uint32_t clients();
 
 private:

@@ -19,7 +19,7 @@ struct ClientKey {
 
     friend bool operator==(const ClientKey&, const ClientKey&) = default;
 
-    /// As whole words for the hash: no padding, so equal keys are equal words.
+    /// The key as whole words for the hash. There is no padding, so equal keys are equal words.
     [[nodiscard]] std::array<std::uint64_t, 5> words() const noexcept {
         return std::bit_cast<std::array<std::uint64_t, 5>>(*this);
     }

@@ -1,7 +1,7 @@
-// ExpiryWheel: which session to look at when. A hashed timing wheel (Varghese, Lauck, 1987) with
-// ticks of 67 ms: filing and leaving are O(1), the hot path never touches it. A session is looked
-// at when its time comes due and filed anew if it was active meanwhile; one that is due beyond the
-// wheel's reach (275 s) is looked at early and filed again.
+// ExpiryWheel: when each session is checked for expiry. A hashed timing wheel (Varghese, Lauck,
+// 1987) with ticks of 67 ms: filing and removing are O(1), and the hot path never touches the
+// wheel. A session is checked when it comes due, and filed anew if it was active meanwhile. A
+// session that is due beyond the wheel's reach (275 s) is checked early and filed again.
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ public:
 
     [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 
-    /// Files an item to be looked at no earlier than `due` and at most one tick later; returns its
+    /// Files an item to be checked no earlier than `due` and at most one tick later. Returns its
     /// bucket, which the item must remember.
     template <class Links>
     [[nodiscard]] std::uint32_t file(std::uint32_t index, Instant due, Links&& links) {
@@ -43,8 +43,8 @@ public:
         --size_;
     }
 
-    /// Takes out the next item whose time to be looked at has come, or nothing. The caller retires
-    /// it or files it again.
+    /// Takes out the next item that is due, or nothing. The caller retires the item or files it
+    /// again.
     template <class Links>
     [[nodiscard]] std::optional<std::uint32_t> take_due(Instant now, Links&& links) {
         const std::int64_t last = tick_of(now);
@@ -60,7 +60,7 @@ public:
         return std::nullopt;
     }
 
-    /// When the next item should be looked at; nothing when there is none.
+    /// When the next item should be checked; nothing when the wheel is empty.
     [[nodiscard]] std::optional<Instant> next_due() const noexcept {
         if (size_ == 0) return std::nullopt;
         const auto start = static_cast<std::uint32_t>(current_) & (buckets - 1);
@@ -80,7 +80,7 @@ private:
 
     std::unique_ptr<IndexList[]> lists_ = std::make_unique<IndexList[]>(buckets);
     std::array<std::uint64_t, buckets / 64> occupied_{};
-    std::int64_t current_ = 0;  // the tick being looked at
+    std::int64_t current_ = 0;  // the tick being checked
     std::uint32_t size_ = 0;
 };
 

@@ -1,8 +1,8 @@
-// GroupPool: the reply groups of one shard. A group is in use to a session, or cools down after
-// one, or is being closed. A cooling group stays bound and receiving: what comes late is seen,
-// counted and dropped. Once it has cooled down long enough the oldest is in use again, with no
-// system call. The pool knows slots and ports as numbers; opening and closing sockets is the
-// shard's affair.
+// GroupPool: the reply groups of one shard. A group is in use by a session, cools down after one,
+// or is being closed. A cooling group stays bound and receiving, so that late replies are seen,
+// counted and dropped. The oldest cooling group is acquired again once its cooldown is over, with
+// no system call. The pool knows slots and ports as numbers; the shard opens and closes the
+// sockets.
 #pragma once
 
 #include <algorithm>
@@ -25,24 +25,24 @@ inline constexpr std::size_t connected_aliases_max = 16;
 inline constexpr std::size_t group_members_max =
     connected_aliases_max + 2;  // primary, alias members, open member
 
-/// The number of a source binding in its shard: the groups of one proxy and one of its source
-/// addresses are interchangeable.
+/// The number of a source binding in its shard. A binding is one proxy with one of its source
+/// addresses; its groups are interchangeable.
 using BindingIndex = std::uint32_t;
 
 enum class GroupState : std::uint8_t { in_use, cooling, closing };
 
-/// The reply leg reads the first four members for each datagram: they lie in one cache line, which
-/// the slots behind do not push them out of.
+/// The reply leg reads the first four fields for each datagram. They stand ahead of the slots, so
+/// that they share one cache line.
 struct alignas(64) ReplyGroup {
-    // The version it was opened with, or has been brought to since.
+    // The version that the group was opened with, or has been reconciled with since.
     const Upstream* upstream = nullptr;
-    std::uint32_t session = no_index;  // that it is in use to
+    std::uint32_t session = no_index;  // that uses the group
     std::uint16_t proxy = 0;
     GroupState state = GroupState::in_use;
-    std::uint8_t members = 0;          // in `slots`
-    std::uint8_t members_leaving = 0;  // of aliases that are none any more: their sockets are being
-                                       // closed while the group serves
-    std::uint8_t members_open = 0;     // counts down while closing
+    std::uint8_t members = 0;  // in `slots`
+    /// Members of removed aliases: their sockets are being closed while the group stays in use.
+    std::uint8_t members_leaving = 0;
+    std::uint8_t members_open = 0;  // counts down while closing
     bool has_open_member = false;
     BindingIndex binding = 0;
     std::uint32_t generation = 0;  // of the source binding when it was opened
@@ -58,8 +58,8 @@ static_assert(offsetof(ReplyGroup, state) < 16 && offsetof(ReplyGroup, local) < 
 
 class GroupPool {
 public:
-    /// `cooldowns` has an entry for each source binding; more come by use_binding(), up to
-    /// `bindings_max` (fewer than there are: as many).
+    /// `cooldowns` has an entry for each source binding. use_binding() adds more, up to
+    /// `bindings_max` (a smaller value means the number of `cooldowns`).
     GroupPool(std::uint32_t groups_max, std::vector<Duration> cooldowns,
               std::size_t bindings_max = 0);
 
@@ -73,65 +73,65 @@ public:
     [[nodiscard]] std::uint32_t size(BindingIndex binding) const noexcept {
         return bindings_[binding].groups;
     }
-    /// Indices at or above this were never used.
+    /// Indices at or above this one were never used.
     [[nodiscard]] std::uint32_t high_water() const noexcept { return groups_.high_water(); }
     [[nodiscard]] bool is_live(std::uint32_t index) const noexcept {
         return groups_.is_live(index);
     }
     ReplyGroup& operator[](std::uint32_t index) { return groups_[index]; }
 
-    // Requires: !full(). A group that has just been opened, in use at once; the caller fills in the
-    // rest.
+    // Requires: !full(). Adds a group that has just been opened, in use by `session`. The caller
+    // fills in the other fields.
     [[nodiscard]] std::uint32_t add(BindingIndex binding, std::uint32_t session);
-    /// The oldest group of the source binding whose rest is over, unless it is outdated; in use to
-    /// `session`.
+    /// Acquires for `session` the source binding's oldest cooling group, if its cooldown is over
+    /// and it is not outdated.
     [[nodiscard]] std::optional<std::uint32_t> acquire(BindingIndex binding, std::uint32_t session,
                                                        Instant now);
-    /// Its session has ended. Requires: in use.
+    /// The group's session has ended; the cooldown begins. Requires: in use.
     void cooldown(std::uint32_t index, Instant now);
-    /// Nobody had it before: it may be in use at once. Requires: in use.
+    /// No session has used the group yet, so it needs no cooldown. Requires: in use.
     void add_ready(std::uint32_t index, Instant now);
-    /// Its sockets are about to close. Requires: not closing yet.
+    /// The group's sockets are about to close. Requires: not closing yet.
     void begin_close(std::uint32_t index);
-    /// Its last socket is closed.
+    /// The group's last socket is closed.
     void forget(std::uint32_t index);
 
-    /// What was opened before no longer serves (its source address has gone): it is not in use
-    /// again.
+    /// Groups opened before are not acquired again, because their source address has gone.
     void outdate(BindingIndex binding) { ++bindings_[binding].generation; }
     [[nodiscard]] std::uint32_t generation(BindingIndex binding) const noexcept {
         return bindings_[binding].generation;
     }
     // Requires: no group of the source binding is left.
     void use_binding(BindingIndex binding, Duration cooldown, const Upstream* upstream);
-    /// Groups are opened with this version from now on, and those of other versions are outdated.
-    /// It outlives every group opened with it.
+    /// Groups are opened with this version from now on, and groups of other versions are outdated.
+    /// `upstream` must outlive every group opened with it.
     void set_upstream(BindingIndex binding, const Upstream* upstream) {
         bindings_[binding].upstream = upstream;
     }
     void set_cooldown(BindingIndex binding, Duration cooldown) {
         bindings_[binding].cooldown = cooldown;
     }
-    /// So many cooling groups of the source binding are never surplus.
+    /// The number of cooling groups of the source binding that are never surplus.
     void set_kept(BindingIndex binding, std::uint32_t kept) { bindings_[binding].kept = kept; }
-    /// Resting groups that the source binding lacks of those that are kept.
+    /// How many cooling groups the source binding is short of the number kept.
     [[nodiscard]] std::uint32_t lacking(BindingIndex binding) const noexcept {
         return bindings_[binding].kept -
                std::min(bindings_[binding].kept, bindings_[binding].cooling.size());
     }
-    /// Of an earlier generation of its source binding, or another version of its upstream.
+    /// Whether the group is of an earlier generation of its source binding, or of another version
+    /// of its upstream.
     [[nodiscard]] bool is_outdated(std::uint32_t index) const {
         return is_outdated(groups_[index]);
     }
 
-    /// A cooling group that had better be closed now: outdated, or unused for `surplus_after`
-    /// beyond its rest.
+    /// A cooling group to close now: outdated, or unused for `surplus_after` beyond its cooldown.
     [[nodiscard]] std::optional<std::uint32_t> surplus(Instant now, Duration surplus_after) const;
-    /// When surplus() may next have one; nothing while none cools down.
+    /// When surplus() may next return a group; nothing while no group cools down.
     [[nodiscard]] std::optional<Instant> next_surplus(Duration surplus_after) const;
-    /// The oldest cooling group of the source binding if its rest is over, whatever its generation.
+    /// The oldest cooling group of the source binding if its cooldown is over, whatever its
+    /// generation.
     [[nodiscard]] std::optional<std::uint32_t> cooled_down(BindingIndex binding, Instant now) const;
-    /// The group that has cooled down longest, of any source binding: the first to go when
+    /// The group that has cooled down longest, of any source binding: the first to close when
     /// descriptors are short.
     [[nodiscard]] std::optional<std::uint32_t> oldest_cooling() const;
 
@@ -145,8 +145,8 @@ private:
         IndexList cooling;
     };
 
-    /// When the source binding's oldest cooling group becomes surplus; nothing: there is none, or
-    /// it is kept.
+    /// When the source binding's oldest cooling group becomes surplus; nothing when no group cools
+    /// down or the oldest is kept.
     [[nodiscard]] std::optional<Instant> surplus_at(const Binding& binding,
                                                     Duration surplus_after) const;
     [[nodiscard]] bool is_outdated(const ReplyGroup& group) const noexcept {

@@ -1,7 +1,7 @@
-// PortPool: the local ports towards upstreams of one source address in one shard. First in, first
-// out, and none before its rest is over, because a reply that comes late must not meet a new
-// client. Several ranges may overlap (two proxies with the same source): the pool cuts the port
-// space at their ends, so that a port is in one queue only, whoever leases it.
+// PortPool: the local ports towards upstreams of one source address in one shard. Ports are leased
+// first in, first out, and none before its cooldown is over, because a late reply must not reach a
+// new client. Ranges may overlap (two proxies with the same source). The pool cuts the port space
+// at their ends, so that a port is in one queue only, whichever proxy leases it.
 #pragma once
 
 #include <cstdint>
@@ -24,21 +24,21 @@ struct PortRange {
 class PortPool {
 public:
     /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards
-    /// ever want the same port. `start` turns each queue by so many ports: chosen at random, a
-    /// restart does not begin with the ports that late replies to its predecessor still look for.
+    /// ever want the same port. `start` rotates each queue by that many ports. A random `start`
+    /// keeps a restarted program off the ports to which late replies for its predecessor still go.
     PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards,
              std::uint64_t start = 0);
 
-    /// The port of ranges[range] that was given back first, if its rest is over.
+    /// Leases the port of ranges[range] that was released first, if its cooldown is over.
     [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);
     /// How many ports of ranges[range] this shard has, leased or not.
     [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
-    /// Gives a port back; nobody gets it before `until`. Requires: the port is leased.
+    /// Releases a port, which is not leased again before `until`. Requires: the port is leased.
     void release(std::uint16_t port, Instant until);
-    /// Takes the place of `old`, with other ranges: what cools down there goes on cooling here in
-    /// the same order, what is leased there is leased here, and ports that `old` did not have are
-    /// free. Ports that are in no range here are forgotten, and `old` is spent. No allocation.
-    // Requires: a fresh pool; what is leased in `old` lies in a range of this one.
+    /// Replaces `old`, with other ranges. Ports that cool down in `old` go on cooling here in the
+    /// same order, leased ports stay leased, and ports that `old` did not have are free. Ports in
+    /// no range of this pool are forgotten. `old` is spent. No allocation.
+    // Requires: a fresh pool; every port leased in `old` lies in a range of this one.
     void take_over(PortPool& old);
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }
 
@@ -47,7 +47,7 @@ private:
         std::uint16_t port = 0;
         Instant until{};
     };
-    /// Ports between two neighbouring range ends, as a queue.
+    /// The ports between two neighbouring range ends, as a queue.
     struct PortInterval {
         std::uint16_t first = 0;
         std::uint16_t last = 0;
@@ -57,7 +57,7 @@ private:
     };
 
     [[nodiscard]] PortInterval* interval_of(std::uint16_t port);
-    /// Takes the port out that may be leased first; nothing: none cools down.
+    /// Takes out the cooling port that may be leased first; nothing when no port cools down.
     [[nodiscard]] std::optional<Cooling> take_first();
 
     std::vector<PortRange> ranges_;

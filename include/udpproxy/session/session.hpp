@@ -18,15 +18,15 @@ struct TrafficCounters {
 
 struct Session {
     ClientKey key;
-    Instant
-        last_active_at;  // a datagram in either direction; all the hot path writes for the expiry
+    /// The last datagram in either direction; the hot path writes only this for expiry.
+    Instant last_active_at;
     Slot primary = no_slot;   // where requests go
     std::uint32_t group = 0;  // in the group pool
-    std::uint32_t interface_index =
-        0;  // the client's datagrams come in on, where the listener tells
+    /// The interface that the client's datagrams arrive on, where the listener reports it.
+    std::uint32_t interface_index = 0;
     std::uint16_t proxy = 0;
     bool replied = false;  // the service has answered
-    bool assured = false;  // and then the client has written again
+    bool assured = false;  // the client has written again after a reply
     TrafficCounters requests;
     TrafficCounters replies;
 
@@ -35,7 +35,7 @@ struct Session {
     ListLinks wheel;           // in the expiry wheel's bucket
     ListLinks unassured;       // in the proxy's order of eviction
     std::uint32_t bucket = 0;  // of the wheel
-    Instant listed_at;         // last_active_at when the order of eviction last looked
+    Instant listed_at;         // last_active_at when last put into the order of eviction
 };
 
 }  // namespace udpproxy

@@ -1,8 +1,7 @@
-// SourceBuckets: a token bucket for every source prefix there is, in fixed memory. Each prefix has
-// a cell in each of two rows, chosen by a keyed hash (a count-min sketch of buckets): it is held
-// back only when both are empty, so that who merely shares one cell with a flood passes. An
-// attacker who does not know the key cannot aim at somebody's cells. Shared by all shards, without
-// locks.
+// SourceBuckets: a token bucket for every possible source prefix, in fixed memory. Each prefix has
+// a cell in each of two rows, chosen by a keyed hash (a count-min sketch of buckets). A source is
+// limited only if both its cells are empty; sharing one cell with a flood does no harm. Without the
+// key, an attacker cannot aim at the cells of another source. Shared by all shards, without locks.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
-// Whose address it is: the part of a source address that one host, or one site, can vary at will is
-// cut off before anything is counted against it. A host has an IPv4 address or an IPv6 /64 (RFC
-// 4291 section 2.5.1), a site an IPv4 /24 or an IPv6 /48 (RFC 6177).
+// Source prefixes: before a source address is counted, the bits that one host or one site can vary
+// at will are cut off. A host has an IPv4 address or an IPv6 /64 (RFC 4291 section 2.5.1), a site
+// an IPv4 /24 or an IPv6 /48 (RFC 6177).
 #pragma once
 
 #include <array>

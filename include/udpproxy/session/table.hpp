@@ -1,6 +1,6 @@
-// SessionTable: the sessions of one shard, how a datagram finds its own, when they expire and which
-// goes first when room is short. No I/O, no clock, no allocation after construction. What else ends
-// with a session (its group, its ports) is the shard's affair.
+// SessionTable: the sessions of one shard, how a datagram finds its session, when sessions expire
+// and which is evicted first. No I/O, no clock, no allocation after construction. The shard
+// releases what else a session holds (its group, its ports).
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@
 
 namespace udpproxy {
 
-/// When the sessions of a proxy end for want of traffic in either direction. Requires: unassured <=
-/// idle (the configuration sees to it).
+/// After how long without traffic in either direction the sessions of a proxy end. Requires:
+/// unassured <= idle (the configuration ensures this).
 struct SessionTimeouts {
     Duration idle;       // assured sessions
     Duration unassured;  // all others
@@ -26,7 +26,7 @@ struct SessionTimeouts {
 
 class SessionTable {
 public:
-    /// `timeouts` has one entry per proxy. Of `shards` tables, each gives out ids of its own: id %
+    /// `timeouts` has one entry per proxy. Each of `shards` tables gives out different ids: id %
     /// shards == shard.
     SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts, SipKey key,
                  std::uint32_t shard = 0, std::uint32_t shards = 1);
@@ -35,7 +35,7 @@ public:
     [[nodiscard]] bool full() const noexcept { return sessions_.full(); }
     [[nodiscard]] std::size_t longest_probe() const noexcept { return map_.longest_probe(); }
     Session& operator[](std::uint32_t index) { return sessions_[index]; }
-    /// Indices at or above this were never used.
+    /// Indices at or above this one were never used.
     [[nodiscard]] std::uint32_t high_water() const noexcept { return sessions_.high_water(); }
     [[nodiscard]] bool is_live(std::uint32_t index) const noexcept {
         return sessions_.is_live(index);
@@ -49,8 +49,8 @@ public:
         return map_.find(hash, [&](std::uint32_t index) { return sessions_[index].key == key; });
     }
 
-    /// The two steps of having in the cache what find() will touch, each some time before the next:
-    /// where it looks, and the session there.
+    /// Prefetch what find() will touch, in two steps with some time between them: first the map's
+    /// cell, then the session that it names.
     void prefetch_cell(std::uint64_t hash) const noexcept { map_.prefetch(hash); }
     void prefetch_session(std::uint64_t hash) const noexcept {
         if (const std::optional<std::uint32_t> index = map_.peek(hash)) sessions_.prefetch(*index);
@@ -60,27 +60,26 @@ public:
     // interface.
     std::uint32_t admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now);
     void retire(std::uint32_t index);
-    /// The client has written again after a reply: the session is no longer among those that may go
-    /// first.
+    /// The client has written again after a reply: the session can no longer be evicted.
     void assure(std::uint32_t index);
 
-    /// The next session that has expired, still in the table, or nothing. At most `looks` sessions
-    /// are looked at; the rest wait for the next call.
+    /// The next session that has expired, still in the table, or nothing. At most `scan_budget`
+    /// sessions are checked; the others wait for the next call.
     [[nodiscard]] std::optional<std::uint32_t> next_expired(Instant now,
                                                             std::uint32_t& scan_budget);
-    /// For the proxy's sessions from now on; those that are there are looked at anew as refile() is
-    /// called for each.
+    /// Sets the time-outs of the proxy's sessions. For an existing session they hold once refile()
+    /// is called for it.
     void set_timeouts(std::uint16_t proxy, const SessionTimeouts& timeouts) {
         timeouts_[proxy] = timeouts;
     }
-    /// Files the session by the time-outs as they are now.
+    /// Files the session anew by the present time-outs.
     void refile(std::uint32_t index);
     /// When to call next_expired() again at the latest.
     [[nodiscard]] std::optional<Instant> next_due() const noexcept { return wheel_.next_due(); }
 
     /// The least recently active session of `proxy` that is not assured and has been idle for at
-    /// least `idle`, among the 16 that were listed first; nothing when there is none. Those of them
-    /// that were active since are listed anew.
+    /// least `idle`, among the first 16 in the eviction order; nothing when there is none. Sessions
+    /// among these 16 that were active recently move to the back of the order.
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy, Instant now,
                                                                   Duration idle);
 

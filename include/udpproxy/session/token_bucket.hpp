@@ -1,6 +1,6 @@
-// TokenBucket: how fast new sessions may begin. Kept as one number, the moment at which the bucket
+// TokenBucket: how fast new sessions may begin. The bucket is one number, the moment at which it
 // will be full again (the generic cell rate algorithm, ITU-T I.371), so that all shards can share
-// it without a lock. No clock of its own: `now` is passed, the same clock for all.
+// it without a lock. It has no clock: every caller passes `now` of the same clock.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 
 namespace udpproxy {
 
-/// Tokens a second, and how many lie in a full bucket.
+/// Tokens a second, and the number of tokens in a full bucket.
 struct Rate {
     std::uint32_t per_second = 0;  // 0: no limit; at most 10^9
     std::uint32_t burst = 1;       // at least 1
@@ -30,7 +30,7 @@ public:
         return (full_at > at ? full_at : at) + rate.interval_ns() - at <= rate.depth_ns();
     }
 
-    /// Takes a token if one is left; always, when there is no limit.
+    /// Takes a token if one is left; always succeeds when there is no limit.
     [[nodiscard]] bool take(Instant now, const Rate& rate) noexcept {
         if (rate.is_unlimited()) return true;
         const std::int64_t at = now.time_since_epoch().count();

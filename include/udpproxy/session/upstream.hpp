@@ -1,9 +1,9 @@
 // Upstream: where the requests of a proxy go and from where its replies may come: one endpoint and
-// its aliases. Immutable and versioned: what changes in the configuration is a new Upstream beside
-// the old one, and each reply group remembers the one it was opened with. Made by the control
-// thread, which keeps every version until the last shard has let go of it; shared by all shards,
-// copied by none. The source of every reply is checked against it, whatever the kernel has filtered
-// before.
+// its aliases. Immutable and versioned: a change of the configuration makes a new Upstream beside
+// the old one, and each reply group remembers the version it was opened with. The control thread
+// makes the versions and keeps each until the last shard has released it; the shards share them
+// without copies. The source of every reply is checked against the Upstream, whatever the kernel
+// has filtered before.
 #pragma once
 
 #include <cstddef>
@@ -16,13 +16,14 @@
 
 namespace udpproxy {
 
-/// Another address the same upstream may answer from.
+/// Another address from which the same upstream may answer.
 struct AliasRule {
     Prefix prefix;                      // full length: one address
     std::uint32_t scope = 0;            // interface of a link-local address
     std::optional<std::uint16_t> port;  // absent: any
 
-    /// One address, one port: the kernel can filter it through a connected member.
+    /// Whether the rule is one address and one port, so that the kernel can filter it through a
+    /// connected member.
     [[nodiscard]] bool is_exact() const noexcept {
         return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128);
     }
@@ -33,7 +34,7 @@ struct AliasRule {
     friend bool operator==(const AliasRule&, const AliasRule&) = default;
 };
 
-/// Who checks that a reply comes from an alias.
+/// Whether the kernel or the program checks that a reply comes from an alias.
 enum class AliasMembers : std::uint8_t {
     connected,  // the kernel: an alias member for each alias, all of them exact
     open,       // the program: one open member for all
@@ -41,10 +42,10 @@ enum class AliasMembers : std::uint8_t {
 
 class Upstream {
 public:
-    /// `endpoint` with port 0: a host name that has no address yet; nobody can be admitted to it.
-    /// `tallies` has, for each alias, the number under which its replies are counted, from 1 on;
-    /// empty: their places. It outlives versions, so that a counter belongs to one alias whatever
-    /// stands before it.
+    /// `endpoint` with port 0: a host name that has no address yet; no client can be admitted to
+    /// it. `counter_indices` has, for each alias, the number under which its replies are counted,
+    /// from 1 on; empty: the aliases' own order. An alias keeps its number in later versions, so
+    /// that a counter belongs to one alias whatever aliases precede it.
     explicit Upstream(const Endpoint& endpoint, std::vector<AliasRule> aliases = {},
                       AliasMembers members = AliasMembers::connected, std::uint32_t version = 1,
                       std::vector<std::uint8_t> counter_indices = {})
@@ -72,17 +73,17 @@ public:
     [[nodiscard]] bool needs_open_member() const noexcept {
         return members_ == AliasMembers::open && !aliases_.empty();
     }
-    /// Members of a group: the primary, the alias members, and an open one where the program
-    /// filters or the group watches.
+    /// The number of members of a group: the primary, the alias members, and an open one where the
+    /// program filters or the group watches.
     [[nodiscard]] std::uint32_t members(bool watches) const noexcept {
         return 1 + static_cast<std::uint32_t>(connected_.size()) +
                ((watches || needs_open_member()) ? 1 : 0);
     }
-    /// Counts the upstreams that its proxy has had.
+    /// The version: counts the upstreams that the proxy has had.
     [[nodiscard]] std::uint32_t version() const noexcept { return version_; }
 
-    /// Under which number a reply is counted: 0 the endpoint's, else that of the first alias that
-    /// matches; nothing when the source is not listed.
+    /// The number under which a reply is counted: 0 for the endpoint, else that of the first alias
+    /// that matches; nothing when the source is not listed.
     [[nodiscard]] std::optional<std::size_t> find(const Endpoint& source) const noexcept {
         if (source == endpoint_) return 0;
         for (std::size_t i = 0; i < aliases_.size(); ++i) {
@@ -90,7 +91,7 @@ public:
         }
         return std::nullopt;
     }
-    // Requires: there is an alias of that place.
+    // Requires: `alias` is the position of an alias.
     [[nodiscard]] std::uint8_t counter_index(std::size_t alias) const {
         return counter_indices_[alias];
     }
