@@ -1,4 +1,4 @@
-// The steps of a start, in the order in which they happen.
+// Carries out the steps of a start in order, each with its own error.
 #include "udpproxy/runtime/bootstrap.hpp"
 
 #include <fmt/format.h>
@@ -15,11 +15,11 @@ namespace udpproxy {
 
 namespace {
 
-// A resolver that is there answers within it; one that is not must not keep the other proxies from
-// their clients.
+// A resolver that works answers within this time. One that does not must not keep the clients of
+// the other proxies waiting.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr Duration answer_pause = std::chrono::milliseconds{5};
-// For what is not in a table: stacks of threads, the heap, a reload's work.
+// For memory outside of the tables: stacks of threads, the heap, the work of a reload.
 constexpr std::uint64_t address_space_spared = 128 << 20;
 constexpr std::uint64_t descriptors_least = 1024;
 constexpr std::uint64_t buffer_bytes = 1 << 16;

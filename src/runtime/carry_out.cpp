@@ -1,5 +1,5 @@
-// A prepared reload becomes the state, and commands in the outbox. Nothing is refused here. What
-// throws for want of memory is undone by the Change around it.
+// Turns a prepared reload into the new state and into commands in the outbox. Nothing is refused
+// here. If memory runs out, the surrounding Change undoes the work so far.
 #include <algorithm>
 #include <utility>
 
@@ -31,7 +31,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
     bring_listeners(preparation, now);
 }
 
-/// Tells what is different and nothing else: an unchanged proxy is not touched.
+/// Sends only what is different: an unchanged proxy gets no command.
 void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
                                const ProxyCapacity& capacity, Preparation& preparation) {
     ProxySlot& slot = state_.proxies[index];
@@ -43,7 +43,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
     slot.config = wanted;
     slot.state = SlotState::serving;
     if (is_fresh) slot.alias_counters.clear();
-    // The name has one place: an earlier one that is still closing is shown no more.
+    // A name is shown once: an earlier slot of this name that is still closing is hidden.
     for (ProxySlot& other : state_.proxies)
         if (other.state == SlotState::closing && other.config.name == wanted.name)
             other.superseded = true;
@@ -68,8 +68,8 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
             set_upstream(index, *wanted.upstream.endpoint,
                          close_older && *wanted.upstream.endpoint != present);
     } else {
-        // A new name's address comes later; until then sessions and new clients have what there
-        // was.
+        // The address of a new name comes later. Until then sessions and new clients keep the
+        // present upstream.
         if (is_new || (step.aliases && !step.upstream)) set_upstream(index, present, false);
         ask_for_name(index);
     }

@@ -1,5 +1,5 @@
-// A change of what is in force, and how it is undone: Preparation is what a reload has ready before
-// it changes anything, Change the way back until all of it is done.
+// Preparation holds everything that a reload makes ready before it changes anything. Change undoes
+// the reload unless it is committed.
 #pragma once
 
 #include <map>
@@ -23,21 +23,21 @@ struct Reconfigurer::Preparation {
     Plan plan;
     Capacity capacity;
     std::map<std::string, std::uint16_t> slots;  // of every proxy of the new configuration
-    std::map<std::uint16_t, ProxyStep> steps;    // by slot: what becomes different for it
-    Sources sources;                             // as they will be
+    std::map<std::uint16_t, ProxyStep> steps;    // by slot: the difference for this proxy
+    Sources sources;                             // after the reload
     std::map<std::uint16_t, BindingGrant> grants;
     std::vector<Listener> opened;
-    struct Newcomer {  // a proxy that serves from now on
+    struct Newcomer {  // a proxy that begins to serve
         std::string name;
         std::uint32_t sessions_max = 0;
         std::string arithmetic;
     };
     std::vector<Newcomer> newcomers;
-    std::optional<Result<Log>> log;  // where the log goes from now on
-    std::vector<std::string> lines;  // for a person
+    std::optional<Result<Log>> log;  // the log to write to after the reload
+    std::vector<std::string> lines;  // messages for the operator
 };
 
-/// Puts the state, and the questions of names, back at its end, unless they were committed.
+/// On destruction restores the state and the questions to the resolver, unless commit() was called.
 class Reconfigurer::Change {
 public:
     explicit Change(Reconfigurer& reconfigurer)
@@ -60,7 +60,7 @@ public:
 
 private:
     Reconfigurer& reconfigurer_;
-    State state_;  // as it was
+    State state_;  // the state before the change
     Names::Questions questions_;
     bool is_committed_ = false;
 };

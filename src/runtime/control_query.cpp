@@ -1,5 +1,5 @@
-// From a question to the reconfigurer's verb. A question that fails for want of memory is answered
-// with that; it never ends the control thread.
+// Maps each query to a call of the reconfigurer. A query that fails for want of memory is answered
+// with that failure; it never ends the control thread.
 #include "udpproxy/runtime/control_query.hpp"
 
 #include <new>

@@ -1,4 +1,4 @@
-// Log lines out of events and counters.
+// Decides which events and counters become log lines, and how often.
 #include "udpproxy/runtime/event_log.hpp"
 
 #include "udpproxy/runtime/status.hpp"
@@ -9,7 +9,7 @@ namespace {
 
 constexpr Duration repeat_every = std::chrono::minutes{1};
 constexpr Duration limits_every = std::chrono::seconds{1};
-constexpr std::uint32_t unlisted_lines_max = 32;  // a minute; a flood of sources is summed
+constexpr std::uint32_t unlisted_lines_max = 32;  // a minute; other sources are summed
 
 const char* name_of(SessionEnd end) {
     switch (end) {
@@ -79,8 +79,8 @@ void EventLog::write_unlisted(const Event& event, Instant now) {
     known.unlogged = 0;
 }
 
-/// Tells the sum of those that had no line of their own, and forgets who has been silent: the table
-/// stays as small as a minute's lines.
+/// Logs the sum of the sources without a line of their own. Forgets sources that were silent, so
+/// the table holds no more entries than a minute has lines.
 void EventLog::begin_unlisted_minute(Instant now) {
     if (unlisted_others_ > 0)
         log_.warn("unlisted_others", {{"datagrams", unlisted_others_},
@@ -131,7 +131,7 @@ void EventLog::check_limits(Instant now) {
 void EventLog::check_limit(std::uint16_t proxy, std::string_view reason, std::uint64_t count,
                            Instant now) {
     LimitMet& limit = limits_[{proxy, reason}];
-    if (count < limit.logged) limit = LimitMet{};  // the place is another proxy's now
+    if (count < limit.logged) limit = LimitMet{};  // the slot belongs to another proxy now
     if (count == limit.logged || (limit.ever_logged && now - limit.logged_at < repeat_every))
         return;
     log_.warn("limit_met", {{"proxy", reconfigurer_.proxies()[proxy].config.name},

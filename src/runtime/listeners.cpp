@@ -1,4 +1,4 @@
-// Opening listeners.
+// Retries a bind to a busy address, and words the log lines about listeners.
 #include "listeners.hpp"
 
 #include <fmt/format.h>

@@ -1,5 +1,5 @@
-// Listening: the sockets of one listening address, opened with patience, and what the log says of
-// them. For the start and for reloads.
+// Opens the sockets of one listening address, with retries, and logs the result. Used by bootstrap
+// and by reloads.
 #pragma once
 
 #include "udpproxy/config/config.hpp"
@@ -10,9 +10,9 @@
 
 namespace udpproxy {
 
-// A killed predecessor's ring keeps its sockets for a moment after the process has gone.
+// The io_uring of a killed predecessor keeps its sockets for a moment after the process has gone.
 inline constexpr int bind_attempts_at_start = 20;
-// Nobody else is served by the control thread meanwhile: a reload does not wait as long.
+// The control thread does nothing else meanwhile, so a reload waits less long.
 inline constexpr int bind_attempts_at_reload = 3;
 
 /// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use`.
@@ -20,15 +20,15 @@ inline constexpr int bind_attempts_at_reload = 3;
                                                     const Endpoint& endpoint, std::uint32_t shards,
                                                     int attempts);
 
-/// The numbers of its sockets, in the order of the shards.
+/// The descriptors of the sockets, in the order of the shards.
 [[nodiscard]] std::vector<int> descriptors_of(const ListenerSockets& opened);
 
-/// A listener on its way to a shard. A socket that is still there at its end was refused by the
-/// engine: it is withdrawn before it is closed.
+/// A listener on its way to a shard. If it still has a socket when it is destroyed, the engine has
+/// refused that socket; the socket is then withdrawn from `queues` before it is closed.
 [[nodiscard]] std::shared_ptr<ListenerArrival> arrival_watched_by(
     std::shared_ptr<ListenerQueues> queues);
 
-/// What was opened, and what is not as it was asked for.
+/// Logs what was opened, and where it differs from the configuration.
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
                   const std::string& upstream, const ListenerSockets& opened);
 

@@ -1,4 +1,4 @@
-// The difference of two configurations.
+// Compares two configurations key by key, and sorts the differences into steps.
 #include "udpproxy/runtime/plan.hpp"
 
 #include <fmt/format.h>
@@ -27,7 +27,7 @@ bool same_aliases(const ProxyConfig& a, const ProxyConfig& b) {
                       b.reply_aliases.end(), same);
 }
 
-/// `prefix` stands before each key's name; an empty one stands for the key's section.
+/// `prefix` stands before each key's name. An empty prefix stands for the key's section.
 template <class Owner>
 void note_restarts(Plan& plan, const std::string& prefix, const Owner& present,
                    const Owner& wanted) {
@@ -91,7 +91,7 @@ const ProxyConfig* find_proxy(const Config& config, std::string_view name) {
 ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted) {
     ProxyStep step;
     step.name = wanted.name;
-    // What needs a restart is named by the plan and changes nothing before.
+    // The plan names the keys that need a restart; their values stay as they are until then.
     ProxyConfig in_place = wanted;
     keep_members(in_place, present);
     step.settings = !(settings_of(present) == settings_of(in_place)) ||

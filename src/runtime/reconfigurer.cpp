@@ -1,5 +1,5 @@
-// What goes on while the program runs: names that get addresses, what drains, and what shards have
-// given back.
+// Decides what happens between reloads: sets the addresses of names, drains proxies, and frees
+// slots and upstream versions that the shards have released.
 #include "udpproxy/runtime/reconfigurer.hpp"
 
 #include <fmt/format.h>
@@ -18,12 +18,12 @@ namespace {
 constexpr Duration taken_within = std::chrono::seconds{1};
 constexpr Duration look_pause = std::chrono::milliseconds{1};
 
-/// The numbers of the proxy's aliases, in their order. A new alias gets one that nobody has had, or
-/// when there is none left, one whose alias has gone.
+/// The counter numbers of the proxy's aliases, in the order of the aliases. A new alias gets a
+/// number that was never used. If none is left, it gets the number of an alias that has gone.
 std::vector<std::uint8_t> number_aliases(ProxySlot& slot) {
     std::vector<AliasCounter> present;
     std::vector<bool> taken(reply_sources_max, false);
-    taken[0] = true;  // the upstream's own
+    taken[0] = true;  // by the upstream itself
     const auto is_of = [](const Alias& alias) {
         return [&alias](const AliasCounter& counter) {
             return counter.prefix == alias.prefix && counter.scope == alias.scope &&
@@ -57,7 +57,7 @@ std::vector<std::uint8_t> number_aliases(ProxySlot& slot) {
     return numbers;
 }
 
-/// Whether the place's present version is what its configuration and this address ask for.
+/// Whether the present version in this slot matches its configuration and this address.
 bool is_in_force(const ProxySlot& slot, const Endpoint& endpoint) {
     const std::shared_ptr<const Upstream> wanted = upstream_of(slot.config, endpoint, 0);
     return slot.upstream->endpoint() == endpoint && slot.upstream->aliases() == wanted->aliases() &&
@@ -114,8 +114,7 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
     publish();
 }
 
-/// A status that cannot be made for want of memory is made by a later look(); until then readers
-/// have the last one.
+/// If memory is short, a later look() makes the status. Until then readers have the last one.
 void Reconfigurer::publish() {
     try {
         board_.set(make_status());
@@ -125,7 +124,7 @@ void Reconfigurer::publish() {
     }
 }
 
-/// Every place that was ever taken, whatever is there now: its counters go on.
+/// Covers every slot that was ever taken, also vacant ones: their counters go on.
 std::shared_ptr<const Status> Reconfigurer::make_status() const {
     auto status = std::make_shared<Status>();
     status->config_file = config_file_;
@@ -180,7 +179,8 @@ void Reconfigurer::look(Instant now) {
     for (const Names::Found& found : names_.look(state_.config, now)) {
         const ProxySlot& slot = state_.proxies[found.proxy];
         const bool is_new = !slot.upstream->is_resolved();
-        // Aliases that came with the name come into force with its address, whichever that is.
+        // Aliases configured together with the name come into force with its address, even if the
+        // address is the same.
         if (!is_in_force(slot, found.endpoint)) {
             Change change(*this);
             set_upstream(found.proxy, found.endpoint,
@@ -241,14 +241,14 @@ bool Reconfigurer::has_drained(Instant now) const {
     return drain_deadline_ && (now >= *drain_deadline_ || bootstrap_.use()->sessions.read() == 0);
 }
 
-/// To all or, when memory is short, to none.
+/// Queues the command for all shards or, when memory is short, for none.
 void Reconfigurer::send_to_all(const Command& command) {
     std::list<Command> copies(state_.outbox.size(), command);
     for (std::list<Command>& commands : state_.outbox)
         commands.splice(commands.end(), copies, copies.begin());
 }
 
-/// Sends what has come into the outbox. A place is held before a shard can give it back.
+/// Sends the outbox. Slots are marked as held first, since a shard may release them at once.
 void Reconfigurer::hand_over() noexcept {
     const ShardThreads& shards = bootstrap_.shards();
     for (std::atomic<std::uint32_t>* holders : state_.newly_held)
@@ -276,8 +276,8 @@ void Reconfigurer::set_limits(const Config& wanted) {
     send_to_all(command);
 }
 
-/// What is called done is in force: clients that come from now on find it so. A shard takes some
-/// commands in each turn; one that is stuck is not waited for.
+/// A change that is reported as done must be in force for every client that comes afterwards. A
+/// shard takes some commands in each turn. A stuck shard is waited for no longer than taken_within.
 void Reconfigurer::wait_until_taken() noexcept {
     const Instant end = monotonic_now() + taken_within;
     const auto has_taken_all = [](const auto& shard) { return shard->has_taken_all(); };
@@ -286,7 +286,7 @@ void Reconfigurer::wait_until_taken() noexcept {
         std::this_thread::sleep_for(look_pause);
 }
 
-/// A new version: the place's configuration with this endpoint.
+/// Makes a new version: the configuration in this slot with this endpoint.
 void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, bool close_older) {
     ProxySlot& slot = state_.proxies[proxy];
     slot.upstream = upstream_of(slot.config, endpoint, ++slot.versions, number_aliases(slot));
@@ -316,8 +316,8 @@ std::optional<std::uint16_t> Reconfigurer::serving(const std::string& name) cons
     return std::nullopt;
 }
 
-/// All shards close a listener at once: one that went earlier would move the others' clients to
-/// sockets that do not know them.
+/// All shards must close a listener at once. If one shard closed earlier, the kernel would move the
+/// clients of the other shards to sockets that do not know them.
 void Reconfigurer::close_retired(Instant now) {
     const SharedUse& use = *bootstrap_.use();
     for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
@@ -368,7 +368,7 @@ void Reconfigurer::free_vacated() {
         slot.bindings.clear();
         publish();
     }
-    // One holder is the list here: nobody else can come by another.
+    // A use count of 1 means that only this list holds it, and no other holder can appear.
     const auto is_let_go = [](const auto& held) { return held.use_count() == 1; };
     std::erase_if(state_.versions, is_let_go);
     std::erase_if(state_.brought, is_let_go);

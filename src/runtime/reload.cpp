@@ -1,7 +1,7 @@
-// Reload: from a file to commands, all of it or nothing. What may be refused is done first, on the
-// side: reading, checking, the arithmetic of capacity, slots, the sockets of new listeners. The
-// state is changed next (carry_out.cpp), and commands go to the outbox; whatever throws there is
-// undone. The commit sends the commands and cannot fail. The lines for the log come last.
+// Carries out a reload from file to commands, all of it or nothing. First comes everything that may
+// be refused, without touching the state: reading, checking, capacity, slots, the sockets of new
+// listeners. Then carry_out.cpp changes the state and fills the outbox; an exception there undoes
+// the change. The commit sends the commands and cannot fail. The log lines come last.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -76,7 +76,7 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     return report;
 }
 
-/// Lines that there is no memory for are written by a later look(), then all of them again.
+/// If memory is short, a later look() writes all lines again.
 void Reconfigurer::log_reload() {
     try {
         const Preparation& done = *unlogged_;
@@ -114,13 +114,13 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
     return {false, std::move(reasons)};
 }
 
-/// The reasons against it; none: it can be carried out.
+/// The reasons to refuse the reload; empty if it can be carried out.
 std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& preparation) {
     preparation.plan = plan_reload(state_.config, wanted);
     // Before anything is made of it: with another key changed, it would take effect all the same.
     keep_what_needs_a_restart(wanted, state_.config);
     preparation.lines = text_of(preparation.plan);
-    // The tables have the size that they were made with.
+    // The tables keep the size that they have from the start.
     MachineLimits machine = bootstrap_.machine();
     machine.descriptors = std::min(machine.descriptors, descriptor_limit());
     machine.ephemeral = ephemeral_ports();
@@ -137,8 +137,8 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
     return {};
 }
 
-/// The places of the new configuration's proxies: the one it has, the one it had, one that nobody
-/// ever had, any vacant one.
+/// Chooses a slot for each proxy of the new configuration: its present slot, else its earlier one,
+/// else one that was never used, else any vacant one.
 std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparation) const {
     std::vector<bool> taken(state_.proxies.size(), false);
     const auto find = [&](auto&& suits) -> std::optional<std::uint16_t> {
@@ -181,8 +181,8 @@ std::string Reconfigurer::find_slots(const Config& wanted, Preparation& preparat
     return {};
 }
 
-/// What becomes different for each proxy, the source bindings for it, and how many versions of
-/// upstreams that makes.
+/// Works out the difference for each proxy, its source bindings, and the number of upstream
+/// versions that the reload makes.
 std::string Reconfigurer::plan_proxies(const Config& wanted, Preparation& preparation) const {
     preparation.sources = state_.sources;
     note_held(preparation.sources);
@@ -196,8 +196,8 @@ std::string Reconfigurer::plan_proxies(const Config& wanted, Preparation& prepar
             step = ProxyStep{ProxyStep::Kind::added, proxy.name, true, true, true, true};
         else
             step = step_between(slot.config, proxy);
-        // A new name's address comes later; until then sessions and new clients have what there
-        // was.
+        // The address of a new name comes later. Until then sessions and new clients keep the
+        // present upstream.
         const bool has_address = proxy.upstream.endpoint.has_value();
         const bool makes_version =
             is_new || (step.aliases && !step.upstream) || (step.upstream && has_address);
@@ -231,7 +231,7 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
                    (slot.state == SlotState::serving || slot.state == SlotState::retired);
         };
         if (std::any_of(state_.listeners.begin(), state_.listeners.end(), is_there))
-            continue;  // still draining: it serves again
+            continue;  // still draining: the listener serves again
         while (next < state_.listeners.size() && state_.listeners[next].state != SlotState::vacant)
             ++next;
         if (next == bootstrap_.tables().listeners)

@@ -1,4 +1,4 @@
-// The resolver's thread, and what is made of its answers.
+// Runs the resolver's thread, and decides what becomes of each answer.
 #include "udpproxy/runtime/resolver.hpp"
 
 #include <fmt/format.h>
@@ -21,8 +21,8 @@ namespace {
 
 constexpr Duration again_first = std::chrono::seconds{1};
 constexpr Duration again_at_most = std::chrono::minutes{1};
-// The same reason is written again after this long: not at each attempt, yet not once in a week
-// either.
+// Interval at which an unchanged reason is logged again: longer than one attempt, shorter than a
+// week.
 constexpr Duration repeat_every = std::chrono::minutes{10};
 
 std::string sentence_of_failure(const ProxyConfig& proxy, const Error& error) {
@@ -86,7 +86,7 @@ void Names::serve(std::shared_ptr<Desk> desk) {
             lock.lock();
             desk->answers.push_back(std::move(answer));
             desk->jobs.pop_front();
-        } catch (const std::bad_alloc&) {  // the job stays, and is tried again
+        } catch (const std::bad_alloc&) {  // the job stays queued and is tried again
             if (lock.owns_lock()) lock.unlock();
             sleep_for(again_first);
             lock.lock();
@@ -106,14 +106,14 @@ void Names::ask(std::uint16_t proxy, const ProxyConfig& config,
     question.config = config;
     question.present = present;
     if (is_under_way) {
-        // However often a reload asks: the thread has it already.
+        // A repeated question is not queued again: the thread already has it.
         question.asked = true;
         question.ticket = ticket;
     }
 }
 
-/// Nobody waits for this thread: at the end it may sit in the C library for as long as the
-/// resolver's time-outs say. Empty, or why there is none.
+/// Starts a thread that is never joined: at the end it may be in the C library for as long as the
+/// resolver's time-outs last. Returns an empty string, or why there is no thread.
 std::string Names::start_thread() {
     if (has_thread_) return {};
     try {

@@ -1,4 +1,4 @@
-// What of a proxy's configuration becomes which setting of a shard.
+// Decides which shard setting each key of a proxy becomes.
 #include "udpproxy/runtime/shard_setup.hpp"
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace udpproxy {
 
 namespace {
 
-// Of receive_buffer: the system's default holds less than a millisecond of 1 Gbit/s.
+// Default of receive_buffer. The system's own default holds less than a millisecond of 1 Gbit/s.
 constexpr std::uint64_t member_buffer_share = 4;
 
 }  // namespace

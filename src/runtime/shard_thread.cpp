@@ -1,4 +1,4 @@
-// Threads for shards, over both engines.
+// Implements a shard's thread once for both engines.
 #include "udpproxy/runtime/shard_thread.hpp"
 
 #include <pthread.h>
@@ -21,7 +21,7 @@ public:
 
     ~EngineThread() override {
         if (!thread_.joinable()) return;
-        // Nobody posts any more: what waits for room in the mailbox goes in front of the stop.
+        // No more commands are posted: those that wait for room in the mailbox go before the stop.
         stop();
         while (!ended_.load(std::memory_order_acquire)) {
             post_waiting();
@@ -36,8 +36,7 @@ public:
         thread_ = std::thread([this, cpu, &started] {
             ::pthread_setname_np(::pthread_self(),
                                  ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
-            if (cpu)
-                (void)pin_to_cpu(*cpu);  // a CPU taken offline since: the thread runs where it can
+            if (cpu) (void)pin_to_cpu(*cpu);  // a CPU gone offline leaves it unpinned
             const Result<void> result = loop_.start();
             const bool serves = result.has_value();
             started.set_value(result);

@@ -1,5 +1,5 @@
-// Source bindings and port pools of proxies that come or change: which there must be, which are
-// there, and what the shards are brought. What no shard holds any more is given to others.
+// Chooses source bindings and port pools for proxies that are added or changed: which are needed,
+// which exist, and which the shards get. Bindings that no shard holds are reused.
 #include <algorithm>
 
 #include "udpproxy/runtime/reconfigurer.hpp"
@@ -9,13 +9,13 @@ namespace udpproxy {
 
 namespace {
 
-// Beyond, ranges that no source binding uses make way for new ones; the cool-down of their ports is
-// forgotten then.
+// Beyond this number, ranges without a source binding are replaced by new ones. The cooldown of
+// their ports is forgotten then.
 constexpr std::size_t ranges_remembered = 16;
 
 }  // namespace
 
-/// Rows that shards have given back are free, those that a grant has taken since are not.
+/// Marks rows that shards have released as free, unless a grant has taken them since.
 void Reconfigurer::note_held(Sources& sources) const {
     const SharedUse& use = *bootstrap_.use();
     sources.held.resize(sources.rows.size());
@@ -23,8 +23,8 @@ void Reconfigurer::note_held(Sources& sources) const {
         sources.held[row] = use.bindings_held[row].load(std::memory_order_acquire) > 0;
 }
 
-/// A run of free rows, a pool for each source and its range in it. Empty, or what there is no more
-/// of.
+/// Chooses a run of free rows, and for each source a pool and a range in it. Returns an empty
+/// string, or what has run out.
 std::string Reconfigurer::grant_bindings(Sources& sources, std::vector<BindingLocation> bindings,
                                          BindingGrant& grant) const {
     const TableSizes& tables = bootstrap_.tables();
@@ -60,7 +60,7 @@ std::string Reconfigurer::grant_bindings(Sources& sources, std::vector<BindingLo
             if (sources.pools.size() < tables.port_pools) {
                 pool = sources.pools.insert(pool, Pool{});
             } else {
-                // The one that nobody has used for longest: its ports have cooled down.
+                // Take the pool that was unused for longest: its ports have passed their cooldown.
                 for (auto other = sources.pools.begin(); other != sources.pools.end(); ++other)
                     if ((pool == sources.pools.end() || other->used < pool->used) &&
                         !is_used(static_cast<std::uint32_t>(other - sources.pools.begin()), {}))
@@ -93,7 +93,7 @@ std::string Reconfigurer::grant_bindings(Sources& sources, std::vector<BindingLo
     return {};
 }
 
-/// Sessions keep the source bindings they have; new clients get the new ones.
+/// Sessions keep their source bindings; new clients get the new ones.
 void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
     const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
     for (BindingIndex binding = 0; binding < grant.bindings.size(); ++binding)
@@ -118,7 +118,7 @@ void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
     state_.proxies[proxy].bindings = std::move(grant.bindings);
 }
 
-/// After the proxy's upstream has got an address: its route may lead from another source.
+/// Called when the proxy's upstream has got an address: its route may have another source address.
 void Reconfigurer::set_source_bindings(std::uint16_t proxy) {
     const ProxySlot& slot = state_.proxies[proxy];
     std::vector<BindingLocation> wanted =

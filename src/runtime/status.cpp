@@ -1,4 +1,4 @@
-// What a snapshot answers, and the queues that it lets a reader look at.
+// Looks up names and numbers in a snapshot, and reads the receive queues from the kernel.
 #include "udpproxy/runtime/status.hpp"
 
 #include <linux/sock_diag.h>
@@ -27,7 +27,7 @@ QueueState ListenerQueues::read() const {
     for (const int descriptor : descriptors_) {
         std::array<std::uint32_t, SK_MEMINFO_VARS> memory{};
         socklen_t length = sizeof memory;
-        // Linux 4.12; SK_MEMINFO_DROPS since 4.19. A kernel without it tells no losses.
+        // SO_MEMINFO is of Linux 4.12, SK_MEMINFO_DROPS of 4.19. Older kernels report no losses.
         if (::getsockopt(descriptor, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) != 0) continue;
         sum.drops += memory[SK_MEMINFO_DROPS];
         sum.bytes += memory[SK_MEMINFO_RMEM_ALLOC];

@@ -1,6 +1,6 @@
-// Start: from a checked configuration to shards that serve, step by step, each of which may fail
-// with a sentence: names, capacity, engine, listeners, shards. What happens from then on is the
-// reconfigurer's affair.
+// Bootstrap: the start, from a checked configuration to shards that serve. The steps are names,
+// capacity, engine, listeners, shards; each may fail with a message. Everything after the start
+// belongs to the reconfigurer.
 #pragma once
 
 #include <functional>
@@ -23,11 +23,11 @@ class Bootstrap {
 public:
     Bootstrap(const Config& config, Log& log) : config_(config), log_(log) {}
 
-    /// Asks for the names and waits a moment for the first answers; a proxy whose name has none
-    /// starts all the same. `stops(pause)` waits for `pause` at most and says whether to give up;
-    /// returns false then.
+    /// Asks for the names and waits a moment for the first answers. A proxy whose name has no
+    /// answer starts all the same. `stops(pause)` waits for at most `pause` and returns whether to
+    /// give up; this function then returns false.
     [[nodiscard]] bool prepare_proxies(Names& names, const std::function<bool(Duration)>& stops);
-    /// Numbers that cannot fit; empty when all is well.
+    /// The numbers of the configuration that cannot fit; empty when all fit.
     [[nodiscard]] std::vector<std::string> compute_capacity();
     [[nodiscard]] Result<void> choose_engine();
     void log_capacity();
@@ -45,14 +45,14 @@ public:
     [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
     [[nodiscard]] const Capacity& capacity() const { return capacity_; }
     [[nodiscard]] std::uint64_t ports_start() const { return ports_start_; }
-    /// As the tables were made for it: fewer descriptors than RLIMIT_NOFILE says where address
-    /// space is short.
+    /// The limit that the tables were made for: where address space is short, fewer descriptors
+    /// than RLIMIT_NOFILE allows.
     [[nodiscard]] const MachineLimits& machine() const { return machine_; }
     [[nodiscard]] const TableSizes& tables() const { return tables_; }
 
 private:
     void take_upstreams(const std::vector<Names::Found>& found);
-    /// 64 KiB of address space each; only what datagrams reach becomes memory.
+    /// 64 KiB of address space each; only the part that datagrams reach becomes memory.
     [[nodiscard]] std::uint32_t buffers_per_leg() const {
         return machine_.shards <= 4 ? 4096 : machine_.shards <= 16 ? 2048 : 1024;
     }

@@ -1,5 +1,6 @@
-// What the admin thread asks of the control thread, which alone changes what runs: reload, drain,
-// resume. The control thread looks between signals, a few times a second, and waits for nobody.
+// Control query: reload, drain or resume, asked by the admin thread of the control thread, which
+// alone changes the running program. The control thread looks for queries between signals, a few
+// times a second, and never waits for one.
 #pragma once
 
 #include <cstdint>
@@ -23,21 +24,21 @@ enum class ControlOutcome : std::uint8_t {
     done,
     reload_refused,
     no_such_proxy,
-    all_drain,        // resume: the end has begun, and cannot be taken back
+    all_drain,        // resume: the drain of all has begun and cannot be taken back
     short_of_memory,  // nothing was changed
 };
 
 struct ControlAnswer {
     ControlOutcome outcome = ControlOutcome::done;
-    std::vector<std::string> lines;  // reload: what was changed, or why nothing was
+    std::vector<std::string> lines;  // reload: what was changed, or why nothing was changed
     std::uint64_t reloads = 0;       // since the start
-    std::uint64_t sessions = 0;      // drain, resume: that are there
+    std::uint64_t sessions = 0;      // drain, resume: sessions at present
     Duration ends_within{};          // drain of all: at the latest
 };
 
 using ControlSlot = QuerySlot<ControlQuestion, ControlAnswer>;
 
-/// In the control thread: answers what waits, if anything does.
+/// For the control thread: answers the waiting query, if there is one.
 void answer_control_query(ControlSlot& slot, Reconfigurer& reconfigurer);
 
 }  // namespace udpproxy

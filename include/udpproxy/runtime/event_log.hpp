@@ -1,5 +1,5 @@
-// Watchman: turns what shards tell and count into log lines, summed and rate-limited. Called by the
-// daemon between signals.
+// EventLog: turns the events and counters of shards into log lines, summed and rate-limited. Called
+// by the daemon between signals.
 #pragma once
 
 #include <map>
@@ -18,9 +18,9 @@ public:
     EventLog(Reconfigurer& reconfigurer, Log& log)
         : reconfigurer_(reconfigurer), log_(log), shards_(reconfigurer.shards()) {}
 
-    /// Takes the shards' events and looks at their limits; a few times a second.
+    /// Takes the shards' events and checks their limit counters. Called a few times a second.
     void look(Instant now);
-    /// The final counters: one line per proxy, one for the shards together.
+    /// Logs the final counters: one line per proxy, one for all shards together.
     void write_counters();
 
 private:

@@ -1,7 +1,7 @@
-// Operation: the running program as the control thread knows it: which proxy and which listener has
-// which place in the shards, what is in force, and what is on its way out. Turns what changes (a
-// configuration, an address of a name, a request to drain) into commands to the shards. Called by
-// the supervisor between signals, and by the admin channel in the same thread.
+// Reconfigurer: the control thread's view of the running program: the slot of each proxy and
+// listener in the shards, what is in force, and what is closing. It turns each change (a new
+// configuration, a new address of a name, a request to drain) into commands to the shards. Called
+// by the daemon between signals, and by control queries in the same thread.
 #pragma once
 
 #include <atomic>
@@ -20,15 +20,16 @@
 
 namespace udpproxy {
 
-/// Of a place in the shards: a proxy's or a listener's.
+/// The state of a slot in the shards, for a proxy or a listener.
 enum class SlotState : std::uint8_t {
     vacant,
     serving,
-    retired,  // admits nobody; sessions go on until they end or the deadline comes
-    closing,  // shards are giving it back
+    retired,  // takes no new clients; sessions go on until they end or the deadline comes
+    closing,  // shards are releasing it
 };
 
-/// The number under which an alias's replies are counted; it keeps it through reloads.
+/// The number under which an alias's replies are counted. An alias keeps its number through
+/// reloads.
 struct AliasCounter {
     Prefix prefix;
     std::uint32_t scope = 0;
@@ -39,16 +40,16 @@ struct AliasCounter {
 struct ProxySlot {
     SlotState state = SlotState::vacant;
     bool draining = false;  // by request
-    ProxyConfig config;     // of the last proxy that was here
+    ProxyConfig config;     // of the latest proxy in this slot
     ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;
-    UpstreamStatus shown;  // that version with its texts: the configuration may be ahead of it
+    UpstreamStatus shown;  // `upstream` with its texts; the configuration may be newer
     std::uint32_t versions = 0;
     std::vector<BindingLocation> bindings;
     std::vector<AliasCounter>
-        alias_counters;       // of all aliases that the proxy has had, as far as there are numbers
+        alias_counters;       // of all aliases that the proxy ever had, while numbers last
     Instant deadline{};       // when retired
-    bool superseded = false;  // its name got another place while this one was closing
+    bool superseded = false;  // its name got another slot while this one was closing
 
     [[nodiscard]] bool was_ever_used() const noexcept { return versions > 0; }
 };
@@ -57,23 +58,23 @@ struct ListenerSlot {
     SlotState state = SlotState::vacant;
     Endpoint endpoint;
     std::uint16_t proxy = 0;
-    std::shared_ptr<ListenerQueues> queues;  // null: not to be looked at (any more)
+    std::shared_ptr<ListenerQueues> queues;  // null: must not be read
     Instant deadline{};                      // when retired
 };
 
 class Reconfigurer {
 public:
-    /// Publishes a status on `board`, now and whenever something has changed. `drain_timeout`: how
-    /// long what is retired or drained may go on.
+    /// Publishes a status on `board`, now and after every change. `drain_timeout` bounds how long a
+    /// retired or drained proxy or listener may go on.
     Reconfigurer(Config config, std::string config_file, Duration drain_timeout, Bootstrap& start,
                  Names& names, StatusBoard& board, Log& log);
 
-    /// Takes the resolver's answers, closes what has drained, frees what no shard holds any more; a
-    /// few times a second.
+    /// Takes the resolver's answers, closes what has drained, and frees what the shards have
+    /// released. Called a few times a second.
     void look(Instant now);
 
-    /// Reads the configuration file again and brings the program to it. Returns what was done, or
-    /// why nothing was: lines for a person; they are in the log as well.
+    /// Reads the configuration file again and brings the program to it. Returns lines for the
+    /// operator: what was done, or why nothing was done. The log has the same lines.
     struct Reload {
         bool done = false;
         std::vector<std::string> lines;
@@ -81,26 +82,26 @@ public:
     Reload reload(Instant now);
     [[nodiscard]] std::uint64_t reloads() const { return state_.reloads; }
 
-    /// No new sessions from now on, of the named proxy or of all. For all, has_drained() is true
-    /// once the last session has ended or the time is over. False: there is no proxy of that name.
+    /// Stops new sessions of the named proxy or of all. For all, has_drained() is true once the
+    /// last session has ended or the time is over. False: there is no proxy of that name.
     bool drain(const std::optional<std::string>& proxy, Instant now);
-    /// Takes a proxy's drain back. False: there is no proxy of that name.
+    /// Ends the drain of a proxy. False: there is no proxy of that name.
     bool resume(const std::string& proxy);
     [[nodiscard]] bool has_drained(Instant now) const;
-    /// Whether new clients are welcome: false from the first moment of a drain.
+    /// Whether new clients are taken: false from the first moment of a drain of all.
     [[nodiscard]] bool is_ready() const { return !drain_deadline_; }
-    /// Of the named proxy, or of all (empty).
+    /// Sessions of the named proxy, or of all (empty).
     [[nodiscard]] std::uint64_t sessions(const std::string& proxy) const;
-    /// When the drain of all ends at the latest; absent: there is none.
+    /// The latest end of the drain of all; absent: there is none.
     [[nodiscard]] const std::optional<Instant>& drain_deadline() const { return drain_deadline_; }
 
     [[nodiscard]] const Config& config() const { return state_.config; }
-    /// By the numbers that shards, counters and events use; places that were never taken have no
+    /// By the numbers that shards, counters and events use. Slots that were never taken have no
     /// name.
     [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return state_.proxies; }
     [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return state_.listeners; }
     [[nodiscard]] const ShardThreads& shards() const { return bootstrap_.shards(); }
-    /// Before the shards close their sockets: no reader may look at a queue after that.
+    /// Called before the shards close their sockets: no reader may touch a queue after that.
     void withdraw_queues();
 
 private:
@@ -109,44 +110,44 @@ private:
         std::vector<PortRange> ranges;
         std::uint64_t used = 0;  // the latest grant that used it
     };
-    /// Which source bindings and port pools the shards have. A change is worked out on a copy, so
-    /// that nothing is left of one that does not fit.
+    /// The source bindings and port pools of the shards. A change is prepared on a copy, so that
+    /// one that does not fit leaves no trace.
     struct Sources {
         std::vector<Pool> pools;
-        std::vector<BindingLocation> rows;  // by binding; what was last there
-        std::vector<bool> held;             // by binding; by some shard, or granted since
+        std::vector<BindingLocation> rows;  // by binding; its latest content
+        std::vector<bool> held;             // by binding; held by a shard, or granted since
         std::uint64_t grants = 0;
     };
-    /// All that a reload changes.
+    /// Everything that a reload changes.
     struct State {
         Config config;
         std::vector<ProxySlot> proxies;
-        std::vector<ListenerSlot> listeners;  // those that were ever taken
+        std::vector<ListenerSlot> listeners;  // that were ever taken
         Capacity capacity;
         Sources sources;
-        // Every one that somebody may hold.
+        // Every version that a shard may hold.
         std::vector<std::shared_ptr<const Upstream>> versions;
-        // What commands carry, until every shard has taken it.
+        // The objects that commands carry, until every shard has taken them.
         std::vector<std::shared_ptr<const void>> brought;
         std::uint64_t reloads = 0;
-        // By shard: what hand_over() sends.
+        // By shard: the commands that hand_over() sends.
         std::vector<std::list<Command>> outbox;
-        // Places that all shards hold as soon as the outbox is sent.
+        // Counters of slots that all shards hold as soon as the outbox is sent.
         std::vector<std::atomic<std::uint32_t>*> newly_held;
     };
-    /// While it lives, what is changed can be undone.
+    /// Undoes changes of the state on destruction, unless they were committed.
     class Change;
     /// The source bindings that a proxy gets.
     struct BindingGrant {
         struct Change {
             std::uint32_t pool = 0;
-            bool is_fresh = false;  // it was another address's
+            bool is_fresh = false;  // belonged to another address before
         };
         BindingIndex first = 0;
         std::vector<BindingLocation> bindings;
         std::vector<Change> changes;
     };
-    /// What a reload is about to do, with everything that may be refused done.
+    /// A reload that is ready to be carried out: everything that may be refused is done.
     struct Preparation;
 
     // reconfigurer.cpp
@@ -194,10 +195,10 @@ private:
     Bootstrap& bootstrap_;
     Names& names_;
     StatusBoard& board_;
-    bool is_published_ = false;  // the newest status could be made
+    bool is_published_ = false;  // the newest status was made
     std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
-    std::shared_ptr<const Preparation> unlogged_;  // a reload whose lines are not all written
+    std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet
     std::optional<Instant> drain_deadline_;
     std::uint64_t reload_failures_ = 0;
 };

@@ -1,8 +1,7 @@
-// Names: the host names of upstreams, resolved in a thread of their own, since a resolver may take
-// half a minute to say nothing: neither a shard nor a signal ever waits for it. A name without a
-// usable address is asked for again, at growing intervals, for as long as its proxy stands there.
-// Which address is taken is decided in config/upstream_choice.hpp; telling the shards is the
-// reconfigurer's affair.
+// Names: resolves the host names of upstreams in a thread of its own. A resolver may take half a
+// minute to fail, and neither a shard nor a signal may wait for it. A name without a usable address
+// is asked for again, at growing intervals, as long as its proxy is configured.
+// config/upstream_choice.hpp decides which address is taken; the reconfigurer tells the shards.
 #pragma once
 
 #include <map>
@@ -18,8 +17,8 @@
 
 namespace udpproxy {
 
-/// What --check-config says about names that have no usable address now: one line for each, with
-/// the file's position.
+/// What --check-config prints about names without a usable address: one line each, with the
+/// position in the file.
 [[nodiscard]] std::vector<std::string> complaints_of_resolver(const Config& config);
 
 class Names {
@@ -29,8 +28,8 @@ public:
     Names(const Names&) = delete;
     Names& operator=(const Names&) = delete;
 
-    /// The name of the proxy's upstream is asked for by the next look(); takes the place of an
-    /// earlier question of this proxy. `present` is kept if it is still an answer.
+    /// Has the next look() ask for the name of the proxy's upstream, in place of an earlier
+    /// question of this proxy. `present` is kept if it is among the answers.
     // Requires: the upstream is a name.
     void ask(std::uint16_t proxy, const ProxyConfig& config,
              const std::optional<Endpoint>& present = std::nullopt);
@@ -40,26 +39,26 @@ public:
         std::uint16_t proxy = 0;
         Endpoint endpoint;
     };
-    /// Takes the answers that are there, writes their log lines, and asks again where it is time.
-    /// `config` tells what would be a loop.
+    /// Takes the answers, writes their log lines, and asks again where it is time. `config` tells
+    /// which addresses would be a loop.
     [[nodiscard]] std::vector<Found> look(const Config& config, Instant now);
-    /// Every question has had an answer, of use or not.
+    /// Whether every question has had an answer, usable or not.
     [[nodiscard]] bool all_answered() const;
 
     struct Question {
         ProxyConfig config;
         std::optional<Endpoint> present;
         std::uint64_t ticket = 0;
-        bool asked = false;     // the thread has it
+        bool asked = false;     // the thread has the question
         bool answered = false;  // at least once
         std::uint32_t failures = 0;
         Instant again_at{};
-        std::string logged;  // the last reason written
+        std::string logged;  // the latest reason in the log
         Instant logged_at{};
     };
     using Questions = std::map<std::uint16_t, Question>;
     [[nodiscard]] const Questions& questions() const { return questions_; }
-    /// What was asked and forgotten since `earlier` was copied is as if it had not been; no look()
+    /// Undoes every question asked or forgotten since `earlier` was copied. Requires: no look()
     /// since then.
     void restore(Questions earlier) noexcept { questions_.swap(earlier); }
 
@@ -68,7 +67,7 @@ private:
         std::uint64_t ticket = 0;
         Result<std::vector<Endpoint>> found;
     };
-    struct Desk;  // what this side and the thread share
+    struct Desk;  // shared by this side and the thread
 
     static void serve(std::shared_ptr<Desk> desk);
     [[nodiscard]] std::string start_thread();

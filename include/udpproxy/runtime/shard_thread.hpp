@@ -1,5 +1,5 @@
-// ShardThread: one shard with its engine and its thread, whichever engine it is. The only place
-// where the choice of engine is a virtual call: a handful per life of the program.
+// ShardThread: one shard with its thread and its engine, of either kind. Only here is the choice of
+// engine a virtual call, a handful per life of the program.
 #pragma once
 
 #include <atomic>
@@ -26,8 +26,8 @@ public:
 
     /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
-    /// Hands the shard commands; returns at once. What the mailbox has no room for waits here, in
-    /// order, for the next call of post_waiting().
+    /// Posts commands to the shard; returns at once. Commands that do not fit in the mailbox wait
+    /// here, in order, for the next post_waiting().
     void send(std::list<Command> commands) noexcept;
     void post_waiting() noexcept;
     /// Whether the shard has taken every command.
@@ -37,9 +37,9 @@ public:
     }
     /// Asks the shard to stop; returns at once.
     void stop() { send({Command{}}); }
-    /// The shard looks at its commands and questions soon.
+    /// Wakes the shard to take its commands and queries soon.
     virtual void wake() = 0;
-    /// Processor time that its thread has used so far.
+    /// Processor time of the thread so far.
     [[nodiscard]] virtual Duration cpu_time() = 0;
     [[nodiscard]] virtual bool has_ended() const = 0;
     /// How long the thread has been ready to run and waited for a processor, in nanoseconds
@@ -52,7 +52,7 @@ private:
     std::list<Command> waiting_;
 };
 
-/// Shared with every status snapshot: what a reader looks at stays there while it looks.
+/// Shared with every status snapshot, so that a shard lives as long as a reader uses it.
 using ShardThreads = std::vector<std::shared_ptr<ShardThread>>;
 
 }  // namespace udpproxy
