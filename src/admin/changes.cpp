@@ -1,6 +1,6 @@
-// What operators change while the program runs. Reload, drain and resume are questions to the
-// control thread, which alone changes what runs; sessions and the log's level are changed from
-// here.
+// Carries out what operators change while the program runs. Reload, drain and resume are control
+// queries, since only the control thread changes the running program. Sessions and the log level
+// are changed from here.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -14,7 +14,7 @@ namespace udpproxy {
 
 namespace {
 
-/// The control thread looks ten times a second; a reload before ours may take some seconds.
+/// The control thread looks ten times a second; an earlier reload may take some seconds.
 constexpr Duration answer_limit = std::chrono::seconds{5};
 
 AdminResponse no_such_proxy(const std::string& name) {
@@ -22,7 +22,7 @@ AdminResponse no_such_proxy(const std::string& name) {
                           fmt::format("there is no proxy \"{}\", or it is being removed", name));
 }
 
-/// What `describe` makes of an answer that says `done`; else the response that says why not.
+/// Returns what `describe` makes of an answer `done`, else the response with the reason.
 template <class Describe>
 AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
                   Describe&& describe) {
@@ -86,7 +86,7 @@ AdminResponse set_log_level(const AdminContext& context, const AdminRequest& req
     const std::string level = request.argument("level");
     for (const LogLevel candidate : {LogLevel::error, LogLevel::warn, LogLevel::info}) {
         if (name_of(candidate) != level) continue;
-        // The line about it is written under whichever level shows more.
+        // The line about the change is written under whichever of both levels shows more.
         if (candidate > context.log.level()) context.log.set_level(candidate);
         note_change(context, request, "log level", {{"level", level}});
         context.log.set_level(candidate);
@@ -135,7 +135,7 @@ AdminResponse examine_program(const AdminContext& context, const AdminRequest& r
     query.probe_payload = request.argument("probe");
     query.with_probe = !query.probe_payload.empty();
     query.probe_proxy = request.argument("proxy");
-    query.resolves_names = false;  // a resolver may take longer than who asked waits
+    query.resolves_names = false;  // a resolver may take longer than the client waits
     if (query.with_probe)
         note_change(
             context, request, "doctor",

@@ -1,4 +1,4 @@
-// The exposition: families in a fixed order, each with its help, type and samples.
+// Writes the metrics: families in a fixed order, each with its help, type and samples.
 #include "metrics.hpp"
 
 #include <fmt/format.h>
@@ -113,8 +113,8 @@ std::vector<CounterSum> values_of(const Texts& texts, const Counters& counters) 
     return values;
 }
 
-/// A list's unit as Prometheus wants it: durations in seconds, and what is a peak or a state rather
-/// than a sum as a gauge.
+/// Converts a list's unit for Prometheus: durations become seconds; a peak or a state becomes a
+/// gauge.
 struct Measure {
     std::string_view name;
     double scale = 1;

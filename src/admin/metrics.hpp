@@ -1,6 +1,6 @@
 // Metrics in Prometheus' text format (version 0.0.4), derived from the lists in shard/counters.hpp:
-// a counter that is added there appears here by itself. Also the sums over shards that reports are
-// made of. A client's address is never a label.
+// a counter added there appears here automatically. Also the sums over shards for reports. A
+// client's address is never a label.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct CounterSum {
     CounterText text;
     std::uint64_t value = 0;
 };
-/// `proxy`: its number. Every counter of a proxy but the drops, summed over the shards, in the
+/// `proxy`: its number. Every counter of a proxy except the drops, summed over the shards, in the
 /// order of the list.
 [[nodiscard]] std::vector<CounterSum> sums_of_proxy(const Status& status, std::uint16_t proxy);
 [[nodiscard]] std::uint64_t sum_of_drops(const Status& status, std::uint16_t proxy, Drop reason);

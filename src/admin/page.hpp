@@ -6,7 +6,7 @@
 namespace udpproxy {
 
 extern const std::string_view admin_page_text;
-/// Its Content-Security-Policy: this style, this script, and asking this program.
+/// Its Content-Security-Policy: this style, this script, and requests to this program.
 extern const std::string_view admin_page_policy;
 
 }  // namespace udpproxy

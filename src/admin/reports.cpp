@@ -1,4 +1,4 @@
-// What is reported as JSON. Names are those of the lists in shard/counters.hpp, of the
+// Writes the reports as JSON. Names are those of the lists in shard/counters.hpp, of the
 // configuration, and of docs/architecture.md.
 #include <fmt/format.h>
 #include <unistd.h>
@@ -66,7 +66,7 @@ void write_proxy(JsonText& json, const Status& status, const ProxyStatus& proxy)
     json.member("queue_drops", queues.drops).member("queue_bytes", queues.bytes).end_object();
 }
 
-/// What write_session() makes of one, with addresses of either family and a usual name.
+/// Size of one session from write_session(), with addresses of either family and a usual name.
 constexpr std::size_t session_text_bytes = 400;
 
 // Requires: the status knows the session's proxy and listener.
@@ -107,7 +107,7 @@ bool read_client(const std::string& text, SessionQuery& query) {
     return true;
 }
 
-/// Why the request cannot be met, or nothing.
+/// Why the request is invalid, or nothing.
 std::optional<AdminResponse> read_query(const Status& status, const AdminRequest& request,
                                         SessionQuery& query) {
     if (const std::string client = request.argument("client");

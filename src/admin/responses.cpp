@@ -1,5 +1,5 @@
-// The bound on unsent responses. A small one is always given, so that a client that reads nothing
-// of its listings keeps nobody from looking at status and metrics.
+// Bounds the memory of unsent responses. A small response is always given, so that a client that
+// does not read its listings cannot block status and metrics.
 #include "responses.hpp"
 
 #include <memory>
@@ -9,9 +9,9 @@ namespace udpproxy {
 
 namespace {
 
-// All connections together hold 8 MiB of responses of this size at most.
+// All connections together hold at most 8 MiB of responses up to this size.
 constexpr std::size_t small_response_bytes = 256 << 10;
-// What larger ones may take together until they are sent; one alone may be larger.
+// Bound on all larger unsent responses together; a single one may be larger.
 constexpr std::size_t large_bytes_max = 16 << 20;
 
 bool is_large(const std::string& text) { return text.size() > small_response_bytes; }
@@ -27,8 +27,8 @@ void add_headers(MHD_Response* response, const AdminResponse& as) {
 
 }  // namespace
 
-/// A response's text for as long as the library needs it. It is one piece, which the C library
-/// gives back to the system at once; what a tree of small nodes leaves would be kept for later.
+/// Keeps a response's text for as long as the library needs it. It is one block, which the C
+/// library returns to the system at once; a tree of small nodes would stay in the heap.
 struct Responses::Unsent {
     Unsent(Responses& its_owner, std::string body) : owner(its_owner), text(std::move(body)) {
         if (is_large(text)) owner.large_bytes_ += text.size();

@@ -1,4 +1,4 @@
-// The table of verbs.
+// Lists every verb with its method, path and access, and checks a request against the list.
 #include "routes.hpp"
 
 #include <array>
@@ -34,7 +34,7 @@ constexpr auto routes = std::to_array<Route>({
     {"POST", "/v1/reload", Access::change, reload_configuration},
     {"POST", "/v1/drain", Access::change, begin_drain},
     {"POST", "/v1/resume", Access::change, end_drain},
-    {"POST", "/v1/doctor", Access::change, examine_program},  // it may send, and takes its time
+    {"POST", "/v1/doctor", Access::change, examine_program},  // may send, and takes time
     {"POST", "/v1/trace", Access::change, begin_trace},
     {"POST", "/v1/trace/take", Access::change, take_trace},
     {"POST", "/v1/trace/end", Access::change, end_trace},

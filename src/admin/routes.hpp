@@ -1,6 +1,6 @@
-// What can be asked of a running program, and by whom: the table of verbs, over HTTP on the Unix
-// socket and on the admin address alike. Called by the admin thread (server.cpp); what each verb
-// answers is made in reports.cpp, changes.cpp, trace.cpp and metrics.cpp.
+// The table of verbs: what can be asked of a running program, and with which access. The verbs are
+// served over HTTP, on the Unix socket and on the admin address alike. Called by the admin thread
+// (server.cpp). The answers are made in reports.cpp, changes.cpp, trace.cpp and metrics.cpp.
 #pragma once
 
 #include <atomic>
@@ -15,22 +15,22 @@
 
 namespace udpproxy {
 
-/// What a request works on.
+/// The objects that a request works on.
 struct AdminContext {
-    const Status& status;  // the newest when it came
+    const Status& status;  // the newest when the request came
     Log& log;
-    ControlSlot& control;               // to the control thread
-    const std::atomic<bool>& stopping;  // the program ends: nobody is waited for any more
+    ControlSlot& control;               // queries to the control thread
+    const std::atomic<bool>& stopping;  // the program ends: no answer is waited for any more
 };
 
 struct AdminRequest {
     std::string method;
     std::string path;
-    std::map<std::string, std::string, std::less<>> arguments;  // of the query; decoded
-    std::optional<Peer> peer;  // absent: over TCP, where nobody has a name
+    std::map<std::string, std::string, std::less<>> arguments;  // of the URL's query; decoded
+    std::optional<Peer> peer;  // absent: over TCP, which has no credentials
     bool may_change = false;
 
-    /// Empty when it is not given.
+    /// Empty when the argument is absent.
     [[nodiscard]] std::string argument(std::string_view name) const;
 };
 
@@ -44,10 +44,10 @@ struct AdminResponse {
 [[nodiscard]] AdminResponse answer_request(const AdminContext& context,
                                            const AdminRequest& request);
 
-/// The answer of a verb, which is complete.
+/// The complete answer of a verb.
 [[nodiscard]] AdminResponse as_response(JsonText& json);
 
-/// A response that says what is wrong: {"error": "…"}.
+/// A response with a message: {"error": "…"}.
 [[nodiscard]] AdminResponse error_response(unsigned status, const std::string& why);
 
 }  // namespace udpproxy

@@ -1,6 +1,6 @@
-// The admin thread: accepts, lets libmicrohttpd speak HTTP, and bounds both. The library runs in
-// our own poll loop, with connections that we accepted: so it is we who know who came when, and who
-// has to go.
+// The admin thread: accepts connections, lets libmicrohttpd speak HTTP, and bounds both. The
+// library runs in this file's poll loop with connections accepted here. So this file knows the age
+// of each connection, and decides which one to close.
 #include "udpproxy/admin/server.hpp"
 
 #include <fmt/format.h>
@@ -26,25 +26,24 @@ namespace udpproxy {
 
 namespace {
 
-constexpr unsigned silence_max_s = 10;  // a connection on which nothing moves
+constexpr unsigned silence_max_s = 10;  // for a connection without traffic
 constexpr Duration request_max = std::chrono::seconds{
-    15};  // from a connection's opening or last request to its next complete one
-constexpr std::size_t head_bytes_max =
-    16 << 10;  // request line and headers, and the library's own notes
-constexpr std::size_t body_bytes_max = 4 << 10;  // verbs take arguments, no bodies
+    15};  // from a connection's opening or latest request to its next complete one
+constexpr std::size_t head_bytes_max = 16 << 10;  // request line, headers, library state
+constexpr std::size_t body_bytes_max = 4 << 10;   // verbs take arguments, not bodies
 constexpr int accepts_per_round = 64;
 constexpr Duration stop_limit = std::chrono::seconds{1};
 constexpr Duration no_descriptor_pause = std::chrono::milliseconds{100};
 
 struct Connection {
-    Instant since;  // opened, or asked last
+    Instant since;  // its opening or latest request
     bool is_unix = false;
     Address address;  // over TCP
     std::size_t body_bytes = 0;
 };
 
-/// A page of another site must not reach a loopback address under a name of its own (DNS
-/// rebinding): browsers send the name they looked up.
+/// A page of another site must not reach a loopback address under its own name (DNS rebinding).
+/// Browsers send the name that they looked up, so the name is checked.
 bool names_an_address(std::string_view host) {
     if (host.starts_with('[')) return host.find(']') != std::string_view::npos;
     host = host.substr(0, host.find(':'));
@@ -145,13 +144,13 @@ void AdminServer::State::add(int descriptor, bool is_unix, const SocketName& nam
                           is_unix ? Address{} : read_socket_name(name).address, 0};
     make_room(is_unix ? nullptr : &connection.address);
     connections[descriptor] = connection;
-    // The library closes the descriptor, also when it does not want it.
+    // The library closes the descriptor, also when it refuses the connection.
     if (MHD_add_connection(http, descriptor, &name.any, length) != MHD_YES)
         connections.erase(descriptor);
 }
 
-/// Ends connections until one more may come: of this address if that has enough of them, else
-/// whichever is silent longest.
+/// Closes connections until there is room for one more: of this address if it has reached its own
+/// limit, else the one that is silent for longest.
 void AdminServer::State::make_room(const Address* address) {
     const auto end_oldest = [&](auto&& is_meant) {
         auto oldest = connections.end();
@@ -161,7 +160,7 @@ void AdminServer::State::make_room(const Address* address) {
                 oldest = it;
         }
         if (oldest == connections.end()) return;
-        // The library sees the end of it, closes it and tells us (on_connection).
+        // The library notices the end, closes the connection and calls on_connection.
         const int descriptor = oldest->first;
         ::shutdown(descriptor, SHUT_RDWR);
         MHD_run(http);
@@ -180,7 +179,7 @@ void AdminServer::State::make_room(const Address* address) {
         end_oldest([](const Connection&) { return true; });
 }
 
-/// Whoever sends a byte now and then never falls silent, but does not get a request done either.
+/// Closes connections that send a byte now and then: never silent, but without a complete request.
 void AdminServer::State::end_overdue() {
     const Instant now = monotonic_now();
     for (const auto& [descriptor, connection] : connections) {
@@ -202,7 +201,7 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
                                          const char* path) const {
     AdminRequest request;
     request.method =
-        std::strcmp(method, "HEAD") == 0 ? "GET" : method;  // the library leaves the body out
+        std::strcmp(method, "HEAD") == 0 ? "GET" : method;  // the library omits the body
     request.path = path;
     const char* host =
         MHD_lookup_connection_value(connection_of_library, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
@@ -221,7 +220,7 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
             try {
                 read.request.arguments[key] = value != nullptr ? value : "";
             } catch (const std::bad_alloc&) {
-                read.are_whole = false;  // nothing is thrown through the library
+                read.are_whole = false;  // no exception may pass through the library
             }
             return read.are_whole ? MHD_YES : MHD_NO;
         },
@@ -232,7 +231,7 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
         request.may_change = request.peer && udpproxy::may_change(descriptor, *request.peer, group);
     }
     const std::shared_ptr<const Status> status = links->board.get();
-    if (!status) throw std::bad_alloc{};  // there was no memory for the first one
+    if (!status) throw std::bad_alloc{};  // there was no memory for the first status
     try {
         return answer_request({*status, links->log, links->control, stopping}, request);
     } catch (const std::bad_alloc&) {
@@ -251,7 +250,7 @@ MHD_Result AdminServer::State::on_request(void* context, MHD_Connection* http, c
     const auto found = state.connections.find(descriptor);
     if (found == state.connections.end()) return MHD_NO;
     Connection& connection = found->second;
-    if (*seen == nullptr) {  // the headers are there
+    if (*seen == nullptr) {  // the headers are complete
         *seen = &connection;
         connection.body_bytes = 0;
         return MHD_YES;
@@ -282,7 +281,7 @@ bool AdminServer::stop(Duration limit) {
         (void)!::write(state.stop_signal.descriptor(), &one, sizeof one);
         if (state.ended.get_future().wait_for(limit) != std::future_status::ready) {
             state.thread.detach();
-            (void)state_.release();  // the thread's own from now on
+            (void)state_.release();  // owned by the thread from now on
             return false;
         }
         state.thread.join();

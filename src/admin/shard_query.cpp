@@ -1,4 +1,4 @@
-// Questions to shards, one after the other.
+// Asks the shards one after the other, and merges what they answer.
 #include "shard_query.hpp"
 
 #include <fmt/format.h>
@@ -43,7 +43,7 @@ bool comes_first(const SessionView& left, const SessionView& right, SessionQuery
     return false;
 }
 
-/// Calls `use` for every session that fits, shard by shard, until it returns false.
+/// Calls `use` for every matching session, shard by shard, until it returns false.
 template <class Use>
 Result<void> for_each_session(const AdminContext& context, Question question, Use&& use) {
     question.kind = QuestionKind::sessions;
@@ -52,7 +52,7 @@ Result<void> for_each_session(const AdminContext& context, Question question, Us
             const Result<const Answer*> answer = ask(context, number, question);
             if (!answer) return answer.error();
             for (const SessionView& view : (*answer)->sessions) {
-                // What came after the snapshot is for the next look.
+                // Proxies and listeners newer than the snapshot are left to the next query.
                 if (context.status.find_proxy(view.proxy) == nullptr ||
                     context.status.find_listener(view.listener) == nullptr)
                     continue;
@@ -89,8 +89,8 @@ Result<SessionList> list_sessions(const AdminContext& context, const SessionQuer
                 if (list.sessions.size() < query.limit) list.sessions.push_back(view);
                 return true;
             }
-            // A heap whose front is the last of those kept: memory and time follow the limit, not
-            // the number of sessions.
+            // A heap with the last of the kept sessions in front: memory and time follow the limit,
+            // not the number of sessions.
             list.sessions.push_back(view);
             std::push_heap(list.sessions.begin(), list.sessions.end(), first);
             if (list.sessions.size() > query.limit) {
@@ -120,7 +120,7 @@ Result<std::optional<SessionView>> end_session(const AdminContext& context, std:
     question.id = id;
     const Result<const Answer*> answer = ask(context, number, question);
     if (!answer) return answer.error();
-    if (!(*answer)->ended) found.reset();  // it has ended by itself meanwhile
+    if (!(*answer)->ended) found.reset();  // the session has ended by itself meanwhile
     return found;
 }
 
@@ -128,7 +128,7 @@ Result<bool> trace_everywhere(const AdminContext& context, const Question& quest
     for (std::size_t number = 0; number < context.status.shards.size(); ++number) {
         const Result<const Answer*> answer = ask(context, number, question);
         if (!answer) return answer.error();
-        // They begin and end together, so the first shard speaks for all.
+        // A trace begins and ends in all shards together, so the first shard speaks for all.
         if (question.kind == QuestionKind::begin_trace && !(*answer)->trace_begun) return false;
     }
     return true;

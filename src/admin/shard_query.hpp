@@ -1,5 +1,5 @@
-// Asks shards, one question after the other, and collects what they answer. A shard that does not
-// answer within a second is reported, not waited for; nothing is waited for once the program stops.
+// Asks the shards one after the other and collects their answers. A shard without an answer within
+// a second is reported. Once the program stops, no answer is waited for.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,7 @@
 
 namespace udpproxy {
 
-/// Which sessions, and how many of them in which order.
+/// Selects sessions: a filter, a limit and an order.
 struct SessionQuery {
     enum class Order : std::uint8_t { none, bytes, age, idle };
 
@@ -22,10 +22,10 @@ struct SessionQuery {
     std::size_t limit = 100;
 };
 
-/// Of proxies and listeners that the status knows.
+/// Only sessions whose proxy and listener are in the status.
 struct SessionList {
     std::vector<SessionView> sessions;
-    std::size_t found = 0;  // that match the query, listed or not
+    std::size_t found = 0;  // matching sessions, listed or not
 };
 
 // Errors: `shard 1 did not answer within 1 s`, `the program is stopping`.
@@ -34,11 +34,11 @@ struct SessionList {
 [[nodiscard]] Result<void> check_liveness(const AdminContext& context);
 [[nodiscard]] Result<SessionList> list_sessions(const AdminContext& context,
                                                 const SessionQuery& query);
-/// Ends the session; its client begins a new one when it writes again. What it was, or nothing when
-/// there is none of that id.
+/// Ends the session and returns it, or nothing when the id is unknown. Its client begins a new
+/// session with its next datagram.
 [[nodiscard]] Result<std::optional<SessionView>> end_session(const AdminContext& context,
                                                              std::uint64_t id);
-/// Begins or ends a trace in every shard. False: another trace is on, and goes on.
+/// Begins or ends a trace in every shard. False: another trace is running, and goes on.
 [[nodiscard]] Result<bool> trace_everywhere(const AdminContext& context, const Question& question);
 /// Summed over the shards, most datagrams first.
 [[nodiscard]] Result<std::vector<UnlistedView>> list_unlisted(const AdminContext& context);

@@ -1,4 +1,4 @@
-// Opening the admin sockets, and asking the kernel who is there.
+// Opens the admin sockets, and asks the kernel for the peer's credentials.
 #include "sockets.hpp"
 
 #include <fmt/format.h>
@@ -33,7 +33,8 @@ int connect_to(const Socket& socket, const sockaddr_un& name) {
                : errno;
 }
 
-/// Takes a dead predecessor's file away. Empty, or why it must stay.
+/// Removes the socket file of a dead predecessor. Returns an empty string, or why the file must
+/// stay.
 std::string clear_path(const std::string& path, const sockaddr_un& name) {
     struct stat found {};
     if (::lstat(path.c_str(), &found) != 0)
@@ -43,8 +44,7 @@ std::string clear_path(const std::string& path, const sockaddr_un& name) {
     if (!probe) return "socket: " + error_text(errno);
     const int error = connect_to(probe, name);
     if (error == 0 || error == EAGAIN)
-        return "another program listens on it";  // EAGAIN: and has no room for one more at the
-                                                 // moment
+        return "another program listens on it";  // EAGAIN: it listens, but its queue is full
     if (error != ECONNREFUSED) return "connect: " + error_text(error);
     return ::unlink(path.c_str()) == 0 || errno == ENOENT ? "" : "unlink: " + error_text(errno);
 }
@@ -60,8 +60,7 @@ Result<AdminSocket> AdminSocket::open(const std::string& path, const std::string
     AdminSocket made;
     made.socket_ = Socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!made.socket_) return fail("socket: " + error_text(errno));
-    // Under a umask, so that there is no moment in which others could connect. Nobody else makes
-    // files yet.
+    // The umask leaves no moment in which others could connect. No other thread makes files yet.
     const mode_t before = ::umask(0117);
     const int bound =
         ::bind(made.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
@@ -111,7 +110,7 @@ Result<Socket> open_admin_listener(const Endpoint& endpoint) {
                          SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!made) return fail("socket");
     const int on = 1;
-    // A predecessor's connections in TIME_WAIT are no reason not to start.
+    // Connections of a predecessor in TIME_WAIT must not prevent a start.
     if (::setsockopt(made.descriptor(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
         return fail("setsockopt SO_REUSEADDR");
     if (endpoint.family() == Family::ipv6 &&

@@ -1,5 +1,5 @@
-// The sockets that operators come in by, opened before anything is served; and who is on the other
-// end of one. What is said over them lives in server.cpp and routes.cpp.
+// The sockets for operators, opened before anything is served, and the credentials of a peer. The
+// requests on them are handled in server.cpp and routes.cpp.
 #pragma once
 
 #include <sys/types.h>
@@ -13,11 +13,11 @@
 
 namespace udpproxy {
 
-/// A listening Unix socket, whose file goes with it.
+/// A listening Unix socket, which removes its file in the end.
 class AdminSocket {
 public:
-    /// Mode 0660, of `group` if given. A file that a dead program left behind is replaced; a socket
-    /// that somebody listens on is not. Errors: `admin.socket "/x/y": bind: Permission denied`, `…:
+    /// Mode 0660, of `group` if given. A file left behind by a dead program is replaced; a socket
+    /// with a listening program is not. Errors: `admin.socket "/x/y": bind: Permission denied`, `…:
     /// another program listens on it`, `…: is no socket`.
     [[nodiscard]] static Result<AdminSocket> open(const std::string& path,
                                                   const std::string& group);
@@ -33,14 +33,14 @@ public:
 private:
     Socket socket_;
     std::string path_;
-    dev_t device_ = 0;  // of our file: one that a successor has put there stays
+    dev_t device_ = 0;  // of this program's file: a successor's file in the same path stays
     ino_t inode_ = 0;
 };
 
 /// Errors: `admin.listen 127.0.0.1:9090: bind: Address already in use`.
 [[nodiscard]] Result<Socket> open_admin_listener(const Endpoint& endpoint);
 
-/// Who connected to a Unix socket (SO_PEERCRED).
+/// The credentials of the peer of a Unix socket (SO_PEERCRED).
 struct Peer {
     uid_t user = 0;
     gid_t group = 0;
@@ -48,8 +48,8 @@ struct Peer {
 };
 [[nodiscard]] std::optional<Peer> peer_of(int descriptor);
 
-/// Whether the peer may change things: root, the user this program runs as, or a member of `group`
-/// (absent: none).
+/// Whether the peer may change the program: root, the user of this program, or a member of `group`
+/// (absent: no group).
 [[nodiscard]] bool may_change(int descriptor, const Peer& peer, std::optional<gid_t> group);
 
 /// The number of a group's name. Errors: `admin.group "x": there is no such group`.

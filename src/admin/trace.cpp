@@ -1,4 +1,4 @@
-// One client's datagrams, from the shards' mailboxes to JSON.
+// Traces one client's datagrams, from the shards' mailboxes to JSON.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@ void write_record(JsonText& json, const Status& status, const TraceRecord& recor
     const Endpoint local = record.local.is_unspecified()
                                ? record.listen
                                : Endpoint{record.local, 0, record.listen.port};
-    const ProxyStatus* proxy = status.find_proxy(record.proxy);  // null: it came after the status
+    const ProxyStatus* proxy = status.find_proxy(record.proxy);  // null: newer than the status
     json.begin_object();
     json.member("at_ns", (record.at.time_since_epoch() + wall_offset).count());
     json.member("leg", record.leg == Leg::request ? "request" : "reply");
@@ -60,7 +60,7 @@ void write_record(JsonText& json, const Status& status, const TraceRecord& recor
     json.end_object();
 }
 
-/// Of a trace that has ended and was not taken to its end.
+/// Discards the records of a trace that has ended without being read to its end.
 void discard_records(const Status& status) {
     for (const auto& shard : status.shards) {
         TraceRecord stale;
@@ -90,8 +90,8 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
     question.client =
         Prefix{client.address, static_cast<std::uint8_t>(client.address.is_ipv4() ? 32 : 128)};
     question.client_port = client.port;
-    // The first time with a trace that is over at once: whether another is on must be known before
-    // the records of an earlier one are thrown away.
+    // First begin a trace that ends at once. It shows whether another trace is running before the
+    // records of an earlier one are discarded.
     for (const Instant until : {Instant{}, monotonic_now() + std::chrono::seconds{seconds}}) {
         question.until = until;
         const Result<bool> begun = trace_everywhere(context, question);
@@ -106,8 +106,8 @@ AdminResponse begin_trace(const AdminContext& context, const AdminRequest& reque
 }
 
 AdminResponse take_trace(const AdminContext& context, const AdminRequest&) {
-    // Between the wall clock now and the monotonic one now; it may step between two calls, as
-    // capture files' times do.
+    // The offset of the wall clock from the monotonic clock now. It may step between two calls, as
+    // the times in capture files do.
     const auto wall_offset = std::chrono::duration_cast<std::chrono::nanoseconds>(
                                  std::chrono::system_clock::now().time_since_epoch()) -
                              monotonic_now().time_since_epoch();

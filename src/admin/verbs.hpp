@@ -1,6 +1,5 @@
-// Every verb: what it takes, and whether it only looks. The table that says who may ask for which
-// stands in routes.cpp; the reports are made in reports.cpp, changes in changes.cpp, the trace in
-// trace.cpp.
+// Every verb: its arguments, and whether it only reads. The table of access is in routes.cpp. The
+// reports are made in reports.cpp, changes in changes.cpp, the trace in trace.cpp.
 #pragma once
 
 #include <string_view>
@@ -9,7 +8,7 @@
 
 namespace udpproxy {
 
-// Looks.
+// Verbs that only read.
 
 /// The status page.
 [[nodiscard]] AdminResponse show_page(const AdminContext& context, const AdminRequest& request);
@@ -26,14 +25,14 @@ namespace udpproxy {
 [[nodiscard]] AdminResponse report_log(const AdminContext& context, const AdminRequest& request);
 [[nodiscard]] AdminResponse report_metrics(const AdminContext& context,
                                            const AdminRequest& request);
-/// 200 when every shard turns, 503 and which one does not.
+/// 200 when every shard turns, else 503 and the shard that does not.
 [[nodiscard]] AdminResponse report_live(const AdminContext& context, const AdminRequest& request);
 /// 200 while new clients are taken, else 503.
 [[nodiscard]] AdminResponse report_ready(const AdminContext& context, const AdminRequest& request);
 
-// Changes. Each is logged with who asked for it.
+// Verbs that change the program. Each is logged with the operator that asked for it.
 
-/// Writes the line about a change: what, and who asked for it.
+/// Logs a change: what was changed, and by which operator.
 void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb,
                  std::vector<LogField> fields);
 
@@ -45,21 +44,21 @@ void note_change(const AdminContext& context, const AdminRequest& request, std::
 /// Reads the configuration file again, as SIGHUP does.
 [[nodiscard]] AdminResponse reload_configuration(const AdminContext& context,
                                                  const AdminRequest& request);
-/// Argument: proxy; without it all drain, as SIGQUIT has it.
+/// Argument: proxy; without it all proxies drain, as with SIGQUIT.
 [[nodiscard]] AdminResponse begin_drain(const AdminContext& context, const AdminRequest& request);
 /// Argument: proxy.
 [[nodiscard]] AdminResponse end_drain(const AdminContext& context, const AdminRequest& request);
-/// Looks from inside the running program. Arguments: probe (hexadecimal; sent to the upstream
+/// Runs the doctor inside the running program. Arguments: probe (hexadecimal; sent to the upstream
 /// once), proxy (whose upstream).
 [[nodiscard]] AdminResponse examine_program(const AdminContext& context,
                                             const AdminRequest& request);
 
-// The trace: one at a time; it ends by itself when its time is over, whatever becomes of the client
-// that began it. Its verbs are among those that change things: what they show are payloads.
+// The trace: one at a time. It ends by itself when its time is over, even if the operator's
+// connection has gone. Its verbs need the access of a change, since they show payloads.
 
 /// Arguments: client (address or address:port), seconds (1 to 600, default 60).
 [[nodiscard]] AdminResponse begin_trace(const AdminContext& context, const AdminRequest& request);
-/// What was kept since the last call.
+/// The records since the last call.
 [[nodiscard]] AdminResponse take_trace(const AdminContext& context, const AdminRequest& request);
 [[nodiscard]] AdminResponse end_trace(const AdminContext& context, const AdminRequest& request);
 

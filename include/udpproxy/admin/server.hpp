@@ -1,7 +1,7 @@
-// AdminServer: the thread that operators talk to: HTTP/1.1 on a Unix socket and, if configured, on
-// an address. Off the shards and off the control thread. However many connect and however slowly
-// they speak, its connections are bounded, and new clients get in: whoever has said nothing
-// complete for longest makes way.
+// AdminServer: the thread for operators: HTTP/1.1 on a Unix socket and, if configured, on an
+// address. It shares no thread with the shards or the control thread. Its connections are bounded.
+// When the bound is reached, a new connection replaces the one that has sent no complete request
+// for longest.
 #pragma once
 
 #include <memory>
@@ -14,27 +14,27 @@
 
 namespace udpproxy {
 
-/// Connections of one address over TCP; of all together: admin_connections_max.
+/// Connections of one address over TCP; the bound on all together is admin_connections_max.
 inline constexpr std::size_t admin_connections_per_address_max = 16;
 
-/// What the admin thread is connected with.
+/// The parts of the program that the admin thread uses.
 struct AdminLinks {
     const StatusBoard& board;
     Log& log;
-    ControlSlot& control;  // to the control thread
+    ControlSlot& control;  // queries to the control thread
 };
 
 class AdminServer {
 public:
-    /// Opens what is configured; nothing answers yet. A default socket that cannot be opened costs
-    /// a warning; what was asked for is an error.
+    /// Opens the configured sockets; nothing answers yet. A default socket that cannot be opened is
+    /// a warning; one that was configured explicitly is an error.
     [[nodiscard]] static Result<std::unique_ptr<AdminServer>> open(const AdminConfig& config,
                                                                    Log& log);
-    /// Begins to answer. What `links` names must outlive the server, and have a status. Errors:
-    /// what the HTTP library or a system call says.
+    /// Begins to answer. The objects in `links` must outlive the server, and have a status. Errors:
+    /// those of the HTTP library or of a system call.
     [[nodiscard]] Result<void> start(const AdminLinks& links);
     /// Ends the thread, closes every connection, removes the socket's file. False: the thread has
-    /// not ended within `limit`, and may go on with what `links` names until the process ends.
+    /// not ended within `limit`, and may use the objects in `links` until the process ends.
     [[nodiscard]] bool stop(Duration limit);
     ~AdminServer();
 
