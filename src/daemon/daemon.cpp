@@ -1,4 +1,4 @@
-// From configuration to exit code, in the order in which things happen.
+// Runs the program from configuration to exit code, in the order of events.
 #include "udpproxy/daemon/daemon.hpp"
 
 #include <fmt/format.h>
@@ -29,11 +29,11 @@ constexpr int reload_look_ms = 10;
 constexpr Duration reload_pause = std::chrono::milliseconds{50};
 constexpr Duration repeat_every = std::chrono::minutes{1};
 constexpr Duration admin_stop_limit = std::chrono::seconds{1};
-// Each forwards what is queued for a second and closes its sockets within another.
+// Each shard forwards queued datagrams for a second and closes its sockets within another.
 constexpr Duration shards_stop_limit = std::chrono::seconds{5};
 
-/// Runs steps of the control thread. What one of them cannot do for want of memory or of a thread
-/// is left out and told, once a minute; the shards and their sessions go on.
+/// Runs steps of the control thread. A step that fails for want of memory or of a thread is
+/// skipped, and reported once a minute. The shards and their sessions go on.
 class Steps {
 public:
     explicit Steps(Log& log) : log_(log) {}
@@ -55,7 +55,7 @@ private:
             log_.error("step_failed", {{"step", name}, {"reason", reason}});
             told_at_ = now;
         } catch (const std::exception&) {
-            return;  // not even for a line; the next failure tries again
+            return;  // no memory for the log line; the next failure tries again
         }
     }
 
@@ -63,8 +63,8 @@ private:
     std::optional<Instant> told_at_;
 };
 
-/// Asks every shard to stop, and waits for at most `shards_stop_limit`; a second signal ends the
-/// program at once. False: one of them has not ended.
+/// Asks every shard to stop, and waits for at most `shards_stop_limit`. A second signal ends the
+/// program at once. False: a shard has not ended.
 bool stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
                  Steps& steps, Log& log) {
     for (const auto& shard : shards) shard->stop();
@@ -91,7 +91,7 @@ void reopen_log(Log& log) {
         log.info("log_reopened");
 }
 
-/// Until a signal to stop, or the end of the drain that SIGQUIT began; returns its name.
+/// Runs until a signal to stop, or until the end of the drain that SIGQUIT began; returns its name.
 std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& event_log,
                 const Signals& signals, Steps& steps, Log& log) {
     bool reload_wanted = false;
@@ -102,7 +102,7 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& even
         if (is_stop(signal)) return name_of_signal(signal);
         if (signal == SIGQUIT) steps.run("drain", [&] { reconfigurer.drain(std::nullopt, now); });
         if (signal == SIGUSR1) steps.run("log", [&] { reopen_log(log); });
-        // However many come: one reload each reload_pause at most, and one after the last.
+        // Coalesces SIGHUPs: at most one reload per reload_pause, and one after the last signal.
         reload_wanted = reload_wanted || signal == SIGHUP;
         if (reload_wanted && now - reloaded_at >= reload_pause) {
             reload_wanted = false;
@@ -180,7 +180,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (!admin_ended || !shards_ended) {
         log.error("not_ended", {{"thread", shards_ended ? "admin" : "shard"},
                                 {"effect", "the program ends all the same"}});
-        ::_exit(exit_failure);  // what the thread may still look at must not be destroyed
+        ::_exit(exit_failure);  // the thread may still use objects that a return would destroy
     }
     log.info("stopped");
     return exit_ok;

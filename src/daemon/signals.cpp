@@ -1,4 +1,4 @@
-// signalfd.
+// Blocks the signals and reads them through signalfd(2).
 #include "signals.hpp"
 
 #include <poll.h>

@@ -1,5 +1,5 @@
-// Signals as the control thread takes them: blocked in every thread and read from a descriptor, so
-// that no work is ever done in a handler and no call of a shard is interrupted.
+// Signals for the control thread: blocked in every thread and read from a descriptor. So no work is
+// done in a handler, and no system call of a shard is interrupted.
 #pragma once
 
 #include "udpproxy/net/socket.hpp"
@@ -8,11 +8,11 @@ namespace udpproxy {
 
 class Signals {
 public:
-    /// Blocks SIGTERM, SIGINT, SIGQUIT, SIGHUP and SIGUSR1 in the calling thread and those it will
-    /// start; SIGPIPE is ignored.
+    /// Blocks SIGTERM, SIGINT, SIGQUIT, SIGHUP and SIGUSR1 in the calling thread and in the threads
+    /// it starts later. Ignores SIGPIPE.
     Signals();
     [[nodiscard]] bool open() const noexcept { return static_cast<bool>(descriptor_); }
-    /// Waits for one at most `limit_ms`; 0 when none came.
+    /// Waits at most `limit_ms` for a signal; 0 when none came.
     [[nodiscard]] int next(int limit_ms) const;
 
 private:

@@ -1,6 +1,6 @@
-// Supervisor: the life of the program, from a checked configuration to the exit code: limits,
-// engine, names, listeners, shards, signals, log. Runs in the main thread, which is the control
-// thread; the shards have their own.
+// Daemon: the life of the program, from a checked configuration to the exit code: limits, engine,
+// names, listeners, shards, signals, log. Runs in the main thread, which is the control thread; the
+// shards have their own.
 #pragma once
 
 #include <string>
@@ -17,19 +17,19 @@ inline constexpr int exit_config = 78;
 
 struct ServeOptions {
     Duration drain_timeout = std::chrono::seconds{
-        30};  // how long sessions go on after SIGQUIT, or when their proxy or listener is taken out
+        30};  // for sessions after SIGQUIT, or after their proxy or listener was removed
 };
 
-/// Serves until SIGTERM or SIGINT, or until what SIGQUIT drains has drained. SIGHUP reloads,
-/// SIGUSR1 opens the log file anew. Returns an exit code.
+/// Serves until SIGTERM or SIGINT, or until the drain begun by SIGQUIT has ended. SIGHUP reloads,
+/// SIGUSR1 reopens the log file. Returns an exit code.
 [[nodiscard]] int serve(const Config& config, const std::string& config_file,
                         const ServeOptions& options);
 
-/// A duration as the configuration writes it: `30s`, `5m`. Errors: what is wrong with the text.
+/// A duration as the configuration writes it: `30s`, `5m`. Errors: the mistake in the text.
 [[nodiscard]] Result<Duration> parse_drain_timeout(const std::string& text);
 
-/// Numbers in the configuration that cannot fit this machine, as complaints with file:line:column;
-/// opens nothing.
+/// Numbers in the configuration that cannot fit this machine, as diagnostics with file:line:column.
+/// Opens nothing.
 [[nodiscard]] std::vector<std::string> complaints_of_machine(const Config& config);
 
 /// What --version prints: the version, and what this kernel supports.
