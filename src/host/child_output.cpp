@@ -1,5 +1,5 @@
-// posix_spawn(3), which copies no memory: a fork would stall the shards of a large proxy for
-// milliseconds. The child gets none of this program's descriptors.
+// Starts a child by posix_spawn(3), which copies no memory: a fork would stall the shards of a
+// large proxy for milliseconds. The child gets none of this program's descriptors.
 #include "child_output.hpp"
 
 #include <fcntl.h>
@@ -41,7 +41,7 @@ int start(const std::vector<std::string>& command, int output, pid_t& child) {
     return error;
 }
 
-/// Up to the end of the output. Errors: a limit, or poll and read.
+/// Reads up to the end of the output. Errors: a limit, or poll and read.
 Result<std::string> read_all(int descriptor, const ChildLimits& limits) {
     const Clock::time_point deadline = Clock::now() + limits.timeout;
     std::string text;

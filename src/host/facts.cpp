@@ -1,4 +1,4 @@
-// Look-ups in a host's facts.
+// Finds an interface in the facts of a host by its number.
 #include "udpproxy/host/facts.hpp"
 
 #include <fmt/format.h>

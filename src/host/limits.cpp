@@ -1,4 +1,4 @@
-// Asking the machine.
+// Reads limits from the kernel, with defaults where it does not tell them.
 #include "udpproxy/host/limits.hpp"
 
 #include <fcntl.h>
@@ -62,14 +62,14 @@ PortRange ephemeral_ports() {
 }
 
 std::uint64_t run_queue_delay_ns(int thread_id) {
-    // A shard's thread asks too, and takes no memory at run time.
+    // A shard's thread calls this too, and must not allocate at run time.
     std::array<char, 64> path{};
     std::array<char, 96> text{};
     std::snprintf(path.data(), path.size(), "/proc/self/task/%d/schedstat", thread_id);
     const Socket file{::open(path.data(), O_RDONLY | O_CLOEXEC)};
     if (!file || ::read(file.descriptor(), text.data(), text.size() - 1) <= 0) return 0;
     char* delay = nullptr;
-    (void)std::strtoull(text.data(), &delay, 10);  // the time it ran stands first
+    (void)std::strtoull(text.data(), &delay, 10);  // the time spent running comes first
     return std::strtoull(delay, nullptr, 10);
 }
 

@@ -1,4 +1,5 @@
-// Each question has a socket of its own: what is left of an answer that was given up is nobody's.
+// Opens a socket for each question, so that the rest of an abandoned answer reaches no other
+// question.
 #include "udpproxy/host/netlink.hpp"
 
 #include <libmnl/libmnl.h>
@@ -16,13 +17,13 @@ namespace {
 
 using Each = std::function<void(const nlmsghdr&)>;
 
-constexpr std::size_t answers_bytes_max = 32 * 1024;  // what the kernel puts into one datagram
+constexpr std::size_t answers_bytes_max = 32 * 1024;  // the largest datagram that the kernel sends
 
 struct Close {
     void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
 };
 
-/// libmnl gives up a dump of what has changed meanwhile. For a diagnosis it is good enough.
+/// libmnl rejects a dump that was changed meanwhile. For a diagnosis such a dump is good enough.
 void accept_changes(std::vector<char>& answers, int length) {
     for (auto* answer = reinterpret_cast<nlmsghdr*>(answers.data()); mnl_nlmsg_ok(answer, length);
          answer = mnl_nlmsg_next(answer, &length))

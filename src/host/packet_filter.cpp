@@ -1,5 +1,5 @@
-// One datagram through the rules, as libnftables-json(5) writes them. A rule matches, does not, or
-// perhaps does: whatever this file does not know, or finds written in another way, is "perhaps".
+// Evaluates rules, as libnftables-json(5) writes them, for one datagram. A rule matches, does not
+// match, or perhaps matches: anything unknown or written in another way is "perhaps".
 #include "udpproxy/host/packet_filter.hpp"
 
 #include <fmt/format.h>
@@ -26,7 +26,7 @@ struct Chain {
     std::string family;
     std::string table;  // with its family, as `inet filter`
     std::string title;  // `inet filter input`
-    std::string hook;   // empty: no base chain
+    std::string hook;   // empty: not a base chain
     std::int64_t priority = 0;
     bool drops_by_policy = false;
     std::vector<Rule> rules;
@@ -43,16 +43,16 @@ bool is_any(std::string_view name, std::initializer_list<std::string_view> of) {
     return std::find(of.begin(), of.end(), name) != of.end();
 }
 
-/// The name of the member that says what an object is; at() of it throws where there is none.
+/// The name of the member that tells the kind of an object. at() throws if there is none.
 std::string kind_of(const Json& object) {
     return object.is_object() && !object.empty() ? object.begin().key() : "";
 }
 
-struct Unknown {};  // the datagram does not decide it
-struct Foreign {};  // of a protocol or family that is not the datagram's: no comparison holds
+struct Unknown {};  // the datagram does not decide the value
+struct Foreign {};  // of another protocol or family than the datagram's: no comparison holds
 using Operand = std::variant<Unknown, Foreign, std::string, std::uint16_t, Address>;
 
-/// -1, 0 or 1; nothing where the two cannot be compared. Of names only equality means anything.
+/// -1, 0 or 1; nothing where the two cannot be compared. Names can only be equal or not.
 std::optional<int> order(const Operand& operand, const Json& value) {
     const auto sign = [](const auto& a, const auto& b) { return a < b ? -1 : a == b ? 0 : 1; };
     if (const auto* port = std::get_if<std::uint16_t>(&operand); port && value.is_number_integer())
@@ -68,9 +68,9 @@ std::optional<int> order(const Operand& operand, const Json& value) {
     return sign(std::get<Address>(operand), *address);
 }
 
-/// `element` is a value, a prefix or a range, inside of a set or alone.
+/// `element` is a value, a prefix or a range, alone or in a set.
 Answer equals(const Operand& operand, const Json& element) {
-    // In a set an element with a comment, a counter or a timeout is wrapped.
+    // In a set, an element with a comment, a counter or a timeout is wrapped.
     const Json& bare = element.contains("elem") ? element.at("elem").at("val") : element;
     if (std::holds_alternative<Unknown>(operand)) return Answer::perhaps;
     if (bare.contains("prefix")) {
@@ -92,7 +92,7 @@ Answer equals(const Operand& operand, const Json& element) {
 }  // namespace
 
 struct PacketFilter::Rules {
-    Json document;                              // the others point into it
+    Json document;                              // the members below point into it
     std::vector<Chain> chains;                  // by priority
     std::map<std::string, std::size_t> places;  // in `chains`, by title
     std::map<std::string, const Json*> sets;    // elements by `family table @name`
@@ -123,7 +123,7 @@ private:
     static constexpr int depth_max = 16;           // NFT_JUMP_STACK_SIZE
     static constexpr unsigned steps_max = 500000;  // rules and elements: jumps can multiply them
 
-    /// A rule that the walk comes to.
+    /// A rule that the walk reaches.
     struct Visit {
         const Chain& chain;
         const Rule& rule;
@@ -134,7 +134,7 @@ private:
             return fmt::format("{}: rule {}", chain.title, rule.handle);
         }
     };
-    /// Where the datagram goes from a rule, unless it is dropped there.
+    /// Where the datagram goes after a rule that does not drop it.
     struct Fate {
         Answer goes_on = Answer::yes;  // to the next rule
         Answer returns = Answer::no;   // to the chain that jumped here
@@ -154,7 +154,7 @@ private:
         outcome_.verdict = is_sure ? Verdict::is_dropped : Verdict::may_be_dropped;
     }
 
-    /// Whether a datagram that comes into the chain comes out at its end.
+    /// Whether a datagram that enters the chain leaves it at its end.
     Answer through(const Chain& chain, Answer is_reached, int depth) {
         Fate all;
         for (const Rule& rule : chain.rules) {
@@ -197,7 +197,7 @@ private:
         return {};
     }
 
-    /// iptables' own matches and targets go by the names that nftables has for them.
+    /// The matches and targets of iptables are listed under nftables' names for them.
     static std::string kind_of_xt(const std::string& name) {
         if (is_any(name, {"comment", "LOG"})) return "log";
         if (is_any(name, {"MASQUERADE", "SNAT", "DNAT", "REDIRECT"})) return "masquerade";
@@ -209,7 +209,7 @@ private:
         const Answer is_met = std::min(visit.is_reached, matches);
         if (is_any(verdict, {"drop", "reject"})) {
             drop(visit.name(), is_met);
-            // What else becomes of the datagram is asked on the condition that it is not dropped.
+            // All other outcomes of the rule assume that it does not drop the datagram.
             if (matches == Answer::perhaps) return {};
         } else if (is_any(verdict, {"jump", "goto"})) {
             const auto place =
@@ -228,7 +228,7 @@ private:
         return fate;
     }
 
-    /// A map of verdicts: the first element that surely is the one ends the search.
+    /// Looks up a map of verdicts. The first element that surely matches ends the search.
     Fate mapped(const Visit& visit, const Json& map, Answer matches) {
         const Json* const elements = elements_of(visit.chain, map.at("data"));
         const Operand key = operand_of(map.at("key"));
@@ -277,7 +277,7 @@ private:
         return answer;
     }
 
-    /// Of a set without a name, of a set that was listed (`@name`), or of a list of flags.
+    /// The elements of an anonymous set, of a named set (`@name`), or of a list of flags.
     [[nodiscard]] const Json* elements_of(const Chain& chain, const Json& set) const {
         if (!set.is_string()) return set.is_array() ? &set : &set.at("set");
         const auto found = rules_.sets.find(chain.table + ' ' + set.get<std::string>());
@@ -297,7 +297,7 @@ private:
         if (key == "nfproto") return std::string{is_ipv4_ ? "ipv4" : "ipv6"};
         if (key == "protocol") return std::string{is_ipv4_ ? "ip" : "ip6"};
         if (!is_any(key, {"iif", "iifname", "oif", "oifname"})) return Unknown{};
-        // The datagram comes in or goes out by one interface; the other one is none.
+        // The datagram comes in or goes out by one interface; the other direction has none.
         if ((key.front() == 'i') != comes_in_) return std::string{};
         if (datagram_.interface_name.empty()) return Unknown{};
         return datagram_.interface_name;
@@ -330,7 +330,7 @@ private:
     FilterOutcome outcome_;
 };
 
-/// Adds a chain, or a set or map with a name, of a family that a datagram of ours can meet.
+/// Adds a chain, or a named set or map, of a family that the proxy's datagrams can meet.
 void add_chain_or_set(const Json& entry, PacketFilter::Rules& rules) {
     static const Json none = Json::array();
     const std::string kind = kind_of(entry);
@@ -377,7 +377,7 @@ Result<PacketFilter> PacketFilter::parse(std::string_view json) try {
         if (entry.contains("rule")) add_rule(entry.at("rule"), *rules);
     return PacketFilter{rules};
 } catch (const Json::exception& error) {
-    constexpr std::size_t shown_max = 200;  // what() quotes what was not understood
+    constexpr std::size_t shown_max = 200;  // what() quotes the input that was not understood
     return Error{"nftables: the list of rules: " + std::string{error.what()}.substr(0, shown_max)};
 }
 

@@ -1,4 +1,4 @@
-// proc(5), read defensively: a field that is missing or odd is "not known", never a reason to stop.
+// Parses proc(5) defensively: a field that is missing or odd is "not known", never an error.
 #include "udpproxy/host/procfs.hpp"
 
 #include <arpa/inet.h>

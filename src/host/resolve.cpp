@@ -1,4 +1,4 @@
-// getaddrinfo(3), its answers as endpoints without repetitions.
+// Calls getaddrinfo(3), and returns its answers as endpoints without repetitions.
 #include "udpproxy/host/resolve.hpp"
 
 #include <netdb.h>

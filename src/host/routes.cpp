@@ -1,4 +1,4 @@
-// rtnetlink(7) messages to facts and back.
+// Builds rtnetlink(7) requests, and turns the answers into facts.
 #include "udpproxy/host/routes.hpp"
 
 #include <libmnl/libmnl.h>
@@ -55,7 +55,7 @@ Header header_of(const nlmsghdr& answer) {
     return header;
 }
 
-/// The attributes of an answer, or those inside of an attribute, by their numbers.
+/// The attributes of an answer, or of an attribute with attributes inside, by their numbers.
 class Attributes {
 public:
     Attributes(const nlmsghdr& answer, std::size_t header_bytes) {
@@ -67,7 +67,7 @@ public:
 
     [[nodiscard]] bool has(std::size_t type) const { return known_[type] != nullptr; }
     [[nodiscard]] const nlattr* nested(std::size_t type) const { return known_[type]; }
-    /// 0 where it is absent or no number.
+    /// 0 where the attribute is absent or not a number.
     [[nodiscard]] std::uint32_t number(std::size_t type) const {
         return read<std::uint32_t>(type).value_or(0);
     }
@@ -89,7 +89,7 @@ private:
         if (type < known.size()) known[type] = attribute;
         return MNL_CB_OK;
     }
-    /// Absent as well when the length is another.
+    /// Also absent when the length differs.
     template <class T>
     [[nodiscard]] std::optional<T> read(std::size_t type) const {
         T value{};
@@ -99,7 +99,7 @@ private:
         return value;
     }
 
-    std::array<const nlattr*, 32> known_{};  // every number that is asked for here is smaller
+    std::array<const nlattr*, 32> known_{};  // every number asked for here is smaller
 };
 
 int read_reverse_path(const std::string& interface_name) {
@@ -116,7 +116,7 @@ Request route_request(const Address& to, const Address& from) {
     Request request(RTM_GETROUTE, 0, header);
     request.add(RTA_DST, to);
     if (!from.is_unspecified()) request.add(RTA_SRC, from);
-    request.add_protocol(IPPROTO_UDP);  // rules of policy routing may ask for it
+    request.add_protocol(IPPROTO_UDP);  // rules of policy routing may match the protocol
     return request;
 }
 
@@ -150,7 +150,8 @@ InterfaceFacts read_interface(const nlmsghdr& answer, int reverse_path_of_all) {
 void add_address(const nlmsghdr& answer, std::vector<InterfaceFacts>& interfaces) {
     const auto header = header_of<ifaddrmsg>(answer);
     const Attributes attributes(answer, sizeof header);
-    // On point-to-point links IFA_ADDRESS is the peer's; IFA_LOCAL is ours where it is given.
+    // On point-to-point links IFA_ADDRESS is the peer's address; IFA_LOCAL, where given, is the
+    // host's.
     const auto address = attributes.address(attributes.has(IFA_LOCAL) ? IFA_LOCAL : IFA_ADDRESS);
     const auto owner = std::find_if(
         interfaces.begin(), interfaces.end(),
@@ -209,7 +210,7 @@ int RouteTable::way_in(const Endpoint& from, const Address& to, std::uint32_t in
 void RouteTable::read_neighbours() {
     neighbours_.emplace();
     Request request(RTM_GETNEIGH, NLM_F_DUMP, ndmsg{});
-    // What cannot be read is not known, the usual state of a neighbour.
+    // A state that cannot be read is unknown, which is the usual state of a neighbour.
     (void)ask_netlink(NETLINK_ROUTE, request.message(), [&](const nlmsghdr& answer) {
         const auto header = header_of<ndmsg>(answer);
         const Attributes attributes(answer, sizeof header);

@@ -1,6 +1,6 @@
-// HostFacts: what the doctor looks at, as values: routes, interfaces, filters, limits, sockets.
-// Collected once by collect_host_facts(), which sends nothing and changes nothing; what follows
-// from them is doctor.hpp's, so that every finding can be tested without a host.
+// HostFacts: the facts that the doctor needs, as values: routes, interfaces, filters, limits,
+// sockets. collect_host_facts() collects them once, sends nothing and changes nothing. The
+// conclusions are drawn in doctor.hpp, so that every finding can be tested without a host.
 #pragma once
 
 #include <cstdint>
@@ -22,22 +22,21 @@ struct InterfaceFacts {
     bool is_up = true;
     bool has_carrier = true;
     bool is_loopback = false;
-    int reverse_path = 0;  // rp_filter as it acts: the larger of `all` and the interface's own; 0
-                           // off, 1 strict, 2 loose
+    int reverse_path = 0;  // rp_filter, the larger of its own and `all`: 0 off, 1 strict, 2 loose
     std::vector<Address> addresses;
 };
 
-/// What routing says about one destination.
+/// The kernel's route to one destination.
 struct RouteFacts {
-    int error = 0;          // errno when there is no way: ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL
+    int error = 0;  // errno when there is no route: ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL
     bool is_local = false;  // the destination is an address of this host
     std::uint32_t interface_index = 0;
     Address source;         // unspecified: none chosen
     Address next_hop;       // unspecified: on the link
-    std::uint32_t mtu = 0;  // of the route, or what was learnt of the path; 0: the interface's
+    std::uint32_t mtu = 0;  // of the route, or learnt for the path; 0: the interface's
 };
 
-/// Whether the kernel would take a reply that comes in on this interface: 0, EXDEV (rp_filter) or
+/// Whether the kernel would take a reply that arrives on this interface: 0, EXDEV (rp_filter) or
 /// EINVAL (an impossible source).
 struct ReplyWay {
     std::uint32_t interface_index = 0;
@@ -46,12 +45,12 @@ struct ReplyWay {
 
 enum class NeighbourState : std::uint8_t { unknown, answers, silent };
 
-/// The upstream, or one of its aliases. A prefix is looked at by one address: the upstream's where
-/// it is inside, else its first that is not our own.
+/// The upstream, or one of its aliases. One address stands for a prefix: the upstream's if it is
+/// inside, else the first that is not the host's own.
 struct TargetFacts {
     Endpoint endpoint;    // port 0: any
     std::string text;     // as configured
-    std::string network;  // what commands call it: the address, or the prefix
+    std::string network;  // for commands: the address, or the prefix
     RouteFacts route;
     std::vector<ReplyWay> ways;
     NeighbourState neighbour = NeighbourState::unknown;  // of the next hop
@@ -60,13 +59,13 @@ struct TargetFacts {
 /// A socket of this network namespace that holds a listener's address and port.
 struct BoundSocket {
     Endpoint local;
-    std::uint64_t drops = 0;  // datagrams that found its receive queue full
-    std::string holder;       // name of the program, empty when it may not be seen
+    std::uint64_t drops = 0;  // datagrams lost to a full receive queue
+    std::string holder;       // name of the program; empty without permission to read it
 };
 
 struct ListenFacts {
     bool is_here = true;                // an address of this host, or unspecified
-    std::uint32_t interface_index = 0;  // that has the address; 0: unspecified, or none
+    std::uint32_t interface_index = 0;  // of the address; 0: unspecified, or none
     std::vector<BoundSocket> sockets;
 };
 
@@ -74,15 +73,15 @@ struct ProxyFacts {
     std::optional<Endpoint> upstream;  // absent: its name was not resolved
     std::string resolve_error;
     std::vector<Address> sources_absent;  // configured, but not on this host
-    std::vector<TargetFacts> targets;     // the upstream first; empty when it is not known
-    std::vector<ListenFacts> listen;      // one for each of the proxy's listen addresses
+    std::vector<TargetFacts> targets;  // the upstream first; empty when the upstream is not known
+    std::vector<ListenFacts> listen;   // one for each of the proxy's listen addresses
 };
 
 struct ConntrackFacts {
     bool is_loaded = false;
     std::optional<std::uint64_t> entries;
     std::optional<std::uint64_t> entries_max;
-    std::optional<std::uint64_t> udp_stream_timeout_s;  // of a flow that was answered
+    std::optional<std::uint64_t> udp_stream_timeout_s;  // of a flow that has been answered
 };
 
 /// Drops of this network namespace since it was made (/proc/net/snmp, /proc/net/netstat); absent
@@ -94,7 +93,7 @@ struct DropFacts {
     std::optional<std::uint64_t> checksum;        // Udp InCsumErrors
 };
 
-/// Something that could not be looked at.
+/// A part of the host that could not be examined.
 struct Unseen {
     std::string what;
     std::string why;
@@ -116,7 +115,7 @@ struct HostFacts {
     std::uint64_t descriptors_hard = 1024;
     std::optional<std::uint64_t> nr_open;
     std::optional<std::uint64_t> file_max;
-    std::optional<std::uint64_t> files_open;  // of the whole system
+    std::optional<std::uint64_t> files_open;  // in the whole system
     std::optional<int> io_uring_disabled;     // sysctl kernel.io_uring_disabled, since Linux 6.6
     UringProbe io_uring;
     std::vector<InterfaceFacts> interfaces;
@@ -124,12 +123,12 @@ struct HostFacts {
     ConntrackFacts conntrack;
     PacketFilter filter;
     std::vector<std::string>
-        legacy_tables;  // of iptables-legacy and ip6tables-legacy, whose rules are not looked at
+        legacy_tables;  // of iptables-legacy and ip6tables-legacy, whose rules are not read
     DropFacts drops;
     std::vector<Unseen> unseen;
 
     [[nodiscard]] const InterfaceFacts* interface_of(std::uint32_t index) const;
-    /// Its name, or its number when there is none.
+    /// The interface's name, or its number when it has no name.
     [[nodiscard]] std::string interface_name(std::uint32_t index) const;
 };
 

@@ -1,5 +1,5 @@
-// What the machine allows: descriptors, processors, ports, names. Private to control; the rest of
-// the program is given the answers.
+// The limits of the machine: descriptors, processors, ports, names. The rest of the program is
+// given the values.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@
 
 namespace udpproxy {
 
-/// Raises RLIMIT_NOFILE's soft limit to the hard one and returns what is in force.
+/// Raises RLIMIT_NOFILE's soft limit to the hard one and returns the limit in force.
 [[nodiscard]] std::uint64_t raise_descriptor_limit();
-/// The limit without raising it, for checks that must change nothing: the hard one, since start
-/// raises to it.
+/// The limit without raising it, for checks that must change nothing: the hard limit, to which a
+/// start raises the soft one.
 [[nodiscard]] std::uint64_t descriptor_limit();
 
 /// The CPUs this process may use (sched_getaffinity(2)), ascending; never empty.
@@ -28,7 +28,7 @@ namespace udpproxy {
 /// read.
 [[nodiscard]] PortRange ephemeral_ports();
 
-/// How long a thread of this process has been ready to run and waited for a processor; 0 where the
+/// How long a thread of this process has been ready to run and waited for a processor. 0 where the
 /// kernel does not tell (CONFIG_SCHED_INFO).
 [[nodiscard]] std::uint64_t run_queue_delay_ns(int thread_id);
 

@@ -1,6 +1,7 @@
-// PacketFilter: this namespace's nftables rules, and what they do to one datagram. A rule may ask
-// what a datagram of ours does not decide (limits, marks, whatever is not known here): such a rule
-// matches perhaps, and what it drops may be dropped. Reading them is packet_filter_reader.cpp's.
+// PacketFilter: this namespace's nftables rules, and their effect on one datagram. A rule may
+// depend on conditions outside of the datagram (limits, marks, anything unknown here). Such a rule
+// matches perhaps, and a datagram that it drops may be dropped. packet_filter_reader.cpp reads the
+// rules.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +17,12 @@ namespace udpproxy {
 
 enum class FilterHook : std::uint8_t { prerouting, input, output, postrouting };
 
-/// A datagram as the rules would see it.
+/// A datagram as the rules see it.
 struct FilteredDatagram {
-    Endpoint from;  // an unspecified address and port 0: not known, but for the family
+    Endpoint from;  // an unspecified address and port 0: only the family is known
     Endpoint to;
-    std::string interface_name;     // it comes in or goes out by; empty: not known
-    bool is_of_known_flow = false;  // to conntrack: the answer to what went out
+    std::string interface_name;     // the datagram comes in or goes out by it; empty: not known
+    bool is_of_known_flow = false;  // to conntrack: the datagram answers an earlier one
 };
 
 struct FilterOutcome {
@@ -34,15 +35,15 @@ struct FilterOutcome {
 
 class PacketFilter {
 public:
-    /// Without rules everything passes.
+    /// Without rules every datagram passes.
     PacketFilter();
-    /// `json` as `nft -j list ruleset` prints it (libnftables-json(5)). Errors: it is no such list.
+    /// `json` as `nft -j list ruleset` prints it (libnftables-json(5)). Errors: `json` is not such
+    /// a list.
     [[nodiscard]] static Result<PacketFilter> parse(std::string_view json);
 
     /// Chains of the families ip, ip6 and inet.
     [[nodiscard]] std::size_t chains() const;
-    /// What the chains of these hooks do to the datagram, in the order in which the kernel asks
-    /// them.
+    /// The effect of the chains of these hooks on the datagram, in the kernel's order.
     [[nodiscard]] FilterOutcome decide(const std::vector<FilterHook>& hooks,
                                        const FilteredDatagram& datagram) const;
 
@@ -53,8 +54,8 @@ private:
     std::shared_ptr<const Rules> rules_;
 };
 
-/// Reads the rules by the program nft. Waits some seconds at most. Errors: `nftables: cause`; EPERM
-/// without CAP_NET_ADMIN, ENOENT without nft. A kernel without nftables has no rules.
+/// Reads the rules through the program nft. Waits some seconds at most. Errors: `nftables: cause`;
+/// EPERM without CAP_NET_ADMIN, ENOENT without nft. A kernel without nftables has no rules.
 [[nodiscard]] Result<PacketFilter> read_packet_filter();
 
 }  // namespace udpproxy

@@ -1,5 +1,5 @@
-// What the doctor reads from /proc: numbers, lists of ports, counters, sockets. Parsing is apart
-// from reading, so that it is tested with texts.
+// Reads what the doctor needs from /proc: numbers, lists of ports, counters, sockets. Parsing is
+// separate from reading, so that it can be tested with texts.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace udpproxy {
 
-/// The file as text; nothing when it cannot be read, with errno as it was left.
+/// The file as text; nothing, with errno set, when it cannot be read.
 [[nodiscard]] std::optional<std::string> read_host_file(const std::string& path);
 /// The first number of the file.
 [[nodiscard]] std::optional<std::uint64_t> read_host_number(const std::string& path);
@@ -38,8 +38,8 @@ struct SocketLine {
 /// The lines of /proc/net/udp or udp6.
 [[nodiscard]] std::vector<SocketLine> parse_sockets(std::string_view text);
 
-/// The names of the programs that hold these sockets, in order; empty where it may not be seen.
-/// Walks /proc once.
+/// The names of the programs that hold these sockets, in order; empty without permission to read
+/// them. Walks /proc once.
 [[nodiscard]] std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes);
 
 }  // namespace udpproxy

@@ -1,5 +1,5 @@
-// The host's interfaces, addresses, neighbours and routes, asked of rtnetlink(7). Nothing is
-// changed and nothing is sent to anybody.
+// The host's interfaces, addresses, neighbours and routes, read by rtnetlink(7). Changes nothing
+// and sends nothing to other hosts.
 #pragma once
 
 #include <optional>
@@ -14,10 +14,10 @@ public:
     /// All interfaces with their addresses and rp_filter. Errors: the netlink socket is refused
     /// (seccomp, RestrictAddressFamilies).
     [[nodiscard]] Result<std::vector<InterfaceFacts>> interfaces();
-    /// The way to `to`, from `source` if that is not unspecified.
+    /// The route to `to`, from `source` unless that is unspecified.
     [[nodiscard]] RouteFacts route(const Endpoint& to, const Address& source);
-    /// Whether a reply `from` somebody to our address `to` would be let in on this interface:
-    /// 0 or errno.
+    /// Whether the kernel would take a reply from address `from` to the host's address `to` on this
+    /// interface: 0 or errno.
     [[nodiscard]] int way_in(const Endpoint& from, const Address& to,
                              std::uint32_t interface_index);
     [[nodiscard]] NeighbourState neighbour(const Address& address, std::uint32_t interface_index);
@@ -31,7 +31,7 @@ private:
 
     void read_neighbours();
 
-    std::optional<std::vector<Neighbour>> neighbours_;  // read when first asked for
+    std::optional<std::vector<Neighbour>> neighbours_;  // read on first use
 };
 
 }  // namespace udpproxy
