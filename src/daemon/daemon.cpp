@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <new>
 #include <optional>
 
 #include "signals.hpp"
@@ -116,6 +117,15 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& even
     }
 }
 
+/// Errors: those of the bootstrap, and memory that is short for the shards' tables.
+Result<void> start_shards(Bootstrap& bootstrap) {
+    try {
+        return bootstrap.start_shards();
+    } catch (const std::bad_alloc&) {
+        return Error{"tables of sessions, groups and ports: " + error_text(ENOMEM)};
+    }
+}
+
 int fail(Log& log, const std::string& reason) {
     log.error("failed", {{"reason", reason}});
     return exit_failure;
@@ -161,7 +171,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
     if (!admin) return fail(log, admin.error().message);
     if (auto done = bootstrap.open_all_listeners(); !done) return fail(log, done.error().message);
-    if (auto done = bootstrap.start_shards(); !done) return fail(log, done.error().message);
+    if (auto done = start_shards(bootstrap); !done) return fail(log, done.error().message);
     Reconfigurer reconfigurer(config, config_file, options.drain_timeout, bootstrap, names, board,
                               log);
     if (auto done = (*admin)->start({board, log, control}); !done)
