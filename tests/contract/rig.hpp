@@ -123,14 +123,21 @@ public:
         }
         return true;
     }
-    /// Waits on for `limit` and counts the waits it took: one when nothing happened.
-    std::size_t quiet(Duration limit = moment) {
-        const std::size_t before = waits;
+    /// Waits on for `limit`.
+    void pass(Duration limit = moment) {
         (void)until([] { return false; }, limit);
-        return waits - before;
+    }
+    /// Whether a wait blocks until its deadline before many have ended early. What an engine left
+    /// undone, or reports again and again, ends every wait at once; a few ended waits are no fault.
+    [[nodiscard]] bool comes_to_rest() {
+        for (int ended_early = 0; ended_early < 50; ++ended_early) {
+            const Instant deadline = monotonic_now() + moment;
+            wait(deadline);
+            if (monotonic_now() >= deadline) return true;
+        }
+        return false;
     }
     void wait(std::optional<Instant> deadline) {
-        ++waits;
         const Completions& completions = engine_.wait(deadline);
         for (const Arrival& arrival : completions.replies) take(arrival, Leg::reply);
         for (const Arrival& arrival : completions.requests) take(arrival, Leg::request);
@@ -204,7 +211,6 @@ public:
     std::vector<Arrival> held;
     std::vector<Fault> faults;
     std::vector<Slot> closed;
-    std::size_t waits = 0;
 
 private:
     Engine open(const RigSetup& setup) {
