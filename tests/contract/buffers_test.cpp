@@ -147,7 +147,7 @@ TEST_CASE(
     CHECK(rig.engine().counters().buffers_exhausted == 0);  // there were always more
 }
 
-// Level-triggered epoll reports the socket again at once, so that the wait would spin until a buffer
+// Level-triggered epoll reports the socket again at once: watched on, it would spin until a buffer
 // comes home.
 TEST_CASE_TEMPLATE("a wait on a leg without buffers blocks although data waits in the socket",
                    Engine, UDPPROXY_ENGINES) {
