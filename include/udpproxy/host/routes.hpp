@@ -9,6 +9,13 @@
 
 namespace udpproxy {
 
+/// An entry of the kernel's neighbour tables (ARP, neighbour discovery).
+struct Neighbour {
+    Address address;
+    std::uint32_t interface_index = 0;
+    NeighbourState state = NeighbourState::unknown;
+};
+
 class RouteTable {
 public:
     /// All interfaces with their addresses and rp_filter. Errors: the netlink socket is refused
@@ -23,12 +30,6 @@ public:
     [[nodiscard]] NeighbourState neighbour(const Address& address, std::uint32_t interface_index);
 
 private:
-    struct Neighbour {
-        Address address;
-        std::uint32_t interface_index = 0;
-        NeighbourState state = NeighbourState::unknown;
-    };
-
     void read_neighbours();
 
     std::optional<std::vector<Neighbour>> neighbours_;  // read on first use
