@@ -67,40 +67,40 @@ bool is_in_force(const ProxySlot& slot, const Endpoint& endpoint) {
 }  // namespace
 
 Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
-                           Bootstrap& start, Names& names, StatusBoard& board, Log& log)
+                           Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log)
     : config_file_(std::move(config_file)),
       drain_timeout_(drain_timeout),
-      bootstrap_(start),
+      bootstrap_(bootstrap),
       names_(names),
       board_(board),
       log_(log) {
     state_.config = std::move(config);
     state_.proxies.resize(config_proxies_max);
-    state_.listeners.resize(start.listeners().size());
-    state_.capacity = start.capacity();
-    state_.outbox.resize(start.shards().size());
-    const auto shards = static_cast<std::uint32_t>(start.shards().size());
-    SharedUse& use = *start.use();
-    for (std::size_t i = 0; i < start.proxies().size(); ++i) {
+    state_.listeners.resize(bootstrap.listeners().size());
+    state_.capacity = bootstrap.capacity();
+    state_.outbox.resize(bootstrap.shards().size());
+    const auto shards = static_cast<std::uint32_t>(bootstrap.shards().size());
+    SharedUse& use = *bootstrap.use();
+    for (std::size_t i = 0; i < bootstrap.proxies().size(); ++i) {
         ProxySlot& slot = state_.proxies[i];
         slot.state = SlotState::serving;
         slot.config = state_.config.proxies[i];
-        slot.settings = start.proxies()[i];
-        slot.upstream = start.proxies()[i].upstream;
+        slot.settings = bootstrap.proxies()[i];
+        slot.upstream = bootstrap.proxies()[i].upstream;
         slot.versions = 1;
         (void)number_aliases(slot);
         slot.shown = status_of(*slot.upstream, slot.config);
         state_.versions.push_back(slot.upstream);
         use.proxies_held[i] = shards;
     }
-    for (std::size_t i = 0; i < start.listeners().size(); ++i) {
+    for (std::size_t i = 0; i < bootstrap.listeners().size(); ++i) {
         state_.listeners[i].state = SlotState::serving;
-        state_.listeners[i].endpoint = start.listeners()[i].endpoint;
-        state_.listeners[i].proxy = start.listeners()[i].proxy;
-        state_.listeners[i].queues = start.listener_queues()[i];
+        state_.listeners[i].endpoint = bootstrap.listeners()[i].endpoint;
+        state_.listeners[i].proxy = bootstrap.listeners()[i].proxy;
+        state_.listeners[i].queues = bootstrap.listener_queues()[i];
         use.listeners_held[i] = shards;
     }
-    state_.sources.rows = binding_locations(start.proxies());
+    state_.sources.rows = binding_locations(bootstrap.proxies());
     BindingIndex next = 0;
     for (const BindingLocation& binding : state_.sources.rows) {
         ProxySlot& slot = state_.proxies[binding.proxy];

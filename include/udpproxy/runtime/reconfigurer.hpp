@@ -66,8 +66,8 @@ class Reconfigurer {
 public:
     /// Publishes a status on `board`, now and after every change. `drain_timeout` bounds how long a
     /// retired or drained proxy or listener may go on.
-    Reconfigurer(Config config, std::string config_file, Duration drain_timeout, Bootstrap& start,
-                 Names& names, StatusBoard& board, Log& log);
+    Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
+                 Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log);
 
     /// Takes the resolver's answers, closes what has drained, and frees what the shards have
     /// released. Called a few times a second.
