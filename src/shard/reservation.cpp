@@ -6,22 +6,9 @@
 
 namespace udpproxy {
 
-Reservation::Reservation(Reservation&& other) noexcept
-    : shard_(std::exchange(other.shard_, nullptr)),
-      proxy_(other.proxy_),
-      now_(other.now_),
-      has_tokens_(other.has_tokens_),
-      has_session_(other.has_session_),
-      client_(other.client_),
-      descriptors_(other.descriptors_),
-      port_(other.port_),
-      port_pool_(other.port_pool_),
-      group_(other.group_) {}
-
 Reservation::~Reservation() {
-    if (shard_ == nullptr) return;
-    SharedUse& use = *shard_->setup.use;
-    if (group_ != no_index) shard_->groups.add_ready(group_, now_);
+    SharedUse& use = *shard_.setup.use;
+    if (group_ != no_index) shard_.groups.add_ready(group_, now_);
     release_port();
     if (descriptors_ > 0) use.descriptors.release(descriptors_);
     if (client_) use.client_counts.release(proxy_, *client_);
@@ -30,35 +17,35 @@ Reservation::~Reservation() {
         use.sessions.release(1);
     }
     if (has_tokens_) {
-        use.proxies[proxy_].new_sessions.give_back(shard_->proxies[proxy_].setup.new_sessions);
-        use.new_sessions.give_back(shard_->setup.new_sessions);
+        use.proxies[proxy_].new_sessions.give_back(shard_.proxies[proxy_].setup.new_sessions);
+        use.new_sessions.give_back(shard_.setup.new_sessions);
     }
 }
 
 bool Reservation::take_tokens() {
     UDPPROXY_ASSERT(!has_tokens_);
-    SharedUse& use = *shard_->setup.use;
-    if (!use.new_sessions.take(now_, shard_->setup.new_sessions)) return false;
+    SharedUse& use = *shard_.setup.use;
+    if (!use.new_sessions.take(now_, shard_.setup.new_sessions)) return false;
     has_tokens_ =
-        use.proxies[proxy_].new_sessions.take(now_, shard_->proxies[proxy_].setup.new_sessions);
-    if (!has_tokens_) use.new_sessions.give_back(shard_->setup.new_sessions);
+        use.proxies[proxy_].new_sessions.take(now_, shard_.proxies[proxy_].setup.new_sessions);
+    if (!has_tokens_) use.new_sessions.give_back(shard_.setup.new_sessions);
     return has_tokens_;
 }
 
 bool Reservation::take_session() {
     UDPPROXY_ASSERT(!has_session_);
-    SharedUse& use = *shard_->setup.use;
-    if (shard_->table.full() || !use.sessions.acquire(1, shard_->setup.sessions_max)) return false;
+    SharedUse& use = *shard_.setup.use;
+    if (shard_.table.full() || !use.sessions.acquire(1, shard_.setup.sessions_max)) return false;
     has_session_ =
-        use.proxies[proxy_].sessions.acquire(1, shard_->proxies[proxy_].setup.sessions_max);
+        use.proxies[proxy_].sessions.acquire(1, shard_.proxies[proxy_].setup.sessions_max);
     if (!has_session_) use.sessions.release(1);
     return has_session_;
 }
 
 std::optional<Drop> Reservation::take_client(const Address& client) {
     UDPPROXY_ASSERT(has_session_ && !client_);
-    const std::uint32_t limit = shard_->proxies[proxy_].setup.sessions_per_client_max;
-    switch (shard_->setup.use->client_counts.acquire(proxy_, client, limit)) {
+    const std::uint32_t limit = shard_.proxies[proxy_].setup.sessions_per_client_max;
+    switch (shard_.setup.use->client_counts.acquire(proxy_, client, limit)) {
         case ClientCounts::Outcome::counted:
             client_ = client;
             return std::nullopt;
@@ -71,9 +58,8 @@ std::optional<Drop> Reservation::take_client(const Address& client) {
 }
 
 bool Reservation::take_descriptors(std::uint32_t members) {
-    if (descriptors_ > 0) shard_->setup.use->descriptors.release(std::exchange(descriptors_, 0));
-    if (!shard_->setup.use->descriptors.acquire(members, shard_->setup.descriptors_max))
-        return false;
+    if (descriptors_ > 0) shard_.setup.use->descriptors.release(std::exchange(descriptors_, 0));
+    if (!shard_.setup.use->descriptors.acquire(members, shard_.setup.descriptors_max)) return false;
     descriptors_ = members;
     return true;
 }
@@ -81,17 +67,17 @@ bool Reservation::take_descriptors(std::uint32_t members) {
 std::optional<std::uint16_t> Reservation::take_port(const SourceBinding& binding) {
     release_port();
     port_pool_ = binding.port_pool;
-    port_ = shard_->ports[port_pool_].lease(binding.port_range, now_);
+    port_ = shard_.ports[port_pool_].lease(binding.port_range, now_);
     return port_;
 }
 
 void Reservation::release_port() {
-    if (port_) shard_->ports[port_pool_].release(*port_, now_);
+    if (port_) shard_.ports[port_pool_].release(*port_, now_);
     port_.reset();
 }
 
 void Reservation::hold_opened(std::uint32_t group) {
-    UDPPROXY_ASSERT(port_ && descriptors_ == shard_->groups[group].members);
+    UDPPROXY_ASSERT(port_ && descriptors_ == shard_.groups[group].members);
     port_.reset();
     descriptors_ = 0;
     hold(group);
@@ -99,11 +85,11 @@ void Reservation::hold_opened(std::uint32_t group) {
 
 void Reservation::commit(const ClientKey& key, std::uint32_t session) {
     UDPPROXY_ASSERT(has_tokens_ && has_session_ && client_ && holds_group());
-    shard_->groups[group_].session = session;
-    SharedUse& use = *shard_->setup.use;
+    shard_.groups[group_].session = session;
+    SharedUse& use = *shard_.setup.use;
     use.unassured.add(1);
     use.proxies[proxy_].unassured.add(1);
-    ++shard_->listeners[key.listener].sessions;
+    ++shard_.listeners[key.listener].sessions;
     use.listener_sessions[key.listener].add(1);
     has_tokens_ = has_session_ = false;
     client_.reset();

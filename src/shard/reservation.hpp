@@ -13,10 +13,9 @@ class Reservation {
 public:
     /// Holds nothing yet.
     Reservation(Shard& shard, std::uint16_t proxy, Instant now)
-        : shard_(&shard), proxy_(proxy), now_(now) {}
-    Reservation(Reservation&& other) noexcept;
-    Reservation& operator=(Reservation&&) = delete;
+        : shard_(shard), proxy_(proxy), now_(now) {}
     Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
     ~Reservation();
 
     // Each of these takes all that it names, or nothing.
@@ -48,7 +47,7 @@ public:
 private:
     void release_port();
 
-    Shard* shard_;  // null: moved from
+    Shard& shard_;
     std::uint16_t proxy_;
     Instant now_;
     bool has_tokens_ = false;
