@@ -218,7 +218,8 @@ const std::vector<ConfigKey>& config_keys() {
             "HTTP address for metrics, probes and the status page, read-only; empty is none."),
         key<&Config::admin, &AdminConfig::allow_remote>(
             "admin", "allow_remote",
-            "Whether listen may be an address other than a loopback address."),
+            "Whether listen may be an address other than a loopback address.",
+            TakesEffect::at_restart),
         form("proxy", "name", "string", Form{}, "",
              "What logs and metrics call this proxy: 1 to 64 letters, digits, `_`, `.` or `-`."),
         form("proxy", "listen", "string or list", Entries{1, 16}, "",

@@ -105,7 +105,8 @@ TEST_CASE("what needs a restart stays in force, and each reload until then names
     const Config file = read(
         "[runtime]\nengine = \"epoll\"\nshards = 2\ncpu_pinning = true\nbusy_poll = \"9us\"\n"
         "batch_wait = \"9us\"\n[limits]\nsessions_max = 9\n"
-        "[admin]\nsocket = \"/run/x\"\ngroup = \"g\"\nlisten = \"127.0.0.1:9\"\n" +
+        "[admin]\nsocket = \"/run/x\"\ngroup = \"g\"\nlisten = \"192.0.2.1:9\"\n"
+        "allow_remote = true\n" +
         proxy("a", "192.0.2.1:53",
               "idle_timeout = \"7m\"\npath_mtu = \"omit\"\noffload = \"off\"\n"
               "receive_buffer = \"1MiB\"\nsend_buffer = \"1MiB\"") +
@@ -116,7 +117,7 @@ TEST_CASE("what needs a restart stays in force, and each reload until then names
     for (const char* key :
          {"proxy \"a\": receive_buffer", "proxy \"a\": send_buffer", "runtime.engine",
           "runtime.shards", "runtime.cpu_pinning", "runtime.busy_poll", "runtime.batch_wait",
-          "admin.socket", "admin.group", "admin.listen"})
+          "admin.socket", "admin.group", "admin.listen", "admin.allow_remote"})
         named.emplace_back(key);
     CHECK(plan_reload(present, file).needs_restart == named);
 
