@@ -36,26 +36,32 @@ void EventLog::look(Instant now) {
     check_limits(now);
 }
 
+/// An event stays here until its line is written: without memory for the line, a later look() tries
+/// again.
 void EventLog::take_events(Instant now) {
     for (const auto& shard : shards_) {
-        Event event;
-        while (shard->shard().events.take(event)) {
-            switch (event.kind) {
-                case EventKind::unlisted_reply:
-                    write_unlisted(event, now);
-                    break;
-                case EventKind::session_ended:
-                    write_session(event);
-                    break;
-                case EventKind::listener_refused:
-                    log_.error(
-                        "listener_refused",
-                        {{"listen", format(reconfigurer_.listeners()[event.listener].endpoint)},
-                         {"reason", error_text(event.error)},
-                         {"effect", "a shard does not listen there until a restart"}});
-                    break;
-            }
+        while (is_unwritten_ || shard->shard().events.take(event_)) {
+            is_unwritten_ = true;
+            write(event_, now);
+            is_unwritten_ = false;
         }
+    }
+}
+
+void EventLog::write(const Event& event, Instant now) {
+    switch (event.kind) {
+        case EventKind::unlisted_reply:
+            write_unlisted(event, now);
+            break;
+        case EventKind::session_ended:
+            write_session(event);
+            break;
+        case EventKind::listener_refused:
+            log_.error("listener_refused",
+                       {{"listen", format(reconfigurer_.listeners()[event.listener].endpoint)},
+                        {"reason", error_text(event.error)},
+                        {"effect", "a shard does not listen there until a restart"}});
+            break;
     }
 }
 
@@ -65,18 +71,19 @@ void EventLog::write_unlisted(const Event& event, Instant now) {
         unlisted_others_ += event.datagrams;
         return;
     }
-    const auto [entry, is_new] = unlisted_.try_emplace({event.proxy, event.source});
-    Unlisted& known = entry->second;
-    known.unlogged += event.datagrams;
-    if (!is_new && now - known.logged_at < repeat_every) return;
-    known.logged_at = now;
-    ++unlisted_lines_;
+    Unlisted& known = unlisted_[{event.proxy, event.source}];
+    const std::uint64_t datagrams = known.unlogged + event.datagrams;
+    if (known.ever_logged && now - known.logged_at < repeat_every) {
+        known.unlogged = datagrams;
+        return;
+    }
     const ProxyConfig& proxy = reconfigurer_.proxies()[event.proxy].config;
     log_.warn("unlisted_reply", {{"proxy", proxy.name},
                                  {"source", format(event.source)},
-                                 {"datagrams", known.unlogged},
+                                 {"datagrams", datagrams},
                                  {"add", aliases_with(proxy.reply_aliases, event.source)}});
-    known.unlogged = 0;
+    known = {now, 0, true};
+    ++unlisted_lines_;
 }
 
 /// Logs the sum of the sources without a line of their own. Forgets sources that were silent, so

@@ -148,7 +148,7 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
             proxy.listen.push_back(listen.endpoint);
         proxy.reply_aliases = slot.config.reply_aliases;
         proxy.upstream = slot.shown;
-        proxy.draining = slot.draining || drain_deadline_ || slot.state != SlotState::serving;
+        proxy.draining = slot.draining || state_.drain_deadline || slot.state != SlotState::serving;
         proxy.sessions_max = slot.settings.sessions_max;
         for (const BindingLocation& binding : slot.bindings) proxy.ports += binding.ports.ports();
     }
@@ -176,20 +176,7 @@ void Reconfigurer::withdraw_queues() {
 }
 
 void Reconfigurer::look(Instant now) {
-    for (const Names::Found& found : names_.look(state_.config, now)) {
-        const ProxySlot& slot = state_.proxies[found.proxy];
-        const bool is_new = !slot.upstream->is_resolved();
-        // Aliases configured together with the name come into force with its address, even if the
-        // address is the same.
-        if (!is_in_force(slot, found.endpoint)) {
-            Change change(*this);
-            set_upstream(found.proxy, found.endpoint,
-                         !is_new && slot.config.on_change == OnChange::close);
-            set_source_bindings(found.proxy);
-            change.commit();
-        }
-        publish();
-    }
+    take_addresses(now);
     if (!is_published_) publish();
     if (unlogged_) log_reload();
     close_retired(now);
@@ -197,26 +184,46 @@ void Reconfigurer::look(Instant now) {
     free_vacated();
 }
 
-bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {
-    if (!proxy) {
-        if (drain_deadline_) return true;
-        drain_deadline_ = now + drain_timeout_;
+/// Makes a version of each answer of the resolver. The resolver forgets what it has handed out, so
+/// an answer stays here until its version is made.
+void Reconfigurer::take_addresses(Instant now) {
+    if (state_.found.empty()) state_.found = names_.look(state_.config, now);
+    while (!state_.found.empty()) {
+        Change change(*this);
+        const Names::Found found = state_.found.back();
+        state_.found.pop_back();
+        const ProxySlot& slot = state_.proxies[found.proxy];
+        const bool is_new = !slot.upstream->is_resolved();
+        // Aliases configured together with the name come into force with its address, even if the
+        // address is the same.
+        if (!is_in_force(slot, found.endpoint)) {
+            set_upstream(found.proxy, found.endpoint,
+                         !is_new && slot.config.on_change == OnChange::close);
+            set_source_bindings(found.proxy);
+        }
+        change.commit();
         publish();
-        send_about_proxy(CommandKind::drain, all_proxies);
-        hand_over();
+    }
+}
+
+bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {
+    if (!proxy && state_.drain_deadline) return true;
+    const std::optional<std::uint16_t> index = proxy ? serving(*proxy) : all_proxies;
+    if (!index) return false;
+    Change change(*this);
+    send_about_proxy(CommandKind::drain, *index);
+    if (proxy) {
+        state_.proxies[*index].draining = true;
+        log_.info("draining", {{"proxy", *proxy},
+                               {"sessions", bootstrap_.use()->proxies[*index].sessions.read()}});
+    } else {
+        state_.drain_deadline = now + drain_timeout_;
         log_.info("draining",
                   {{"sessions", bootstrap_.use()->sessions.read()},
                    {"seconds_at_most", std::chrono::duration<double>(drain_timeout_).count()}});
-        return true;
     }
-    const std::optional<std::uint16_t> index = serving(*proxy);
-    if (!index) return false;
-    state_.proxies[*index].draining = true;
     publish();
-    send_about_proxy(CommandKind::drain, *index);
-    hand_over();
-    log_.info("draining",
-              {{"proxy", *proxy}, {"sessions", bootstrap_.use()->proxies[*index].sessions.read()}});
+    change.commit();
     return true;
 }
 
@@ -229,16 +236,18 @@ std::uint64_t Reconfigurer::sessions(const std::string& proxy) const {
 bool Reconfigurer::resume(const std::string& proxy) {
     const std::optional<std::uint16_t> index = serving(proxy);
     if (!index) return false;
-    state_.proxies[*index].draining = false;
-    publish();
+    Change change(*this);
     send_about_proxy(CommandKind::resume, *index);
-    hand_over();
+    state_.proxies[*index].draining = false;
     log_.info("resumed", {{"proxy", proxy}});
+    publish();
+    change.commit();
     return true;
 }
 
 bool Reconfigurer::has_drained(Instant now) const {
-    return drain_deadline_ && (now >= *drain_deadline_ || bootstrap_.use()->sessions.read() == 0);
+    return state_.drain_deadline &&
+           (now >= *state_.drain_deadline || bootstrap_.use()->sessions.read() == 0);
 }
 
 /// Queues the command for all shards or, when memory is short, for none.
@@ -316,8 +325,9 @@ std::optional<std::uint16_t> Reconfigurer::serving(const std::string& name) cons
     return std::nullopt;
 }
 
-/// All shards must close a listener at once. If one shard closed earlier, the kernel would move the
-/// clients of the other shards to sockets that do not know them.
+/// The command comes first: without memory for it the slot stays retired, and a later look() tries
+/// again. All shards must close a listener at once. If one shard closed earlier, the kernel would
+/// move the clients of the other shards to sockets that do not know them.
 void Reconfigurer::close_retired(Instant now) {
     const SharedUse& use = *bootstrap_.use();
     for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
@@ -325,21 +335,21 @@ void Reconfigurer::close_retired(Instant now) {
         if (slot.state != SlotState::retired ||
             (use.listener_sessions[index].read() > 0 && now < slot.deadline))
             continue;
-        slot.state = SlotState::closing;
-        if (slot.queues) slot.queues->withdraw();
-        slot.queues.reset();
-        publish();
         Command command;
         command.kind = CommandKind::close_listener;
         command.listener = index;
         send_to_all(command);
+        slot.state = SlotState::closing;
+        if (slot.queues) slot.queues->withdraw();
+        slot.queues.reset();
+        publish();
     }
     for (std::uint16_t index = 0; index < state_.proxies.size(); ++index) {
         ProxySlot& slot = state_.proxies[index];
         if (slot.state != SlotState::retired || has_listeners(index)) continue;
         if (use.proxies[index].sessions.read() > 0 && now < slot.deadline) continue;
-        slot.state = SlotState::closing;
         send_about_proxy(CommandKind::close_proxy, index);
+        slot.state = SlotState::closing;
     }
 }
 

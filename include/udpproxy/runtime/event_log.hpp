@@ -27,6 +27,7 @@ private:
     struct Unlisted {
         Instant logged_at{};
         std::uint64_t unlogged = 0;
+        bool ever_logged = false;
     };
     struct LimitMet {
         std::uint64_t logged = 0;
@@ -35,6 +36,7 @@ private:
     };
 
     void take_events(Instant now);
+    void write(const Event& event, Instant now);
     void write_unlisted(const Event& event, Instant now);
     void begin_unlisted_minute(Instant now);
     void write_session(const Event& event);
@@ -45,6 +47,8 @@ private:
     Reconfigurer& reconfigurer_;
     Log& log_;
     const ShardThreads& shards_;
+    Event event_;  // the latest that was taken
+    bool is_unwritten_ = false;
     std::map<std::pair<std::uint16_t, Endpoint>, Unlisted> unlisted_;
     std::uint32_t unlisted_lines_ = 0;  // since the minute began
     std::uint64_t unlisted_others_ = 0;

@@ -89,11 +89,13 @@ public:
     bool resume(const std::string& proxy);
     [[nodiscard]] bool has_drained(Instant now) const;
     /// Whether new clients are taken: false from the first moment of a drain of all.
-    [[nodiscard]] bool is_ready() const { return !drain_deadline_; }
+    [[nodiscard]] bool is_ready() const { return !state_.drain_deadline; }
     /// Sessions of the named proxy, or of all (empty).
     [[nodiscard]] std::uint64_t sessions(const std::string& proxy) const;
     /// The latest end of the drain of all; absent: there is none.
-    [[nodiscard]] const std::optional<Instant>& drain_deadline() const { return drain_deadline_; }
+    [[nodiscard]] const std::optional<Instant>& drain_deadline() const {
+        return state_.drain_deadline;
+    }
 
     [[nodiscard]] const Config& config() const { return state_.config; }
     /// By the numbers that shards, counters and events use. Slots that were never taken have no
@@ -118,7 +120,7 @@ private:
         std::vector<bool> held;             // by binding; held by a shard, or granted since
         std::uint64_t grants = 0;
     };
-    /// Everything that a reload changes.
+    /// Everything that a change undoes when memory runs out half way.
     struct State {
         Config config;
         std::vector<ProxySlot> proxies;
@@ -130,6 +132,9 @@ private:
         // The objects that commands carry, until every shard has taken them.
         std::vector<std::shared_ptr<const void>> brought;
         std::uint64_t reloads = 0;
+        std::optional<Instant> drain_deadline;
+        // Answers of the resolver that no version has been made of yet.
+        std::vector<Names::Found> found;
         // By shard: the commands that hand_over() sends.
         std::vector<std::list<Command>> outbox;
         // Counters of slots that all shards hold as soon as the outbox is sent.
@@ -151,6 +156,7 @@ private:
     struct Preparation;
 
     // reconfigurer.cpp
+    void take_addresses(Instant now);
     void send_to_all(const Command& command);
     void hand_over() noexcept;
     void send_about_proxy(CommandKind kind, std::uint16_t proxy);
@@ -181,6 +187,7 @@ private:
                      Preparation& preparation);
     void bring_listeners(Preparation& preparation, Instant now);
     void ask_for_name(std::uint16_t proxy);
+    void forget_name(std::uint16_t proxy);
 
     // source_bindings.cpp
     void note_held(Sources& sources) const;
@@ -199,7 +206,6 @@ private:
     std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet
-    std::optional<Instant> drain_deadline_;
     std::uint64_t reload_failures_ = 0;
 };
 

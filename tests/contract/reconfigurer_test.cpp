@@ -1,0 +1,177 @@
+// What the control thread does between reloads, short of memory at each of its allocations in turn:
+// a drain, a resume, the end of what was retired, a new address of a name, the lines about events.
+#include "contract/runtime_rig.hpp"
+#include "udpproxy/runtime/event_log.hpp"
+
+namespace udpproxy::contract {
+namespace {
+
+const std::string to_upstream = "upstream = \"127.0.0.9:53\"\nsessions_max = 10\n";
+
+/// Whether `act` ended without an exception. Sets `reached`: it came to the failing allocation.
+template <class Act>
+bool succeeds(std::size_t failing, bool& reached, Act act) {
+    const FailingAllocation failure(failing);
+    bool done = false;
+    try {
+        act();
+        done = true;
+    } catch (const std::bad_alloc&) {
+    }
+    reached = failure.has_failed();
+    return done;
+}
+
+// A drain said that it was under way before it had memory for its commands. Without that memory a
+// second request was answered with "done", and the shards went on taking new clients.
+TEST_CASE("a drain of all is under way with its commands, or not at all") {
+    const std::string text =
+        head_text() + proxy_text("one", unused_endpoint(loopback(Family::ipv4)), to_upstream);
+    let_each_allocation_fail([&](std::size_t failing) {
+        RuntimeRig rig(text);
+        bool reached = false;
+        const bool done = succeeds(
+            failing, reached, [&] { (void)rig.reconfigurer.drain(std::nullopt, monotonic_now()); });
+        REQUIRE(rig.reconfigurer.is_ready() != done);
+        rig.look();
+        REQUIRE(rig.board.get()->ready != done);
+        rig.stop();
+        for (const auto& shard : rig.bootstrap.shards()) REQUIRE(shard->shard().draining == done);
+        return reached;
+    });
+}
+
+TEST_CASE("a drain or a resume of one proxy is in force with its commands, or not at all") {
+    RuntimeRig rig(head_text() +
+                   proxy_text("one", unused_endpoint(loopback(Family::ipv4)), to_upstream));
+    const auto is_draining = [&] { return rig.reconfigurer.proxies()[0].draining; };
+    bool expected = false;
+    let_each_allocation_fail([&](std::size_t failing) {
+        bool drain_reached = false;
+        bool resume_reached = false;
+        if (succeeds(failing, drain_reached,
+                     [&] { (void)rig.reconfigurer.drain("one", monotonic_now()); }))
+            expected = true;
+        REQUIRE(is_draining() == expected);
+        if (succeeds(failing, resume_reached, [&] { (void)rig.reconfigurer.resume("one"); }))
+            expected = false;
+        REQUIRE(is_draining() == expected);
+        return drain_reached || resume_reached;
+    });
+    rig.look();
+    CHECK_FALSE(rig.board.get()->proxies[0].draining);
+    rig.stop();
+    for (const auto& shard : rig.bootstrap.shards())
+        CHECK_FALSE(shard->shard().proxies[0].draining);
+}
+
+// A listener and a proxy were marked as closing before there was memory for the command that closes
+// them: they stayed so for ever, with their slots and their sockets.
+TEST_CASE("what was retired is closed in the end, however short memory was") {
+    const Endpoint first = unused_endpoint(loopback(Family::ipv4));
+    const Endpoint second = unused_endpoint(loopback(Family::ipv4));
+    const std::string one = head_text() + proxy_text("one", first, to_upstream);
+    const std::string two = one + proxy_text("two", second, to_upstream);
+    RuntimeRig rig(two);
+    let_each_allocation_fail([&](std::size_t failing) {
+        REQUIRE(rig.reload(one));
+        REQUIRE(rig.state_of(1) == SlotState::retired);
+        bool any_reached = false;
+        const Instant deadline = monotonic_now() + patience;
+        while (rig.state_of(1) != SlotState::vacant && monotonic_now() < deadline) {
+            bool reached = false;
+            (void)succeeds(failing, reached, [&] { rig.look(); });
+            any_reached = any_reached || reached;
+            // Memory is there again for the next look.
+            rig.look();
+            sleep_for(std::chrono::microseconds{200});
+        }
+        REQUIRE(rig.state_of(1) == SlotState::vacant);
+        REQUIRE(rig.reload(two));
+        return any_reached;
+    });
+}
+
+// The answer of the resolver was lost with the first attempt to make a version of it, and the name
+// was never asked for again.
+TEST_CASE("the address of a name takes effect in the end, however short memory was") {
+    const Endpoint listen = unused_endpoint(loopback(Family::ipv4));
+    const std::string before = head_text() + proxy_text("one", listen, to_upstream);
+    const std::string after =
+        head_text() + proxy_text("one", listen, "upstream = \"localhost:54\"\nsessions_max = 10\n");
+    RuntimeRig rig(before);
+    const auto has_address = [&] {
+        return rig.reconfigurer.proxies()[0].upstream->endpoint().port == 54;
+    };
+    let_each_allocation_fail([&](std::size_t failing) {
+        REQUIRE(rig.reload(after));
+        bool any_reached = false;
+        const Instant deadline = monotonic_now() + patience;
+        while (!has_address() && !any_reached && monotonic_now() < deadline) {
+            (void)succeeds(failing, any_reached, [&] { rig.look(); });
+            sleep_for(std::chrono::microseconds{200});
+        }
+        REQUIRE(rig.look_until(has_address));
+        REQUIRE(rig.reload(before));
+        return any_reached;
+    });
+}
+
+// An event was taken from its mailbox before there was memory for its line, and was lost.
+TEST_CASE("each event gets its line in the end, however short memory was") {
+    RuntimeRig rig(head_text() +
+                   proxy_text("one", unused_endpoint(loopback(Family::ipv4)), to_upstream));
+    rig.stop();  // the test posts in their stead
+    Shard& shard = rig.bootstrap.shards()[0]->shard();
+    let_each_allocation_fail([&](std::size_t failing) {
+        EventLog event_log(rig.reconfigurer, rig.log);
+        std::vector<std::string> wanted;
+        for (const char* source : {"192.0.2.1", "192.0.2.2", "192.0.2.3"}) {
+            Event event;
+            event.source = Endpoint{address(source), 0, static_cast<std::uint16_t>(failing)};
+            event.datagrams = 7;
+            REQUIRE(shard.events.post(event));
+            wanted.push_back("source=" + format(event.source) + " datagrams=7 ");
+        }
+        bool reached = false;
+        (void)succeeds(failing, reached, [&] { event_log.look(monotonic_now()); });
+        event_log.look(monotonic_now());
+        const std::string text = rig.log_file.text();
+        for (const std::string& line : wanted) {
+            const std::size_t found = text.find(line);
+            REQUIRE(found != std::string::npos);
+            REQUIRE(text.find(line, found + 1) == std::string::npos);
+        }
+        return reached;
+    });
+}
+
+TEST_CASE_TEMPLATE("the line about a session names its listener though the listener has gone",
+                   Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    const Endpoint first = unused_endpoint(loopback(Family::ipv4));
+    const Endpoint second = unused_endpoint(loopback(Family::ipv4));
+    const Peer upstream(loopback(Family::ipv4));
+    const Peer client(loopback(Family::ipv4));
+    const auto text = [&](const std::string& listen) {
+        return head_text(std::is_same_v<Engine, UringBackend> ? "io_uring" : "epoll") +
+               "[[proxy]]\nname = \"one\"\nlisten = [" + listen + "]\nupstream = \"" +
+               format(upstream.endpoint()) + "\"\nsessions_max = 10\n";
+    };
+    const std::string only_first = '"' + format(first) + '"';
+    RuntimeRig rig(text(only_first + ", \"" + format(second) + '"'), Duration::zero());
+    EventLog event_log(rig.reconfigurer, rig.log);
+    client.send(second, "question");
+    REQUIRE(upstream.receive().has_value());
+    REQUIRE(rig.reload(text(only_first)));
+    REQUIRE(
+        rig.look_until([&] { return rig.reconfigurer.listeners()[1].state == SlotState::vacant; }));
+    event_log.look(monotonic_now());
+    const std::string line = "event=session_ended proxy=one client=" + format(client.endpoint()) +
+                             " local=" + format(second) + ' ';
+    CAPTURE(rig.log_file.text());
+    CHECK(rig.log_file.text().find(line) != std::string::npos);
+}
+
+}  // namespace
+}  // namespace udpproxy::contract
