@@ -16,15 +16,14 @@ constexpr std::size_t members_per_call_max = 64;
 
 }  // namespace
 
-EngineState::EngineState(EngineSetup& setup)
+EngineState::EngineState(const EngineSetup& setup)
     : slots(setup.slots_max),
       payload_bytes_max(setup.payload_bytes_max),
       busy_poll(setup.busy_poll),
       batch_wait(setup.batch_wait),
       to_close(setup.slots_max),
       completions(setup.buffers_per_leg, setup.slots_max),
-      sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}),
-      listeners(std::move(setup.listeners)) {}
+      sender(slots, counters, 2 * std::size_t{setup.buffers_per_leg}) {}
 
 EngineState::~EngineState() {
     slots.for_each_descriptor([](int descriptor) { ::close(descriptor); });
@@ -56,7 +55,7 @@ int EngineState::adopt(Slot slot, ListenerSocket& listener) {
     return 0;
 }
 
-int EngineState::adopt_listeners() {
+int EngineState::adopt_all(std::vector<ListenerSocket> listeners) {
     for (std::uint32_t index = 0; index < listeners.size(); ++index) {
         if (const int error = adopt(Slot{index}, listeners[index])) return error;
     }

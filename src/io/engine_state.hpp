@@ -13,8 +13,7 @@
 namespace udpproxy {
 
 struct EngineState {
-    /// Takes the listeners out of the setup.
-    explicit EngineState(EngineSetup& setup);
+    explicit EngineState(const EngineSetup& setup);
     /// Closes every socket. By then the derived state has taken down what the engine has in the
     /// kernel.
     virtual ~EngineState();
@@ -33,8 +32,8 @@ struct EngineState {
     [[nodiscard]] int place_members(std::span<const int> descriptors, Family family, bool offload,
                                     std::span<Slot> placed);
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
-    /// Adopts the listeners of the setup; returns errno or 0.
-    [[nodiscard]] int adopt_listeners();
+    /// Adopts each listener in the slot of its index; returns errno or 0.
+    [[nodiscard]] int adopt_all(std::vector<ListenerSocket> listeners);
 
     int wake_descriptor = -1;
     EngineCounters counters;
@@ -45,7 +44,6 @@ struct EngineState {
     Batch<Slot> to_close;  // close() was called
     Completions completions;
     Sender sender;
-    std::vector<ListenerSocket> listeners;
 };
 
 }  // namespace udpproxy

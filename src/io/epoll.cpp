@@ -28,12 +28,13 @@ Result<EpollBackend> EpollBackend::open(EngineSetup setup) {
 
 EpollBackend::EpollBackend(std::unique_ptr<State> state) : EngineBase(std::move(state)) {}
 
-Result<void> EpollBackend::start() {
+Result<void> EpollBackend::start(std::vector<ListenerSocket> listeners) {
     State& state = this->state();
     if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = state.watch(state.wake_descriptor, wake_event))
         return system_error("epoll_ctl", error);
-    if (const int error = state.adopt_listeners()) return system_error("epoll_ctl", error);
+    if (const int error = state.adopt_all(std::move(listeners)))
+        return system_error("epoll_ctl", error);
     return {};
 }
 

@@ -15,12 +15,13 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     if (!opened) return {false, "trial socket: " + opened.error().message, opened.error().code};
 
     EngineSetup setup;
-    setup.listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), Family::ipv4});
     setup.slots_max = slots_max;
     setup.buffers_per_leg = buffers_per_leg;
     Result<UringBackend> engine = UringBackend::open(std::move(setup));
     if (!engine) return {false, engine.error().message, engine.error().code};
-    if (Result<void> started = engine->start(); !started)
+    std::vector<ListenerSocket> listeners;
+    listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), Family::ipv4});
+    if (Result<void> started = engine->start(std::move(listeners)); !started)
         return {false, started.error().message, started.error().code};
     // A kernel that does not know multishot recvmsg ends the receive at once, with EINVAL.
     const Completions& completions = engine->wait(monotonic_now());

@@ -2,6 +2,7 @@
 // files, buffer rings.
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +22,21 @@ namespace {
 int register_with_ring(const io_uring& ring, unsigned operation, void* argument, unsigned count) {
     return ::syscall(SYS_io_uring_register, ring.ring_fd, operation, argument, count) < 0 ? errno
                                                                                           : 0;
+}
+
+/// The kernel counts rings as locked memory of the user, of all its processes together, unless the
+/// process has CAP_IPC_LOCK (io_uring/memmap.c). What an ended process held is given back some
+/// moments later.
+Error refusal(const char* call, int error) {
+    rlimit limit{};
+    if (error != ENOMEM || ::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+        limit.rlim_cur == RLIM_INFINITY)
+        return system_error(call, error);
+    return Error{std::string{call} + ": " + error_text(error) + " (RLIMIT_MEMLOCK allows " +
+                     std::to_string(limit.rlim_cur >> 10) +
+                     " KiB of locked memory to all rings of this user; LimitMEMLOCK= or ulimit "
+                     "-l raises it)",
+                 error};
 }
 
 constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 : 1; }
@@ -62,18 +78,17 @@ Result<io_uring_buf_ring*> register_buffer_ring(io_uring& ring, std::uint32_t en
     registration.bgid = group_id;
     if (const int error = -io_uring_register_buf_ring(&ring, &registration, 0)) {
         ::munmap(memory, entries * sizeof(io_uring_buf));
-        return system_error("io_uring_register(PBUF_RING)", error);
+        return refusal("io_uring_register(PBUF_RING)", error);
     }
     io_uring_buf_ring_init(buffers);
     return buffers;
 }
 
-/// The most completions that can wait in the queue at once: every buffer of both legs, an ending
-/// and a cancel per slot, a submission of failed sends. A full queue loses nothing, but ends
-/// multishot receives; the engine copes with that beyond the kernel's largest queue.
-unsigned completions_max(std::uint32_t slots, std::uint32_t buffers) {
-    return std::min(completion_entries_max,
-                    std::bit_ceil(2 * (slots + buffers) + submission_entries));
+/// Room for an arrival in every buffer of both legs and for a submission of failed sends. The
+/// endings of receives are left out: thousands at once are rare, a full queue loses nothing and
+/// only ends multishot receives, and the queue is locked memory, which RLIMIT_MEMLOCK bounds.
+unsigned completions_wanted(std::uint32_t buffers) {
+    return std::min(completion_entries_max, std::bit_ceil(2 * buffers + submission_entries));
 }
 
 }  // namespace
@@ -119,10 +134,10 @@ Result<UringBackend> UringBackend::open(EngineSetup setup) {
     parameters.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER |
                        IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
                        IORING_SETUP_CLAMP;
-    parameters.cq_entries = completions_max(state->slots.slots_max(), buffers);
+    parameters.cq_entries = completions_wanted(buffers);
     if (const int error =
             -io_uring_queue_init_params(submission_entries, &state->ring, &parameters))
-        return system_error("io_uring_setup", error);
+        return refusal("io_uring_setup", error);
     state->ring_open = true;
     if (const int error = restrict_ring(state->ring))
         return system_error("io_uring_register(RESTRICTIONS)", error);
@@ -143,12 +158,12 @@ Result<UringBackend> UringBackend::open(EngineSetup setup) {
 
 UringBackend::UringBackend(std::unique_ptr<State> state) : EngineBase(std::move(state)) {}
 
-Result<void> UringBackend::start() {
+Result<void> UringBackend::start(std::vector<ListenerSocket> listeners) {
     State& state = this->state();
     if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0))
         return system_error("io_uring_register(ENABLE_RINGS)", error);
-    if (const int error = state.adopt_listeners())
+    if (const int error = state.adopt_all(std::move(listeners)))
         return system_error("io_uring_register(FILES_UPDATE)", error);
     return {};
 }

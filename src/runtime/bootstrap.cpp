@@ -28,7 +28,7 @@ constexpr std::uint64_t buffer_bytes = 1 << 16;
 
 Result<void> Bootstrap::choose_engine() {
     if (config_.engine == EngineChoice::epoll) {
-        log_.info("engine", {{"engine", "epoll"}, {"reason", "runtime.engine = \"epoll\""}});
+        engine_reason_ = "runtime.engine = \"epoll\"";
         return {};
     }
     const UringProbe probe = probe_io_uring(tables_.slots, buffers_per_leg());
@@ -38,9 +38,7 @@ Result<void> Bootstrap::choose_engine() {
         return Error{"runtime.engine = \"io_uring\", but this kernel refuses it: " + probe.reason +
                      "; use \"auto\" or \"epoll\""};
     }
-    log_.info("engine",
-              {{"engine", name_of(engine_)},
-               {"reason", probe.usable ? probe.reason : "io_uring refused: " + probe.reason}});
+    engine_reason_ = probe.usable ? probe.reason : "io_uring refused: " + probe.reason;
     return {};
 }
 
@@ -155,6 +153,25 @@ Result<void> Bootstrap::start_shards() {
                                        tables_.listeners, tables_.source_bindings);
     for (const ListenerSockets& listener : listener_sockets_)
         listener_queues_.push_back(std::make_shared<ListenerQueues>(descriptors_of(listener)));
+    Result<void> created = create_shards(key);
+    if (!created && engine_ == Engine::io_uring && config_.engine == EngineChoice::automatic) {
+        shards_.clear();
+        engine_ = Engine::epoll;
+        engine_reason_ = "io_uring refused: " + created.error().message;
+        created = create_shards(key);
+    }
+    if (!created) return created;
+    log_.info("engine", {{"engine", name_of(engine_)}, {"reason", engine_reason_}});
+    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard) {
+        std::optional<int> cpu;
+        if (config_.cpu_pinning) cpu = cpus_[shard % cpus_.size()];
+        if (Result<void> started = shards_[shard]->start(cpu, take_sockets(shard)); !started)
+            return Error{fmt::format("shard {}: {}", shard, started.error().message)};
+    }
+    return {};
+}
+
+Result<void> Bootstrap::create_shards(const SipKey& key) {
     for (std::uint32_t shard = 0; shard < machine_.shards; ++shard) {
         ShardSetup setup = setup_of_shard(shard, key);
         EngineSetup engine_setup;
@@ -162,22 +179,21 @@ Result<void> Bootstrap::start_shards() {
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
         engine_setup.busy_poll = config_.busy_poll;
         engine_setup.batch_wait = config_.batch_wait;
-        for (std::size_t i = 0; i < listeners_.size(); ++i)
-            engine_setup.listeners.push_back(ListenerSocket{
-                std::move(listener_sockets_[i].sockets[shard]), listeners_[i].endpoint.family(),
-                proxies_[listeners_[i].proxy].offload});
         Result<std::unique_ptr<ShardThread>> created =
             ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));
     }
-    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard) {
-        std::optional<int> cpu;
-        if (config_.cpu_pinning) cpu = cpus_[shard % cpus_.size()];
-        if (Result<void> started = shards_[shard]->start(cpu); !started)
-            return Error{fmt::format("shard {}: {}", shard, started.error().message)};
-    }
     return {};
+}
+
+std::vector<ListenerSocket> Bootstrap::take_sockets(std::uint32_t shard) {
+    std::vector<ListenerSocket> sockets;
+    for (std::size_t i = 0; i < listeners_.size(); ++i)
+        sockets.push_back(ListenerSocket{std::move(listener_sockets_[i].sockets[shard]),
+                                         listeners_[i].endpoint.family(),
+                                         proxies_[listeners_[i].proxy].offload});
+    return sockets;
 }
 
 }  // namespace udpproxy

@@ -30,14 +30,14 @@ public:
         thread_.join();
     }
 
-    Result<void> start(std::optional<int> cpu) override {
+    Result<void> start(std::optional<int> cpu, std::vector<ListenerSocket> listeners) override {
         std::promise<Result<void>> started;
         std::future<Result<void>> outcome = started.get_future();
-        thread_ = std::thread([this, cpu, &started] {
+        thread_ = std::thread([this, cpu, &started, &listeners] {
             ::pthread_setname_np(::pthread_self(),
                                  ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
             if (cpu) (void)pin_to_cpu(*cpu);  // a CPU gone offline leaves it unpinned
-            const Result<void> result = loop_.start();
+            const Result<void> result = loop_.start(std::move(listeners));
             const bool serves = result.has_value();
             started.set_value(result);
             thread_id_.store(::gettid(), std::memory_order_relaxed);

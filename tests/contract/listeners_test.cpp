@@ -80,11 +80,12 @@ TEST_CASE_TEMPLATE(
         EngineSetup setup;
         setup.slots_max = 4;
         setup.buffers_per_leg = 512;
+        std::vector<ListenerSocket> listeners;
         for (Socket& socket : opened->sockets)
-            setup.listeners.push_back(ListenerSocket{std::move(socket), family});
+            listeners.push_back(ListenerSocket{std::move(socket), family});
         Result<Engine> engine = Engine::open(std::move(setup));
         REQUIRE(engine.has_value());
-        REQUIRE(engine->start().has_value());
+        REQUIRE(engine->start(std::move(listeners)).has_value());
 
         std::map<Endpoint, std::set<Slot>> slots_of;
         std::map<Slot, int> clients_of;

@@ -36,7 +36,7 @@ public:
           first_alias(loopback(setup.listen.family())),
           second_alias(loopback(setup.listen.family())),
           loop_(open(setup)) {
-        REQUIRE(loop_->start().has_value());
+        REQUIRE(loop_->start(std::move(sockets_)).has_value());
     }
 
     /// The listener; its address is the loopback one when it is a wildcard.
@@ -107,6 +107,8 @@ private:
         socklen_t length = sizeof name;
         REQUIRE(::getsockname(opened->sockets[0].descriptor(), &name.any, &length) == 0);
         listener_ = read_socket_name(name);
+        sockets_.push_back(
+            ListenerSocket{std::move(opened->sockets[0]), from.listen.family(), proxy.offload});
 
         ShardSetup setup;
         setup.proxies = {proxy};
@@ -122,8 +124,6 @@ private:
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
-        engine_setup.listeners.push_back(
-            ListenerSocket{std::move(opened->sockets[0]), from.listen.family(), proxy.offload});
         Result<Engine> engine = Engine::open(std::move(engine_setup));
         INFO(complaint(engine));
         REQUIRE(engine.has_value());
@@ -132,6 +132,7 @@ private:
     }
 
     Endpoint listener_;
+    std::vector<ListenerSocket> sockets_;  // of the listener, until the loop starts
     std::unique_ptr<Loop<Engine>> loop_;
 };
 

@@ -88,7 +88,7 @@ public:
           offload_(setup.offload && trains_supported()),
           client_(loopback(setup.listen.at(0).family())),
           engine_(open(setup)) {
-        const Result<void> started = engine_.start();
+        const Result<void> started = engine_.start(std::move(sockets_));
         INFO(complaint(started));
         REQUIRE(started.has_value());
     }
@@ -232,7 +232,7 @@ private:
             Endpoint endpoint = read_socket_name(name);
             if (at.is_unspecified()) endpoint.address = loopback(at.family());
             listeners_.push_back(endpoint);
-            engine_setup.listeners.push_back(
+            sockets_.push_back(
                 ListenerSocket{std::move(opened->sockets[0]), at.family(), offload_});
         }
         Result<Engine> engine = Engine::open(std::move(engine_setup));
@@ -257,6 +257,7 @@ private:
     std::uint32_t payload_bytes_max_;
     bool offload_;
     std::vector<Endpoint> listeners_;
+    std::vector<ListenerSocket> sockets_;  // of the listeners, until the engine starts
     Peer client_;
     Engine engine_;
     bool holding_ = false;

@@ -19,6 +19,7 @@ from harness.admin import parse_metrics
 from harness.program import configuration, table
 from harness.service import Reply, echo, from_each, silence
 from harness.topology import IPV4
+from harness.users import several_users
 
 _SOURCES = [IPV4.service(254), IPV4.service(253)]
 _UNLISTED = IPV4.service(252)
@@ -314,10 +315,7 @@ def _as_nobody(*groups):
     ]
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or open("/proc/self/uid_map", encoding="ascii").read().split()[2] == "1",
-    reason="needs several users",
-)
+@several_users
 def test_only_root_the_own_user_and_the_group_may_change_things(engine, admin, start_proxy):
     text = configuration(
         table(listen=IPV4.listener(), upstream=_SOURCES[0]),

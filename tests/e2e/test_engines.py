@@ -13,6 +13,7 @@ import pytest
 from harness.program import configuration, table
 from harness.service import from_each
 from harness.topology import IPV4
+from harness.users import as_its_user, several_users
 
 _SOURCES = [IPV4.service(254), IPV4.service(253)]
 _TABLE = table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]])
@@ -58,6 +59,49 @@ def test_io_uring_demanded_but_refused_ends_with_exit_code_1_and_a_reason(tmp_pa
     assert proxy.wait() == 1
     assert "io_uring_setup" in proxy.text() and "Operation not permitted" in proxy.text()
     assert proxy.all_events("ready") == []
+
+
+def _with_locked_memory(kib):
+    return as_its_user("prlimit", f"--memlock={kib * 1024}:{kib * 1024}")
+
+
+@several_users
+def test_auto_takes_epoll_for_all_shards_when_the_ring_of_a_later_one_is_refused(
+    start_proxy, open_service, open_crowd
+):
+    open_service(_SOURCES, from_each(_SOURCES))
+    proxy = start_proxy(
+        configuration(_TABLE, engine="auto", shards=8), prefix=_with_locked_memory(2000)
+    )
+    (event,) = proxy.all_events("engine")
+    assert event["engine"] == "epoll"
+    assert "shard " in event["reason"] and "RLIMIT_MEMLOCK allows 2000 KiB" in event["reason"]
+    got = open_crowd(20).ask_all(IPV4.listener(), lambda client: b"%d" % client, replies=2)
+    assert len(got) == 40
+    assert proxy.stop().drops() == {}
+
+
+@several_users
+def test_io_uring_demanded_with_too_little_locked_memory_ends_and_names_the_limit(start_proxy):
+    proxy = start_proxy(
+        configuration(_TABLE, engine="io_uring", shards=8),
+        prefix=_with_locked_memory(2000),
+        ready=False,
+    )
+    assert proxy.wait() == 1
+    assert "RLIMIT_MEMLOCK allows 2000 KiB" in proxy.text() and "LimitMEMLOCK=" in proxy.text()
+
+
+@several_users
+def test_eight_shards_and_quick_restarts_get_by_with_the_usual_locked_memory(start_proxy):
+    """What an ended program held is given back some moments later (K44)."""
+    for _ in range(6):
+        proxy = start_proxy(
+            configuration(_TABLE, engine="auto", shards=8), prefix=_with_locked_memory(8192)
+        )
+        (event,) = proxy.all_events("engine")
+        assert event["engine"] == "io_uring", event
+        proxy.stop()
 
 
 def test_the_engine_that_is_asked_for_is_the_one_that_runs(engine, start_proxy):

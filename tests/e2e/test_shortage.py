@@ -10,7 +10,6 @@ again. What it cannot do it refuses with a reason, and its sessions go on.
 
 import http.client
 import json
-import os
 import re
 import resource
 import time
@@ -22,10 +21,10 @@ from harness.program import table
 from harness.reloading import Reloading
 from harness.service import echo
 from harness.topology import IPV4
+from harness.users import as_its_user, several_users
 
 _LEFT = (0, *(1 << power for power in range(16, 26)))  # bytes, to 32 MiB
 _SESSIONS = 3000
-_USER = "64321"  # of no other process: the limit of threads counts those of the user
 
 
 def main_table(**keys):
@@ -140,24 +139,6 @@ def test_looks_without_memory_are_refused_and_sessions_go_on(
     assert running.proxy.stop()["sessions_admitted"] == _SESSIONS
 
 
-def as_its_user(*words):
-    """The words as a user of its own: the limit of threads counts those of the user, and does not
-    hold root."""
-    return [
-        "setpriv",
-        "--reuid",
-        _USER,
-        "--regid",
-        _USER,
-        "--clear-groups",
-        "--inh-caps",
-        "+dac_override",
-        "--ambient-caps",
-        "+dac_override",
-        *words,
-    ]
-
-
 def limit_threads(proxy, soft=None):
     """No thread more than `soft` (absent: the hard limit), and those that the program has."""
     if soft is None:
@@ -166,10 +147,7 @@ def limit_threads(proxy, soft=None):
     run(*as_its_user("prlimit", "--pid", str(proxy.pid), f"--nproc={soft}:"))
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or open("/proc/self/uid_map", encoding="ascii").read().split()[2] == "1",
-    reason="needs several users",
-)
+@several_users
 def test_a_reload_without_threads_is_refused_or_done_and_sessions_go_on(
     engine, start_proxy, open_service, open_client
 ):

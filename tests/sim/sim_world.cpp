@@ -64,7 +64,7 @@ SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
     }
 }
 
-Result<void> SimBackend::start() { return {}; }
+Result<void> SimBackend::start(std::vector<ListenerSocket>) { return {}; }
 
 const Completions& SimBackend::wait(std::optional<Instant> deadline) {
     completions_->clear();

@@ -95,7 +95,7 @@ public:
     SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
                std::uint32_t buffers_per_leg);
 
-    [[nodiscard]] Result<void> start();
+    [[nodiscard]] Result<void> start(std::vector<ListenerSocket> listeners);
     const Completions& wait(std::optional<Instant> deadline);
     std::span<const Fault> send(std::span<const Departure> departures, Instant now);
     void discard(Buffer buffer);

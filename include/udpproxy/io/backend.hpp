@@ -24,7 +24,6 @@ namespace udpproxy {
 
 /// What an engine is opened with. The setup sizes memory and tables once; they never grow.
 struct EngineSetup {
-    std::vector<ListenerSocket> listeners;
     std::uint32_t slots_max = 0;        // listeners and members together; at most RLIMIT_NOFILE
     std::uint32_t buffers_per_leg = 0;  // a power of two, 2 to 32768
     std::uint32_t payload_bytes_max = 65535;  // of one buffer; smaller only in tests
@@ -76,10 +75,11 @@ struct Completions {
 
 template <class B>
 concept Backend = std::derived_from<B, Sockets> &&
-    requires(B backend, std::optional<Instant> deadline, std::span<const Departure> departures,
-             Instant now, Buffer buffer) {
-    // Called once, in the thread that will call everything else; arms the listeners.
-    { backend.start() } -> std::same_as<Result<void>>;
+    requires(B backend, std::vector<ListenerSocket> listeners, std::optional<Instant> deadline,
+             std::span<const Departure> departures, Instant now, Buffer buffer) {
+    // Called once, in the thread that will call everything else; adopts the listeners, each in the
+    // slot of its index.
+    { backend.start(std::move(listeners)) } -> std::same_as<Result<void>>;
     // The only verb that may block: until something arrived, wake() was called or `deadline` has
     // passed (none: for ever).
     { backend.wait(deadline) } -> std::same_as<const Completions&>;

@@ -13,7 +13,7 @@ public:
     /// Errors, each as a sentence: epoll_create1, eventfd, mmap.
     [[nodiscard]] static Result<EpollBackend> open(EngineSetup setup);
 
-    [[nodiscard]] Result<void> start();
+    [[nodiscard]] Result<void> start(std::vector<ListenerSocket> listeners);
     const Completions& wait(std::optional<Instant> deadline);
     std::span<const Fault> send(std::span<const Departure> departures, Instant now);
     void discard(Buffer buffer);

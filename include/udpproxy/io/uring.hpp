@@ -16,7 +16,7 @@ public:
     /// permitted`, `io_uring_register(PBUF_RING): …`.
     [[nodiscard]] static Result<UringBackend> open(EngineSetup setup);
 
-    [[nodiscard]] Result<void> start();
+    [[nodiscard]] Result<void> start(std::vector<ListenerSocket> listeners);
     const Completions& wait(std::optional<Instant> deadline);
     std::span<const Fault> send(std::span<const Departure> departures, Instant now);
     void discard(Buffer buffer);

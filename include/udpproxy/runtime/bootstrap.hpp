@@ -32,6 +32,7 @@ public:
     [[nodiscard]] Result<void> choose_engine();
     void log_capacity();
     [[nodiscard]] Result<void> open_all_listeners();
+    /// With engine "auto" every shard uses epoll when io_uring is refused to one of them.
     [[nodiscard]] Result<void> start_shards();
 
     [[nodiscard]] ShardThreads& shards() { return shards_; }
@@ -57,10 +58,14 @@ private:
         return machine_.shards <= 4 ? 4096 : machine_.shards <= 16 ? 2048 : 1024;
     }
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
+    [[nodiscard]] Result<void> create_shards(const SipKey& key);
+    /// The sockets of every listener that belong to this shard.
+    [[nodiscard]] std::vector<ListenerSocket> take_sockets(std::uint32_t shard);
 
     const Config& config_;
     Log& log_;
     Engine engine_ = Engine::epoll;
+    std::string engine_reason_;
     std::vector<int> cpus_ = usable_cpus();
     std::vector<ProxySetup> proxies_;
     MachineLimits machine_;

@@ -24,8 +24,10 @@ public:
                                                                      ShardSetup setup,
                                                                      EngineSetup engine_setup);
 
-    /// Starts the thread and waits until the shard serves. Errors: what the engine's start() says.
-    [[nodiscard]] virtual Result<void> start(std::optional<int> cpu) = 0;
+    /// Starts the thread and waits until the shard serves these listeners. Errors: those of the
+    /// engine's start().
+    [[nodiscard]] virtual Result<void> start(std::optional<int> cpu,
+                                             std::vector<ListenerSocket> listeners) = 0;
     /// Posts commands to the shard; returns at once. Commands that do not fit in the mailbox wait
     /// here, in order, for the next post_waiting().
     void send(std::list<Command> commands) noexcept;

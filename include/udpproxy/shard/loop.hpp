@@ -21,7 +21,9 @@ public:
         : shard_(std::move(setup)), backend_(std::move(backend)), clock_(std::move(clock)) {}
 
     /// Called in the shard's thread before run().
-    [[nodiscard]] Result<void> start() { return backend_.start(); }
+    [[nodiscard]] Result<void> start(std::vector<ListenerSocket> listeners) {
+        return backend_.start(std::move(listeners));
+    }
 
     /// Turns until a stop command has been applied.
     void run() {
