@@ -33,6 +33,8 @@ constexpr std::size_t head_bytes_max = 16 << 10;  // request line, headers, libr
 constexpr std::size_t body_bytes_max = 4 << 10;   // verbs take arguments, not bodies
 constexpr int accepts_per_round = 64;
 constexpr Duration stop_limit = std::chrono::seconds{1};
+constexpr Duration file_look_every = std::chrono::seconds{1};
+constexpr Duration start_lock_patience = std::chrono::seconds{2};
 constexpr Duration no_descriptor_pause = std::chrono::milliseconds{100};
 
 struct Connection {
@@ -61,6 +63,7 @@ struct AdminServer::State {
     void add(int descriptor, bool is_unix, const SocketName& name, socklen_t length);
     void make_room(const Address* address);
     void end_overdue();
+    void restore_unix_socket();
     [[nodiscard]] int patience_ms() const;
     [[nodiscard]] AdminResponse answer(MHD_Connection* http, int descriptor,
                                        const Connection& connection, const char* method,
@@ -75,7 +78,10 @@ struct AdminServer::State {
     Log& log;
     std::optional<AdminLinks> links;
     std::atomic<bool> stopping{false};
+    std::string socket_path;
     AdminSocket unix_socket;
+    Instant looked_at{};
+    bool told_that_socket_is_lost = false;
     std::optional<gid_t> group;
     Socket tcp_listener;
     bool tcp_is_loopback = true;
@@ -108,6 +114,32 @@ void AdminServer::State::run() {
         if (wait[3].revents != 0) accept_from(tcp_listener.descriptor(), false);
         MHD_run(http);
         end_overdue();
+        restore_unix_socket();
+    }
+}
+
+/// Opens the Unix socket anew when its file has been removed (a cleaner of old files, a restart of
+/// another instance in the same directory), for without it no operator reaches the program.
+void AdminServer::State::restore_unix_socket() {
+    const Instant now = monotonic_now();
+    if (now - looked_at < file_look_every) return;
+    looked_at = now;
+    if (!unix_socket.has_lost_its_file()) return;
+    try {
+        Result<AdminSocket> opened = AdminSocket::open(socket_path, group, Duration::zero());
+        if (opened) {
+            unix_socket = std::move(*opened);
+            log.warn("admin_restored",
+                     {{"socket", socket_path}, {"reason", "its file was removed"}});
+        } else if (!told_that_socket_is_lost) {
+            log.warn("admin_off", {{"reason", opened.error().message},
+                                   {"effect",
+                                    "udpproxyctl cannot reach this program until it "
+                                    "can be opened; it is tried every second"}});
+        }
+        told_that_socket_is_lost = !opened;
+    } catch (const std::bad_alloc&) {
+        return;  // the next look tries again
     }
 }
 
@@ -300,10 +332,12 @@ Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config
         state.group = *group;
     }
     if (!config.socket.empty()) {
-        Result<AdminSocket> opened = AdminSocket::open(config.socket, config.group);
+        Result<AdminSocket> opened =
+            AdminSocket::open(config.socket, state.group, start_lock_patience);
         if (!opened && config.socket_given) return opened.error();
         if (opened) {
             state.unix_socket = std::move(*opened);
+            state.socket_path = config.socket;
             log.info("admin_listening", {{"socket", config.socket}});
         } else {
             log.warn("admin_off", {{"reason", opened.error().message},

@@ -1,8 +1,10 @@
 // Opens the admin sockets, and asks the kernel for the peer's credentials.
 #include "sockets.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -11,6 +13,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <thread>
 #include <vector>
 
 namespace udpproxy {
@@ -18,6 +22,29 @@ namespace udpproxy {
 namespace {
 
 constexpr int backlog = 128;
+
+/// Holds a lock on the directory of a socket's path, so that of two programs that start at the same
+/// time neither takes the other's file, bound but not listening yet, for a dead predecessor's. A
+/// lock that another program keeps is waited for a moment only: in a directory that others may read
+/// it would be theirs to withhold.
+class DirectoryLock {
+public:
+    DirectoryLock(const std::string& path, Duration patience)
+        : directory_(::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+        const Instant deadline = monotonic_now() + patience;
+        while (directory_ && ::flock(directory_.descriptor(), LOCK_EX | LOCK_NB) != 0 &&
+               monotonic_now() < deadline)
+            std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    }
+
+private:
+    static std::string directory_of(const std::string& path) {
+        const std::string directory = std::filesystem::path(path).parent_path().string();
+        return directory.empty() ? "." : directory;
+    }
+
+    Socket directory_;
+};
 
 sockaddr_un name_of(const std::string& path) {
     sockaddr_un name{};
@@ -51,33 +78,32 @@ std::string clear_path(const std::string& path, const sockaddr_un& name) {
 
 }  // namespace
 
-Result<AdminSocket> AdminSocket::open(const std::string& path, const std::string& group) {
+Result<AdminSocket> AdminSocket::open(const std::string& path, std::optional<gid_t> group,
+                                      Duration lock_patience) {
     const auto fail = [&](const std::string& why) {
         return Error{fmt::format("admin.socket \"{}\": {}", path, why)};
     };
     const sockaddr_un name = name_of(path);
+    const DirectoryLock lock(path, lock_patience);
     if (const std::string why = clear_path(path, name); !why.empty()) return fail(why);
     AdminSocket made;
     made.socket_ = Socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!made.socket_) return fail("socket: " + error_text(errno));
-    // The umask leaves no moment in which others could connect. No other thread makes files yet.
-    const mode_t before = ::umask(0117);
-    const int bound =
-        ::bind(made.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
-    const int error = errno;
-    ::umask(before);
-    if (bound != 0) return fail("bind: " + error_text(error));
+    // The file gets the mode that the socket has (net/unix/af_unix.c, unix_bind_bsd): there is no
+    // moment in which others could connect.
+    if (::fchmod(made.descriptor(), S_IRUSR | S_IWUSR) != 0)
+        return fail("fchmod: " + error_text(errno));
+    if (::bind(made.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0)
+        return fail("bind: " + error_text(errno));
     made.path_ = path;
     struct stat file {};
     if (::lstat(path.c_str(), &file) != 0) return fail("stat: " + error_text(errno));
     made.device_ = file.st_dev;
     made.inode_ = file.st_ino;
-    if (!group.empty()) {
-        const Result<gid_t> number = find_group(group);
-        if (!number) return number.error();
-        if (::lchown(path.c_str(), static_cast<uid_t>(-1), *number) != 0)
-            return fail(fmt::format("chown to group \"{}\": {}", group, error_text(errno)));
-    }
+    if (group && ::lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0)
+        return fail(fmt::format("chown to group {}: {}", *group, error_text(errno)));
+    if (::chmod(path.c_str(), S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP) != 0)
+        return fail("chmod: " + error_text(errno));
     if (::listen(made.descriptor(), backlog) != 0) return fail("listen: " + error_text(errno));
     return made;
 }
@@ -100,6 +126,11 @@ AdminSocket::~AdminSocket() {
     struct stat file {};
     if (path_.empty() || ::lstat(path_.c_str(), &file) != 0) return;
     if (file.st_dev == device_ && file.st_ino == inode_) ::unlink(path_.c_str());
+}
+
+bool AdminSocket::has_lost_its_file() const {
+    struct stat file {};
+    return !path_.empty() && ::lstat(path_.c_str(), &file) != 0 && errno == ENOENT;
 }
 
 Result<Socket> open_admin_listener(const Endpoint& endpoint) {

@@ -17,10 +17,12 @@ namespace udpproxy {
 class AdminSocket {
 public:
     /// Mode 0660, of `group` if given. A file left behind by a dead program is replaced; a socket
-    /// with a listening program is not. Errors: `admin.socket "/x/y": bind: Permission denied`, `…:
+    /// with a listening program is not; another start in the same directory is waited for, for at
+    /// most `lock_patience`. Errors: `admin.socket "/x/y": bind: Permission denied`, `…:
     /// another program listens on it`, `…: is no socket`.
     [[nodiscard]] static Result<AdminSocket> open(const std::string& path,
-                                                  const std::string& group);
+                                                  std::optional<gid_t> group,
+                                                  Duration lock_patience);
 
     AdminSocket() = default;
     AdminSocket(AdminSocket&&) noexcept;
@@ -29,6 +31,8 @@ public:
 
     [[nodiscard]] int descriptor() const noexcept { return socket_.descriptor(); }
     explicit operator bool() const noexcept { return static_cast<bool>(socket_); }
+    /// Whether there is no file in the socket's path any more, so that nobody can connect.
+    [[nodiscard]] bool has_lost_its_file() const;
 
 private:
     Socket socket_;

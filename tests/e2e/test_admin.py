@@ -8,6 +8,7 @@ admin address, metrics.
 
 import json
 import os
+import pathlib
 import signal
 import stat
 import subprocess
@@ -356,6 +357,38 @@ def test_a_dead_predecessors_socket_is_replaced_a_living_ones_is_refused(
     assert dead.returncode == 1 and "nobody listens on it; udpproxy is not running" in dead.stderr
     third = start_proxy(one_proxy(engine, admin))
     assert admin.json("status")["pid"] == third.pid
+
+
+def test_of_two_starts_at_the_same_time_neither_takes_the_others_socket_for_a_dead_one(
+    engine, admin, start_proxy
+):
+    """The first is held between bind and listen; its file looks like one of a program that died."""
+    first = start_proxy(
+        one_proxy(engine, admin),
+        ready=False,
+        prefix=("strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=listen")
+        + ("-e", "inject=listen:delay_enter=900000"),
+    )
+    first.wait_until(lambda: os.path.exists(admin.socket), what="the file")
+    second = start_proxy(one_proxy(engine, admin), ready=False)
+    assert second.wait() == 1
+    assert "another program listens on it" in second.text()
+    first.wait_event("ready")
+    assert admin.json("status")["pid"] == first.pid
+
+
+def test_a_removed_socket_comes_back(engine, admin, start_proxy):
+    proxy = start_proxy(one_proxy(engine, admin))
+    for _ in range(2):
+        os.unlink(admin.socket)
+        proxy.wait_until(lambda: admin.ctl("status").returncode == 0, what="the socket")
+        found = os.stat(admin.socket)
+        assert stat.S_IMODE(found.st_mode) == 0o660 and found.st_gid == os.getegid()
+    assert len(proxy.all_events("admin_restored")) == 2
+    os.unlink(admin.socket)
+    pathlib.Path(admin.socket).write_text("somebody else's file")
+    proxy.stop()
+    assert os.path.exists(admin.socket)
 
 
 def test_a_missing_socket_is_named(admin):
