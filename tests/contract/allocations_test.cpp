@@ -63,8 +63,8 @@ std::size_t allocations_of_turns(LoopRig<Engine>& rig) {
 }
 
 TEST_CASE_TEMPLATE(
-    "a turn allocates nothing, whether it forwards, admits, lends, opens, expires or drops", Engine,
-    UDPPROXY_ENGINES) {
+    "a turn allocates nothing, whether it forwards, admits, reuses, opens, expires or drops",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     if (!counts_allocations()) {
         skip("allocations are not counted under sanitisers");
@@ -72,10 +72,10 @@ TEST_CASE_TEMPLATE(
     }
     LoopRigSetup setup;
     setup.unassured_timeout = setup.idle_timeout = std::chrono::milliseconds{2};
-    SUBCASE("with a rest that is soon over: groups are lent again") {
+    SUBCASE("with a cooldown that is soon over: groups are reused") {
         setup.port_cooldown = std::chrono::milliseconds{1};
     }
-    SUBCASE("with a long rest: a group is opened for every session") {
+    SUBCASE("with a long cooldown: a group is opened for every session") {
         setup.port_cooldown = std::chrono::seconds{10};
     }
     LoopRig<Engine> rig(setup);

@@ -43,8 +43,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "a leg whose buffers are all out receives nothing, and goes on when they come home", Engine,
-    UDPPROXY_ENGINES) {
+    "a leg whose buffers are all in use receives nothing, and goes on when they are released",
+    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Leg leg : {Leg::request, Leg::reply}) {
         RigSetup setup;
@@ -73,7 +73,7 @@ TEST_CASE_TEMPLATE(
     }
 }
 
-TEST_CASE_TEMPLATE("all buffers can be discarded and lent again, many times over", Engine,
+TEST_CASE_TEMPLATE("all buffers can be discarded and acquired again, many times over", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
@@ -96,7 +96,7 @@ TEST_CASE_TEMPLATE("all buffers can be discarded and lent again, many times over
     CHECK(rig.comes_to_rest());
 }
 
-TEST_CASE_TEMPLATE("a departure brings its buffer home, sent or not", Engine, UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a departure's buffer is released, sent or not", Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.buffers_per_leg = 4;
@@ -119,8 +119,8 @@ TEST_CASE_TEMPLATE("a departure brings its buffer home, sent or not", Engine, UD
 }
 
 TEST_CASE(
-    "io_uring lends more buffers after a burst found too few, keeps to that, and lends fewer again "
-    "when it was quiet") {
+    "io_uring provides more buffers after a burst found too few, keeps to that, and provides fewer "
+    "again when it was quiet") {
     if (!runs_here<UringBackend>()) return;
     RigSetup setup;
     setup.listen = {loopback(Family::ipv4), address("127.0.0.2"), address("127.0.0.3"),
@@ -148,7 +148,7 @@ TEST_CASE(
 }
 
 // Level-triggered epoll reports the socket again at once: watched on, it would spin until a buffer
-// comes home.
+// is released.
 TEST_CASE_TEMPLATE("a wait on a leg without buffers blocks although data waits in the socket",
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;

@@ -150,9 +150,8 @@ OpeningOutcome try_open(Rig<Engine>& rig, const Endpoint& local, const Endpoint&
     return outcome;
 }
 
-TEST_CASE_TEMPLATE(
-    "a port that somebody has is EADDRINUSE at the bind, whatever flags the holder has set", Engine,
-    UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("a port in use is EADDRINUSE at the bind, whatever flags its holder has set",
+                   Engine, UDPPROXY_ENGINES) {
     // With SO_REUSEPORT on the holder, a group that set the flag before its first bind would get
     // in.
     if (!runs_here<Engine>()) return;
@@ -213,16 +212,16 @@ TEST_CASE_TEMPLATE(
     const Endpoint upstream = unused_endpoint(address("127.0.0.2"));
     const Endpoint local{group_address(Family::ipv4), 0, next_port()};
 
-    rlimit room{};
-    REQUIRE(::getrlimit(RLIMIT_NOFILE, &room) == 0);
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
     const Socket highest{::dup(rig.client().descriptor())};
-    const rlimit short_capacity{static_cast<rlim_t>(highest.descriptor()) + 3, room.rlim_max};
+    const rlimit short_capacity{static_cast<rlim_t>(highest.descriptor()) + 3, limit.rlim_max};
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &short_capacity) == 0);
     std::array<Slot, 4> slots{};
     const std::array<Endpoint, 2> aliases{upstream, upstream};
     const OpeningOutcome short_of_descriptors =
         rig.engine().open_group(GroupOpening{local, upstream, aliases, true}, slots);
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &room) == 0);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
     CHECK(short_of_descriptors.step == OpeningStep::socket);
     CHECK(short_of_descriptors.error == EMFILE);
     CHECK(remotes_of(local).empty());
@@ -234,7 +233,7 @@ TEST_CASE_TEMPLATE(
     (void)rig.open_group(upstream, {upstream});
 }
 
-TEST_CASE_TEMPLATE("nobody else can bind the port of a finished group, whatever flags they set",
+TEST_CASE_TEMPLATE("no other socket can bind the port of a finished group, whatever flags it sets",
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {

@@ -1,5 +1,5 @@
 // What comes while an engine runs: members that join a finished group, and listeners that are
-// adopted into a place kept for them.
+// adopted into a slot kept for them.
 #include <algorithm>
 
 #include "contract/rig.hpp"
@@ -12,8 +12,8 @@ MemberJoining joining(const OpenedGroup& group, const std::optional<Endpoint>& p
 }
 
 TEST_CASE_TEMPLATE(
-    "a member joins a finished group, takes its peer's datagrams, and nobody else can join before "
-    "or after",
+    "a member joins a finished group, takes its peer's datagrams, and no other socket can join "
+    "before or after",
     Engine, UDPPROXY_ENGINES) {
     // With the flag back on one member alone three of four combinations are EADDRINUSE.
     if (!runs_here<Engine>()) return;
@@ -93,7 +93,7 @@ TEST_CASE_TEMPLATE("a join that fails leaves the group as it was and no descript
 }
 
 TEST_CASE_TEMPLATE(
-    "an adopted listener serves in its place, closes like any other, and the place can be taken "
+    "an adopted listener serves in its slot, closes like any other, and the slot can be taken "
     "again",
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;

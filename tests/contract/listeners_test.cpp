@@ -39,7 +39,7 @@ TEST_CASE("a second instance on the same address is refused, however many socket
     }
 }
 
-TEST_CASE("a listener keeps out of a port that somebody holds with SO_REUSEPORT") {
+TEST_CASE("a listener keeps out of a port that another socket holds with SO_REUSEPORT") {
     Socket holder;
     REQUIRE(try_bind(Endpoint{group_address(Family::ipv4), 0, next_port()}, Reuse::port, holder) ==
             0);

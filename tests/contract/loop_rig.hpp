@@ -65,7 +65,7 @@ public:
         return letter;
     }
 
-    /// Posts the stop command from another thread and runs the loop until it has obeyed.
+    /// Posts the stop command from another thread and runs the loop until it has stopped.
     void stop_and_run() {
         std::thread controller([&] {
             REQUIRE(loop_->shard().commands.post(Command{}));

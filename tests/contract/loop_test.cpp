@@ -89,9 +89,8 @@ TEST_CASE_TEMPLATE("each of 100 clients gets the answers to its own questions", 
         CHECK(rig.counters().drops[reason].read() == 0);
 }
 
-TEST_CASE_TEMPLATE(
-    "a session that has expired leaves its port at rest, and a late reply reaches nobody", Engine,
-    UDPPROXY_ENGINES) {
+TEST_CASE_TEMPLATE("the port of an expired session cools down, and a late reply reaches no client",
+                   Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     LoopRigSetup setup;
     setup.unassured_timeout = std::chrono::milliseconds{30};

@@ -257,7 +257,7 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "where there is no room for the rest of a train that is sent singly, the rest stays with the "
+    "when the kernel's queue is full, what is left of a train that is sent singly stays with the "
     "caller, in order",
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
@@ -283,12 +283,12 @@ TEST_CASE_TEMPLATE(
                 again.back().bytes = fault.bytes;
             }
         }
-        // What is behind goes to the same place: it waits as well.
+        // What is behind goes to the same endpoint: it waits as well.
         CHECK(again.size() == 6);
         CHECK(initials(upstream.receive_all(1)) == "0");
         CHECK(rig.send(again).empty());
         CHECK(initials(upstream.receive_all(17)) == "12012012012012012");
-        // Every buffer is at home again.
+        // Every buffer is available again.
         rig.seen.clear();
         for (int i = 0; i < 256; ++i) rig.client().send(rig.listener(), "again");
         CHECK(rig.collect(256));
@@ -339,7 +339,7 @@ TEST_CASE_TEMPLATE(
     }
 }
 
-TEST_CASE_TEMPLATE("a pending error before coupled datagrams costs one retry and none of them",
+TEST_CASE_TEMPLATE("a pending error before coalesced datagrams costs one retry and none of them",
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;

@@ -7,7 +7,7 @@
 namespace udpproxy::contract {
 namespace {
 
-/// One listener, and room for four members: what a failure kept would be missed.
+/// One listener, and slots for four members: what a failure kept would be missed.
 RigSetup small_rig() {
     RigSetup setup;
     setup.slots_max = 5;

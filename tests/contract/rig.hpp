@@ -176,7 +176,7 @@ public:
         held.clear();
     }
 
-    /// Opens a group on a port that nobody has. Fails the test when it cannot.
+    /// Opens a group on a free port. Fails the test when it cannot.
     [[nodiscard]] OpenedGroup open_group(const Endpoint& upstream,
                                          const std::vector<Endpoint>& aliases = {},
                                          bool with_open_member = false) {

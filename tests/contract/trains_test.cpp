@@ -232,7 +232,8 @@ TEST_CASE_TEMPLATE(
 }
 
 TEST_CASE_TEMPLATE(
-    "datagrams for different clients, from different addresses or with different TOS do not couple",
+    "datagrams for different clients, from different addresses or with different TOS do not "
+    "coalesce",
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     RigSetup setup;

@@ -250,7 +250,7 @@ OpeningOutcome SimBackend::join_group(std::span<const Slot> members, const Membe
     return {};
 }
 
-/// The world has the listener already, in that place.
+/// The world has the listener already, in that slot.
 int SimBackend::adopt(Slot slot, ListenerSocket&) {
     UDPPROXY_ASSERT(index_of(slot) < world_->listeners.size());
     if (const int error = std::exchange(world_->next_adoption_error, 0)) return error;

@@ -1,4 +1,4 @@
-// BufferPool: who holds a buffer, where it lies, and that it comes home once.
+// BufferPool: which holder has a buffer, where it lies, and that it is released once.
 #include "udpproxy/io/buffer_pool.hpp"
 
 #include <doctest/doctest.h>
@@ -14,8 +14,7 @@
 namespace udpproxy {
 namespace {
 
-TEST_CASE(
-    "a buffer pool lends each buffer to one holder at a time, the one that came home last first") {
+TEST_CASE("a buffer has one holder at a time, and the one released last is acquired first") {
     Result<BufferPool> created = BufferPool::create(4, 2048);
     REQUIRE(created);
     BufferPool pool = *std::move(created);
@@ -49,11 +48,11 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("over 10000 random loans every buffer is at home or with one holder") {
+TEST_CASE("over 10000 random steps every buffer is available or with one holder") {
     BufferPool pool = *BufferPool::create(32, 64);
     std::vector<std::uint32_t> held;
     std::mt19937_64 random(19);
-    for (int reconfigurer = 0; reconfigurer < 10'000; ++reconfigurer) {
+    for (int step = 0; step < 10'000; ++step) {
         if (random() % 2 == 0 && pool.available() > 0) {
             const std::uint32_t index = pool.acquire();
             REQUIRE(std::find(held.begin(), held.end(), index) == held.end());
@@ -68,7 +67,7 @@ TEST_CASE("over 10000 random loans every buffer is at home or with one holder") 
 }
 
 TEST_CASE(
-    "a buffer pool asserts that a buffer comes home once, and that none is lent when all are out") {
+    "a buffer pool asserts that a buffer is released once, and none is acquired when all are out") {
     BufferPool pool = *BufferPool::create(2, 64);
     const std::uint32_t index = pool.acquire();
     CHECK(breaks_a_law([&] {

@@ -128,7 +128,7 @@ TEST_CASE(
     CHECK_FALSE(setup.offload);
 }
 
-TEST_CASE("unlisted replies decide who watches") {
+TEST_CASE("unlisted replies decide which groups watch") {
     CHECK(setup_of(proxy("a", {}, UnlistedReplies::off)).watch == Watch::none);
     CHECK(setup_of(proxy("a", {}, UnlistedReplies::all)).watch == Watch::all);
     CHECK(setup_of(proxy("a", {}, UnlistedReplies::automatic)).watch == Watch::spare_capacity);
@@ -173,7 +173,7 @@ TEST_CASE("sessions are no more than ports times sources, and no more than a pro
     CHECK(compute({config}, 1'000'000).proxies[0].sessions_max == 65535);
 }
 
-/// As admission watches: everybody while half of the descriptors are free, then one group in 16.
+/// As admission watches: every group while half of the descriptors are free, then one in 16.
 std::uint64_t groups_that_fit(const ProxySetup& setup, std::uint64_t descriptors) {
     std::uint64_t used = 0;
     for (std::uint64_t opened = 0;; ++opened) {
@@ -185,7 +185,8 @@ std::uint64_t groups_that_fit(const ProxySetup& setup, std::uint64_t descriptors
 }
 
 TEST_CASE(
-    "where groups watch while there is room, the arithmetic agrees with what admission will do") {
+    "where groups watch while there is spare capacity, the arithmetic agrees with what admission "
+    "will do") {
     for (unsigned aliases = 0; aliases <= 4; ++aliases) {
         std::vector<Alias> exact;
         for (unsigned i = 1; i <= aliases; ++i)
@@ -248,7 +249,7 @@ TEST_CASE("the limit of all proxies together that does not fit is refused likewi
           "that");
 }
 
-TEST_CASE("a machine without room for one session is told so") {
+TEST_CASE("a machine without capacity for one session is told so") {
     for (const std::uint64_t descriptors : {0U, 10U, 85U}) {
         const Capacity capacity = compute({proxy("dns")}, descriptors);
         REQUIRE(capacity.complaints.size() == 1);

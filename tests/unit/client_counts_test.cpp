@@ -1,4 +1,4 @@
-// The client counts of clients: counted over all shards, forgotten with the last session.
+// ClientCounts: sessions per client, counted over all shards, forgotten with the last session.
 #include "udpproxy/session/client_counts.hpp"
 
 #include <doctest/doctest.h>

@@ -211,7 +211,7 @@ TEST_CASE("the segment size of a train is read beside address and TOS, and writt
     }
 }
 
-TEST_CASE("control that nobody asked about is passed over") {
+TEST_CASE("control messages that were not asked for are passed over") {
     const ControlIn in = Composer{}
                              .add(SOL_SOCKET, SO_TIMESTAMP, timeval{1, 2})
                              .add(IPPROTO_IP, IP_TTL, 64)

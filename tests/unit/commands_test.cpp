@@ -104,8 +104,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a group of an older version is not lent again, and with the last one its version is let go "
-    "of") {
+    "a group of an older version is not reused, and with the last one the shard's share of its "
+    "version goes") {
     SimShard sim;
     std::shared_ptr<const Upstream> second = version("10.0.0.9:53", 2);
     const long holders_before = second.use_count();
@@ -128,7 +128,7 @@ TEST_CASE(
     CHECK(second.use_count() == holders_before);
 }
 
-TEST_CASE("groups that rest when the version changes are closed, not lent") {
+TEST_CASE("groups that cool down when the version changes are closed, not reused") {
     SimShard sim;
     sim.ask(client, "first");
     sim.turns();
@@ -237,7 +237,7 @@ TEST_CASE(
     CHECK(members_towards(sim, group, at("10.0.0.251:53")) == 1);
 }
 
-TEST_CASE("where no descriptor is left a resting group makes way for a new alias of a session") {
+TEST_CASE("where no descriptor is left a cooling group closes in favour of a session's new alias") {
     ShardSetup setup = small_setup();
     setup.descriptors_max = 8;  // two groups
     SimShard sim(setup);
@@ -293,7 +293,8 @@ TEST_CASE("new time-outs hold for the sessions that are there") {
 }
 
 TEST_CASE(
-    "while draining nobody is admitted, known clients go on, and a resumed proxy admits again") {
+    "while draining no new client is admitted, known clients go on, and a resumed proxy admits "
+    "again") {
     for (const std::uint16_t proxy : {std::uint16_t{0}, all_proxies}) {
         SimShard sim;
         sim.ask(client, "known");
@@ -313,7 +314,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a retired listener serves those it knows; closed, it ends them, closes and gives its place "
+    "a retired listener serves its sessions; closed, it ends them, closes and gives its slot "
     "back") {
     SimShard sim;
     SharedUse& use = *sim.shard().setup.use;
@@ -338,7 +339,7 @@ TEST_CASE(
     CHECK(sim.shard().listeners_open == 0);
 }
 
-TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing behind") {
+TEST_CASE("a proxy comes into a vacant slot, serves, goes and leaves nothing behind") {
     ShardSetup setup = small_setup();
     setup.proxies_max = 2;
     setup.bindings_max = 4;
@@ -402,7 +403,7 @@ TEST_CASE("a proxy comes into a vacant place, serves, goes and leaves nothing be
 
 namespace {
 
-/// Two proxies, listeners :53 and :54, and ports enough; a listener's place can be given away.
+/// Two proxies, listeners :53 and :54, and ports enough; a listener's slot can pass to the next.
 ShardSetup two_proxies() {
     ShardSetup setup = small_setup();
     setup.proxies[0].upstream = version("10.0.0.254:53", 1);
@@ -440,8 +441,8 @@ void check_accounts(SimShard& sim) {
 }  // namespace
 
 TEST_CASE(
-    "a new client that waits at a listener which closes is dropped, whoever gets the listener's "
-    "place") {
+    "a new client that waits at a listener which closes is dropped, whichever listener gets its "
+    "slot") {
     SimShard sim(two_proxies());
     sim.world->next_opening = {OpeningStep::socket, EMFILE};
     // The first turn tells some to wait; the listener closes with all sessions that it had.
@@ -474,7 +475,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a new client that waits while its listener moves to another proxy is served by the one it "
+    "a new client that waits while its listener moves to another proxy is served by the proxy it "
     "wrote to, and dropped when that one goes") {
     for (const bool goes : {false, true}) {
         CAPTURE(goes);
@@ -503,7 +504,7 @@ TEST_CASE(
         CHECK((sim.dropped(Drop::draining) > 0) == goes);
         CHECK((sim.shard().setup.use->proxies_held[0] == 0) == goes);
         check_accounts(sim);
-        sim.advance(31s);  // all places were taken
+        sim.advance(31s);  // all sessions were taken
         sim.turns(2);
         sim.ask(other_client, "second proxy's");
         sim.turns();
@@ -512,10 +513,10 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("no new client waits for a proxy whose place has been given back") {
+TEST_CASE("no new client waits for a proxy whose slot has been given back") {
     SimShard sim(two_proxies());
     sim.shard().setup.use->proxies_held[0] = 1;
-    tell(sim, CommandKind::drain);  // no group keeps the proxy's place
+    tell(sim, CommandKind::drain);  // no group keeps the proxy's slot
     for (std::uint16_t i = 0; i < 150; ++i)
         sim.world->client_sends(Endpoint{client.address, 0, static_cast<std::uint16_t>(2000 + i)},
                                 at("10.1.0.1:53"), "first proxy's");
@@ -532,8 +533,7 @@ TEST_CASE("no new client waits for a proxy whose place has been given back") {
     CHECK(sim.dropped(Drop::draining) == 150);
 }
 
-TEST_CASE(
-    "a reply that waits for room never leaves from the next listener in its listener's place") {
+TEST_CASE("a pending reply never leaves from the next listener in its listener's slot") {
     SimShard sim(two_proxies());
     sim.ask(client, "question");
     sim.turns();
@@ -557,7 +557,7 @@ TEST_CASE(
     check_accounts(sim);
 }
 
-TEST_CASE("a listener that the engine refused leaves no mark on the next one in its place") {
+TEST_CASE("a listener that the engine refused leaves no mark on the next one in its slot") {
     SimShard sim(two_proxies());
     tell(sim, CommandKind::close_listener);
     sim.turns(3);
@@ -585,7 +585,7 @@ TEST_CASE("a listener that the engine refused leaves no mark on the next one in 
 
 namespace {
 
-/// Random commands between random datagrams; who owns a payload is written in it.
+/// Random commands between random datagrams; the owner of a payload is written in it.
 class CommandStorm {
 public:
     explicit CommandStorm(std::uint64_t seed) : draw_(seed), sim_(setup(), seed) {}
@@ -626,8 +626,8 @@ private:
     }
 
     void act() {
-        const Endpoint who{*parse_address("192.0.2.9"), 0,
-                           static_cast<std::uint16_t>(1000 + draw_.pick(12))};
+        const Endpoint asking{*parse_address("192.0.2.9"), 0,
+                              static_cast<std::uint16_t>(1000 + draw_.pick(12))};
         switch (draw_.pick(8)) {
             case 0:
                 return command_upstream();
@@ -640,7 +640,7 @@ private:
                 return;
             case 4:
             case 5:
-                return sim_.ask(who, format(who));
+                return sim_.ask(asking, format(asking));
             default:
                 break;
         }
@@ -686,7 +686,8 @@ private:
     SimWorld draw_;
     std::vector<std::shared_ptr<const Upstream>> versions_;
     SimShard sim_;
-    std::map<Endpoint, std::string> owner_;  // who spoke last from a group's address
+    std::map<Endpoint, std::string>
+        owner_;  // the client that was last heard from a group's address
 };
 
 }  // namespace

@@ -144,7 +144,7 @@ TEST_CASE("every counter is visited once, in the order of the list, with its val
     CHECK(shard.proxies.size() == 2);
 }
 
-TEST_CASE("a counter adds up, or is set to what somebody else has counted") {
+TEST_CASE("a counter adds up, or is set to a sum that was counted elsewhere") {
     Counter counter;
     CHECK(counter.read() == 0);
     counter.add(3);

@@ -1,5 +1,5 @@
-// The doctor's judgement on hosts that are made up: each fault is named, with what it means and the
-// command that mends it, and a healthy host has none.
+// The doctor's findings on hosts that are made up: each fault is named, with what it means and the
+// command that fixes it, and a healthy host has none.
 #include "udpproxy/doctor/doctor.hpp"
 
 #include <doctest/doctest.h>
@@ -74,7 +74,7 @@ std::string_view name_of(const Finding& finding) {
     return finding_names()[static_cast<std::size_t>(finding.kind)].name;
 }
 
-/// The findings that are not ok, as `severity name: where: looked at | mend`.
+/// The findings that are not ok, as `severity name: where: looked at | fix`.
 std::vector<std::string> bad(const std::vector<Finding>& findings) {
     std::vector<std::string> lines;
     for (const Finding& finding : findings)
@@ -257,8 +257,7 @@ TEST_CASE(
     CHECK(bad(facts, low).empty());
 }
 
-TEST_CASE(
-    "buffers that the system does not grant are a problem, or a note for who has CAP_NET_ADMIN") {
+TEST_CASE("buffers that the system does not grant are a problem, or a note with CAP_NET_ADMIN") {
     HostFacts facts = healthy();
     facts.rmem_max = 212992;
     check_only(
@@ -335,7 +334,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "what the kernel dropped so far, rules that cannot be judged and what could not be seen are "
+    "what the kernel dropped so far, rules that cannot be followed and what could not be seen are "
     "notes") {
     HostFacts facts = healthy();
     facts.drops = {1, 2, 3, 4};
@@ -354,7 +353,7 @@ TEST_CASE(
                "run it as root");
 }
 
-TEST_CASE("who forbids io_uring is named, and it is a problem only where it is demanded") {
+TEST_CASE("what forbids io_uring is named, and it is a problem only where io_uring is demanded") {
     HostFacts facts = healthy();
     facts.io_uring = {false, "io_uring_setup: Operation not permitted"};
     facts.io_uring_disabled = 2;
@@ -434,8 +433,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a probe that nobody answers, that is refused by ICMP or that cannot be sent is a problem with "
-    "its reason") {
+    "a probe without an answer, refused by ICMP or impossible to send is a problem with its "
+    "reason") {
     const Config config = config_of(usual);
     const Endpoint upstream = parse_endpoint("10.0.0.254:53").value();
     ProbeOutcome outcome = heard({});

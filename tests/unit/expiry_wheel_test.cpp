@@ -39,8 +39,8 @@ public:
         wheel_.remove(index, buckets_[index], links());
         due_.erase(index);
     }
-    /// Looks at no more than `bound` items; who is not due yet is filed again. Returns who was due,
-    /// in the order in which they were looked at.
+    /// Looks at no more than `bound` items and files again those that are not due yet. Returns the
+    /// others, in the order in which they were looked at.
     std::vector<std::uint32_t> turn(Instant now, int bound) {
         std::vector<std::uint32_t> over;
         for (int look = 0; look < bound; ++look) {
@@ -188,7 +188,7 @@ TEST_CASE(
     CHECK(model.turn(now, unbounded).empty());
     CHECK(*model.wheel().next_due() >= now + 30s);
     CHECK(*model.wheel().next_due() <= now + 30s + tick);
-    // Hours later somebody files before anybody has asked.
+    // Hours later an item is filed before anything has asked what is due.
     const Instant later = now + 5h;
     model.file(1, later + 1s);
     CHECK(model.turn(later, unbounded) == std::vector<std::uint32_t>{0});
@@ -215,7 +215,7 @@ Duration random_step(std::mt19937_64& random) {
 }
 
 TEST_CASE(
-    "over 100000 random filings, removals and leaps of time nobody is due early, late or "
+    "over 100000 random filings, removals and leaps of time no item is due early, late or "
     "forgotten") {
     constexpr std::uint32_t items = 200;
     for (const std::uint64_t seed : {1U, 2U, 3U}) {
@@ -223,7 +223,7 @@ TEST_CASE(
         std::mt19937_64 random(seed);
         Model model(items);
         Instant now{Duration{static_cast<std::int64_t>(random() % (1ULL << 53))}};
-        for (int reconfigurer = 0; reconfigurer < 35'000; ++reconfigurer) {
+        for (int step = 0; step < 35'000; ++step) {
             const auto index = static_cast<std::uint32_t>(random() % items);
             if (model.filed().contains(index)) {
                 if (random() % 4 == 0) model.remove(index);
@@ -247,7 +247,7 @@ TEST_CASE(
             if (!next) continue;
             REQUIRE(*next <= std::max(now, model.earliest() + tick));
             if (bound == unbounded) {
-                REQUIRE(*next > now);  // whoever sleeps until then does not wake in vain at once
+                REQUIRE(*next > now);  // a sleep until then does not end in vain at once
                 REQUIRE(model.earliest() + tick > now);
             }
         }

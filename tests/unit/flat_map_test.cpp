@@ -85,10 +85,10 @@ void compare(std::size_t entries_max, std::uint64_t keys, const Hash& hash, int 
     Model model(entries_max, hash);
     std::mt19937_64 random(seed);
     int met_full = 0;
-    for (int reconfigurer = 0; reconfigurer < operations; ++reconfigurer) {
+    for (int step = 0; step < operations; ++step) {
         const std::uint64_t key = random() % keys;
         // Long phases of growth and of decay, so that the map is full and empty again and again.
-        const bool growing = (reconfigurer / static_cast<int>(4 * entries_max)) % 2 == 0;
+        const bool growing = (step / static_cast<int>(4 * entries_max)) % 2 == 0;
         if (model.has(key)) {
             if (!growing || random() % 4 == 0) model.erase(key);
         } else if (model.full()) {
@@ -98,7 +98,7 @@ void compare(std::size_t entries_max, std::uint64_t keys, const Hash& hash, int 
         }
         REQUIRE(model.agrees_on(key));
         REQUIRE(model.agrees_on(random() % keys));
-        if (reconfigurer % 509 == 0) REQUIRE(model.agrees(keys));
+        if (step % 509 == 0) REQUIRE(model.agrees(keys));
     }
     CHECK(model.agrees(keys));
     CHECK(met_full > 0);

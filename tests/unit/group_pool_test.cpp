@@ -1,4 +1,4 @@
-// GroupPool: lending, cooling and closing of reply groups, against a plain list of them. No
+// GroupPool: acquiring, cooling and closing of reply groups, against a plain list of them. No
 // sockets: slots are numbers here.
 #include "udpproxy/session/group_pool.hpp"
 
@@ -25,7 +25,7 @@ void close(GroupPool& pool, std::uint32_t index) {
     pool.forget(index);
 }
 
-TEST_CASE("a new group is lent to its session at once, in its lane's generation") {
+TEST_CASE("a new group belongs to its session at once, in its source binding's generation") {
     GroupPool pool(2, {10s, 10s});
     pool.outdate(1);
     const std::uint32_t group = pool.add(1, 77);
@@ -40,7 +40,7 @@ TEST_CASE("a new group is lent to its session at once, in its lane's generation"
     CHECK_FALSE(pool.full());
 }
 
-TEST_CASE("a group is lent again when its rest is over, not before") {
+TEST_CASE("a group is acquired again when its cooldown is over, not before") {
     GroupPool pool(2, {10s});
     const std::uint32_t group = pool.add(0, 1);
     pool.cooldown(group, Instant{100s});
@@ -55,7 +55,9 @@ TEST_CASE("a group is lent again when its rest is over, not before") {
     CHECK_FALSE(pool.acquire(0, 3, Instant{1000s}).has_value());
 }
 
-TEST_CASE("the group that has rested longest is lent first, and never to another lane") {
+TEST_CASE(
+    "the group that has cooled down longest is acquired first, and never for another source "
+    "binding") {
     GroupPool pool(4, {0s, 0s});
     const std::uint32_t a = pool.add(0, 1);
     const std::uint32_t b = pool.add(0, 2);
@@ -69,7 +71,9 @@ TEST_CASE("the group that has rested longest is lent first, and never to another
     CHECK(pool.acquire(1, 6, Instant{3s}) == c);
 }
 
-TEST_CASE("an outdated group is not lent and had better be closed; groups opened since are lent") {
+TEST_CASE(
+    "an outdated group is never acquired and is surplus at once; groups opened since are "
+    "acquired") {
     GroupPool pool(4, {10s});
     const std::uint32_t old = pool.add(0, 1);
     pool.cooldown(old, Instant{0s});
@@ -84,14 +88,14 @@ TEST_CASE("an outdated group is not lent and had better be closed; groups opened
     CHECK(pool.acquire(0, 3, Instant{10s}) == fresh);
 }
 
-TEST_CASE("a group nobody wants becomes surplus some time after its rest") {
+TEST_CASE("a group that is not acquired becomes surplus some time after its cooldown") {
     GroupPool pool(4, {10s, 1s});
     CHECK_FALSE(pool.surplus(Instant{1h}, idle_after).has_value());
     CHECK_FALSE(pool.next_surplus(idle_after).has_value());
-    const std::uint32_t examined = pool.add(0, 1);
+    const std::uint32_t slow = pool.add(0, 1);
     const std::uint32_t hasty = pool.add(1, 2);
     CHECK_FALSE(pool.next_surplus(idle_after).has_value());
-    pool.cooldown(examined, Instant{100s});
+    pool.cooldown(slow, Instant{100s});
     CHECK(pool.next_surplus(idle_after) == Instant{170s});
     pool.cooldown(hasty, Instant{105s});
     CHECK(pool.next_surplus(idle_after) == Instant{166s});
@@ -99,10 +103,10 @@ TEST_CASE("a group nobody wants becomes surplus some time after its rest") {
     CHECK(pool.surplus(Instant{166s}, idle_after) == hasty);
     close(pool, hasty);
     CHECK_FALSE(pool.surplus(Instant{170s} - 1ns, idle_after).has_value());
-    CHECK(pool.surplus(Instant{170s}, idle_after) == examined);
+    CHECK(pool.surplus(Instant{170s}, idle_after) == slow);
 }
 
-TEST_CASE("a group that nobody had before is lent at once, ahead of those that rest") {
+TEST_CASE("a group that no session has used is acquired at once, ahead of those that cool down") {
     GroupPool pool(3, {10s});
     const std::uint32_t used = pool.add(0, 1);
     pool.cooldown(used, Instant{95s});
@@ -116,7 +120,8 @@ TEST_CASE("a group that nobody had before is lent at once, ahead of those that r
 }
 
 TEST_CASE(
-    "of those that are kept none is surplus but an outdated one, and what is lacking is told") {
+    "of the groups that are kept only an outdated one is surplus, and the pool says how many are "
+    "lacking") {
     GroupPool pool(4, {10s});
     pool.set_kept(0, 2);
     CHECK(pool.lacking(0) == 2);
@@ -137,8 +142,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "when descriptors are short the group that has rested longest goes, of whatever lane and "
-    "however long its rest") {
+    "when descriptors are short the group that has cooled down longest goes, whatever its source "
+    "binding and cooldown") {
     GroupPool pool(4, {1h, 0s, 1h});
     CHECK_FALSE(pool.oldest_cooling().has_value());
     const std::uint32_t a = pool.add(0, 1);
@@ -155,7 +160,9 @@ TEST_CASE(
     CHECK(pool.oldest_cooling() == a);
 }
 
-TEST_CASE("a closing group belongs to nobody and makes room only when its last socket is gone") {
+TEST_CASE(
+    "a closing group belongs to no session, and its place is free only when its last socket is "
+    "gone") {
     GroupPool pool(1, {0s});
     const std::uint32_t group = pool.add(0, 1);
     pool[group].members = 3;
@@ -173,7 +180,7 @@ TEST_CASE("a closing group belongs to nobody and makes room only when its last s
     CHECK(pool[group].members == 0);
 }
 
-TEST_CASE("a resting group that is closed is no longer lent, surplus or anybody's oldest") {
+TEST_CASE("a cooling group that begins to close is no longer acquired, surplus or the oldest") {
     GroupPool pool(2, {0s, 0s});
     const std::uint32_t group = pool.add(0, 1);
     pool.cooldown(group, Instant{0s});
@@ -214,7 +221,9 @@ struct ExpectedBinding {
     std::deque<Cooling> cooling;
 };
 
-TEST_CASE("over 100000 random events the pool lends, rests and gives up what a plain list would") {
+TEST_CASE(
+    "over 100000 random events the pool acquires, cools down and gives up what a plain list "
+    "would") {
     const std::vector<Duration> cooldowns{0s, 1s, 10s};
     constexpr std::uint32_t groups_max = 60;
     GroupPool pool(groups_max, cooldowns);
@@ -242,7 +251,7 @@ TEST_CASE("over 100000 random events the pool lends, rests and gives up what a p
         switch (random() % 8) {
             case 0:
             case 1:
-            case 2: {  // a new client: lend, else open
+            case 2: {  // a new client: acquire, else open
                 const auto serves = std::find_if(
                     binding.cooling.begin(), binding.cooling.end(), [&](const auto& cooling) {
                         return cooling.generation == binding.generation &&

@@ -72,7 +72,7 @@ TEST_CASE(
     std::array<std::list<std::uint32_t>, lists> expected;
     std::vector<std::size_t> whereabouts(items_max, nowhere);
     std::mt19937_64 random(13);
-    for (int reconfigurer = 0; reconfigurer < 100'000; ++reconfigurer) {
+    for (int step = 0; step < 100'000; ++step) {
         const auto index = static_cast<std::uint32_t>(random() % items_max);
         std::size_t& place = whereabouts[index];
         if (place == nowhere) {

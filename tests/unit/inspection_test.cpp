@@ -99,7 +99,7 @@ TEST_CASE("only sessions of the client, port and proxy that were asked for are t
     CHECK(answer_of(sim, question).sessions.empty());
 }
 
-TEST_CASE("a session ends when it is the one that was meant, and its group rests") {
+TEST_CASE("a session ends when it is the one that was meant, and its group cools down") {
     SimShard sim;
     sim.ask(client(1), "x");
     sim.turns();

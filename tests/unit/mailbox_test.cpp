@@ -67,7 +67,7 @@ TEST_CASE("a mailbox does what a bounded std::deque does, over 100000 random pos
     Mailbox<std::uint64_t> mailbox(8);
     std::deque<std::uint64_t> expected;
     std::mt19937_64 random(17);
-    for (int reconfigurer = 0; reconfigurer < 100'000; ++reconfigurer) {
+    for (int step = 0; step < 100'000; ++step) {
         if (random() % 2 == 0) {
             const std::uint64_t letter = random();
             REQUIRE(mailbox.post(letter) == (expected.size() < 8));

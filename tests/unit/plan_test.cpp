@@ -77,7 +77,7 @@ TEST_CASE("each key of a proxy changes what it concerns, and nothing else") {
     CHECK(moved.proxies == std::vector{changed("a", false, false, true, false)});
 }
 
-TEST_CASE("proxies come and go by name, listeners by address, whoever's they are") {
+TEST_CASE("proxies come and go by name, listeners by address, whichever proxy's they are") {
     const Plan plan =
         plan_reload(read(two), read(proxy("c", "192.0.2.1:53") + proxy("b", "192.0.2.1:55")));
     CHECK(plan.proxies == std::vector{ProxyStep{ProxyStep::Kind::removed, "a"},

@@ -1,4 +1,4 @@
-// PortPool: order, rest, shards' shares and overlapping ranges, against a plain table of ports.
+// PortPool: order, cooldown, shards' shares and overlapping ranges, against a plain table of ports.
 #include "udpproxy/session/port_pool.hpp"
 
 #include <doctest/doctest.h>
@@ -43,7 +43,7 @@ TEST_CASE("a port that was given back is leased after all that were given back b
     CHECK(lease_all(pool, 0, Instant{1s}) == std::vector<std::uint16_t>{1002, 1000, 1003});
 }
 
-TEST_CASE("nobody gets a port before its rest is over") {
+TEST_CASE("no session gets a port before its cooldown is over") {
     PortPool pool = pool_of({{1000, 1001}});
     (void)lease_all(pool, 0, Instant{});
     pool.release(1001, Instant{10s});
@@ -75,7 +75,8 @@ TEST_CASE("the shares of the shards are disjoint and cover the range") {
 }
 
 TEST_CASE(
-    "overlapping ranges never lease one port twice, whoever asks and however they are nested") {
+    "overlapping ranges never lease one port twice, whichever proxy asks and however they are "
+    "nested") {
     const std::vector<std::vector<PortRange>> arrangements{
         {{100, 199}, {150, 249}},              // crossing
         {{100, 199}, {140, 149}},              // nested
@@ -94,7 +95,7 @@ TEST_CASE(
         }
         PortPool pool(ranges, 0, 1);
         std::set<std::uint16_t> seen;
-        // In turn, so that everybody takes from the shared stretches; then each to the end.
+        // In turn, so that every proxy takes from the shared stretches; then each to the end.
         for (int round = 0; round < 10; ++round) {
             for (std::size_t range = 0; range < ranges.size(); ++range) {
                 const auto port = pool.lease(range, Instant{});
@@ -113,8 +114,8 @@ TEST_CASE(
     }
 }
 
-/// Leases and releases at random. With `cools down` alike the pool must give the port whose rest is
-/// over first; with different ones it must only be safe.
+/// Leases and releases at random. With one cooldown for all, the pool must lease the port whose
+/// cooldown is over first; with different cooldowns it must only be safe.
 void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint32_t shards,
              const std::vector<Duration>& cooldowns) {
     std::mt19937_64 random(seed);
@@ -128,10 +129,10 @@ void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint
     }
     std::vector<std::uint16_t> leased;
     Instant now{1000s};
-    for (int reconfigurer = 0; reconfigurer < 20'000; ++reconfigurer) {
+    for (int step = 0; step < 20'000; ++step) {
         now += 1ms * (random() % 20);
         if (random() % 100 == 0) now += 1s;
-        const bool growing = (reconfigurer / 400) % 2 == 0;
+        const bool growing = (step / 400) % 2 == 0;
         if (random() % 4 < (growing ? 3U : 1U)) {
             const std::size_t range = random() % ranges.size();
             Instant first_over = Instant::max();
@@ -162,8 +163,8 @@ void compare(std::uint64_t seed, const std::vector<PortRange>& ranges, std::uint
 }
 
 TEST_CASE(
-    "over random leases and releases a port is leased once, after its rest, and the longest rested "
-    "first") {
+    "over random leases and releases a port is leased once, after its cooldown, and the one that "
+    "cooled down longest first") {
     const std::vector<PortRange> crossing{{100, 150}, {120, 180}, {140, 200}, {300, 301}};
     compare(1, {{1000, 1063}}, 1, {500ms});
     compare(2, crossing, 1, {300ms});
@@ -172,7 +173,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "proxies that share ports may ask for different rests, and each port keeps the one it was "
+    "proxies that share ports may ask for different cooldowns, and each port keeps the one it was "
     "given") {
     const std::vector<PortRange> crossing{{100, 150}, {120, 180}, {100, 180}};
     compare(5, crossing, 1, {Duration{0}, 200ms, 1s});
@@ -198,7 +199,7 @@ TEST_CASE("a port pool asserts that only leased ports are given back") {
 }
 
 TEST_CASE(
-    "a pool that takes another's place goes on with its leases and rests, and has the new range's "
+    "a pool that replaces another goes on with its leases and cooldowns, and has the new range's "
     "ports free") {
     const PortRange first{1000, 1009};
     PortPool old(std::vector{first}, 0, 1);
@@ -232,7 +233,7 @@ TEST_CASE(
     CHECK(pool.leased() == 11);
 }
 
-TEST_CASE("a pool that takes another's place may leave a range out that nobody uses any more") {
+TEST_CASE("a pool that replaces another may leave out a range that no proxy uses any more") {
     const Instant now{std::chrono::seconds{100}};
     const Instant later = now + std::chrono::seconds{10};
     PortPool old(std::vector{PortRange{1000, 1003}, PortRange{1002, 1009}}, 0, 1);

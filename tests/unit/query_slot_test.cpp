@@ -57,7 +57,7 @@ TEST_CASE("a question that is withdrawn is never seen; one that was taken cannot
     CHECK(slot.answer() != nullptr);
 }
 
-TEST_CASE("a question that nobody takes is withdrawn at the limit, or when the asker gives up") {
+TEST_CASE("a question that is not taken is withdrawn at the limit, or when the asker gives up") {
     Slot slot;
     const auto never = [] { return false; };
     int nudges = 0;
@@ -84,7 +84,7 @@ TEST_CASE("a question that is still being answered is abandoned, and the slot is
     CHECK(*slot.answer() == std::vector<int>{3, 3});
 }
 
-TEST_CASE("between two threads each answer belongs to its question, whoever gives up when") {
+TEST_CASE("between two threads each answer belongs to its question, whichever gives up when") {
     Slot slot;
     std::atomic<bool> done{false};
     std::thread answering([&] {

@@ -62,7 +62,7 @@ TEST_CASE("a failed system call becomes a sentence with the errno's text") {
     CHECK(Error{"no system call"}.code == 0);
 }
 
-TEST_CASE("a result asserts that nobody takes what it does not hold") {
+TEST_CASE("a result asserts that only what it holds is taken") {
     const Result<int> good = 1;
     const Result<int> bad = Error{"no"};
     const Result<void> nothing;

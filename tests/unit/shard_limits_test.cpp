@@ -21,7 +21,7 @@ Endpoint numbered(const char* address, std::uint32_t number) {
     return Endpoint{*parse_address(address), 0, static_cast<std::uint16_t>(1000 + number)};
 }
 
-/// A room of `sessions`, with ports and descriptors for all of them.
+/// A capacity of `sessions`, with ports and descriptors for all of them.
 ShardSetup ample_setup(std::uint32_t sessions) {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, static_cast<std::uint16_t>(20000 + 2 * sessions)};
@@ -39,9 +39,9 @@ void ask_from(SimShard& sim, const char* address, std::uint32_t first, std::uint
 }
 
 /// The group that the client's next datagram leaves from.
-Endpoint group_of(SimShard& sim, const Endpoint& who) {
+Endpoint group_of(SimShard& sim, const Endpoint& asking) {
     sim.asked();
-    sim.ask(who, "question");
+    sim.ask(asking, "question");
     sim.turns();
     const std::vector<Packet> asked = sim.asked();
     REQUIRE(asked.size() == 1);
@@ -67,7 +67,7 @@ TEST_CASE(
     CHECK(sim.dropped(Drop::client_limit) == 4);
 }
 
-TEST_CASE("nobody is ended in favour of a client that may have no more") {
+TEST_CASE("no session is evicted in favour of a client that may have no more") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sessions_per_client_max = 64;
     SimShard sim(setup);
@@ -171,7 +171,7 @@ TEST_CASE("a new client that is refused for another reason takes no token") {
     CHECK(sim.shard().table.size() == 2);
 }
 
-TEST_CASE("half of the room is for whoever comes first, from one address too") {
+TEST_CASE("half of the capacity is for the clients that come first, of one address too") {
     SimShard sim(ample_setup(5000));
     ask_from(sim, "192.0.2.7", 0, 2500);
     CHECK(sim.shard().table.size() == 2500);
@@ -179,8 +179,8 @@ TEST_CASE("half of the room is for whoever comes first, from one address too") {
 }
 
 TEST_CASE(
-    "while room is short one source gets its share, one site its own, and others come in beside "
-    "them") {
+    "while capacity is short one source gets its share, one site its own, and others come in "
+    "beside them") {
     SimShard sim(ample_setup(8000));
     for (std::uint32_t host = 0; host < 40; ++host) {
         const std::string address = "198.51." + std::to_string(host) + ".1";
@@ -199,13 +199,13 @@ TEST_CASE(
     CHECK(sim.shard().table.size() == 4040 + 2100);
 }
 
-TEST_CASE("sessions that are assured do not count as crowd") {
+TEST_CASE("sessions that are assured do not make capacity short") {
     SimShard sim(ample_setup(1000));
     for (std::uint32_t i = 0; i < 600; ++i) {
-        const Endpoint who = numbered("192.0.2.7", i);
-        REQUIRE(sim.world->service_sends(upstream, group_of(sim, who), "reply"));
+        const Endpoint asking = numbered("192.0.2.7", i);
+        REQUIRE(sim.world->service_sends(upstream, group_of(sim, asking), "reply"));
         sim.turns();
-        sim.ask(who, "again");
+        sim.ask(asking, "again");
         sim.turns();
     }
     CHECK(sim.shard().setup.use->unassured.read() == 0);
@@ -214,9 +214,9 @@ TEST_CASE("sessions that are assured do not count as crowd") {
     CHECK(sim.shard().setup.use->unassured.read() == 399);
 }
 
-TEST_CASE("a flood of new clients leaves ports for those who come after it") {
+TEST_CASE("a flood of new clients leaves ports for the clients that come after it") {
     ShardSetup setup = ample_setup(200);
-    setup.descriptors_max = 850;  // no room for groups that rest: they close, and their ports rest
+    setup.descriptors_max = 850;  // none for cooling groups: they close, and their ports cool down
     SimShard sim(setup);
     std::uint32_t number = 0;
     for (int tenth = 0; tenth < 300; ++tenth) {
@@ -256,7 +256,7 @@ TEST_CASE(
     let_prewarm();
     CHECK(sim.shard().groups.cooling() == 10);
     CHECK(sim.counters().groups_opened.read() == 20);
-    // Sessions end: their groups come on top, and go again when nobody wants them.
+    // Sessions end: their groups come on top, and close when they are not reused.
     sim.advance(32s);
     sim.turns(3);
     CHECK(sim.shard().groups.cooling() == 20);
@@ -420,8 +420,7 @@ TEST_CASE(
     CHECK(sim.shard().pending.empty());
 }
 
-TEST_CASE(
-    "a request that waits for room never leaves from a group whose session has ended meanwhile") {
+TEST_CASE("a pending request never leaves from a group whose session has ended meanwhile") {
     ShardSetup setup = small_setup();
     setup.proxies[0].unassured_timeout = 100ms;
     SimShard sim(setup);
@@ -443,8 +442,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "after a stall nobody expires whose datagram was in the queue all the while, and the others "
-    "do") {
+    "after a stall no session expires whose datagram was in the queue all the while, and the "
+    "others do") {
     SimShard sim;
     const Endpoint other = at("192.0.2.8:4000");
     const Endpoint group = group_of(sim, client);

@@ -19,12 +19,12 @@ Endpoint numbered_client(std::uint16_t number) {
 }
 
 /// Lets the client speak, the service answer and the client speak again.
-void make_assured(SimShard& sim, const Endpoint& who) {
-    sim.ask(who, "first");
+void make_assured(SimShard& sim, const Endpoint& asking) {
+    sim.ask(asking, "first");
     sim.turns();
     REQUIRE(sim.world->service_sends(upstream, sim.asked().back().from, "reply"));
     sim.turns();
-    sim.ask(who, "second");
+    sim.ask(asking, "second");
     sim.turns();
     sim.asked();
     sim.answered();
@@ -168,7 +168,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a late reply is counted and dropped, and the rested group serves the next client without "
+    "a late reply is counted and dropped, and the cooled-down group serves the next client without "
     "being opened again") {
     SimShard sim;
     sim.ask(client, "question");
@@ -178,7 +178,7 @@ TEST_CASE(
     sim.turns();
     REQUIRE(sim.shard().groups.cooling() == 1);
 
-    sim.ask(numbered_client(1), "too early for a rested group");
+    sim.ask(numbered_client(1), "too early for a cooling group");
     sim.turns();
     CHECK(sim.asked()[0].from != group);
 
@@ -196,7 +196,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "groups that nobody wants are closed a minute after their rest and their ports rest in turn") {
+    "groups that are not reused close a minute after their cooldown, and their ports cool down in "
+    "turn") {
     SimShard sim;
     sim.ask(client, "question");
     sim.turns();
@@ -225,7 +226,7 @@ TEST_CASE(
     sim.turns();
     sim.asked();
 
-    sim.ask(numbered_client(3), "nobody has been idle for a second");
+    sim.ask(numbered_client(3), "no session has been idle for a second");
     sim.turns();
     CHECK(sim.asked().empty());
     CHECK(sim.dropped(Drop::session_limit) == 1);
@@ -247,15 +248,15 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "when descriptors run out a new client waits until a victim's sockets are closed, and is "
-    "served") {
+    "when descriptors run out a new client waits until an evicted session's sockets are closed, "
+    "and is served") {
     ShardSetup setup = small_setup();
     setup.descriptors_max = 4 * 3;
     SimShard sim(setup);
     for (std::uint16_t number = 0; number < 3; ++number) sim.ask(numbered_client(number), "old");
     sim.turns();
     CHECK(sim.asked().size() == 3);
-    sim.ask(numbered_client(7), "nobody may go yet");
+    sim.ask(numbered_client(7), "no session may end yet");
     sim.turns();
     CHECK(sim.dropped(Drop::descriptor_limit) == 1);
     sim.advance(2s);
@@ -270,20 +271,20 @@ TEST_CASE(
     CHECK(sim.shard().setup.use->descriptors.used.load() == 12);
 }
 
-TEST_CASE("resting groups give their descriptors before any session has to go") {
+TEST_CASE("cooling groups give their descriptors before any session is evicted") {
     ShardSetup setup = small_setup();
     setup.descriptors_max = 4 * 2;
     setup.proxies.push_back(setup.proxies[0]);
     setup.proxies[1].name = "other";
     setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:54")});
     SimShard sim(setup);
-    sim.ask(client, "will rest");
+    sim.ask(client, "will cool down");
     sim.turns();
     sim.advance(31s);
     sim.turns();
     sim.ask(client, "stays");
     sim.turns();
-    sim.world->client_sends(client, at("10.1.0.1:54"), "wants the resting group's descriptors");
+    sim.world->client_sends(client, at("10.1.0.1:54"), "wants the cooling group's descriptors");
     sim.turns(6);
     CHECK(sim.asked().size() == 3);
     CHECK(sim.counters(0).sessions_evicted.read() == 0);
@@ -291,10 +292,10 @@ TEST_CASE("resting groups give their descriptors before any session has to go") 
 }
 
 TEST_CASE(
-    "descriptors that somebody else holds are made up for by resting groups, then by victims, then "
-    "the new client is refused") {
+    "descriptors that another process holds are made up for by cooling groups, then by evictions, "
+    "then the new client is dropped") {
     SimShard sim;
-    sim.ask(client, "will rest");
+    sim.ask(client, "will cool down");
     sim.turns();
     sim.advance(31s);
     sim.turns();
@@ -304,7 +305,7 @@ TEST_CASE(
     CHECK(sim.asked().size() == 2);
     CHECK(sim.counters().groups_closed.read() == 1);
     sim.world->next_opening = {OpeningStep::socket, EMFILE};
-    sim.ask(numbered_client(2), "nobody has been idle for a second");
+    sim.ask(numbered_client(2), "no session has been idle for a second");
     sim.turns(6);
     CHECK(sim.asked().empty());
     CHECK(sim.dropped(Drop::descriptor_limit) == 1);
@@ -341,8 +342,8 @@ TEST_CASE("a port that another program holds is skipped and counted") {
 }
 
 TEST_CASE(
-    "a whole row of taken ports costs a new client some turns, and only when all are taken its "
-    "place") {
+    "a whole row of taken ports costs a new client some turns, and it is dropped only when all are "
+    "taken") {
     SimShard sim;
     for (std::uint16_t port = 20000; port < 20090; ++port)
         sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
@@ -358,7 +359,9 @@ TEST_CASE(
     CHECK(sim.shard().new_clients.empty());
 }
 
-TEST_CASE("when every port rests new clients are refused and served again once the rest is over") {
+TEST_CASE(
+    "while every port cools down new clients are dropped, and served again once the cooldown is "
+    "over") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20001};
     SimShard sim(setup);
@@ -377,7 +380,7 @@ TEST_CASE("when every port rests new clients are refused and served again once t
     CHECK(sim.asked().size() == 1);
 }
 
-TEST_CASE("with no rest asked for the victim's group serves the new client at once") {
+TEST_CASE("without a cooldown an evicted session's group serves the new client at once") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20000};
     setup.proxies[0].port_cooldown = 0s;
@@ -392,7 +395,7 @@ TEST_CASE("with no rest asked for the victim's group serves the new client at on
 }
 
 TEST_CASE(
-    "when the source address goes, its resting groups are not lent and new clients are refused "
+    "when the source address goes, its cooling groups are not reused and new clients are dropped "
     "until it is back") {
     ShardSetup setup = small_setup();
     setup.proxies[0].sources = {*parse_address("10.0.0.1")};
@@ -419,8 +422,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "a look-up that finds no port or socket says nothing of the source: rested groups are lent "
-    "on") {
+    "a look-up that finds no port or socket says nothing of the source: its groups are still "
+    "reused") {
     SimShard sim;
     sim.ask(client, "question");
     sim.turns();
@@ -438,7 +441,7 @@ TEST_CASE(
     CHECK(sim.dropped(Drop::source_unavailable) == 0);
 }
 
-TEST_CASE("a rested group of one proxy gives its port to another that has none left") {
+TEST_CASE("a cooled-down group of one proxy gives its port to another that has none left") {
     ShardSetup setup = small_setup();
     setup.proxies[0].ports = PortRange{20000, 20001};
     setup.proxies.push_back(setup.proxies[0]);
@@ -572,7 +575,7 @@ TEST_CASE(
     CHECK(sim.shard().table.size() == 2);
 }
 
-TEST_CASE("who cannot be answered gets no session") {
+TEST_CASE("a client that cannot be answered gets no session") {
     ShardSetup setup = small_setup();
     setup.listeners[0].endpoint = at("0.0.0.0:53");
     SimShard sim(setup);
@@ -588,7 +591,7 @@ TEST_CASE("who cannot be answered gets no session") {
     CHECK(sim.shard().table.size() == 0);
 }
 
-TEST_CASE("on stop nobody new is admitted and what is queued for those inside is forwarded") {
+TEST_CASE("on stop no new client is admitted and what is queued for sessions is forwarded") {
     SimShard sim;
     sim.ask(client, "1");
     sim.turns();
@@ -632,7 +635,7 @@ TEST_CASE("a session's end is told with what went through it") {
     CHECK(event.assured);
 }
 
-TEST_CASE("groups watch while there is room, and one in sixteen after that") {
+TEST_CASE("groups watch while half the capacity is spare, and one in sixteen after that") {
     ShardSetup setup = small_setup();
     setup.proxies[0].watch = Watch::spare_capacity;
     setup.descriptors_max = 4 * 40;

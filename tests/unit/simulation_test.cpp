@@ -50,7 +50,7 @@ public:
             case 1:
             case 2:
             case 3: {
-                // A payload names its client by the port, so that whoever gets it can be checked.
+                // A payload names its client by the port, so that its receiver can be checked.
                 const auto number = static_cast<std::uint32_t>(draw_.pick(16));
                 const Endpoint client{Address::ipv4(0xc0000201U + number % hosts_), 0,
                                       static_cast<std::uint16_t>(1000 + number)};
@@ -71,8 +71,8 @@ public:
                     const char* sources[] = {"10.0.0.254:53", "10.0.0.253:53", "10.0.0.252:53",
                                              "10.0.0.66:53", "10.0.0.254:99"};
                     const std::size_t source = draw_.pick(5);
-                    // Younger than the rest: whatever has happened to the session since, nobody
-                    // else may have its port.
+                    // Younger than the cooldown: whatever has happened to the session since, no
+                    // other session may have its port.
                     const bool is_fresh =
                         world.now - request.at < sim_.shard().proxies[0].setup.port_cooldown;
                     for (std::size_t left = draw_.pick(4) == 0 ? 1 + draw_.pick(9) : 1; left > 0;

@@ -61,15 +61,15 @@ TEST_CASE("a slab keeps what was written over 100000 random acquisitions and rel
     Slab<Item> slab(capacity);
     std::map<std::uint32_t, std::uint64_t> expected;
     std::mt19937_64 random(11);
-    for (int reconfigurer = 0; reconfigurer < 100'000; ++reconfigurer) {
+    for (int step = 0; step < 100'000; ++step) {
         const auto place = static_cast<std::uint32_t>(random() % capacity);
         if (random() % 2 == 0) {
             const auto index = slab.acquire();
             REQUIRE(index.has_value() == (expected.size() < capacity));
             if (index) {
                 REQUIRE(slab[*index].value == 42);
-                REQUIRE(expected.try_emplace(*index, reconfigurer).second);
-                slab[*index].value = static_cast<std::uint64_t>(reconfigurer);
+                REQUIRE(expected.try_emplace(*index, step).second);
+                slab[*index].value = static_cast<std::uint64_t>(step);
             }
         } else if (expected.erase(place) > 0) {
             slab.release(place);

@@ -1,5 +1,5 @@
-// SessionTable against a plain map of sessions: finding, expiry over several time-outs, and who
-// goes first when room is short.
+// SessionTable against a plain map of sessions: finding, expiry over several time-outs, and which
+// session is evicted first when capacity is short.
 #include "udpproxy/session/table.hpp"
 
 #include <doctest/doctest.h>
@@ -219,10 +219,10 @@ public:
             case 2:
             case 3:
             case 4:
-                admit_somebody();
+                admit_one();
                 break;
             case 5:
-                retire_somebody();
+                retire_one();
                 break;
             case 6:
                 pass_time();
@@ -235,7 +235,7 @@ public:
                 evict_somebody();
                 break;
             default:
-                touch_somebody();
+                use_one();
                 break;
         }
         REQUIRE(table_.size() == expected_.size());
@@ -267,7 +267,7 @@ private:
 
     std::uint64_t below(std::uint64_t bound) { return random_() % bound; }
 
-    void admit_somebody() {
+    void admit_one() {
         const auto number = static_cast<std::uint32_t>(below(clients));
         if (table_.full() || find(table_, key_of(number))) return;
         const auto proxy = static_cast<std::uint16_t>(below(timeouts.size()));
@@ -275,13 +275,13 @@ private:
         REQUIRE(expected_.try_emplace(table_[index].id, Expected{number, proxy, now_}).second);
     }
 
-    std::optional<std::uint32_t> somebody() {
+    std::optional<std::uint32_t> any_session() {
         const ClientKey key = key_of(static_cast<std::uint32_t>(below(clients)));
         return find(table_, key);
     }
 
-    void touch_somebody() {
-        const auto index = somebody();
+    void use_one() {
+        const auto index = any_session();
         if (!index) return;
         Expected& session = expected_.at(table_[*index].id);
         table_[*index].last_active_at = session.last_active_at = now_;
@@ -291,8 +291,8 @@ private:
         }
     }
 
-    void retire_somebody() {
-        const auto index = somebody();
+    void retire_one() {
+        const auto index = any_session();
         if (!index) return;
         expected_.erase(table_[*index].id);
         table_.retire(*index);
@@ -403,12 +403,12 @@ TEST_CASE("assured sessions, those of other proxies and those that were active j
     CHECK_FALSE(table.eviction_candidate(2, Instant{11s}, 1s).has_value());
 }
 
-// The three cases below are one story: the order of eviction moved whoever had been active since it
-// last looked to the back, without asking how long ago that was.
+// The three cases below are one story: the order of eviction moved a session that had been active
+// since the last look to the back, without asking how long ago that was.
 
 TEST_CASE(
-    "when everybody was active once since their admission, long ago, somebody still goes at the "
-    "first asking") {
+    "when every session was active once since its admission, long ago, the first call finds a "
+    "candidate") {
     SessionTable table(40, timeouts, hash_key);
     for (std::uint32_t number = 0; number < 40; ++number)
         table[admit(table, number, 0, Instant{1s})].last_active_at = Instant{1s + 1ms};
@@ -464,7 +464,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("while everybody is idle each asking gives somebody, however many there are") {
+TEST_CASE("while every session is idle each call finds a candidate, however many there are") {
     std::mt19937_64 random(53);
     SessionTable table(1000, timeouts, hash_key);
     for (std::uint32_t number = 0; number < 1000; ++number) {
@@ -480,13 +480,14 @@ TEST_CASE("while everybody is idle each asking gives somebody, however many ther
 }
 
 TEST_CASE(
-    "at a steady pace of new clients somebody who is idle is found for each, though everybody was "
+    "at a steady pace of new clients an idle session is found for each, though every session was "
     "active once") {
-    // A room of 700 and 300 new clients a second, each active 20 ms after its admission: the oldest
-    // is 2.3 s old when it has to go. When who was active goes to the end of the order however long
-    // ago that was, the order is mixed up within a second and new clients are refused.
-    constexpr std::uint32_t room = 700;
-    SessionTable table(room, timeouts, hash_key);
+    // A capacity of 700 and 300 new clients a second, each active 20 ms after its admission: the
+    // oldest is 2.3 s old when it is evicted. If a session that was active went to the end of the
+    // order however long ago that was, the order would be mixed up within a second and new clients
+    // be refused.
+    constexpr std::uint32_t capacity = 700;
+    SessionTable table(capacity, timeouts, hash_key);
     std::vector<std::uint32_t> admitted;
     int refused = 0;
     for (std::uint32_t number = 0; number < 6000; ++number) {

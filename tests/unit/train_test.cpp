@@ -63,7 +63,7 @@ TEST_CASE("a train that fits is not split, one that does not is split between se
     CHECK(split(1000, 100, TrainLimits{65507, 0}) == 100);
 }
 
-TEST_CASE("equal datagrams couple, and a shorter one ends the train") {
+TEST_CASE("equal datagrams coalesce, and a shorter one ends the train") {
     Coalescing coalescing(100, 0, ample);
     CHECK(coalescing.segment_bytes() == 0);
     CHECK(coalescing.take(100, 0));
@@ -87,7 +87,7 @@ TEST_CASE("an empty datagram stays alone") {
     CHECK(coalescing.bytes() == 0);
 }
 
-TEST_CASE("trains couple with trains and datagrams of their segment size, until a short tail") {
+TEST_CASE("trains coalesce with trains and datagrams of their segment size, until a short tail") {
     Coalescing coalescing(300, 100, ample);
     CHECK_FALSE(coalescing.take(300, 150));
     CHECK(coalescing.take(100, 0));
@@ -100,7 +100,7 @@ TEST_CASE("trains couple with trains and datagrams of their segment size, until 
 }
 
 TEST_CASE(
-    "a coupling ends at 64 segments, at the bytes of a send, and at the path's segment size") {
+    "coalescing ends at 64 segments, at the bytes of a send, and at the path's segment size") {
     Coalescing many(10, 0, ample);
     for (int i = 1; i < 64; ++i) REQUIRE(many.take(10, 0));
     CHECK_FALSE(many.take(10, 0));
@@ -122,8 +122,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "whatever is split and coupled, the datagrams that leave are those that came, in order, within "
-    "the limits") {
+    "whatever is split and coalesced, the datagrams that leave are those that came, in order, "
+    "within the limits") {
     std::mt19937 random(7);
     const auto draw = [&](std::uint32_t below) {
         return static_cast<std::uint32_t>(random() % below);
