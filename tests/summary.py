@@ -28,7 +28,7 @@ def read(path):
     return passed, failures, skipped
 
 
-def judge(status, name, report):
+def outcome_of(status, name, report):
     """As read(), with what the report cannot know."""
     if report is None:
         return 0, [(name, f"exit code {status}")] if status else [], 0
@@ -51,7 +51,7 @@ def main(arguments):
     passed, failed, skipped = 0, 0, 0
     for argument in arguments:
         status, name, report = (argument.split("=", 2) + [None])[:3]
-        counts = judge(int(status), name, report)
+        counts = outcome_of(int(status), name, report)
         for title, text in counts[1]:
             print(f"\nFAILED  {name}: {title}" if title != name else f"\nFAILED  {name}")
             print("\n".join(f"    {row}" for row in text.splitlines()))

@@ -2,7 +2,7 @@
 
 What was forwarded is counted by the kernel where the service lives (IpExt of its namespace, which
 counts each segment of a train), so it is right even when the service does not read everything;
-whose it is, is judged by the service and the clients, who know. CPU time is taken from
+whose it is, is checked by the service and the clients, who know. CPU time is taken from
 /proc/PID/task/*/schedstat (nanoseconds) and from the soak (bench/traffic/soak.cpp).
 """
 
@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from contenders import NOTHING, PROGRAMS
-from network import FIRST_CLIENT, FIRST_STRANGER
+from network import FIRST_CLIENT, FIRST_NEW_CLIENT
 from tally import Tally
 
 _AFTERWARDS_MS = 120
@@ -168,7 +168,7 @@ def _storm_words(link, workload, length_ms):
         "--mac",
         link.target_mac,
         "--first-client",
-        FIRST_STRANGER,
+        FIRST_NEW_CLIENT,
     ]
 
 

@@ -11,7 +11,7 @@ import os
 import subprocess
 
 FIRST_CLIENT = "10.64.0.0"
-FIRST_STRANGER = "10.96.0.0"
+FIRST_NEW_CLIENT = "10.96.0.0"
 _CLIENT_NETWORK = "10.64.0.0/10"
 _NOBODY = "02:00:00:00:00:99"
 

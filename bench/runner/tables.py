@@ -113,10 +113,10 @@ def figure_table(results, figure, prefix):
 def target_table(results):
     rows = [["", "wanted", "measured (least … most)", "met"]]
     for target in TARGETS:
-        judged = target.judged(results)
-        if judged is None:
+        outcome = target.outcome(results)
+        if outcome is None:
             continue
-        middle, least, most, met = judged
+        middle, least, most, met = outcome
         sign = "at least" if target.at_least else "at most"
         rows.append(
             [

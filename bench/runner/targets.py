@@ -25,7 +25,7 @@ class Target:
     other_workload: str = ""  # the reference's, where it differs
     at_least: bool = False
 
-    def judged(self, results):
+    def outcome(self, results):
         """(median, least, most, whether it is met), or None where it was not measured."""
         ratios = results.ratios(
             self.figure, self.workload, self.contender, self.reference, self.other_workload or None

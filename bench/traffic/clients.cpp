@@ -87,7 +87,7 @@ int main(int argc, char** argv) {
     app.add_option("--tally", options.tally, "file of the counts");
     app.add_flag("--latency", options.latency, "one request at a time instead");
     app.add_flag("--churn", options.crowd.churn, "each run comes from a client never seen before");
-    app.add_flag("--replies", options.crowd.replies, "take and judge replies");
+    app.add_flag("--replies", options.crowd.replies, "take and check replies");
     app.callback([&options] { run(options); });
     return run_program(app, argc, argv);
 }

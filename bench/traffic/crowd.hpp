@@ -1,4 +1,4 @@
-// A crowd of clients: sends the next datagrams of its clients in turn, and takes and judges the
+// A crowd of clients: sends the next datagrams of its clients in turn, and takes and checks the
 // replies. Two kinds: frames (any number of clients, single datagrams) and sockets (a few clients,
 // datagrams or trains). How fast to send is the caller's affair (pace.hpp).
 #pragma once

@@ -98,7 +98,7 @@ public:
                 if (!frame || frame->source != target_ || frame->source_port != target_port_)
                     continue;
                 const bool port_fits = frame->target_port == client_port;
-                ownership_.judge(
+                ownership_.check(
                     frame->payload, frame->payload.size(),
                     port_fits ? frame->target - plan_.first_address : Ownership::nobody - 1,
                     target_port_);

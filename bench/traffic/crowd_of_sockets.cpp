@@ -71,7 +71,7 @@ private:
         const auto got = ::recvmsg(sockets_[client].descriptor(), &message, MSG_DONTWAIT);
         if (got < 0) return false;
         const auto bytes = static_cast<std::size_t>(got);
-        ownership_.judge(std::span<const std::byte>(reply_).first(bytes),
+        ownership_.check(std::span<const std::byte>(reply_).first(bytes),
                          segment_bytes_of(message, bytes), client, 0);
         return true;
     }

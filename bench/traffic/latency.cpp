@@ -41,7 +41,7 @@ std::vector<std::int64_t> round_trips(const LatencyPlan& plan, Tally& tally) {
             if (got < 0) break;
             const auto taken =
                 std::span<const std::byte>(payload).first(static_cast<std::size_t>(got));
-            ownership.judge(taken, taken.size(), 0, 0);
+            ownership.check(taken, taken.size(), 0, 0);
             const auto stamp = read_stamp(taken);
             answered = stamp && stamp->sequence == sequence;
             if (answered) trips.push_back((monotonic_now() - asked_at).count());

@@ -1,4 +1,4 @@
-// The service behind the proxies: takes datagrams, judges whose they are, and sends them back if
+// The service behind the proxies: takes datagrams, checks whose they are, and sends them back if
 // told to (--echo). Started by the runner for each measurement; ends by itself after --seconds.
 //
 // Without --echo it looks every half millisecond instead of waiting in the receive: otherwise every
@@ -71,7 +71,7 @@ public:
         for (std::size_t i = 0; i < count; ++i) {
             const std::size_t bytes = messages_[i].msg_len;
             const std::size_t segment = segment_bytes_of(messages_[i].msg_hdr, bytes);
-            ownership_.judge({buffers_.data() + i * buffer_bytes, bytes}, segment,
+            ownership_.check({buffers_.data() + i * buffer_bytes, bytes}, segment,
                              Ownership::nobody, ntohs(names_[i].sin_port));
             pieces_[i].iov_len = bytes;
             set_segment_bytes(messages_[i].msg_hdr, controls_[i].data(), bytes, segment);

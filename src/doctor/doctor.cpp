@@ -28,8 +28,8 @@ std::size_t count(const std::vector<Finding>& findings, Severity severity) {
                       [&](const Finding& each) { return each.severity == severity; }));
 }
 
-/// Names of interfaces, programs, tables and chains are whatever bytes somebody chose. Those that a
-/// terminal would obey are written as `\x1b`.
+/// Names of interfaces, programs, tables and chains can be any bytes. Those that control a terminal
+/// are written as `\x1b`.
 std::string printable(std::string_view text) {
     std::string shown;
     for (const char letter : text) {

@@ -47,7 +47,7 @@ bool tell(const FilterOutcome& outcome, const std::string& where, std::string_vi
         FindingKind::packet_filter, is_sure ? Severity::problem : Severity::note, where,
         fmt::format("{} {} by nftables, {}", what,
                     is_sure ? "are dropped"
-                            : "may be dropped (it depends on what cannot be judged from here)",
+                            : "may be dropped (it depends on what cannot be seen from here)",
                     outcome.by),
         std::string{meaning},
         fmt::format("nft insert rule {} {} accept", chain_of(outcome), match));

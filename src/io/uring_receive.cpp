@@ -133,8 +133,8 @@ void UringBackend::State::provide_buffers(BufferGroup& group) {
     feed_starved(group);
 }
 
-/// Lends fewer buffers from now on if half would have been enough. Buffers already in the ring are
-/// released as they are used.
+/// Provides fewer buffers from now on if half would have been enough. Buffers already in the ring
+/// are released as they are used.
 void UringBackend::State::review_provided(BufferGroup& group) {
     group.used_most = std::max(group.used_most, group.provided - group.in_kernel);
     if (++group.waits < waits_per_review) return;

@@ -64,8 +64,8 @@ struct UringBackend::State final : EngineState {
 
         BufferPool pool;
         io_uring_buf_ring* ring = nullptr;
-        std::size_t provided_max;   // the most buffers lent to the kernel at a time
-        std::size_t in_kernel = 0;  // buffers lent to the kernel now
+        std::size_t provided_max;   // the most buffers provided at a time
+        std::size_t in_kernel = 0;  // buffers provided to the kernel now
         std::size_t provided = 0;   // in_kernel when the kernel last got buffers
         std::size_t used_most = 0;  // most buffers used in one wait since the last review
         std::uint32_t waits = 0;    // since the last review

@@ -76,8 +76,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
     if (const auto grant = preparation.grants.find(index); grant != preparation.grants.end())
         bring_bindings(index, std::move(grant->second));
     if (!was_serving)
-        preparation.newcomers.push_back(
-            {wanted.name, slot.settings.sessions_max, capacity.arithmetic});
+        preparation.added.push_back({wanted.name, slot.settings.sessions_max, capacity.arithmetic});
 }
 
 /// An answer that no version was made of yet is forgotten with the question.

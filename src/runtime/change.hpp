@@ -27,12 +27,12 @@ struct Reconfigurer::Preparation {
     Sources sources;                             // after the reload
     std::map<std::uint16_t, BindingGrant> grants;
     std::vector<Listener> opened;
-    struct Newcomer {  // a proxy that begins to serve
+    struct Added {  // a proxy that begins to serve
         std::string name;
         std::uint32_t sessions_max = 0;
         std::string arithmetic;
     };
-    std::vector<Newcomer> newcomers;
+    std::vector<Added> added;
     std::optional<Result<Log>> log;  // the log to write to after the reload
     std::vector<std::string> lines;  // messages for the operator
 };

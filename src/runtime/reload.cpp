@@ -81,7 +81,7 @@ void Reconfigurer::log_reload() {
     try {
         const Preparation& done = *unlogged_;
         if (done.log && !*done.log) log_.error("log_kept", {{"reason", done.log->error().message}});
-        for (const Preparation::Newcomer& proxy : done.newcomers)
+        for (const Preparation::Added& proxy : done.added)
             log_.info("capacity", {{"proxy", proxy.name},
                                    {"sessions", proxy.sessions_max},
                                    {"limit", proxy.arithmetic}});

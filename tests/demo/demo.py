@@ -330,10 +330,10 @@ def demonstrate(program_path, configuration):
             f"    client {number} asked {name(listener)} \"{question}\" and heard from {source} \"{payload}\""
         )
     print(f"(engine {program.engine()}, configuration {configuration})")
-    judge(sources, through_proxy, answered_proxy, exit_code)
+    conclude(sources, through_proxy, answered_proxy, exit_code)
 
 
-def judge(sources, outcome, answered, exit_code):
+def conclude(sources, outcome, answered, exit_code):
     home = sum(outcome.home.values())
     if outcome.misplaced:
         raise Trouble(

@@ -1,5 +1,5 @@
 """The project's files as the house rules see them. A rule is a function over a dictionary {path:
-text}, so that the same function judges the real tree and a planted violation."""
+text}, so that the same function checks the real tree and a planted violation."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-// Judges received datagrams.
+// Compares the stamp of each datagram of a train with the owner of its port and address.
 #include "ownership.hpp"
 
 #include <algorithm>
@@ -12,16 +12,16 @@ Ownership::Ownership(Tally& tally, std::uint32_t clients, bool ports_are_owned)
       next_sequence_(clients, 0),
       owner_of_port_(ports_are_owned ? 65536 : 0, nobody) {}
 
-void Ownership::judge(std::span<const std::byte> train, std::size_t segment_bytes,
+void Ownership::check(std::span<const std::byte> train, std::size_t segment_bytes,
                       std::uint32_t owner, std::uint16_t port) {
     do {
         const std::size_t bytes = std::min(segment_bytes, train.size());
-        judge_one(train.first(bytes), owner, port);
+        check_one(train.first(bytes), owner, port);
         train = train.subspan(bytes);
     } while (!train.empty());
 }
 
-void Ownership::judge_one(std::span<const std::byte> payload, std::uint32_t owner,
+void Ownership::check_one(std::span<const std::byte> payload, std::uint32_t owner,
                           std::uint16_t port) {
     tally_.received.add(1);
     const auto stamp = read_stamp(payload);

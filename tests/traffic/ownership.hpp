@@ -1,6 +1,6 @@
-// Who owns what arrives: the judgement of every received datagram, at the service (a port of the
-// proxy belongs to the client that was seen on it first) and at the clients (an address belongs to
-// the client that lives there). Counts into the tally.
+// Ownership checks every received datagram, at the service (a port of the proxy belongs to the
+// client that was seen on it first) and at the clients (an address belongs to the client that lives
+// there). Counts into the tally.
 #pragma once
 
 #include <cstddef>
@@ -23,11 +23,11 @@ public:
     // `train`: datagrams of segment_bytes each, the last may be shorter, all from one source.
     // `owner`: the only client whose datagrams may come here, or nobody for "the first one seen on
     // that port".
-    void judge(std::span<const std::byte> train, std::size_t segment_bytes, std::uint32_t owner,
+    void check(std::span<const std::byte> train, std::size_t segment_bytes, std::uint32_t owner,
                std::uint16_t port);
 
 private:
-    void judge_one(std::span<const std::byte> payload, std::uint32_t owner, std::uint16_t port);
+    void check_one(std::span<const std::byte> payload, std::uint32_t owner, std::uint16_t port);
 
     Tally& tally_;
     std::vector<std::uint32_t> next_sequence_;

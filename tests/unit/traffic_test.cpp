@@ -43,7 +43,7 @@ TEST_CASE("a stamp is read as it was written") {
     }
 }
 
-TEST_CASE("a datagram that was cut, lengthened or mended from two others has no stamp") {
+TEST_CASE("a datagram that was cut, lengthened or spliced from two others has no stamp") {
     const auto whole = stamped(64, {1, 2});
     CHECK_FALSE(read_stamp(std::span(whole).first(63)).has_value());
     CHECK_FALSE(read_stamp(std::span(whole).first(8)).has_value());
@@ -53,18 +53,18 @@ TEST_CASE("a datagram that was cut, lengthened or mended from two others has no 
     longer.push_back(std::byte{0});
     CHECK_FALSE(read_stamp(longer).has_value());
 
-    auto mended = whole;
+    auto spliced = whole;
     const auto other = stamped(64, {1, 3});
-    std::copy(other.begin() + 32, other.end(), mended.begin() + 32);
-    CHECK_FALSE(read_stamp(mended).has_value());
+    std::copy(other.begin() + 32, other.end(), spliced.begin() + 32);
+    CHECK_FALSE(read_stamp(spliced).has_value());
 }
 
 TEST_CASE("a datagram of another client is counted as foreign to an address that has an owner") {
     Tally tally;
     Ownership ownership(tally, 10, false);
-    ownership.judge(stamped(64, {3, 0}), 64, 3, 0);
+    ownership.check(stamped(64, {3, 0}), 64, 3, 0);
     CHECK(tally.foreign.get() == 0);
-    ownership.judge(stamped(64, {4, 0}), 64, 3, 0);
+    ownership.check(stamped(64, {4, 0}), 64, 3, 0);
     CHECK(tally.foreign.get() == 1);
     CHECK(tally.checked.get() == 2);
 }
@@ -72,15 +72,15 @@ TEST_CASE("a datagram of another client is counted as foreign to an address that
 TEST_CASE("a port belongs to the client that was seen on it first") {
     Tally tally;
     Ownership ownership(tally, 10, true);
-    ownership.judge(stamped(64, {1, 0}), 64, Ownership::nobody, 4000);
-    ownership.judge(stamped(64, {2, 0}), 64, Ownership::nobody, 4001);
-    ownership.judge(stamped(64, {1, 1}), 64, Ownership::nobody, 4000);
+    ownership.check(stamped(64, {1, 0}), 64, Ownership::nobody, 4000);
+    ownership.check(stamped(64, {2, 0}), 64, Ownership::nobody, 4001);
+    ownership.check(stamped(64, {1, 1}), 64, Ownership::nobody, 4000);
     CHECK(tally.foreign.get() == 0);
-    ownership.judge(stamped(64, {2, 1}), 64, Ownership::nobody, 4000);
+    ownership.check(stamped(64, {2, 1}), 64, Ownership::nobody, 4000);
     CHECK(tally.foreign.get() == 1);
 }
 
-TEST_CASE("a train is judged segment by segment, its shorter tail included") {
+TEST_CASE("a train is checked segment by segment, its shorter tail included") {
     Tally tally;
     Ownership ownership(tally, 1, false);
     std::vector<std::byte> train;
@@ -88,11 +88,11 @@ TEST_CASE("a train is judged segment by segment, its shorter tail included") {
         const auto segment = stamped(i < 2 ? 100 : 40, {0, i});
         train.insert(train.end(), segment.begin(), segment.end());
     }
-    ownership.judge(train, 100, 0, 0);
+    ownership.check(train, 100, 0, 0);
     CHECK(tally.received.get() == 3);
     CHECK(tally.damaged.get() == 0);
     CHECK(tally.disordered.get() == 0);
-    ownership.judge(std::span(train).first(150), 100, 0, 0);
+    ownership.check(std::span(train).first(150), 100, 0, 0);
     CHECK(tally.damaged.get() == 1);
 }
 
@@ -100,7 +100,7 @@ TEST_CASE("a datagram behind a later one, or twice, is counted as disordered; a 
     Tally tally;
     Ownership ownership(tally, 1, false);
     for (const std::uint32_t sequence : {0U, 1U, 5U, 5U, 3U, 6U})
-        ownership.judge(stamped(64, {0, sequence}), 64, 0, 0);
+        ownership.check(stamped(64, {0, sequence}), 64, 0, 0);
     CHECK(tally.disordered.get() == 2);
 }
 

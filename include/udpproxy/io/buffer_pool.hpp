@@ -1,7 +1,7 @@
 // BufferPool: the receive buffers of one leg of one engine. The pool is one stretch of address
 // space, cut into equal buffers; a page that no datagram ever reached costs nothing. The pool knows
-// where each buffer lies and which buffers are available. The io_uring engine lends some of them to
-// the kernel; the epoll engine acquires them one by one. The buffer released last is acquired
+// where each buffer lies and which buffers are available. The io_uring engine provides some of them
+// to the kernel; the epoll engine acquires them one by one. The buffer released last is acquired
 // first.
 #pragma once
 

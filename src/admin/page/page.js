@@ -192,9 +192,9 @@ function showMore() {
 }
 
 async function refreshSessions() {
-  const wish = new URLSearchParams({limit: rows, sort: $('sort').value, proxy: $('proxy').value, client: $('client').value.trim()});
+  const query = new URLSearchParams({limit: rows, sort: $('sort').value, proxy: $('proxy').value, client: $('client').value.trim()});
   try {
-    showSessions(await ask('/v1/sessions?' + wish));
+    showSessions(await ask('/v1/sessions?' + query));
     $('client').classList.remove('wrong');
     $('client').title = '';
   } catch (error) {
