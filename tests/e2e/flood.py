@@ -1,5 +1,4 @@
-"""A stranger that floods a range of ports until it is ended: flood.py FROM HOST FIRST_PORT
-LAST_PORT.
+"""Floods a range of ports until it is ended: flood.py FROM HOST FIRST_PORT LAST_PORT.
 
 A program of its own, for its speed.
 """

@@ -170,12 +170,12 @@ def test_a_killed_session_is_gone_and_its_client_begins_a_new_one(
     clients = [open_client("10.1.0.2:0") for _ in range(8)]
     for client in clients:
         assert client.ask(b"before", IPV4.listener()) is not None
-    victim, *others = clients
-    (session,) = admin.json("sessions", "--client", victim.endpoint)["sessions"]
+    ended, *others = clients
+    (session,) = admin.json("sessions", "--client", ended.endpoint)["sessions"]
     assert session["local_endpoint"] in {request.sender for request in service.requests}
     assert (
         admin.shown("session", "kill", session["id"])
-        == f"ended session {session['id']} of {victim.endpoint} on echo\n"
+        == f"ended session {session['id']} of {ended.endpoint} on echo\n"
     )
     assert admin.json("sessions")["found"] == 7
     again = admin.ctl("session", "kill", session["id"])
@@ -183,15 +183,15 @@ def test_a_killed_session_is_gone_and_its_client_begins_a_new_one(
         again.returncode == 1
         and again.stderr == f"udpproxyctl: there is no session {session['id']}\n"
     )
-    assert victim.ask(b"after", IPV4.listener()) is not None
+    assert ended.ask(b"after", IPV4.listener()) is not None
     for client in others:
         assert client.ask(b"other", IPV4.listener()) is not None
-    (new,) = admin.json("sessions", "--client", victim.endpoint)["sessions"]
+    (new,) = admin.json("sessions", "--client", ended.endpoint)["sessions"]
     assert (
         new["id"] != session["id"] and new["local_endpoint"] != session["local_endpoint"]
-    )  # the killed one's group rests
+    )  # the killed one's group cools down
     event = proxy.wait_event("admin", verb="session kill")
-    assert event["client"] == victim.endpoint and event["uid"] == "0"
+    assert event["client"] == ended.endpoint and event["uid"] == "0"
     counters = proxy.stop()
     assert counters["sessions_killed"] == 1 and counters["sessions_admitted"] == 9
 
@@ -326,8 +326,8 @@ def test_only_root_the_own_user_and_the_group_may_change_things(engine, admin, s
     start_proxy(text)
     os.chmod(admin.directory, 0o755)
     assert os.stat(admin.socket).st_gid == 60
-    stranger = admin.ctl("status", prefix=_as_nobody())
-    assert stranger.returncode == 1 and "permission denied; use it as root" in stranger.stderr
+    other = admin.ctl("status", prefix=_as_nobody())
+    assert other.returncode == 1 and "permission denied; use it as root" in other.stderr
     member = _as_nobody("60")
     assert admin.ctl("status", prefix=member).returncode == 0
     assert admin.ctl("log", "level", "warn", prefix=member).returncode == 0

@@ -113,12 +113,12 @@ def test_an_alias_keeps_its_count_whatever_comes_goes_or_moves_before_it(
 
     ask(3)
     assert counts() == {aliases[0]: 3, aliases[1]: 3}
-    new_client = IPV4.service(251)
-    running.write(proxy_table(reply_aliases=[new_client, aliases[1], aliases[0]]))
+    added_alias = IPV4.service(251)
+    running.write(proxy_table(reply_aliases=[added_alias, aliases[1], aliases[0]]))
     admin.shown("reload")
     ask(2)
-    assert counts() == {new_client: 0, aliases[1]: 5, aliases[0]: 5}
-    running.write(proxy_table(reply_aliases=[new_client]))
+    assert counts() == {added_alias: 0, aliases[1]: 5, aliases[0]: 5}
+    running.write(proxy_table(reply_aliases=[added_alias]))
     admin.shown("reload")
     running.write(proxy_table(reply_aliases=[aliases[0], aliases[1]]))
     admin.shown("reload")

@@ -95,8 +95,8 @@ def test_listed_replies_come_from_the_address_written_to_and_unlisted_ones_are_c
 def test_unlisted_replies_never_come_home_when_nobody_watches_for_them(
     engine, family, alias_filter, start_proxy, open_service, open_client
 ):
-    upstream, alias, stranger = (family.service(last) for last in (254, 253, 252))
-    open_service([upstream, alias, stranger], from_each([stranger, alias, upstream]))
+    upstream, alias, unlisted = (family.service(last) for last in (254, 253, 252))
+    open_service([upstream, alias, unlisted], from_each([unlisted, alias, upstream]))
     proxy = start_proxy(
         configuration(
             table(

@@ -5,10 +5,10 @@ behind expire.
     10.1.0.2  100 assured clients, ── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53 asked; answers from it, .253 and .252 by chance
               300 new ports a second
 
-Three addresses ask, so that no single source takes more than its share of the small room of the
+Three addresses ask, so that no single source takes more than its share of the small capacity of the
 short run. 20 000 descriptors are about 5700 sessions with two aliases; 300 sessions a second that
-last for 30 s are 9000. So the oldest have to make way all the time, for new_clients only, and not
-one query may be lost.
+last for 30 s are 9000. So the oldest are evicted all the time, for new clients only, and not one
+query may be lost.
 """
 
 import pytest

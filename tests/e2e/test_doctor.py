@@ -1,10 +1,10 @@
-"""Faults planted in a host, each of them named by the doctor, with the command that mends it; and
+"""Faults planted in a host, each of them named by the doctor, with the command that fixes it; and
 what a probe hears.
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, .253 .252 .251 .250 answer where a test says so
 
-Each test has namespaces of its own: it breaks them. Where the fault is one that a command mends,
+Each test has namespaces of its own: it breaks them. Where the fault is one that a command fixes,
 the doctor's own command is run and the doctor has nothing more to say.
 """
 
@@ -103,7 +103,7 @@ def test_a_healthy_host_has_nothing_wrong_and_everything_looked_at(examine):
     }
 
 
-def test_no_route_to_an_alias_is_named_and_mended(network, examine):
+def test_no_route_to_an_alias_is_named_and_fixed(network, examine):
     alias = "10.9.0.1:53"
     finding = examine(reply_aliases=[alias]).only("route")
     assert alias in finding["where"] and "Network is unreachable" in finding["looked_at"]
@@ -112,7 +112,7 @@ def test_no_route_to_an_alias_is_named_and_mended(network, examine):
     assert examine(reply_aliases=[alias]).findings == []
 
 
-def test_a_strict_reverse_path_is_named_proved_and_mended(network, examine):
+def test_a_strict_reverse_path_is_named_proved_and_fixed(network, examine):
     """The kernel's own answer is taken; a reply that is really sent shows that it is the truth."""
     network.proxy.ip("route add 10.9.0.1 via 10.1.0.2")
     network.proxy.sysctl("net.ipv4.conf.to-service.rp_filter", 1)
@@ -177,7 +177,7 @@ def test_addresses_that_come_and_go_while_they_are_listed_hide_nothing(network, 
             changing.kill()
 
 
-def test_a_listen_address_that_is_not_here_is_named_and_mended(network, examine):
+def test_a_listen_address_that_is_not_here_is_named_and_fixed(network, examine):
     finding = examine(listen="10.1.0.77:5353").only("listen_address")
     fix(network, finding["fix"].replace("INTERFACE", "to-client"))
     assert examine(listen="10.1.0.77:5353").findings == []
@@ -218,7 +218,7 @@ def test_buffers_beyond_what_the_system_grants_are_named(examine):
     )
 
 
-def test_a_port_range_that_is_too_small_is_named_and_mended(network, examine):
+def test_a_port_range_that_is_too_small_is_named_and_fixed(network, examine):
     network.proxy.sysctl("net.ipv4.ip_local_port_range", "40000 40015")
     finding = examine(sessions_max=100).only("ports")
     assert "16 ports (40000-40015) of 1 address for sessions_max = 100" in finding["looked_at"]
@@ -256,7 +256,7 @@ def test_io_uring_refused_is_a_note_and_a_problem_where_it_is_demanded(tmp_path,
     assert examine(prefix=refused, engine="epoll").findings == []
 
 
-def test_different_mtus_are_named_and_mended(network, examine):
+def test_different_mtus_are_named_and_fixed(network, examine):
     network.proxy.ip("link set to-service mtu 1400")
     finding = examine().only("mtu", "note")
     assert "MTU 1400 towards the upstream (to-service), 1500 on to-client" in finding["looked_at"]
@@ -291,7 +291,7 @@ def nft(network, rules):
     )
 
 
-def test_a_filter_that_drops_requests_is_named_proved_and_mended(network, examine):
+def test_a_filter_that_drops_requests_is_named_proved_and_fixed(network, examine):
     nft(
         network,
         "table inet f { chain out { type filter hook output priority 0; udp dport { 53, 123 } ip daddr 10.0.0.0/24 drop; }; }",
@@ -305,7 +305,7 @@ def test_a_filter_that_drops_requests_is_named_proved_and_mended(network, examin
     assert examine().findings == []
 
 
-def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_mended(
+def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_fixed(
     network, examine
 ):
     """The usual firewall of a server. Conntrack knows the flow to the upstream; what an alias
@@ -366,14 +366,14 @@ def test_rules_are_read_without_a_path_that_leads_to_nft(network, examine):
 
 
 def test_a_probe_names_who_answers_and_the_line_to_add_makes_it_right(network, examine):
-    stranger = IPV4.service(252)
+    unlisted = IPV4.service(252)
     with Service(
-        network.service, [_UPSTREAM, _ALIAS, stranger], from_each([_UPSTREAM, _ALIAS, stranger])
+        network.service, [_UPSTREAM, _ALIAS, unlisted], from_each([_UPSTREAM, _ALIAS, unlisted])
     ) as service:
         finding = examine("--probe", "68656c6c6f").only("probe")
         assert [request.payload for request in service.requests] == [b"hello"]
-        assert f"came from {stranger}" in finding["looked_at"]
-        assert finding["fix"] == f'reply_aliases = ["{_ALIAS}", "{stranger}"]'
+        assert f"came from {unlisted}" in finding["looked_at"]
+        assert finding["fix"] == f'reply_aliases = ["{_ALIAS}", "{unlisted}"]'
         probed = examine(
             "--probe", "68656c6c6f", reply_aliases=json.loads(finding["fix"].split(" = ")[1])
         )

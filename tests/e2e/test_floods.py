@@ -55,7 +55,7 @@ def stage(engine, start_proxy, start_load):
 
 @pytest.fixture
 def flood(network, start_load):
-    """flood(family, rate, seconds) -> (rate that was reached, overflows of the listeners' queues)"""
+    """flood(family, rate, seconds) -> (rate reached, overflows of the listeners' queues)"""
 
     def run(family, rate, seconds, prefixes=_MANY, seed=1):
         before = queue_drops(network.proxy, 5353)
@@ -178,8 +178,8 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
 def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_served(
     engine, family, network, stage, flood, start_load, figures
 ):
-    room = 2000
-    proxy, service = stage(family, sessions_max=room)
+    capacity = 2000
+    proxy, service = stage(family, sessions_max=capacity)
     asking = start_load(
         "ask",
         from_=family.client_host,
@@ -208,8 +208,8 @@ def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_s
     assert overflows == 0
     assert served["lost"] == 0 and result["lost"] == 0, f"{served} {counters}"
     assert counters["drop_source_rate"] > 0.5 * sent
-    # Half of the room is free for all, then a quarter of it at once and a quarter each second.
-    assert of_site <= room / 2 + room / 4 * (1 + 3.5)
+    # Half of the capacity is free for all, then a quarter of it at once and a quarter each second.
+    assert of_site <= capacity / 2 + capacity / 4 * (1 + 3.5)
 
 
 @pytest.mark.slow
@@ -256,8 +256,8 @@ def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_noth
 def test_2500_clients_of_one_address_are_admitted_at_once_with_the_defaults(
     engine, stage, start_load, figures
 ):
-    """Behind one address stand a company or a carrier's customers. Two aliases make the room of 20
-    000 descriptors 5700 sessions."""
+    """Behind one address stand a company or a carrier's customers. Two aliases make the capacity of
+    20 000 descriptors 5700 sessions."""
     proxy, service = stage(IPV4, reply_aliases=[IPV4.service(253), IPV4.service(252)])
     result = start_load(
         "ask",

@@ -1,9 +1,9 @@
-"""Nobody else gets into a session: not while its group opens, not later, not by binding its port
-(K1 to K5).
+"""No other socket gets into a session: not while its group opens, not later, not by binding its
+port (K1 to K5).
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53 the upstream, 10.0.0.253:53 an alias
-                                                            10.0.0.250:53 and 10.0.0.254:9999 strangers that write to every session's port
+                                                            10.0.0.250:53 and 10.0.0.254:9999, unlisted, write to every session's port
 """
 
 import errno
@@ -20,7 +20,7 @@ from harness.service import in_turn
 from harness.topology import IPV4
 
 _SOURCES = [IPV4.service(254), IPV4.service(253)]
-_STRANGERS = ["10.0.0.250:53", "10.0.0.254:9999"]
+_UNLISTED = ["10.0.0.250:53", "10.0.0.254:9999"]
 
 
 def one_proxy(engine, **keys):
@@ -32,7 +32,7 @@ def one_proxy(engine, **keys):
 
 @pytest.mark.parametrize("alias_filter", ["connected", "open"])
 @pytest.mark.parametrize("unlisted_replies", ["auto", "off"])
-def test_what_a_stranger_writes_while_groups_open_reaches_no_client(
+def test_what_an_unlisted_source_writes_while_groups_open_reaches_no_client(
     engine,
     alias_filter,
     unlisted_replies,
@@ -42,8 +42,8 @@ def test_what_a_stranger_writes_while_groups_open_reaches_no_client(
     start_proxy,
     open_crowd,
 ):
-    """The stranger floods all ports of the range while sessions open on them: some of it falls
-    between bind and connect (K3)."""
+    """The unlisted source floods all ports of the range while sessions open on them: some of it
+    falls between bind and connect (K3)."""
     service = open_service(_SOURCES, in_turn(_SOURCES))
     proxy = start_proxy(
         one_proxy(
@@ -54,13 +54,13 @@ def test_what_a_stranger_writes_while_groups_open_reaches_no_client(
         )
     )
     flood = str(pathlib.Path(__file__).with_name("flood.py"))
-    stranger = start_process(
-        [sys.executable, flood, _STRANGERS[0], "10.0.0.1", "20000", "20499"], network.service
+    flooding = start_process(
+        [sys.executable, flood, _UNLISTED[0], "10.0.0.1", "20000", "20499"], network.service
     )
-    stranger.wait_until(lambda: "flooding" in stranger.lines, what="flooding")
+    flooding.wait_until(lambda: "flooding" in flooding.lines, what="flooding")
     crowd = open_crowd(400)
     got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=20)
-    stranger.kill()
+    flooding.kill()
     got += crowd.arrived(0.2)
     assert [datagram for _, datagram in got if datagram.payload == b"foreign"] == []
     assert all(datagram.payload.split(b" ")[0] == b"%d" % client for client, datagram in got)
@@ -75,11 +75,11 @@ def test_what_a_stranger_writes_while_groups_open_reaches_no_client(
         assert counters["drop_unlisted_source"] > 0
 
 
-def test_not_even_the_moment_between_bind_and_connect_lets_a_stranger_in(
+def test_not_even_the_moment_between_bind_and_connect_lets_an_unlisted_source_in(
     engine, network, tmp_path, start_process, open_service, start_proxy, open_crowd
 ):
-    """strace makes that moment long. All members are connected, so a stranger's words can have come
-    in nowhere else; the filter keeps them out."""
+    """strace makes that moment long. All members are connected, so what an unlisted source
+    writes can have come in nowhere else; the filter keeps them out."""
     open_service(_SOURCES, in_turn(_SOURCES))
     slowly = (
         "strace",
@@ -98,12 +98,12 @@ def test_not_even_the_moment_between_bind_and_connect_lets_a_stranger_in(
         prefix=slowly,
     )
     flood = str(pathlib.Path(__file__).with_name("flood.py"))
-    stranger = start_process(
-        [sys.executable, flood, _STRANGERS[0], "10.0.0.1", "20000", "20063"], network.service
+    flooding = start_process(
+        [sys.executable, flood, _UNLISTED[0], "10.0.0.1", "20000", "20063"], network.service
     )
-    stranger.wait_until(lambda: "flooding" in stranger.lines, what="flooding")
+    flooding.wait_until(lambda: "flooding" in flooding.lines, what="flooding")
     got = open_crowd(20).ask_all(IPV4.listener(), lambda client: b"%d" % client, window=2)
-    stranger.kill()
+    flooding.kill()
     assert "DELAYED" in (tmp_path / "strace").read_text()
     assert len(got) == 20 and all(
         datagram.payload.startswith(b"%d via" % client) for client, datagram in got
@@ -113,16 +113,16 @@ def test_not_even_the_moment_between_bind_and_connect_lets_a_stranger_in(
     assert counters["arrivals_reply"] == 20
 
 
-@pytest.mark.parametrize("stranger", _STRANGERS)
+@pytest.mark.parametrize("source", _UNLISTED)
 @pytest.mark.parametrize("alias_filter", ["connected", "open"])
-def test_a_stranger_that_knows_the_port_is_counted_and_not_heard(
-    engine, stranger, alias_filter, closing, network, open_service, start_proxy, open_client
+def test_an_unlisted_source_that_knows_the_port_is_counted_and_not_heard(
+    engine, source, alias_filter, closing, network, open_service, start_proxy, open_client
 ):
     service = open_service(_SOURCES, in_turn(_SOURCES))
     proxy = start_proxy(one_proxy(engine, alias_filter=alias_filter))
     client = open_client()
     assert client.ask(b"question", IPV4.listener()) is not None
-    outsider = closing(open_socket(network.service, stranger))
+    outsider = closing(open_socket(network.service, source))
     session = address.to_socket(service.sender_of(b"question"))
     for _ in range(10):
         outsider.sendto(b"foreign", session)
@@ -224,7 +224,7 @@ def test_two_instances_that_share_a_range_of_ports_never_share_a_port(
     crowds = {port: open_crowd(100) for port in (5001, 5002)}
     missing = {(port, client) for port in crowds for client in range(100)}
     for _ in range(20):
-        # A few sessions here, a few there, so that both take ports at the same places of the range.
+        # A few sessions here, a few there, so that both take ports at the same points of the range.
         # Whoever met too many taken ports asks again.
         for port, crowd in crowds.items():
             some = sorted(client for at, client in missing if at == port)[:25]

@@ -21,7 +21,7 @@ _NEIGHBOURS = {"ipv4": "10.1.0.3/24", "ipv6": "fd01::3/64"}
 
 @pytest.fixture
 def neighbour(network):
-    """neighbour(family) -> an endpoint of another address of the client; in IPv6, of the same /64."""
+    """neighbour(family) -> an endpoint of another client address; in IPv6, of the same /64."""
     added = []
 
     def add(family):
@@ -168,11 +168,11 @@ def test_replies_max_bounds_the_replies_to_each_request_assured_or_not(
 
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
-def test_sources_that_nobody_can_answer_never_become_sessions(
+def test_sources_that_cannot_be_answered_never_become_sessions(
     engine, family, network, start_proxy, open_service, start_load, open_client, figures
 ):
     """Port 0 reaches the program; multicast and broadcast sources are dropped by the kernel or, if
-    they come, by the gate."""
+    they come, by the admission checks."""
     service = open_service([family.service(254)], echo())
     proxy = start_proxy(
         configuration(table(listen=family.listener(), upstream=family.service(254)), engine=engine)
@@ -228,13 +228,15 @@ def idle_share(pid, seconds=0.5):
 
 
 @pytest.mark.parametrize(
-    "bound", [{"sessions_per_client_max": 20}, {"sessions_max": 200}], ids=["client-limit", "room"]
+    "bound",
+    [{"sessions_per_client_max": 20}, {"sessions_max": 200}],
+    ids=["client-limit", "capacity"],
 )
 def test_two_instances_in_a_ring_come_to_rest(
     engine, bound, network, start_proxy, open_client, figures
 ):
-    """Each hop comes from a new port, so each is a stranger to the other: the bound on one client's
-    sessions, or the room, ends it."""
+    """Each hop comes from a new port, so each is a new client of the other: the bound on one
+    client's sessions, or the capacity, ends it."""
     ports = (5001, 5002)
     ring = [
         start_proxy(
@@ -264,7 +266,7 @@ def test_two_instances_in_a_ring_come_to_rest(
     assert max(shares) < 0.02
 
 
-def test_what_a_session_sends_to_the_listener_itself_is_dropped_at_the_gate(
+def test_what_a_session_sends_to_the_listener_itself_is_dropped_before_admission(
     engine, network, start_proxy, open_client, figures
 ):
     """A rule of the host's own packet filter leads the upstream's address back to the listener,

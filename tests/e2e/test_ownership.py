@@ -85,14 +85,14 @@ def test_3000_clients_at_once_get_every_reply_of_theirs_and_no_other(
 def test_late_replies_never_reach_the_next_client_of_a_reused_port(
     engine, alias_filter, start_proxy, open_service, open_crowd
 ):
-    """300 ports, a stream of new clients. A session ends 1 s after its first reply and rests for 2
-    s; the late reply comes in between."""
+    """300 ports, a stream of new clients. A session ends 1 s after its first reply and cools down
+    for 2 s; the late reply comes in between."""
     ports, new_clients_per_second, seconds = 300, 250, 9
     sources = [IPV4.service(last) for last in (254, 253, 252, 251)]
     turn = itertools.cycle(sources)
     delay = itertools.cycle(
         [1.15, 1.4, 1.7, 2.0]
-    )  # the session ends after 1 s, its rest not before 3 s
+    )  # the session ends after 1 s, its cooldown not before 3 s
 
     def answer(request):
         return [
@@ -120,7 +120,7 @@ def test_late_replies_never_reach_the_next_client_of_a_reused_port(
     start = time.monotonic()
     for client in range(min(_CLIENTS, new_clients_per_second * seconds)):
         crowd.send(client, question(client, client), IPV4.listener())
-        # A pace, so that every moment sees sessions begin, end and rest.
+        # A pace, so that every moment sees sessions begin, end and cool down.
         while (due := start + client / new_clients_per_second - time.monotonic()) > 0:
             got += crowd.arrived(due)
     while news := crowd.arrived(2.5):
@@ -135,7 +135,7 @@ def test_late_replies_never_reach_the_next_client_of_a_reused_port(
     assert len(at_once) == len(service.requests), "a request that reached the service was answered"
     assert len(service.requests) >= 2 * ports, "ports were reused"
     counters = proxy.stop()
-    assert counters["drop_late_reply"] >= ports, "late replies met resting groups"
+    assert counters["drop_late_reply"] >= ports, "late replies met cooling groups"
 
 
 def test_a_port_cooldowns_before_another_client_gets_it_and_is_the_one_that_rested_longest(
@@ -160,10 +160,10 @@ def test_a_port_cooldowns_before_another_client_gets_it_and_is_the_one_that_rest
     deadline = time.monotonic() + 30
     while len(service.requests) < 12:
         assert time.monotonic() < deadline
-        # A new client each time. While all ports are in use or at rest it hears nothing.
+        # A new client each time. While all ports are in use or cool down it hears nothing.
         open_client().ask(question(0, 0), IPV4.listener(), 0.25)
     order = [address.port_of(request.sender) for request in service.requests[:12]]
     assert sorted(order[:4]) == [20000, 20001, 20002, 20003]
     assert order == order[:4] * 3
     for before, after in zip(service.requests, service.requests[4:12]):
-        assert after.at - before.at >= 0.9, "200 ms until the session ends, 700 ms of rest"
+        assert after.at - before.at >= 0.9, "200 ms until the session ends, 700 ms of cooldown"

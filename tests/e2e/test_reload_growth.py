@@ -2,7 +2,7 @@
 
     client 10.1.0.2 ── 10.1.0.1 proxy 10.0.0.1, 10.0.0.30 to .99 ── 10.0.0.254 service, echoes
 
-The start is small, with one proxy of a few sessions, and the machine has room for much more.
+The start is small, with one proxy of a few sessions, and the machine has capacity for much more.
 """
 
 import time
@@ -56,8 +56,8 @@ def served(crowd, to):
 
 
 def test_a_reload_that_brings_a_larger_proxy_serves_all_of_its_sessions(small_start, open_crowd):
-    """Tables had the size of the start. The reload was done, said the log, with room for a thousand
-    sessions, and three clients were served."""
+    """Tables had the size of the start. The reload was done, said the log, with capacity for a
+    thousand sessions, and three clients were served."""
     small_start.reload(small(), proxy_table("large", IPV4.listener(5354), sessions_max=_LARGE))
     crowd = open_crowd(50)
     assert served(crowd, IPV4.listener(5354)) == len(crowd)

@@ -92,9 +92,9 @@ def test_when_routing_says_another_source_resting_groups_close_and_give_their_po
     stay bound (K20)."""
     start_proxy(one_proxy(engine, unassured_timeout="200ms", port_cooldown="60s"))
     assert open_client().ask(b"before", IPV4.listener()) is not None
-    time.sleep(1.1)  # the session has ended, its group rests
-    resting = address.split(service.sender_of(b"before"))
-    assert resting[0] == "10.0.0.1" and not can_bind(network, resting)
+    time.sleep(1.1)  # the session has ended, its group cools down
+    cooling = address.split(service.sender_of(b"before"))
+    assert cooling[0] == "10.0.0.1" and not can_bind(network, cooling)
     network.proxy.ip(
         "route replace 10.0.0.0/24 dev to-service proto kernel scope link src 10.0.0.9"
     )
@@ -102,7 +102,7 @@ def test_when_routing_says_another_source_resting_groups_close_and_give_their_po
         assert open_client().ask(b"after", IPV4.listener()) is not None
         assert host_of(service.sender_of(b"after")) == "10.0.0.9"
         deadline = time.monotonic() + 5
-        while not can_bind(network, resting):
+        while not can_bind(network, cooling):
             assert time.monotonic() < deadline, "the port is still bound"
             time.sleep(0.05)
     finally:

@@ -121,7 +121,7 @@ def test_trains_pass_both_ways_with_every_boundary_kept(family, offload, engine,
     (shard,) = pair.proxy.all_events("shard_counters")
     trains = 2 * len(_SHAPES) if offload == "auto" else 0
     assert (int(shard["trains_received"]), int(shard["gso_fallbacks"])) == (trains, 0)
-    # Coupling makes trains of what comes singly, so that there may be more, and never without
+    # Coalescing makes trains of what comes singly, so that there may be more, and never without
     # offload.
     assert (
         int(shard["trains_sent"]) >= trains if offload == "auto" else int(shard["trains_sent"]) == 0

@@ -1,10 +1,10 @@
-"""When there is no room for another session: who goes, who stays, what is said.
+"""When no capacity is left for another session: which one is evicted, which stays, what is said.
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1  ────────  10.0.0.254:53, echoes
 
-A session is assured once its client has written again after a reply. With one shard, so that all
-share one room.
+A session is assured once its client has written again after a reply. With one shard, so that
+all share one capacity.
 """
 
 import re
@@ -17,9 +17,12 @@ from harness.program import configuration, run_once, table
 from harness.service import echo
 from harness.topology import IPV4
 
-_ROOM = 4
+_CAPACITY = 4
 # Asked for, or what four ports allow.
-_WALLS = {"sessions_max": {"sessions_max": _ROOM}, "ports": {"ports": f"20000-{20000 + _ROOM - 1}"}}
+_WALLS = {
+    "sessions_max": {"sessions_max": _CAPACITY},
+    "ports": {"ports": f"20000-{20000 + _CAPACITY - 1}"},
+}
 
 
 @pytest.fixture
@@ -51,46 +54,46 @@ def test_a_new_client_is_dropped_and_counted_while_all_sessions_are_assured(
     engine, wall, service, start_proxy, open_client
 ):
     proxy = start_proxy(small(engine, **_WALLS[wall]))
-    residents = [open_client() for _ in range(_ROOM)]
+    residents = [open_client() for _ in range(_CAPACITY)]
     for resident in residents:
         assure(resident)
     time.sleep(1.2)  # idle for longer than it takes to evict the unassured
     new_client = open_client()
     for _ in range(3):
-        assert ask(new_client, b"room?", 0.2) is None
+        assert ask(new_client, b"new?", 0.2) is None
     assert proxy.wait_event("limit_met", proxy="echo")["reason"]
     before = {request.sender for request in service.requests}
     for resident in residents:
         assert ask(resident, b"still here") == b"still here"
-    assert {request.sender for request in service.requests} == before and len(before) == _ROOM
+    assert {request.sender for request in service.requests} == before and len(before) == _CAPACITY
     counters = proxy.stop()
     assert counters.drops() == {"drop_session_limit": 3}
 
 
 @pytest.mark.parametrize("wall", _WALLS)
-def test_a_new_client_takes_the_place_of_the_unassured_session_that_was_idle_longest(
+def test_a_new_client_evicts_the_unassured_session_that_was_idle_longest(
     engine, wall, service, start_proxy, open_client
 ):
     proxy = start_proxy(small(engine, **_WALLS[wall]))
-    assured, oldest, younger, youngest = (open_client() for _ in range(_ROOM))
+    assured, oldest, younger, youngest = (open_client() for _ in range(_CAPACITY))
     assure(assured)
     payload_of = {oldest: b"oldest", younger: b"younger", youngest: b"youngest"}
     for resident, payload in payload_of.items():
         assert ask(resident, payload) == payload
         time.sleep(0.1)
     new_clients = []
-    for victim in (oldest, younger):
+    for evicted in (oldest, younger):
         time.sleep(1.2)
         new_clients.append(open_client())
         assert (
-            ask(new_clients[-1], b"room? %d" % len(new_clients)) is not None
-        ), "somebody idle for a second made room"
+            ask(new_clients[-1], b"new? %d" % len(new_clients)) is not None
+        ), "a session idle for a second was evicted"
         if wall == "ports":
-            # A place is a port here: it can be seen whose it was.
-            place = service.sender_of(b"room? %d" % len(new_clients))
-            assert [request.payload for request in service.requests if request.sender == place][
+            # The port shows which session it was.
+            port = service.sender_of(b"new? %d" % len(new_clients))
+            assert [request.payload for request in service.requests if request.sender == port][
                 0
-            ] == payload_of[victim]
+            ] == payload_of[evicted]
     assert ask(assured, b"still here") == b"still here"
     assert service.sender_of(b"still here") == service.sender_of(b"two")
     assert proxy.stop().drops() == {}
@@ -99,13 +102,13 @@ def test_a_new_client_takes_the_place_of_the_unassured_session_that_was_idle_lon
 def test_an_unassured_session_that_was_active_within_the_second_is_not_evicted(
     engine, service, start_proxy, open_client
 ):
-    proxy = start_proxy(small(engine, sessions_max=_ROOM))
-    residents = [open_client() for _ in range(_ROOM)]
+    proxy = start_proxy(small(engine, sessions_max=_CAPACITY))
+    residents = [open_client() for _ in range(_CAPACITY)]
     for resident in residents:
         assert ask(resident, b"one") == b"one"
-    assert ask(open_client(), b"room?", 0.2) is None
+    assert ask(open_client(), b"new?", 0.2) is None
     time.sleep(1.2)
-    assert ask(open_client(), b"room?") == b"room?"
+    assert ask(open_client(), b"new?") == b"new?"
     assert proxy.stop().drops() == {"drop_session_limit": 1}
 
 
@@ -117,18 +120,22 @@ def test_the_sum_of_two_proxies_is_bounded_by_limits_sessions_max(
         for name, port in (("one", 5001), ("two", 5002))
     ]
     proxy = start_proxy(
-        configuration(*tables, engine=engine, shards=1, head=f"[limits]\nsessions_max = {_ROOM}")
+        configuration(
+            *tables, engine=engine, shards=1, head=f"[limits]\nsessions_max = {_CAPACITY}"
+        )
     )
-    clients = [open_client() for _ in range(_ROOM + 1)]
+    clients = [open_client() for _ in range(_CAPACITY + 1)]
     answered = [
-        client.ask(b"room?", IPV4.listener((5001, 5002)[number % 2]), 0.3) is not None
+        client.ask(b"new?", IPV4.listener((5001, 5002)[number % 2]), 0.3) is not None
         for number, client in enumerate(clients)
     ]
-    assert answered == [True] * _ROOM + [False]
+    assert answered == [True] * _CAPACITY + [False]
     assert proxy.wait_event("limit_met")
 
 
-def test_clients_of_all_shards_share_the_room_of_a_proxy(engine, service, start_proxy, open_crowd):
+def test_clients_of_all_shards_share_the_capacity_of_a_proxy(
+    engine, service, start_proxy, open_crowd
+):
     proxy = start_proxy(
         configuration(
             table(listen=IPV4.listener(), upstream=IPV4.service(254), sessions_max=40),
@@ -148,7 +155,7 @@ def test_clients_of_all_shards_share_the_room_of_a_proxy(engine, service, start_
 def test_sessions_that_cannot_fit_the_descriptors_are_refused_with_the_arithmetic(
     engine, section, tmp_path
 ):
-    """Whoever asks for 5000 sessions under a hard limit of 1024 descriptors is told so, not served
+    """5000 sessions under a hard limit of 1024 descriptors are refused at the start, not served
     until it breaks."""
     keys = {"sessions_max": 5000} if section == "proxy" else {}
     head = "[limits]\nsessions_max = 5000" if section == "limits" else ""
@@ -223,14 +230,16 @@ def test_one_more_client_host_than_sessions_max_is_one_counted_drop(
     engine, service, five_hosts, start_proxy, open_client
 ):
     """The count of each client host was kept in a table of sessions_max entries, and was taken
-    before the session's own room. With sessions_per_client_max, the first datagram of one host too
+    before the session itself was. With sessions_per_client_max, the first datagram of one host too
     many ended the program."""
-    proxy = start_proxy(small(engine, sessions_max=_ROOM, sessions_per_client_max=2))
-    *residents, newcomer = (open_client(f"{host}:0") for host in five_hosts)
+    proxy = start_proxy(small(engine, sessions_max=_CAPACITY, sessions_per_client_max=2))
+    *residents, new_client = (open_client(f"{host}:0") for host in five_hosts)
     for resident in residents:
         assure(resident)
-    assert ask(newcomer, b"room?", 0.3) is None
+    assert ask(new_client, b"new?", 0.3) is None
     for resident in residents:
         assert ask(resident, b"still here") == b"still here"
     counters = proxy.stop()
-    assert counters.drops() == {"drop_session_limit": 1} and counters["sessions_admitted"] == _ROOM
+    assert (
+        counters.drops() == {"drop_session_limit": 1} and counters["sessions_admitted"] == _CAPACITY
+    )

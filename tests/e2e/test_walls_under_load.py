@@ -1,5 +1,5 @@
 """Every wall under load: who is in loses nothing, new clients are refused under one reason, and
-when there is room again no restart is needed (F16, F22 to F24).
+when there is capacity again no restart is needed (F16, F22 to F24).
 
     client                                       proxy                             service
     10.1.0.2  100 assured residents ask, ──── 10.1.0.1:5353 │ 10.0.0.1  ────  10.0.0.254:53, answers
@@ -23,7 +23,8 @@ _LOG_LINES_MAX = 3
 
 
 def _lower_descriptors(proxy):
-    """Somebody gives the running program fewer descriptors than it counted on; it has what it has."""
+    """Somebody gives the running program fewer descriptors than it counted on; it has what it has.
+    """
     _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (64, hard))
 
@@ -136,16 +137,16 @@ def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_re
 
 
 @pytest.mark.slow
-def test_when_all_ports_rest_new_clients_are_refused_and_served_again_after_the_rest(
+def test_while_all_ports_cool_down_new_clients_are_refused_and_then_served_again(
     engine, network, service, start_proxy, residents, knock, figures
 ):
-    """400 ports; residents hold 100, the first new clients use up the others and leave them resting
+    """400 ports; residents hold 100, the first new clients use up the others and leave them cooling
     for three seconds."""
     proxy = begin(engine, start_proxy, ports="20000-20399", port_cooldown="3s")
     asking = residents(9)
     watch = Watch(network)
     first = knock(10000, 1.4)
-    time.sleep(1.2)  # unassured ones expire, their ports rest
+    time.sleep(1.2)  # unassured ones expire, their ports cool down
     refused = knock(20000, 0.5)
     time.sleep(3.5)
     served = knock(30000, 0.5)

@@ -24,7 +24,7 @@ struct Mark {
 /// The smallest datagram that can bear a mark.
 inline constexpr std::size_t mark_bytes = 48;
 
-/// Writes the mark, the filling and the hash of both. Requires: payload.size() >= mark_bytes
+/// Writes the mark, the padding and the hash of both. Requires: payload.size() >= mark_bytes
 void write_mark(std::span<std::byte> payload, Mark mark);
 /// The mark of a whole datagram; none when anything of it is not as it was sent.
 [[nodiscard]] std::optional<Mark> read_mark(std::span<const std::byte> payload);
