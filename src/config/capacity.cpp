@@ -76,7 +76,7 @@ std::string complaint_about(const ProxyConfig& config, const ProxyCapacity& capa
         return fmt::format(
             "ports: {} for {} shards; each shard has ports of its own, so give at least {}", ports,
             machine.shards, machine.shards);
-    if (fit == 0) return "no room for a single session: " + capacity.arithmetic;
+    if (fit == 0) return "no capacity for a single session: " + capacity.arithmetic;
     return {};
 }
 

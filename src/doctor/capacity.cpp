@@ -135,12 +135,12 @@ void check_capacity(const Config& config, const HostFacts& facts, Findings& find
         if (is_small)
             findings.add(
                 FindingKind::descriptors, Severity::note, "host", limits,
-                fmt::format("room for {} sessions: {}", capacity.sessions_max,
+                fmt::format("capacity for {} sessions: {}", capacity.sessions_max,
                             capacity.proxies.empty() ? "" : capacity.proxies.front().arithmetic),
                 "LimitNOFILE= in the unit, or ulimit -Hn");
         else
             findings.ok(FindingKind::descriptors, "host", limits,
-                        fmt::format("room for {} sessions", capacity.sessions_max));
+                        fmt::format("capacity for {} sessions", capacity.sessions_max));
     }
     check_system_files(facts, capacity, findings);
 }

@@ -254,7 +254,7 @@ TEST_CASE("a machine without capacity for one session is told so") {
         const Capacity capacity = compute({proxy("dns")}, descriptors);
         REQUIRE(capacity.complaints.size() == 1);
         CHECK(capacity.complaints[0] ==
-              "x.toml:7:1: proxy \"dns\": no room for a single session: (" +
+              "x.toml:7:1: proxy \"dns\": no capacity for a single session: (" +
                   std::to_string(descriptors) +
                   " descriptors - 85 reserved) / 1 per session = 0; 28232 ports; at most 65536");
         CHECK(capacity.descriptors_max == 0);

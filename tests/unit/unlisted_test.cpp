@@ -43,7 +43,7 @@ TEST_CASE("sources differ by address, port, interface and proxy") {
         CHECK(sources.note(proxy, source(1), 1, Instant{2s}) == 0);
 }
 
-TEST_CASE("when the table is full the source seen longest ago makes room") {
+TEST_CASE("when the table is full the source seen longest ago is forgotten") {
     UnlistedSources sources;
     for (std::uint32_t number = 0; number < 64; ++number)
         CHECK(sources.note(0, source(number), 1, Instant{1s * number}) == 1);

@@ -25,9 +25,9 @@ namespace udpproxy {
     X(forwarding_loop, "a new client whose source is a session's own local address and port")    \
     X(client_limit, "sessions_per_client_max met")                                               \
     X(session_rate, "new_sessions_per_second met, of the proxy or of all")                       \
-    X(source_rate, "too many new clients of one source while room is short")                     \
+    X(source_rate, "too many new clients of one source while capacity is short")                 \
     X(admission_queue_full, "more new clients in one moment than may wait for admission")        \
-    X(session_limit, "sessions_max met, and no session could be ended to make room")             \
+    X(session_limit, "sessions_max met, and no session could be evicted")                        \
     X(descriptor_limit, "no descriptors left for another group, and no session could be ended")  \
     X(ports_exhausted, "every local port of the source addresses is in use or cools down")       \
     X(source_unavailable, "no source address towards the upstream is on this host now")          \
