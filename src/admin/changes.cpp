@@ -142,10 +142,19 @@ AdminResponse examine_program(const AdminContext& context, const AdminRequest& r
             {{"probe_bytes", query.probe_payload.size() / 2}, {"proxy", query.probe_proxy}});
     const Result<std::vector<Finding>> findings = examine(*context.status.config, query);
     if (!findings) return error_response(400, findings.error().message);
+    std::vector<Finding> all;
+    for (const Problem& problem : context.problems)
+        all.push_back({FindingKind::traffic,
+                       Severity::problem,
+                       "proxy \"" + problem.proxy + '"',
+                       problem.text,
+                       {},
+                       {}});
+    all.insert(all.end(), findings->begin(), findings->end());
     JsonText json;
     json.begin_object();
-    write_findings(json, *findings);
-    json.member("text", findings_text(*findings));  // as `udpproxy --doctor` prints it
+    write_findings(json, all);
+    json.member("text", findings_text(all));  // as `udpproxy --doctor` prints it
     return as_response(json.end_object());
 }
 

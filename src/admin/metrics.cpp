@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <iterator>
 #include <optional>
@@ -202,6 +203,22 @@ void write_durations(const Status& status, Exposition& to) {
     }
 }
 
+void write_problems(const Status& status, const Problems& problems, Exposition& to) {
+    to.family("udpproxy_problem", "gauge",
+              "1 while something is wrong with a proxy, by the last minute of its traffic.");
+    for (const ProxyStatus& proxy : status.proxies) {
+        for (std::size_t kind = 0; kind < problem_texts.size(); ++kind) {
+            const bool is_there =
+                std::any_of(problems.begin(), problems.end(), [&](const Problem& problem) {
+                    return problem.proxy == proxy.name &&
+                           problem.kind == static_cast<ProblemKind>(kind);
+                });
+            to.sample({{"proxy", proxy.name}, {"kind", problem_texts[kind].name}},
+                      is_there ? 1 : 0);
+        }
+    }
+}
+
 void write_room(const Status& status, Exposition& to) {
     to.family("udpproxy_sessions", "gauge", "Sessions at the moment.");
     for (const ProxyStatus& proxy : status.proxies)
@@ -322,9 +339,10 @@ std::uint64_t sum_of_replies(const Status& status, std::uint16_t proxy, std::siz
     return sum;
 }
 
-std::string metrics_text(const Status& status) {
+std::string metrics_text(const Status& status, const Problems& problems) {
     Exposition to;
     write_program(status, to);
+    write_problems(status, problems, to);
     write_proxy_counters(status, to);
     write_drops(status, to);
     write_replies(status, to);

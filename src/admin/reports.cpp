@@ -153,6 +153,15 @@ AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
     const auto uptime = std::chrono::system_clock::now() - status.started_at;
     JsonText json;
     json.begin_object();
+    json.key("problems").begin_array();
+    for (const Problem& problem : context.problems) {
+        json.begin_object();
+        json.member("proxy", problem.proxy);
+        json.member("kind", name_of(problem.kind));
+        json.member("text", problem.text);
+        json.end_object();
+    }
+    json.end_array();
     json.member("version", UDPPROXY_VERSION);
     json.member("pid", ::getpid());
     json.member("engine", name_of(status.engine));
@@ -259,7 +268,8 @@ AdminResponse report_log(const AdminContext& context, const AdminRequest&) {
 }
 
 AdminResponse report_metrics(const AdminContext& context, const AdminRequest&) {
-    return {200, "text/plain; version=0.0.4; charset=utf-8", metrics_text(context.status)};
+    return {200, "text/plain; version=0.0.4; charset=utf-8",
+            metrics_text(context.status, context.problems)};
 }
 
 AdminResponse report_live(const AdminContext& context, const AdminRequest&) {

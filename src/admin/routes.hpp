@@ -17,7 +17,8 @@ namespace udpproxy {
 
 /// The objects that a request works on.
 struct AdminContext {
-    const Status& status;  // the newest when the request came
+    const Status& status;      // the newest when the request came
+    const Problems& problems;  // the newest, likewise
     Log& log;
     ControlSlot& control;               // queries to the control thread
     const std::atomic<bool>& stopping;  // the program ends: no answer is waited for any more

@@ -265,7 +265,10 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
     const std::shared_ptr<const Status> status = links->board.get();
     if (!status) throw std::bad_alloc{};  // there was no memory for the first status
     try {
-        return answer_request({*status, links->log, links->control, stopping}, request);
+        const std::shared_ptr<const Problems> problems = links->problems.get();
+        return answer_request(
+            {*status, problems ? *problems : Problems{}, links->log, links->control, stopping},
+            request);
     } catch (const std::bad_alloc&) {
         throw;
     } catch (const std::exception& failure) {

@@ -98,6 +98,8 @@ std::string view_status(const Json& status) {
         fmt::format("udpproxy {}, pid {}, up {}, {}\n", text(status, "version"),
                     number(status, "pid"), as_time(status.value("uptime_seconds", 0.0)),
                     status.value("ready", false) ? "ready" : "accepts no new sessions");
+    for (const Json& problem : status["problems"])
+        made += fmt::format("PROBLEM  {}: {}\n", text(problem, "proxy"), text(problem, "text"));
     const auto line = [&](const char* name, const std::string& value) {
         made += fmt::format("  {:<12} {}\n", name, value);
     };
@@ -147,6 +149,8 @@ std::string view_proxies(const Json& answer) {
                                  text(source, "kind") == "unlisted"
                                      ? "unlisted sources (udpproxyctl unlisted)"
                                      : text(source, "kind") + " " + text(source, "source")));
+        if (const std::uint64_t errors = number(counters, "receive_errors"))
+            line("ICMP errors", as_count(errors) + " about requests or replies that were sent");
         for (const auto& [reason, count] : proxy["drops"].items())
             line("dropped", fmt::format("{:>12} {}", as_count(count.get<std::uint64_t>()), reason));
         if (const std::uint64_t lost = number(proxy, "queue_drops"))

@@ -18,6 +18,7 @@
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/control_query.hpp"
 #include "udpproxy/runtime/event_log.hpp"
+#include "udpproxy/runtime/problems.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 
@@ -94,7 +95,7 @@ void reopen_log(Log& log) {
 
 /// Runs until a signal to stop, or until the end of the drain that SIGQUIT began; returns its name.
 std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& event_log,
-                const Signals& signals, Steps& steps, Log& log) {
+                ProblemWatch& problem_watch, const Signals& signals, Steps& steps, Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
@@ -113,6 +114,7 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& even
         answer_control_query(control, reconfigurer);
         steps.run("look", [&] { reconfigurer.look(now); });
         steps.run("events", [&] { event_log.look(now); });
+        steps.run("problems", [&] { problem_watch.look(now); });
         if (reconfigurer.has_drained(now)) return name_of_signal(SIGQUIT);
     }
 }
@@ -167,6 +169,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
     bootstrap.log_capacity();
     StatusBoard board;
+    Published<Problems> problems;
     ControlSlot control;
     Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
     if (!admin) return fail(log, admin.error().message);
@@ -174,14 +177,16 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (auto done = start_shards(bootstrap); !done) return fail(log, done.error().message);
     Reconfigurer reconfigurer(config, config_file, options.drain_timeout, bootstrap, names, board,
                               log);
-    if (auto done = (*admin)->start({board, log, control}); !done)
+    if (auto done = (*admin)->start({board, problems, log, control}); !done)
         return fail(log, done.error().message);
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});
 
     EventLog event_log(reconfigurer, log);
+    ProblemWatch problem_watch(board, problems, log);
     Steps steps(log);
-    const std::string signal = run(reconfigurer, control, event_log, signals, steps, log);
+    const std::string signal =
+        run(reconfigurer, control, event_log, problem_watch, signals, steps, log);
     log.info("stopping", {{"signal", signal}});
     const bool admin_ended = (*admin)->stop(admin_stop_limit);
     reconfigurer.withdraw_queues();

@@ -85,6 +85,8 @@ Result<std::size_t> proxy_to_probe(const Config& config, const std::string& name
 
 const std::vector<FindingName>& finding_names() {
     static const std::vector<FindingName> names{
+        {"traffic", "`udpproxyctl doctor`: what is wrong by the last minute of the traffic",
+         "It is what clients and the service see now; the other findings say why."},
         {"name", "whether the upstream's name is resolved",
          "Without an address nothing is forwarded; the name is asked for again until it has one."},
         {"source", "whether the configured `source` addresses are on this host",
@@ -149,13 +151,27 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
 
 std::string findings_text(const std::vector<Finding>& findings) {
     std::string text;
+    std::vector<std::string_view> fine;
+    std::vector<Finding> shown;
     for (const Finding& finding : findings) {
+        if (finding.severity != Severity::ok)
+            shown.push_back(finding);
+        else if (std::find(fine.begin(), fine.end(), name_of(finding.kind)) == fine.end())
+            fine.push_back(name_of(finding.kind));
+    }
+    std::stable_sort(shown.begin(), shown.end(), [](const Finding& one, const Finding& other) {
+        return one.severity > other.severity;
+    });
+    for (const Finding& finding : shown) {
         std::string line = fmt::format("{:7} {}: {}: {}", name_of(finding.severity),
                                        name_of(finding.kind), finding.where, finding.looked_at);
         if (!finding.meaning.empty()) line += "; " + finding.meaning;
         if (!finding.fix.empty()) line += "; fix: " + finding.fix;
         text += printable(line) + '\n';
     }
+    if (!fine.empty())
+        text += fmt::format("ok      {} checks (--json lists them): {}\n",
+                            count(findings, Severity::ok), fmt::join(fine, ", "));
     const std::size_t problems = count(findings, Severity::problem);
     const std::size_t notes = count(findings, Severity::note);
     return text + fmt::format("{} problem{}, {} note{}\n", problems, problems == 1 ? "" : "s",

@@ -453,18 +453,24 @@ TEST_CASE(
                "nft list ruleset");
 }
 
-TEST_CASE("findings are written one to a line, and as JSON with the same words") {
+TEST_CASE("problems come first, what is fine shares a line, and JSON has all") {
     const std::vector<Finding> findings{
         {FindingKind::route, Severity::problem, "proxy \"a\"", "seen", "meant", "do"},
-        {FindingKind::engine, Severity::ok, "host", "l\x1b[2Jan\n\xff", "", ""}};
+        {FindingKind::name, Severity::ok, "proxy \"a\"", "fine", "", ""},
+        {FindingKind::name, Severity::ok, "proxy \"b\"", "fine", "", ""},
+        {FindingKind::engine, Severity::note, "host", "l\x1b[2Jan\n\xff", "", ""},
+        {FindingKind::mtu, Severity::ok, "proxy \"a\"", "fine", "", ""},
+        {FindingKind::mtu, Severity::problem, "proxy \"b\"", "small", "", ""}};
     // An interface may be called by any bytes; they do not get to a terminal.
     CHECK(findings_text(findings) ==
           "problem route: proxy \"a\": seen; meant; fix: do\n"
-          "ok      engine: host: l\\x1b[2Jan\\x0a\\xff\n1 problem, 0 notes\n");
+          "problem mtu: proxy \"b\": small\n"
+          "note    engine: host: l\\x1b[2Jan\\x0a\\xff\n"
+          "ok      3 checks (--json lists them): name, mtu\n2 problems, 1 note\n");
     const std::string json = findings_json(findings);
     CHECK(json.find("\"finding\":\"route\"") != std::string::npos);
     CHECK(json.find("\"where\":\"proxy \\\"a\\\"\"") != std::string::npos);
-    CHECK(json.find("\"problems\":1") != std::string::npos);
+    CHECK(json.find("\"problems\":2") != std::string::npos);
 }
 
 TEST_CASE("docs/troubleshooting.md lists every finding, in the order and the words of the code") {

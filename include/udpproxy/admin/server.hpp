@@ -10,6 +10,7 @@
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/control_query.hpp"
+#include "udpproxy/runtime/problems.hpp"
 #include "udpproxy/runtime/status.hpp"
 
 namespace udpproxy {
@@ -20,6 +21,7 @@ inline constexpr std::size_t admin_connections_per_address_max = 16;
 /// The parts of the program that the admin thread uses.
 struct AdminLinks {
     const StatusBoard& board;
+    const Published<Problems>& problems;
     Log& log;
     ControlSlot& control;  // queries to the control thread
 };

@@ -18,8 +18,10 @@ namespace udpproxy {
 
 enum class Severity : std::uint8_t { ok, note, problem };
 
-/// In the order in which a request and its replies meet their subjects, then the host.
+/// First what the running program sees. Then in the order in which a request and its replies meet
+/// their subjects, then the host.
 enum class FindingKind : std::uint8_t {
+    traffic,
     name,
     source,
     route,
@@ -87,7 +89,8 @@ struct ProbeOutcome {
 [[nodiscard]] std::vector<Finding> findings_of(const ProxyConfig& config, const Endpoint& upstream,
                                                const ProbeOutcome& outcome);
 
-/// One line per finding.
+/// One line per finding, problems first. Checks that found nothing wrong share a line that names
+/// their kinds.
 [[nodiscard]] std::string findings_text(const std::vector<Finding>& findings);
 /// `{"findings": [{"severity", "finding", "where", "looked_at", "meaning", "fix"}], "problems": 1,
 /// "notes": 2}`
