@@ -177,6 +177,12 @@ std::vector<Letter> Peer::receive_all(std::size_t count, Duration limit) const {
     return letters;
 }
 
+std::vector<Letter> Peer::receive_all_there_are(std::size_t count) const {
+    std::vector<Letter> letters = receive_all(count);
+    while (std::optional<Letter> letter = receive(moment)) letters.push_back(std::move(*letter));
+    return letters;
+}
+
 int try_bind(const Endpoint& at, Reuse reuse, Socket& holder) {
     Socket socket{open_socket(at.family())};
     if (!socket) return errno;

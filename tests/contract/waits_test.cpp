@@ -1,4 +1,5 @@
 // wait and wake: what ends a wait, and that nothing else does.
+#include <algorithm>
 #include <thread>
 
 #include "contract/rig.hpp"
@@ -18,7 +19,7 @@ TEST_CASE_TEMPLATE("a wait with a deadline blocks until then while everything is
     rig.pass(std::chrono::milliseconds{50});
     const Duration took = monotonic_now() - begin;
     CHECK(took >= std::chrono::milliseconds{50});
-    CHECK(took < std::chrono::seconds{2});
+    CHECK(took < patience);
 }
 
 TEST_CASE_TEMPLATE("a wait whose deadline has passed returns at once, with what is there", Engine,
@@ -26,12 +27,13 @@ TEST_CASE_TEMPLATE("a wait whose deadline has passed returns at once, with what 
     if (!runs_here<Engine>()) return;
     Rig<Engine> rig;
     rig.wait(monotonic_now());
-    for (int i = 0; i < 100; ++i) {
+    for (std::size_t i = 0; i < 100; ++i) {
         rig.client().send(rig.listener(), "x");
         const Instant begin = monotonic_now();
-        rig.wait(begin - std::chrono::seconds{1});
-        CHECK(monotonic_now() - begin < std::chrono::seconds{1});
-        CHECK(rig.seen.size() == static_cast<std::size_t>(i + 1));
+        // The kernel may deliver it a moment later.
+        while (rig.seen.size() <= i && monotonic_now() - begin < patience)
+            rig.wait(begin - std::chrono::seconds{1});
+        REQUIRE(rig.seen.size() == i + 1);
     }
 }
 
@@ -80,9 +82,9 @@ TEST_CASE_TEMPLATE(
         rig.client().send(rig.listener(), "x");
         rig.wait(std::nullopt);
     }
-    rig.pass();
-    CHECK(rig.seen.size() == 100);
+    CHECK(rig.collect(100));
     CHECK(rig.comes_to_rest());
+    CHECK(rig.seen.size() == 100);
     std::thread waker([&] { rig.engine().wake(); });
     rig.wait(std::nullopt);
     waker.join();
@@ -96,20 +98,33 @@ TEST_CASE_TEMPLATE(
     setup.batch_wait = std::chrono::milliseconds{200};
     Rig<Engine> rig{setup};
     rig.wait(monotonic_now());
+    const Instant begin = monotonic_now();
+    std::size_t in_time = 0;  // eight, unless the machine is busy with other things
     std::thread sender([&] {
         for (int i = 0; i < 8; ++i) {
             rig.client().send(rig.listener(), "x");
-            std::this_thread::sleep_for(std::chrono::milliseconds{2});
+            if (monotonic_now() - begin < setup.batch_wait) ++in_time;
+            sleep_for(std::chrono::milliseconds{2});
         }
     });
     rig.wait(std::nullopt);
+    const std::size_t brought = rig.seen.size();
     sender.join();
-    CHECK(rig.seen.size() == 8);
-    // A wait that may not sleep does not wait for more either.
+    CHECK(brought >= std::max<std::size_t>(in_time, 1));
+    CHECK(rig.collect(8));
+}
+
+TEST_CASE_TEMPLATE("with batch_wait a wait that may not sleep does not wait for more either",
+                   Engine, UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.batch_wait = 2 * patience;
+    Rig<Engine> rig{setup};
     rig.client().send(rig.listener(), "x");
     const Instant begin = monotonic_now();
-    rig.wait(begin);
-    CHECK(monotonic_now() - begin < setup.batch_wait);
+    while (rig.seen.empty() && monotonic_now() - begin < patience) rig.wait(begin);
+    CHECK(monotonic_now() - begin < patience);
+    CHECK(rig.seen.size() == 1);
 }
 
 }  // namespace
