@@ -119,6 +119,11 @@ void add_address(const nlmsghdr& answer, std::vector<InterfaceFacts>& interfaces
     if (address && owner != interfaces.end()) owner->addresses.push_back(*address);
 }
 
+bool is_tentative(const nlmsghdr& answer) {
+    const unsigned flags = header_of<ifaddrmsg>(answer).ifa_flags;
+    return (flags & IFA_F_TENTATIVE) != 0 && (flags & (IFA_F_DADFAILED | IFA_F_OPTIMISTIC)) == 0;
+}
+
 std::optional<Neighbour> read_neighbour(const nlmsghdr& answer) {
     const auto header = header_of<ndmsg>(answer);
     const auto address = Attributes(answer, sizeof header).address(NDA_DST);

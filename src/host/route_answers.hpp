@@ -18,6 +18,9 @@ namespace udpproxy {
 [[nodiscard]] InterfaceFacts read_interface(const nlmsghdr& answer);
 /// RTM_NEWADDR: adds the address to its interface, if that is one of them.
 void add_address(const nlmsghdr& answer, std::vector<InterfaceFacts>& interfaces);
+/// RTM_NEWADDR: whether duplicate address detection is under way, so that the kernel chooses the
+/// address for no datagram yet.
+[[nodiscard]] bool is_tentative(const nlmsghdr& answer);
 /// RTM_NEWNEIGH; nothing when the entry has no address.
 [[nodiscard]] std::optional<Neighbour> read_neighbour(const nlmsghdr& answer);
 

@@ -82,6 +82,16 @@ Result<std::vector<InterfaceFacts>> RouteTable::interfaces() {
     return found;
 }
 
+bool RouteTable::has_tentative_address() {
+    ifaddrmsg of_ipv6{};
+    of_ipv6.ifa_family = AF_INET6;
+    Request request(RTM_GETADDR, NLM_F_DUMP, of_ipv6);
+    bool found = false;
+    (void)ask_netlink(NETLINK_ROUTE, request.message(),
+                      [&](const nlmsghdr& answer) { found = found || is_tentative(answer); });
+    return found;
+}
+
 RouteFacts RouteTable::route(const Endpoint& to, const Address& source) {
     Request request = route_request(to.address, source);
     request.add_port(RTA_DPORT, to.port);

@@ -112,6 +112,7 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
         use.bindings_held[next++] = shards;
     }
     publish();
+    watch_network();
 }
 
 /// If memory is short, a later look() makes the status. Until then readers have the last one.
@@ -177,6 +178,7 @@ void Reconfigurer::withdraw_queues() {
 
 void Reconfigurer::look(Instant now) {
     take_addresses(now);
+    follow_network(now);
     if (!is_published_) publish();
     if (unlogged_) log_reload();
     close_retired(now);

@@ -3,7 +3,7 @@
 // Existing groups and sessions are left to reconcile.cpp.
 #include <algorithm>
 
-#include "udpproxy/shard/shard.hpp"
+#include "steps.hpp"
 
 namespace udpproxy {
 
@@ -160,6 +160,10 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
             return;
         case CommandKind::retire_listener:
             shard.listeners[command.listener].retired = true;
+            return;
+        case CommandKind::look_at_sources:
+            begin_source_pass(shard, now);
+            shard.prewarming = true;
             return;
         case CommandKind::set_upstream:
             set_upstream(shard, command);

@@ -150,7 +150,8 @@ std::optional<Instant> next_deadline(const Shard& shard, Instant now) {
     const std::optional<Instant> prewarm_at =
         shard.prewarming && !shard.draining ? std::optional{shard.prewarm_at} : std::nullopt;
     for (const std::optional<Instant>& other :
-         {prewarm_at, shard.table.next_due(), shard.groups.next_surplus(surplus_after)}) {
+         {prewarm_at, shard.sources_at, shard.table.next_due(),
+          shard.groups.next_surplus(surplus_after)}) {
         if (other && (!next || *other < *next)) next = other;
     }
     return next;

@@ -4,7 +4,9 @@
 // A socket stays bound to its address for life. While the address is away its sends fail, and when
 // it is back the same socket works, so a session outlives a flap. Only when routing has settled on
 // another address is the session ended; the client's next datagram then begins a new one from the
-// new address.
+// new address. Two events make the shard look: a send that fails, and a change of routes or
+// addresses, which the control thread reports once it has settled. A session whose source is
+// configured has no other source, and stays.
 #include <cerrno>
 
 #include "steps.hpp"
@@ -12,6 +14,8 @@
 namespace udpproxy {
 
 namespace {
+
+constexpr Duration look_again_after = std::chrono::seconds{1};
 
 /// The look-up itself got no socket or no port (its connect takes one), so the previous answer
 /// still holds.
@@ -65,6 +69,61 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
             end_session(shard, sockets, group.session, SessionEnd::source_changed, now);
     }
     shard.suspect_groups.clear();
+}
+
+void begin_source_pass(Shard& shard, Instant now) {
+    // New clients are admitted by look-ups from now on; the pass visits the existing sessions.
+    for (SourceBinding& binding : shard.bindings) binding.checked = false;
+    for (HeldUpstream& held : shard.upstreams) held.looked_up = false;
+    shard.sources_at = now;
+    // The pass goes on where the last one was: changes faster than passes keep no group waiting.
+    shard.sources_left = shard.groups.high_water();
+    shard.source_unknown = false;
+}
+
+namespace {
+
+/// Visits as many groups as one turn may; true when the last group was among them. What counts for
+/// a session is the route to the version of the upstream that it uses.
+bool pass_over_sources(Shard& shard, Sockets& sockets, Instant now) {
+    std::uint32_t lookups_left = source_lookups_per_turn;
+    for (std::uint32_t visited = 0; visited < reconciled_per_turn; ++visited) {
+        if (shard.sources_left == 0) return true;
+        if (shard.sources_next >= shard.groups.high_water()) shard.sources_next = 0;
+        const std::uint32_t index = shard.sources_next++;
+        --shard.sources_left;
+        if (!shard.groups.is_live(index)) continue;
+        const ReplyGroup& group = shard.groups[index];
+        const Address& wanted = shard.bindings[group.binding].wanted;
+        if (group.state != GroupState::in_use || !wanted.is_unspecified()) continue;
+        HeldUpstream& held = held_upstream(shard, group.upstream);
+        if (!held.looked_up) {
+            if (lookups_left-- == 0) {
+                --shard.sources_next;
+                ++shard.sources_left;
+                return false;
+            }
+            held.looked_up = true;
+            held.routed = shard.source_towards(group.upstream->endpoint(), wanted);
+            if (says_nothing_of_the_source(held.routed.error)) shard.source_unknown = true;
+        }
+        const Endpoint& source = held.routed.source;
+        if (held.routed.error == 0 &&
+            (source.address != group.local.address || source.scope != group.local.scope))
+            end_session(shard, sockets, group.session, SessionEnd::source_changed, now);
+    }
+    return false;
+}
+
+}  // namespace
+
+void leave_replaced_sources(Shard& shard, Sockets& sockets, Instant now) {
+    if (!shard.sources_at || *shard.sources_at > now || !pass_over_sources(shard, sockets, now))
+        return;
+    if (shard.source_unknown)
+        begin_source_pass(shard, now + look_again_after);
+    else
+        shard.sources_at.reset();
 }
 
 bool is_own_port(const Shard& shard, const Endpoint& source) {

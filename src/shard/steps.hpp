@@ -25,6 +25,8 @@ void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
 /// upstreams.cpp: counts a group of `proxy` that was opened with its present upstream; the upstream
 /// may be released once its last group is closed.
 void hold_upstream(Shard& shard, const Proxy& proxy);
+/// The entry of a version that a group was opened with.
+[[nodiscard]] HeldUpstream& held_upstream(Shard& shard, const Upstream* upstream);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);
 /// tracing.cpp: these keep a copy for the trace of this client. They require shard.trace.is_on().
 void trace_forwarded(Shard& shard, const Session& session, const Arrival& arrival, Leg leg);
@@ -47,6 +49,8 @@ void look_up_source(Shard& shard, BindingIndex binding, Instant now);
 /// sources.cpp: remembers the group of a request whose error may mean that its source address has
 /// gone.
 void note_lost_source(Shard& shard, const Departure& departure, int error);
+/// sources.cpp: begins the pass of leave_replaced_sources(), again if one is under way.
+void begin_source_pass(Shard& shard, Instant now);
 /// sources.cpp: whether this is a local address and port of a reply group of this process.
 [[nodiscard]] bool is_own_port(const Shard& shard, const Endpoint& source);
 /// pending.cpp: keeps the `index`th departure of the turn for the next one, or drops it when too

@@ -17,17 +17,22 @@ void hold_upstream(Shard& shard, const Proxy& proxy) {
                              [](const HeldUpstream& held) { return !held.upstream; });
         // The control thread makes no more versions than fit.
         UDPPROXY_ASSERT(place != shard.upstreams.end());
-        *place = HeldUpstream{proxy.setup.upstream, 0};
+        *place = HeldUpstream{proxy.setup.upstream, 0, false, {}};
     }
     ++place->groups;
 }
 
-void let_go_of_upstream(Shard& shard, const Upstream* upstream) {
+HeldUpstream& held_upstream(Shard& shard, const Upstream* upstream) {
     const auto place =
         std::find_if(shard.upstreams.begin(), shard.upstreams.end(),
                      [&](const HeldUpstream& held) { return held.upstream.get() == upstream; });
     UDPPROXY_ASSERT(place != shard.upstreams.end() && place->groups > 0);
-    if (--place->groups == 0) place->upstream.reset();
+    return *place;
+}
+
+void let_go_of_upstream(Shard& shard, const Upstream* upstream) {
+    HeldUpstream& held = held_upstream(shard, upstream);
+    if (--held.groups == 0) held.upstream.reset();
 }
 
 }  // namespace udpproxy

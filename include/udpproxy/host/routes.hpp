@@ -29,6 +29,10 @@ public:
                              std::uint32_t interface_index);
     [[nodiscard]] NeighbourState neighbour(const Address& address, std::uint32_t interface_index);
 
+    /// Whether duplicate address detection is under way for one of the host's IPv6 addresses: the
+    /// kernel chooses no such address as a source yet (RFC 4862 section 5.4).
+    [[nodiscard]] bool has_tentative_address();
+
 private:
     void read_neighbours();
 

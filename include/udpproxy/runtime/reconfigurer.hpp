@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/host/network_watch.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/plan.hpp"
@@ -69,8 +70,8 @@ public:
     Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
                  Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log);
 
-    /// Takes the resolver's answers, closes what has drained, and frees what the shards have
-    /// released. Called a few times a second.
+    /// Takes the resolver's answers, follows changes of the network, closes what has drained, and
+    /// frees what the shards have released. Called a few times a second.
     void look(Instant now);
 
     /// Reads the configuration file again and brings the program to it. Returns lines for the
@@ -189,6 +190,10 @@ private:
     void ask_for_name(std::uint16_t proxy);
     void forget_name(std::uint16_t proxy);
 
+    // network_changes.cpp
+    void watch_network();
+    void follow_network(Instant now);
+
     // source_bindings.cpp
     void note_held(Sources& sources) const;
     [[nodiscard]] std::string grant_bindings(Sources& sources,
@@ -207,6 +212,7 @@ private:
     Log& log_;
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet
     std::uint64_t reload_failures_ = 0;
+    NetworkWatch network_;
 };
 
 }  // namespace udpproxy

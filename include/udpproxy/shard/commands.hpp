@@ -29,6 +29,8 @@ enum class CommandKind : std::uint8_t {
     retire_listener,      // admit no new client at `listener`
     close_listener,       // end its sessions, then close it
     close_proxy,          // end the sessions of `proxy`, close its groups, release its slot
+    look_at_sources,      // routes, addresses or links have changed: look up all sources again, and
+                          // end the sessions that routing has another source for
 };
 
 inline constexpr std::uint16_t all_proxies = 0xffff;

@@ -51,6 +51,7 @@ public:
         note_closed(shard_, completions.closed, now);
         admit_new_clients(shard_, backend_, now);
         leave_lost_sources(shard_, backend_, now);
+        leave_replaced_sources(shard_, backend_, now);
         quiet_ = completions.requests.empty() && completions.replies.empty();
         note_stall(now);
         if (!is_catching_up()) retire_sessions(shard_, backend_, now);

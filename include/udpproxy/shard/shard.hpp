@@ -39,6 +39,8 @@ inline constexpr std::uint32_t surplus_closes_per_turn = 16;
 inline constexpr std::uint32_t commands_per_turn = 16;
 inline constexpr std::uint32_t reconciled_per_turn = 256;
 inline constexpr std::uint32_t joins_per_turn = 4;  // of new members to existing groups
+/// Look-ups of a source per turn when routing has changed; each takes three system calls.
+inline constexpr std::uint32_t source_lookups_per_turn = 8;
 /// How many turns a new client may wait for descriptors to be closed or for a port that no other
 /// process holds.
 inline constexpr std::uint32_t waits_max = 256;
@@ -126,6 +128,9 @@ struct Proxy {
 struct HeldUpstream {
     std::shared_ptr<const Upstream> upstream;  // null: a free entry
     std::uint32_t groups = 0;
+    // During a pass over the sources: what routing says, once it was asked.
+    bool looked_up = false;
+    SourceAnswer routed;
 };
 
 /// The group of each slot; no_index for a listener's slot and for an unused one. Stored as
@@ -192,6 +197,12 @@ struct Shard {
     /// Listeners, source bindings and proxies whose slots are to be released.
     std::uint32_t leaving = 0;
 
+    // A pass over the sources of all sessions; see sources.cpp.
+    std::optional<Instant> sources_at;
+    std::uint32_t sources_next = 0;  // next group to visit
+    std::uint32_t sources_left = 0;  // groups of the pass that are not visited yet
+    bool source_unknown = false;     // a look-up gave no answer: another pass is needed
+
     // Groups that stand ready; see prewarm.cpp.
     bool prewarming = true;  // some may be missing
     Instant prewarm_at{};    // not before
@@ -235,8 +246,12 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
 /// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within
 /// each client is kept.
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
-/// sources.cpp: sessions whose source address has been replaced by another one end.
+/// sources.cpp: sessions end whose sends fail for want of their source address while routing has
+/// another one.
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
+/// sources.cpp: after a change of routes or addresses, sessions end for which routing has another
+/// source address, whether or not their sends succeed.
+void leave_replaced_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; surplus groups close.
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: begin to close every listener and every group; called when the shard stops.
