@@ -12,7 +12,7 @@ namespace {
 
 // Number of exact aliases. With more of them one open socket is cheaper than a descriptor for each.
 constexpr std::size_t connected_by_default_max = 4;
-// Streams, log, signals, resolver, reload, admin.
+// Streams, log, signals, DNS sockets, reload, admin.
 constexpr std::uint32_t descriptors_of_program = 48 + admin_connections_max;
 // Ring or epoll set, eventfd, and two to spare.
 constexpr std::uint32_t descriptors_per_shard = 4;

@@ -99,7 +99,9 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& even
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
-        const int signal = signals.next(reload_wanted ? reload_look_ms : look_every_ms);
+        const Names& names = reconfigurer.names();
+        const int limit_ms = names.has_more() ? 0 : reload_wanted ? reload_look_ms : look_every_ms;
+        const int signal = signals.next(limit_ms, names.descriptor());
         const Instant now = monotonic_now();
         if (is_stop(signal)) return name_of_signal(signal);
         if (signal == SIGQUIT) steps.run("drain", [&] { reconfigurer.drain(std::nullopt, now); });
@@ -152,7 +154,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     int stop_signal = 0;
     const auto stops = [&](Duration pause) {
         const auto pause_ms = std::chrono::duration_cast<std::chrono::milliseconds>(pause).count();
-        const int signal = signals.next(static_cast<int>(pause_ms));
+        const int signal = signals.next(static_cast<int>(pause_ms), names.descriptor());
         if (is_stop(signal)) stop_signal = signal;
         return stop_signal != 0;
     };

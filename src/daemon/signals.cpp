@@ -30,9 +30,9 @@ Signals::Signals() {
     descriptor_ = Socket{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
 }
 
-int Signals::next(int limit_ms) const {
-    pollfd poll_entry{descriptor_.descriptor(), POLLIN, 0};
-    if (::poll(&poll_entry, 1, limit_ms) <= 0) return 0;
+int Signals::next(int limit_ms, int other) const {
+    std::array<pollfd, 2> entries{{{descriptor_.descriptor(), POLLIN, 0}, {other, POLLIN, 0}}};
+    if (::poll(entries.data(), entries.size(), limit_ms) <= 0 || entries[0].revents == 0) return 0;
     signalfd_siginfo info{};
     if (::read(descriptor_.descriptor(), &info, sizeof info) != sizeof info) return 0;
     return static_cast<int>(info.ssi_signo);

@@ -12,8 +12,9 @@ public:
     /// it starts later. Ignores SIGPIPE.
     Signals();
     [[nodiscard]] bool open() const noexcept { return static_cast<bool>(descriptor_); }
-    /// Waits at most `limit_ms` for a signal; 0 when none came.
-    [[nodiscard]] int next(int limit_ms) const;
+    /// Waits at most `limit_ms` for a signal, or until `other` is readable (-1: no descriptor); 0
+    /// when no signal came.
+    [[nodiscard]] int next(int limit_ms, int other = -1) const;
 
 private:
     Socket descriptor_;

@@ -11,8 +11,8 @@
 
 #include "udpproxy/config/upstream_choice.hpp"
 #include "udpproxy/host/limits.hpp"
+#include "udpproxy/host/lookups.hpp"
 #include "udpproxy/host/procfs.hpp"
-#include "udpproxy/host/resolve.hpp"
 #include "udpproxy/host/routes.hpp"
 
 namespace udpproxy {
@@ -196,23 +196,24 @@ private:
     RouteTable& routes_;
 };
 
-void resolve_upstream(const Config& config, const ProxyConfig& own, bool resolves_names,
-                      ProxyFacts& proxy) {
-    proxy.upstream = own.upstream.endpoint;
-    if (proxy.upstream) return;
-    if (!resolves_names) {
-        proxy.resolve_error = "it has no address yet (the log has the resolver's answer)";
-        return;
+void resolve_upstreams(const Config& config, HostFacts& facts) {
+    std::vector<HostName> names;
+    for (const ProxyConfig& proxy : config.proxies)
+        if (!proxy.upstream.endpoint)
+            names.push_back({proxy.upstream.host, proxy.upstream.port, upstream_family(proxy)});
+    const std::vector<Result<Addresses>> answers = look_up(names);
+    auto answer = answers.begin();
+    for (std::size_t i = 0; i < config.proxies.size(); ++i) {
+        if (config.proxies[i].upstream.endpoint) continue;
+        const Result<Addresses>& found = *answer++;
+        if (!found) {
+            facts.proxies[i].resolve_error = found.error().message;
+            continue;
+        }
+        const UpstreamChoice choice = choose_upstream(config, config.proxies[i], found->endpoints);
+        facts.proxies[i].upstream = choice.endpoint;
+        facts.proxies[i].resolve_error = choice.endpoint ? "" : choice.refused;
     }
-    const auto found = resolve(own.upstream.host, own.upstream.port, upstream_family(own));
-    if (!found) {
-        proxy.resolve_error = found.error().message;
-        return;
-    }
-    const UpstreamChoice choice = choose_upstream(config, own, *found);
-    proxy.upstream = choice.endpoint;
-    if (!choice.endpoint)
-        proxy.resolve_error = choice.refused.empty() ? "it has no address" : choice.refused;
 }
 
 /// The UDP sockets of this network namespace on our listen ports, each with the name of the program
@@ -279,8 +280,13 @@ HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     collect_drops(facts);
     collect_filters(facts);
     facts.proxies.resize(config.proxies.size());
-    for (std::size_t i = 0; i < config.proxies.size(); ++i)
-        resolve_upstream(config, config.proxies[i], resolves_names, facts.proxies[i]);
+    for (std::size_t i = 0; i < config.proxies.size(); ++i) {
+        facts.proxies[i].upstream = config.proxies[i].upstream.endpoint;
+        if (!facts.proxies[i].upstream)
+            facts.proxies[i].resolve_error =
+                "it has no address yet (the log has the resolver's answer)";
+    }
+    if (resolves_names) resolve_upstreams(config, facts);
     RouteTable routes;
     auto interfaces = routes.interfaces();
     if (!interfaces) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "listeners.hpp"
 #include "udpproxy/base/reserved.hpp"
@@ -18,7 +19,7 @@ namespace {
 // A resolver that works answers within this time. One that does not must not keep the clients of
 // the other proxies waiting.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
-constexpr Duration answer_pause = std::chrono::milliseconds{5};
+constexpr Duration answer_pause = std::chrono::milliseconds{100};
 // For memory outside of the tables: stacks of threads, the heap, the work of a reload.
 constexpr std::uint64_t address_space_spared = 128 << 20;
 constexpr std::uint64_t descriptors_least = 1024;
@@ -57,19 +58,22 @@ bool Bootstrap::prepare_proxies(Names& names, const std::function<bool(Duration)
             names.ask(index, proxy);
     }
     const Instant end = monotonic_now() + first_answers_within;
+    take_upstreams(names, monotonic_now());
     while (!names.all_answered() && monotonic_now() < end) {
-        if (stops(answer_pause)) return false;
-        take_upstreams(names.look(config_, monotonic_now()));
+        if (stops(names.has_more() ? Duration::zero() : answer_pause)) return false;
+        take_upstreams(names, monotonic_now());
     }
     return true;
 }
 
-void Bootstrap::take_upstreams(const std::vector<Names::Found>& found) {
-    for (const Names::Found& answer : found) {
-        proxies_[answer.proxy].upstream =
-            upstream_of(config_.proxies[answer.proxy], answer.endpoint, 1);
-        proxies_[answer.proxy].routed_source = routed_source_towards(answer.endpoint);
+void Bootstrap::take_upstreams(Names& names, Instant now) {
+    for (Names::Found& found : names.look(config_, now)) {
+        ProxySetup& proxy = proxies_[found.proxy];
+        proxy.upstream = upstream_of(config_.proxies[found.proxy], found.endpoint, 1);
+        proxy.routed_source = routed_source_towards(found.endpoint);
+        names.settle(std::move(found), now);
     }
+    names.log_settled();
 }
 
 std::vector<std::string> Bootstrap::compute_capacity() {

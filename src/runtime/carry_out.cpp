@@ -24,7 +24,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
         ProxySlot& slot = state_.proxies[index];
         if (slot.state != SlotState::serving || find_proxy(wanted, slot.config.name) != nullptr)
             continue;
-        forget_name(index);
+        names_.forget(index);
         slot.state = SlotState::retired;
         slot.deadline = now + drain_timeout_;
     }
@@ -63,7 +63,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
     const bool close_older = !is_new && wanted.on_change == OnChange::close;
     const Endpoint present = is_new ? Endpoint{} : slot.upstream->endpoint();
     if (wanted.upstream.endpoint) {
-        forget_name(index);
+        names_.forget(index);
         if (is_new || step.upstream || step.aliases)
             set_upstream(index, *wanted.upstream.endpoint,
                          close_older && *wanted.upstream.endpoint != present);
@@ -79,14 +79,7 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
         preparation.added.push_back({wanted.name, slot.settings.sessions_max, capacity.arithmetic});
 }
 
-/// An answer that no version was made of yet is forgotten with the question.
-void Reconfigurer::forget_name(std::uint16_t proxy) {
-    names_.forget(proxy);
-    std::erase_if(state_.found, [&](const Names::Found& found) { return found.proxy == proxy; });
-}
-
 void Reconfigurer::ask_for_name(std::uint16_t proxy) {
-    forget_name(proxy);
     const ProxySlot& slot = state_.proxies[proxy];
     names_.ask(proxy, slot.config,
                slot.upstream->is_resolved() ? std::optional<Endpoint>{slot.upstream->endpoint()}

@@ -17,6 +17,8 @@ namespace {
 
 constexpr Duration taken_within = std::chrono::seconds{1};
 constexpr Duration look_pause = std::chrono::milliseconds{1};
+// Half of all, so that names that change address again and again never make a reload impossible.
+constexpr std::size_t name_versions_max = upstream_versions_max / 2;
 
 /// The counter numbers of the proxy's aliases, in the order of the aliases. A new alias gets a
 /// number that was never used. If none is left, it gets the number of an alias that has gone.
@@ -186,26 +188,33 @@ void Reconfigurer::look(Instant now) {
     free_vacated();
 }
 
-/// Makes a version of each answer of the resolver. The resolver forgets what it has handed out, so
-/// an answer stays here until its version is made.
 void Reconfigurer::take_addresses(Instant now) {
-    if (state_.found.empty()) state_.found = names_.look(state_.config, now);
-    while (!state_.found.empty()) {
-        Change change(*this);
-        const Names::Found found = state_.found.back();
-        state_.found.pop_back();
+    for (Names::Found& found : names_.look(state_.config, now)) {
         const ProxySlot& slot = state_.proxies[found.proxy];
         const bool is_new = !slot.upstream->is_resolved();
         // Aliases configured together with the name come into force with its address, even if the
         // address is the same.
         if (!is_in_force(slot, found.endpoint)) {
+            // A reload has made sure of a version for each name that it asks for. What a name
+            // brings later must leave room for the next reload.
+            if (!found.is_first && state_.versions.size() >= name_versions_max) {
+                names_.put_off(found,
+                               fmt::format("sessions hold {} versions of upstreams, and a name "
+                                           "makes no more than {}",
+                                           state_.versions.size(), name_versions_max),
+                               now);
+                continue;
+            }
+            Change change(*this);
             set_upstream(found.proxy, found.endpoint,
                          !is_new && slot.config.on_change == OnChange::close);
             set_source_bindings(found.proxy);
+            change.commit();
         }
-        change.commit();
+        names_.settle(std::move(found), now);
         publish();
     }
+    names_.log_settled();
 }
 
 bool Reconfigurer::drain(const std::optional<std::string>& proxy, Instant now) {

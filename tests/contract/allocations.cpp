@@ -55,6 +55,7 @@ Counting::~Counting() { --counting; }
 FailingAllocation::FailingAllocation(std::size_t failing) noexcept { until_failure = failing; }
 FailingAllocation::~FailingAllocation() { until_failure = 0; }
 bool FailingAllocation::has_failed() const noexcept { return until_failure == 0; }
+std::size_t FailingAllocation::left() const noexcept { return until_failure; }
 
 #if defined(UDPPROXY_COUNTS)
 

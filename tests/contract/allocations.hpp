@@ -30,6 +30,8 @@ public:
     FailingAllocation(const FailingAllocation&) = delete;
     FailingAllocation& operator=(const FailingAllocation&) = delete;
     [[nodiscard]] bool has_failed() const noexcept;
+    /// Which one fails from now on; 0: none.
+    [[nodiscard]] std::size_t left() const noexcept;
 };
 
 }  // namespace udpproxy::contract

@@ -92,31 +92,6 @@ TEST_CASE("what was retired is closed in the end, however short memory was") {
     });
 }
 
-// The answer of the resolver was lost with the first attempt to make a version of it, and the name
-// was never asked for again.
-TEST_CASE("the address of a name takes effect in the end, however short memory was") {
-    const Endpoint listen = unused_endpoint(loopback(Family::ipv4));
-    const std::string before = head_text() + proxy_text("one", listen, to_upstream);
-    const std::string after =
-        head_text() + proxy_text("one", listen, "upstream = \"localhost:54\"\nsessions_max = 10\n");
-    RuntimeRig rig(before);
-    const auto has_address = [&] {
-        return rig.reconfigurer.proxies()[0].upstream->endpoint().port == 54;
-    };
-    let_each_allocation_fail([&](std::size_t failing) {
-        REQUIRE(rig.reload(after));
-        bool any_reached = false;
-        const Instant deadline = monotonic_now() + patience;
-        while (!has_address() && !any_reached && monotonic_now() < deadline) {
-            (void)succeeds(failing, any_reached, [&] { rig.look(); });
-            sleep_for(std::chrono::microseconds{200});
-        }
-        REQUIRE(rig.look_until(has_address));
-        REQUIRE(rig.reload(before));
-        return any_reached;
-    });
-}
-
 // An event was taken from its mailbox before there was memory for its line, and was lost.
 TEST_CASE("each event gets its line in the end, however short memory was") {
     RuntimeRig rig(head_text() +

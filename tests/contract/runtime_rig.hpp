@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <optional>
 
@@ -47,13 +48,17 @@ struct TemporaryFile {
 
 class RuntimeRig {
 public:
-    explicit RuntimeRig(const std::string& config_text,
-                        Duration drain_timeout = std::chrono::seconds{1})
+    /// Called between the steps of the start's wait for names.
+    using Pause = std::function<void(const Names&)>;
+
+    explicit RuntimeRig(
+        const std::string& config_text, Duration drain_timeout = std::chrono::seconds{1},
+        LookupSettings lookups = {}, const Pause& pause = [](const Names&) {})
         : config_(read(config_text)),
           log(*Log::open(LogLevel::info, LogFormat::text, log_file.path)),
-          names(log),
+          names(log, std::move(lookups)),
           bootstrap(config_, log),
-          reconfigurer(start(drain_timeout)) {}
+          reconfigurer(start(drain_timeout, pause)) {}
     RuntimeRig(const RuntimeRig&) = delete;
     RuntimeRig& operator=(const RuntimeRig&) = delete;
     ~RuntimeRig() { stop(); }
@@ -102,8 +107,11 @@ private:
         REQUIRE(std::holds_alternative<Config>(outcome));
         return std::move(std::get<Config>(outcome));
     }
-    Reconfigurer start(Duration drain_timeout) {
-        REQUIRE(bootstrap.prepare_proxies(names, [](Duration) { return false; }));
+    Reconfigurer start(Duration drain_timeout, const Pause& pause) {
+        REQUIRE(bootstrap.prepare_proxies(names, [&](Duration) {
+            pause(names);
+            return false;
+        }));
         REQUIRE(bootstrap.compute_capacity().empty());
         REQUIRE(bootstrap.choose_engine());
         REQUIRE(bootstrap.open_all_listeners());

@@ -3,7 +3,7 @@ with one that must not be taken.
 
     client 10.1.0.2 ── 10.1.0.1 proxy 10.0.0.1 ── 10.0.0.254 .253 .252 service
 
-The names are in a hosts file that only the program under test sees.
+The names are in a hosts file that only the program under test sees; test_dns.py has DNS servers.
 """
 
 import time

@@ -151,7 +151,7 @@ def limit_threads(proxy, soft=None):
 def test_a_reload_without_threads_is_refused_or_done_and_sessions_go_on(
     engine, start_proxy, open_service, open_client
 ):
-    """A new upstream name is looked up by a thread; that there was none ended the program."""
+    """A new upstream name was looked up by a thread; that there was none ended the program."""
     open_service([IPV4.service(254)], echo())
     running = Reloading(lambda text: start_proxy(text, prefix=as_its_user()), engine, main_table())
     client = open_client()

@@ -13,6 +13,7 @@ FENCES = {
     "toml++": (r"(toml\+\+|tomlplusplus)/.*", r"src/config/toml_reader\.cpp"),
     "nlohmann-json": (r"nlohmann/.*", r"src/(host/packet_filter\.cpp|ctl/.*)"),
     "libmnl": (r"libmnl/.*", r"src/host/(netlink|route_answers|routes|packet_filter_reader)\.cpp"),
+    "c-ares": (r"ares(_\w+)?\.h", r"src/host/lookups\.cpp"),
     "libmicrohttpd": (r"microhttpd\.h", r"src/admin/(server\.cpp|responses\.[ch]pp)"),
     "spdlog": (r"spdlog/.*", r"src/log/.*"),
     "CLI11": (

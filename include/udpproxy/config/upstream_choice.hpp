@@ -1,5 +1,5 @@
 // Which of a host name's addresses becomes the upstream: a pure function of the configuration and
-// of the resolver's answer. host/resolve.hpp asks the resolver, runtime/resolver.hpp asks again.
+// of the answer about it. host/lookups.hpp asks, runtime/resolver.hpp decides when.
 #pragma once
 
 #include <optional>
@@ -21,7 +21,7 @@ struct UpstreamChoice {
 };
 
 /// Chooses `preferred` if it is among `found` and usable, else the first usable address in the
-/// resolver's order. An address is unusable if no host can have it, if the proxy lists it as an
+/// answer's order. An address is unusable if no host can have it, if the proxy lists it as an
 /// alias, or if it leads back to a listener of `config`.
 [[nodiscard]] UpstreamChoice choose_upstream(
     const Config& config, const ProxyConfig& proxy, const std::vector<Endpoint>& found,

@@ -61,8 +61,8 @@ struct Finding {
     std::string fix;        // a command or a line of the configuration; empty: nothing to fix
 };
 
-/// Collects the facts about this host that concern the configuration. Resolving names may block as
-/// long as the resolver does.
+/// Collects the facts about this host that concern the configuration. Resolving names may block for
+/// half a minute.
 [[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
 
 [[nodiscard]] std::vector<Finding> diagnose(const Config& config, const HostFacts& facts);
@@ -105,7 +105,7 @@ struct DoctorRequest {
     bool with_probe = false;
     std::string probe_payload;   // hexadecimal
     std::string probe_proxy;     // empty: the only one
-    bool resolves_names = true;  // may wait half a minute for the resolver; false: a name counts as
+    bool resolves_names = true;  // may wait half a minute for answers; false: a name counts as
                                  // unresolved
 };
 /// Collects facts, diagnoses them, and probes if asked to. Errors: an invalid request.

@@ -24,8 +24,8 @@ public:
     Bootstrap(const Config& config, Log& log) : config_(config), log_(log) {}
 
     /// Asks for the names and waits a moment for the first answers. A proxy whose name has no
-    /// answer starts all the same. `stops(pause)` waits for at most `pause` and returns whether to
-    /// give up; this function then returns false.
+    /// answer starts all the same. `stops(pause)` waits for at most `pause` or until the names'
+    /// descriptor is readable, and returns whether to give up; this function then returns false.
     [[nodiscard]] bool prepare_proxies(Names& names, const std::function<bool(Duration)>& stops);
     /// The numbers of the configuration that cannot fit; empty when all fit.
     [[nodiscard]] std::vector<std::string> compute_capacity();
@@ -52,7 +52,7 @@ public:
     [[nodiscard]] const TableSizes& tables() const { return tables_; }
 
 private:
-    void take_upstreams(const std::vector<Names::Found>& found);
+    void take_upstreams(Names& names, Instant now);
     /// 64 KiB of address space each; only the part that datagrams reach becomes memory.
     [[nodiscard]] std::uint32_t buffers_per_leg() const {
         return machine_.shards <= 4 ? 4096 : machine_.shards <= 16 ? 2048 : 1024;

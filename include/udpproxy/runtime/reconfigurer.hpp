@@ -70,8 +70,9 @@ public:
     Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
                  Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log);
 
-    /// Takes the resolver's answers, follows changes of the network, closes what has drained, and
-    /// frees what the shards have released. Called a few times a second.
+    /// Asks for names and takes their answers, follows changes of the network, closes what has
+    /// drained, and frees what the shards have released. Called a few times a second, and when the
+    /// names' descriptor is readable.
     void look(Instant now);
 
     /// Reads the configuration file again and brings the program to it. Returns lines for the
@@ -104,6 +105,7 @@ public:
     [[nodiscard]] const std::vector<ProxySlot>& proxies() const { return state_.proxies; }
     [[nodiscard]] const std::vector<ListenerSlot>& listeners() const { return state_.listeners; }
     [[nodiscard]] const ShardThreads& shards() const { return bootstrap_.shards(); }
+    [[nodiscard]] const Names& names() const { return names_; }
     /// Called before the shards close their sockets: no reader may touch a queue after that.
     void withdraw_queues();
 
@@ -134,8 +136,6 @@ private:
         std::vector<std::shared_ptr<const void>> brought;
         std::uint64_t reloads = 0;
         std::optional<Instant> drain_deadline;
-        // Answers of the resolver that no version has been made of yet.
-        std::vector<Names::Found> found;
         // By shard: the commands that hand_over() sends.
         std::vector<std::list<Command>> outbox;
         // Counters of slots that all shards hold as soon as the outbox is sent.
@@ -188,7 +188,6 @@ private:
                      Preparation& preparation);
     void bring_listeners(Preparation& preparation, Instant now);
     void ask_for_name(std::uint16_t proxy);
-    void forget_name(std::uint16_t proxy);
 
     // network_changes.cpp
     void watch_network();

@@ -1,7 +1,8 @@
-// Names: resolves the host names of upstreams in a thread of its own. A resolver may take half a
-// minute to fail, and neither a shard nor a signal may wait for it. A name without a usable address
-// is asked for again, at growing intervals, as long as its proxy is configured.
-// config/upstream_choice.hpp decides which address is taken; the reconfigurer tells the shards.
+// Names: the host names of upstreams: which are asked for, when again, and what becomes of each
+// answer. A name is asked for as long as its proxy is configured: at growing intervals while it has
+// no usable address, and when the TTL of its answer has ended. host/lookups.hpp does the asking, in
+// the control thread; config/upstream_choice.hpp decides which address is taken; the reconfigurer
+// tells the shards.
 #pragma once
 
 #include <map>
@@ -10,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "udpproxy/base/result.hpp"
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/host/lookups.hpp"
 #include "udpproxy/log/log.hpp"
 
 namespace udpproxy {
@@ -23,10 +24,8 @@ namespace udpproxy {
 
 class Names {
 public:
-    explicit Names(Log& log);
-    ~Names();
-    Names(const Names&) = delete;
-    Names& operator=(const Names&) = delete;
+    explicit Names(Log& log, LookupSettings settings = {})
+        : log_(log), lookups_(std::move(settings)) {}
 
     /// Has the next look() ask for the name of the proxy's upstream, in place of an earlier
     /// question of this proxy. `present` is kept if it is among the answers.
@@ -35,26 +34,44 @@ public:
              const std::optional<Endpoint>& present = std::nullopt);
     void forget(std::uint16_t proxy) { questions_.erase(proxy); }
 
+    /// The address of a name, for the first time since ask() or another one than before.
     struct Found {
         std::uint16_t proxy = 0;
         Endpoint endpoint;
+        bool is_first = false;      // since ask()
+        std::size_t addresses = 0;  // in the answer
+        std::string passed_over;    // a sentence about the first unusable address; may be empty
+        std::optional<Duration> ttl;
     };
-    /// Takes the answers, writes their log lines, and asks again where it is time. `config` tells
-    /// which addresses would be a loop.
+    /// Asks where it is time, and returns what is found. `config` tells which addresses would be a
+    /// loop. An answer is returned by every look() until it is settled or put off, so a caller that
+    /// runs out of memory between them loses nothing.
     [[nodiscard]] std::vector<Found> look(const Config& config, Instant now);
+    /// The address is in force.
+    void settle(Found found, Instant now) noexcept;
+    /// The address cannot be in force now. The name is asked for again.
+    void put_off(const Found& found, const std::string& reason, Instant now);
+    /// Logs what was settled. If memory is short, a later call logs it.
+    void log_settled();
+
     /// Whether every question has had an answer, usable or not.
     [[nodiscard]] bool all_answered() const;
+    /// Readable when a look() is due; -1: no name was ever asked for.
+    [[nodiscard]] int descriptor() const noexcept { return lookups_.descriptor(); }
+    /// Whether a look() is due at once, since the last one did not ask for everything.
+    [[nodiscard]] bool has_more() const noexcept { return lookups_.has_more(); }
 
     struct Question {
         ProxyConfig config;
         std::optional<Endpoint> present;
-        std::uint64_t ticket = 0;
-        bool asked = false;     // the thread has the question
-        bool answered = false;  // at least once
-        std::uint32_t failures = 0;
+        std::shared_ptr<const Lookup> lookup;  // null: nothing is asked now
+        bool answered = false;                 // at least once since ask()
+        bool settled = false;                  // at least once since ask()
+        std::uint32_t failures = 0;            // in a row
         Instant again_at{};
-        std::string logged;  // the latest reason in the log
+        std::string logged;  // the latest complaint in the log; empty: none since it was settled
         Instant logged_at{};
+        std::optional<Found> unlogged;
     };
     using Questions = std::map<std::uint16_t, Question>;
     [[nodiscard]] const Questions& questions() const { return questions_; }
@@ -63,24 +80,13 @@ public:
     void restore(Questions earlier) noexcept { questions_.swap(earlier); }
 
 private:
-    struct Answer {
-        std::uint64_t ticket = 0;
-        Result<std::vector<Endpoint>> found;
-    };
-    struct Desk;  // shared by this side and the thread
-
-    static void serve(std::shared_ptr<Desk> desk);
-    [[nodiscard]] std::string start_thread();
-    void post(Question& question);
-    [[nodiscard]] std::optional<Endpoint> decide(const Config& config, Question& question,
-                                                 const Answer& answer, Instant now);
-    void log_refusal(Question& question, const std::string& reason, Instant now);
+    [[nodiscard]] std::optional<Found> decide(const Config& config, std::uint16_t proxy,
+                                              Question& question, Instant now);
+    void fail(Question& question, const std::string& reason, Instant now);
 
     Log& log_;
+    Lookups lookups_;
     Questions questions_;
-    std::uint64_t tickets_ = 0;
-    bool has_thread_ = false;
-    std::shared_ptr<Desk> desk_;
 };
 
 }  // namespace udpproxy

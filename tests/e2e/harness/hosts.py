@@ -1,12 +1,18 @@
-"""Host names that only the program under test knows."""
+"""Host names that only the program under test knows, and the DNS servers that only it asks."""
 
 
 class Hosts:
-    """A hosts file and the words before a program that make it /etc/hosts."""
+    """The words before a program that give it an /etc/hosts and, with `nameservers`, an
+    /etc/resolv.conf of its own. Both files may be written again at any time."""
 
-    def __init__(self, directory, *lines):
+    def __init__(self, directory, *lines, nameservers=None):
         self.file = directory / "hosts"
+        self.resolv_conf = directory / "resolv.conf"
         self.write(*lines)
+        mounts = 'mount --bind "$0" /etc/hosts'
+        if nameservers is not None:
+            self.ask(*nameservers)
+            mounts += ' && mount --bind "$1" /etc/resolv.conf'
         self.prefix = (
             "unshare",
             "--mount",
@@ -14,11 +20,17 @@ class Hosts:
             "private",
             "sh",
             "-c",
-            'mount --bind "$0" /etc/hosts && exec "$@"',
+            f'{mounts} && shift && exec "$@"',
             str(self.file),
+            str(self.resolv_conf),
         )
 
+    # In place: each mount is of this very file.
+
     def write(self, *lines):
-        # In place: the mount is of this very file.
         text = "".join(f"{line}\n" for line in ("127.0.0.1 localhost", *lines))
         self.file.write_text(text, encoding="ascii")
+
+    def ask(self, *nameservers):
+        text = "".join(f"nameserver {server}\n" for server in nameservers)
+        self.resolv_conf.write_text(text, encoding="ascii")
