@@ -23,6 +23,8 @@ const char* name_of(SessionEnd end) {
             return "killed";
         case SessionEnd::closed:
             return "closed";
+        case SessionEnd::stopped:
+            return "stopped";
     }
     return "idle";
 }

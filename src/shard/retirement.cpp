@@ -21,6 +21,8 @@ Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
             return counters.sessions_killed;
         case SessionEnd::closed:
             return counters.sessions_closed;
+        case SessionEnd::stopped:
+            return counters.sessions_stopped;
     }
     return counters.sessions_expired;
 }
@@ -95,6 +97,16 @@ void close_all_listeners(Shard& shard, Sockets& sockets) {
         if (!listener.open || std::exchange(listener.closed, true)) continue;
         sockets.close(Slot{index});
     }
+}
+
+bool end_all_sessions(Shard& shard, Sockets& sockets, std::uint32_t& next, std::size_t count,
+                      Instant now) {
+    for (; next < shard.table.high_water(); ++next) {
+        if (!shard.table.is_live(next)) continue;
+        if (count-- == 0) return false;
+        end_session(shard, sockets, next, SessionEnd::stopped, now, false);
+    }
+    return true;
 }
 
 void close_all_groups(Shard& shard, Sockets& sockets) {

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from harness.program import configuration, table
-from harness.service import in_turn
+from harness.service import echo, in_turn
 from harness.topology import IPV4
 
 _SOURCES = [IPV4.service(254), IPV4.service(253)]
@@ -88,6 +88,29 @@ def test_the_log_goes_to_a_file_and_sessions_are_summed_up_in_it(
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == 0
     assert "event=counters" in file.read_text()
+
+
+def test_every_session_that_is_there_at_the_end_is_summed_up_in_the_log(
+    engine, start_proxy, open_service, open_crowd
+):
+    """More than a shard's queue of events holds (4096)."""
+    sessions = 5000
+    open_service(_SOURCES, echo())
+    proxy = start_proxy(
+        configuration(
+            table(listen=IPV4.listener(), upstream=_SOURCES[0], unassured_timeout="5m"),
+            engine=engine,
+            shards=1,
+            head="[log]\nsessions = true",
+        )
+    )
+    got = open_crowd(sessions).ask_all(IPV4.listener(), lambda client: b"%d" % client)
+    assert len(got) == sessions
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    ended = proxy.all_events("session_ended")
+    assert len({event["client"] for event in ended}) == sessions
+    assert {event["reason"] for event in ended} == {"stopped"}
 
 
 def test_a_second_start_on_the_same_address_fails_clearly_and_moves_no_client(

@@ -635,6 +635,24 @@ TEST_CASE("a session's end is told with what went through it") {
     CHECK(event.assured);
 }
 
+TEST_CASE("sessions that are there when the program stops have their end told") {
+    SimShard sim;
+    make_assured(sim, client);
+    sim.ask(numbered_client(5), "x");
+    sim.turns();
+    REQUIRE(sim.shard().table.size() == 2);
+    REQUIRE(sim.shard().commands.post(Command{}));
+    sim.loop->run();
+    for (int i = 0; i < 2; ++i) {
+        Event event;
+        REQUIRE(sim.shard().events.take(event));
+        CHECK(event.kind == EventKind::session_ended);
+        CHECK(event.end == SessionEnd::stopped);
+    }
+    CHECK(sim.counters().sessions_stopped.read() == 2);
+    CHECK(sim.shard().table.size() == 0);
+}
+
 TEST_CASE("groups watch while half the capacity is spare, and one in sixteen after that") {
     ShardSetup setup = small_setup();
     setup.proxies[0].watch = Watch::spare_capacity;

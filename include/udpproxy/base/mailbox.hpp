@@ -26,6 +26,12 @@ public:
         return true;
     }
 
+    /// Called by the one sender: how many letters will not be refused.
+    [[nodiscard]] std::size_t room() const {
+        return mask_ + 1 -
+               (tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire));
+    }
+
     /// Called by either: whether everything that was posted has been taken.
     [[nodiscard]] bool is_empty() const {
         return head_.load(std::memory_order_acquire) == tail_.load(std::memory_order_acquire);

@@ -61,7 +61,7 @@ struct Command {
 
 enum class EventKind : std::uint8_t { unlisted_reply, session_ended, listener_refused };
 
-enum class SessionEnd : std::uint8_t { idle, evicted, source_changed, killed, closed };
+enum class SessionEnd : std::uint8_t { idle, evicted, source_changed, killed, closed, stopped };
 
 struct Event {
     EventKind kind = EventKind::unlisted_reply;

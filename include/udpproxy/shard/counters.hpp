@@ -92,6 +92,7 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(sessions_moved, "sessions", "ended because their source address has changed")             \
     X(sessions_killed, "sessions", "ended by an operator")                                      \
     X(sessions_closed, "sessions", "ended by a reload, or at the end of a drain")               \
+    X(sessions_stopped, "sessions", "that were there when the program stopped")                 \
     X(groups_opened, "groups", "reply groups opened by system calls")                           \
     X(groups_reused, "groups", "cooled-down reply groups used again")                           \
     X(groups_closed, "groups", "reply groups closed")                                           \

@@ -103,15 +103,29 @@ private:
     void close_sockets() {
         give_up_pending(shard_);
         close_all_listeners(shard_, backend_);
+        end_sessions();
         close_all_groups(shard_, backend_);
         const Instant end = clock_.now() + std::chrono::seconds{1};
-        while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) &&
-               clock_.now() < end) {
-            const Completions& completions = backend_.wait(end);
-            drop_while_stopping(shard_, completions.requests, completions.replies);
-            discard_dropped();
-            note_closed(shard_, completions.closed, clock_.now());
-        }
+        while ((shard_.listeners_open > 0 || shard_.descriptors_closing > 0) && clock_.now() < end)
+            wait_while_stopping(end);
+    }
+
+    /// Ends as many sessions at a time as there is room for their events. After a second the events
+    /// of those that are left are lost, and counted so.
+    void end_sessions() {
+        const Instant end = clock_.now() + std::chrono::seconds{1};
+        std::uint32_t next = 0;
+        while (!end_all_sessions(shard_, backend_, next,
+                                 clock_.now() < end ? shard_.events.room() : shard_.table.size(),
+                                 clock_.now()))
+            wait_while_stopping(clock_.now() + std::chrono::milliseconds{1});
+    }
+
+    void wait_while_stopping(Instant deadline) {
+        const Completions& completions = backend_.wait(deadline);
+        drop_while_stopping(shard_, completions.requests, completions.replies);
+        discard_dropped();
+        note_closed(shard_, completions.closed, clock_.now());
     }
 
     /// A wait has stalled when it returns long after both its deadline and its own beginning;
