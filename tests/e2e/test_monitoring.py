@@ -88,6 +88,13 @@ def test_every_metric_of_the_alerts_exists_and_promtool_accepts_them(families):
     assert len(named) > 5 and _as_families(named, families) <= set(families)
 
 
+def test_no_panel_of_the_dashboard_mixes_rates_and_states():
+    dashboard = json.loads((_MONITORING / "dashboard.json").read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        kinds = {"rate(" in target["expr"] for target in panel["targets"]}
+        assert len(kinds) == 1, panel["title"]
+
+
 def test_every_metric_of_the_dashboard_exists_and_its_expressions_parse(families, tmp_path):
     dashboard = json.loads((_MONITORING / "dashboard.json").read_text(encoding="utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
