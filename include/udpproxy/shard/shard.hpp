@@ -254,8 +254,8 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);
 void leave_replaced_sources(Shard& shard, Sockets& sockets, Instant now);
 /// retirement.cpp: sessions that have expired end; surplus groups close.
 void retire_sessions(Shard& shard, Sockets& sockets, Instant now);
-/// retirement.cpp: called when the shard stops: ends sessions from index `next` on, `count` at most.
-/// Whether there are no more.
+/// retirement.cpp: called when the shard stops: ends sessions from index `next` on, `count` of them
+/// at most. Whether there are no more.
 [[nodiscard]] bool end_all_sessions(Shard& shard, Sockets& sockets, std::uint32_t& next,
                                     std::size_t count, Instant now);
 /// retirement.cpp: begin to close every listener and every group; called when the shard stops.
