@@ -130,9 +130,10 @@ TEST_CASE("every complaint names its directive and where it stands") {
            "Caddyfile:2:31: reply-addr-alias: \"host\" is");
     begins("echo :1 {\n  whatever {\n  }\n}\nproxy :1 10.0.0.1:1 {\n}\n",
            "Caddyfile:1:1: \"echo\": not a block that can be migrated");
-    begins("(snippet) {\n}\n",
-           "Caddyfile:1:1: \"(snippet)\": snippets and imports are not followed");
-    begins("import other\n", "Caddyfile:1:1: \"import\": snippets and imports are not followed");
+    begins("(snippet) {\n", "Caddyfile:1:1: \"(snippet)\": the closing brace of this snippet");
+    begins("(snippet)\n", "Caddyfile:1:1: \"(snippet)\": a snippet is written `(name) {`");
+    begins("import other\n", "Caddyfile:1:1: import: there is no snippet of this name before");
+    begins("(a) {\n  import a\n}\n", "Caddyfile:2:3: import: there is no snippet of this name");
     begins("proxy :1 {\n}\n",
            "Caddyfile:1:1: \"proxy\": proxy has two addresses, where to listen and where to send "
            "to; 1 given\n");
@@ -155,6 +156,59 @@ TEST_CASE("every complaint names its directive and where it stands") {
     begins(", {\n}\n", "Caddyfile:1:1: \",\": not a block");
     begins("", "Caddyfile:1:1: proxy: there is no `proxy LISTEN UPSTREAM");
     begins("# é\nproxy :1 é:1 {\n}\n", "Caddyfile:2:10: proxy: ");
+}
+
+TEST_CASE("a header goes on in the next line after a comma, as in Caddy") {
+    const Config config = config_of("proxy :1,\n  10.0.0.1:1 {\n}\nproxy, :2,\n10.0.0.1:2\n{\n}\n");
+    REQUIRE(config.proxies.size() == 2);
+    CHECK(config.proxies[1].upstream.text == "10.0.0.1:2");
+}
+
+TEST_CASE("the lines of a snippet stand where it is imported, whole blocks too") {
+    const Config config = config_of(
+        "(members) {\n  reply-addr-alias 10.0.0.3:{$PORT}\n}\n"
+        "(dns) {\n  proxy :53 10.0.0.1:53 {\n    import members\n  }\n}\n"
+        "import dns\nproxy :1 10.0.0.1:1 {\n  IMPORT members\n  reply-addr-alias 10.0.0.2:1\n}\n");
+    REQUIRE(config.proxies.size() == 2);
+    CHECK(aliases_of(config.proxies[0]) == std::vector<std::string>{"10.0.0.3:12345"});
+    CHECK(aliases_of(config.proxies[1]) ==
+          std::vector<std::string>{"10.0.0.3:12345", "10.0.0.2:1"});
+}
+
+TEST_CASE("snippets that multiply are complained about in time") {
+    std::string text = "(s0) {\n  a\n  a\n}\n";
+    for (int i = 1; i < 60; ++i)
+        text += "(s" + std::to_string(i) + ") {\n  import s" + std::to_string(i - 1) +
+                "\n  import s" + std::to_string(i - 1) + "\n}\n";
+    CHECK(complaints_of(text + "import s59\n").find("snippets bring more than 10000 lines") !=
+          std::string::npos);
+}
+
+TEST_CASE("names of services and of hosts become ports and addresses, as Go resolves them") {
+    const auto migrate_with_names = [](std::string_view text) {
+        return migrate_caddyfile(
+            text, "Caddyfile", [](const std::string&) { return std::nullopt; },
+            [](const std::string& name) {
+                return name == "domain" ? std::optional<std::uint16_t>{53} : std::nullopt;
+            },
+            [](const std::string& name) {
+                if (name != "members.test") return std::vector<Address>{};
+                return std::vector<Address>{parse_address("10.0.0.2").value(),
+                                            parse_address("fd00::2").value()};
+            });
+    };
+    const auto outcome = migrate_with_names(
+        "proxy members.test:domain upstream.test:domain {\n"
+        "  reply-addr-alias members.test:domain [fd00::3]:domain\n}\n");
+    REQUIRE(std::holds_alternative<std::string>(outcome));
+    CHECK(std::get<std::string>(outcome) ==
+          "# Line 1 of the Caddyfile.\n[[proxy]]\nname = \"proxy-53\"\nlisten = \"10.0.0.2:53\"\n"
+          "upstream = \"upstream.test:53\"\n"
+          "# members.test:53 had the addresses 10.0.0.2:53, [fd00::2]:53.\n"
+          "reply_aliases = [\n    \"10.0.0.2:53\",\n    \"[fd00::2]:53\",\n    "
+          "\"[fd00::3]:53\",\n]\n");
+    const auto unknown = migrate_with_names("proxy :nonsense 10.0.0.1:1 {\n}\n");
+    REQUIRE(std::holds_alternative<ConfigComplaints>(unknown));
 }
 
 TEST_CASE("what only the whole shows is complained about at the Caddyfile's places") {

@@ -3,10 +3,16 @@
 #include "udpproxy/config/caddyfile.hpp"
 
 #include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
+#include <list>
+#include <map>
 #include <memory>
 #include <set>
 
@@ -18,6 +24,7 @@ namespace udpproxy {
 namespace {
 
 constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
+constexpr std::size_t copies_max = 10'000;  // lines that snippets bring, all together
 
 bool is_brace(const CaddyWord& word, std::string_view brace) {
     return !word.is_quoted && word.text == brace;
@@ -29,6 +36,72 @@ std::string lowered(std::string text) {
     });
     return text;
 }
+
+/// Takes the snippets, `(name) {` to `}`, out of the lines, and puts them in the places of
+/// `import name`. As in Caddy, a snippet stands before the lines that import it, so none can import
+/// itself.
+class Snippets {
+public:
+    explicit Snippets(Complaints& complaints) : complaints_(complaints) {}
+
+    std::vector<CaddyLine> put_in_place(const std::vector<CaddyLine>& lines) {
+        std::vector<CaddyLine> result;
+        for (std::size_t next = 0; next < lines.size(); ++next) {
+            const CaddyLine& line = lines[next];
+            if (is_snippet(line))
+                next = read_snippet(lines, next);
+            else
+                add(line, result);
+        }
+        return result;
+    }
+
+private:
+    static bool is_snippet(const CaddyLine& line) {
+        const std::string& name = line.front().text;
+        return line.size() == 2 && is_brace(line[1], "{") && name.size() > 2 &&
+               name.front() == '(' && name.back() == ')';
+    }
+
+    /// Returns the index of the closing brace's line.
+    std::size_t read_snippet(const std::vector<CaddyLine>& lines, std::size_t header) {
+        const std::string& name = lines[header].front().text;
+        std::vector<CaddyLine> body;
+        std::size_t depth = 1;
+        for (std::size_t next = header + 1; next < lines.size(); ++next) {
+            if (is_brace(lines[next].back(), "{")) ++depth;
+            if (is_brace(lines[next].front(), "}") && --depth == 0) {
+                snippets_[name.substr(1, name.size() - 2)] = std::move(body);
+                return next;
+            }
+            add(lines[next], body);
+        }
+        complaints_.add({lines[header].front().at, quoted(name)},
+                        "the closing brace of this snippet is missing");
+        return lines.size();
+    }
+
+    void add(const CaddyLine& line, std::vector<CaddyLine>& to) {
+        if (lowered(line.front().text) != "import") {
+            to.push_back(line);
+            return;
+        }
+        const auto found = line.size() == 2 ? snippets_.find(line[1].text) : snippets_.end();
+        if (found == snippets_.end())
+            complaints_.add({line.front().at, "import"},
+                            "there is no snippet of this name before this line, and files are not "
+                            "followed; write their lines here");
+        else if ((copied_ += found->second.size()) <= copies_max)
+            to.insert(to.end(), found->second.begin(), found->second.end());
+        else
+            complaints_.add({line.front().at, "import"},
+                            fmt::format("snippets bring more than {} lines", copies_max));
+    }
+
+    std::map<std::string, std::vector<CaddyLine>, std::less<>> snippets_;
+    std::size_t copied_ = 0;
+    Complaints& complaints_;
+};
 
 struct CaddyBlock {
     CaddyWord listen;
@@ -52,6 +125,12 @@ private:
     }
 
     void read_block(CaddyLine header) {
+        // A comma at the end of a line says that the list goes on in the next one.
+        while (!header.back().is_quoted && header.back().text.ends_with(',') &&
+               next_ < lines_.size()) {
+            header.insert(header.end(), lines_[next_].begin(), lines_[next_].end());
+            ++next_;
+        }
         const CaddyWord first = header.front();
         const bool opened = is_brace(header.back(), "{");
         if (opened) header.pop_back();
@@ -72,8 +151,10 @@ private:
             complain(first, "a brace without its block; write `proxy LISTEN UPSTREAM {`");
             return false;
         }
-        if (lowered(first.text) == "import" || first.text.substr(0, 1) == "(") {
-            complain(first, "snippets and imports are not followed; write their lines here");
+        if (first.text.substr(0, 1) == "(") {
+            complain(first,
+                     "a snippet is written `(name) {`, its lines, and `}` on a line of its "
+                     "own");
             return false;
         }
         if (lowered(header.front().text) != "proxy") {
@@ -172,9 +253,14 @@ std::string toml_string(std::string_view text) {
 /// The TOML, line by line, each with the position in the Caddyfile that it came from.
 class TomlWriter {
 public:
-    explicit TomlWriter(Complaints& complaints) : complaints_(complaints) {}
+    TomlWriter(Complaints& complaints, const ServicePorts& service_ports,
+               const HostAddresses& host_addresses)
+        : complaints_(complaints), service_ports_(service_ports), host_addresses_(host_addresses) {}
 
-    void write(const CaddyBlock& block) {
+    void write(CaddyBlock block) {
+        number_port(block.listen);
+        number_port(block.upstream);
+        number_listener(block.listen);
         if (!lines_.empty()) line("", block.listen);
         line(fmt::format("# Line {} of the Caddyfile.", block.listen.at.line), block.listen);
         line("[[proxy]]", block.listen);
@@ -209,6 +295,34 @@ private:
         complaints_.add({word.at, std::string{directive}}, error.message);
     }
 
+    /// `:domain` becomes `:53`.
+    void number_port(CaddyWord& word) const {
+        const std::size_t colon = word.text.rfind(':');
+        if (colon == std::string::npos || !service_ports_) return;
+        const std::string name = word.text.substr(colon + 1);
+        if (name.empty() || name == "*" || (name.front() >= '0' && name.front() <= '9')) return;
+        if (const std::optional<std::uint16_t> port = service_ports_(name))
+            word.text = word.text.substr(0, colon + 1) + std::to_string(*port);
+    }
+
+    /// The addresses of `name:port` with their port; none when that is no name, or not resolved.
+    [[nodiscard]] std::vector<std::string> resolve(const CaddyWord& word) const {
+        const std::size_t colon = word.text.rfind(':');
+        if (colon == std::string::npos || colon == 0 || !host_addresses_) return {};
+        const std::string name = word.text.substr(0, colon);
+        if (name.find_first_of(":[]/%*") != std::string::npos || parse_address(name)) return {};
+        std::vector<std::string> resolved;
+        for (const Address& address : host_addresses_(name))
+            resolved.push_back((address.is_ipv4() ? format(address) : '[' + format(address) + ']') +
+                               word.text.substr(colon));
+        return resolved;
+    }
+
+    void number_listener(CaddyWord& word) {
+        const std::vector<std::string> resolved = resolve(word);
+        if (!resolved.empty()) word.text = resolved.front();
+    }
+
     /// `proxy-PORT`, after the listener's port; further proxies on the same port get a number.
     std::string name_of(const CaddyBlock& block) {
         const auto listen = parse_listen(block.listen.text);
@@ -236,7 +350,19 @@ private:
         std::set<Endpoint> seen;
         if (upstream_.endpoint) seen.insert(*upstream_.endpoint);
         std::vector<const CaddyWord*> kept;
-        for (const CaddyWord& word : block.aliases) {
+        std::list<CaddyWord> numbered;
+        for (CaddyWord word : block.aliases) {
+            number_port(word);
+            const std::vector<std::string> resolved = resolve(word);
+            if (!resolved.empty())
+                line(
+                    fmt::format("# {} had the addresses {}.", word.text, fmt::join(resolved, ", ")),
+                    word);
+            for (const std::string& address : resolved)
+                numbered.push_back({word.at, address, word.is_quoted});
+            if (resolved.empty()) numbered.push_back(std::move(word));
+        }
+        for (const CaddyWord& word : numbered) {
             const auto alias = parse_alias(word.text, upstream_.port == 0 ? 1 : upstream_.port);
             if (!alias) {
                 complain("reply-addr-alias", word, alias.error());
@@ -259,6 +385,8 @@ private:
     std::set<std::string> names_;
     UpstreamAddress upstream_;
     Complaints& complaints_;
+    const ServicePorts& service_ports_;
+    const HostAddresses& host_addresses_;
 };
 
 /// Reports what parse_config() rejects (two blocks on one listener, a loop, too many aliases) at
@@ -277,17 +405,52 @@ void read_back(const TomlWriter& writer, Complaints& complaints) {
     }
 }
 
+std::optional<std::string> variable_of_process(const std::string& name) {
+    const char* value = std::getenv(name.c_str());
+    return value != nullptr ? std::optional<std::string>{value} : std::nullopt;
+}
+
+std::optional<std::uint16_t> port_of_service(const std::string& name) {
+    const servent* found = ::getservbyname(name.c_str(), "udp");
+    return found != nullptr ? std::optional{ntohs(static_cast<std::uint16_t>(found->s_port))}
+                            : std::nullopt;
+}
+
+/// Each address once, in the resolver's order.
+std::vector<Address> addresses_of_name(const std::string& name) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_DGRAM;
+    addrinfo* found = nullptr;
+    if (::getaddrinfo(name.c_str(), nullptr, &hints, &found) != 0) return {};
+    std::vector<Address> addresses;
+    for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
+        SocketName socket_name{};
+        std::memcpy(&socket_name, each->ai_addr,
+                    std::min<std::size_t>(each->ai_addrlen, sizeof socket_name));
+        const Address address = read_socket_name(socket_name).address;
+        if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
+            addresses.push_back(address);
+    }
+    ::freeaddrinfo(found);
+    return addresses;
+}
+
 }  // namespace
 
 std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view text,
                                                               const std::string& name,
-                                                              const Environment& environment) {
+                                                              const Environment& environment,
+                                                              const ServicePorts& service_ports,
+                                                              const HostAddresses& host_addresses) {
     if (text.size() > file_bytes_max)
         return ConfigComplaints{{fmt::format("{}: cannot be read: it is larger than 1 MiB", name)}};
     Complaints complaints{name};
     const std::vector<CaddyBlock> blocks =
-        BlockReader{read_caddy_lines(text, environment, complaints), complaints}.read();
-    TomlWriter writer{complaints};
+        BlockReader{
+            Snippets{complaints}.put_in_place(read_caddy_lines(text, environment, complaints)),
+            complaints}
+            .read();
+    TomlWriter writer{complaints, service_ports, host_addresses};
     for (const CaddyBlock& block : blocks) writer.write(block);
     if (complaints.empty() && blocks.empty())
         complaints.add({{}, "proxy"}, "there is no `proxy LISTEN UPSTREAM { … }` block");
@@ -305,10 +468,7 @@ std::variant<std::string, ConfigComplaints> migrate_caddyfile(const std::string&
     text.resize(std::fread(text.data(), 1, text.size(), file.get()));
     if (std::ferror(file.get()) != 0)
         return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
-    return migrate_caddyfile(text, path, [](const std::string& name) -> std::optional<std::string> {
-        const char* value = std::getenv(name.c_str());
-        return value != nullptr ? std::optional<std::string>{value} : std::nullopt;
-    });
+    return migrate_caddyfile(text, path, variable_of_process, port_of_service, addresses_of_name);
 }
 
 }  // namespace udpproxy
