@@ -2,7 +2,6 @@
 // does not read its listings cannot block status and metrics.
 #include "responses.hpp"
 
-#include <memory>
 #include <new>
 
 namespace udpproxy {
@@ -16,13 +15,16 @@ constexpr std::size_t large_bytes_max = 16 << 20;
 
 bool is_large(const std::string& text) { return text.size() > small_response_bytes; }
 
-void add_headers(MHD_Response* response, const AdminResponse& as) {
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, as.type.c_str());
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    MHD_add_response_header(response, "Content-Security-Policy", as.policy.c_str());
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    MHD_add_response_header(response, "X-Frame-Options", "DENY");
-    MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+/// False: no memory for one of them.
+bool add_headers(MHD_Response* response, const AdminResponse& as) {
+    const auto add = [&](const char* name, const char* value) {
+        return MHD_add_response_header(response, name, value) == MHD_YES;
+    };
+    return add(MHD_HTTP_HEADER_CONTENT_TYPE, as.type.c_str()) &&
+           add(MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") &&
+           add("Content-Security-Policy", as.policy.c_str()) &&
+           add("X-Content-Type-Options", "nosniff") && add("X-Frame-Options", "DENY") &&
+           add("Referrer-Policy", "no-referrer");
 }
 
 }  // namespace
@@ -44,17 +46,21 @@ struct Responses::Unsent {
     std::string text;
 };
 
-Responses::~Responses() {
-    if (out_of_memory_ != nullptr) MHD_destroy_response(out_of_memory_);
-}
-
 bool Responses::prepare() {
     static constexpr std::string_view text = "{\"error\":\"out of memory\"}\n";
-    out_of_memory_ = MHD_create_response_from_buffer(text.size(), const_cast<char*>(text.data()),
-                                                     MHD_RESPMEM_PERSISTENT);
-    if (out_of_memory_ == nullptr) return false;
-    add_headers(out_of_memory_, AdminResponse{});
-    return true;
+    out_of_memory_.reset(MHD_create_response_from_buffer(
+        text.size(), const_cast<char*>(text.data()), MHD_RESPMEM_PERSISTENT));
+    return out_of_memory_ != nullptr && add_headers(out_of_memory_.get(), AdminResponse{});
+}
+
+ResponseReference Responses::make(AdminResponse response) {
+    auto unsent = std::make_unique<Unsent>(*this, std::move(response.body));
+    ResponseReference made{MHD_create_response_from_buffer_with_free_callback_cls(
+        unsent->text.size(), unsent->text.data(), &Unsent::free, unsent.get())};
+    if (made == nullptr) throw std::bad_alloc{};
+    (void)unsent.release();
+    if (!add_headers(made.get(), response)) throw std::bad_alloc{};
+    return made;
 }
 
 MHD_Result Responses::queue(MHD_Connection* http, AdminResponse response) {
@@ -63,19 +69,12 @@ MHD_Result Responses::queue(MHD_Connection* http, AdminResponse response) {
         response = error_response(503,
                                   "other answers take the memory that there is for those that are "
                                   "not read yet; ask again later, or for less");
-    auto unsent = std::make_unique<Unsent>(*this, std::move(response.body));
-    MHD_Response* made = MHD_create_response_from_buffer_with_free_callback_cls(
-        unsent->text.size(), unsent->text.data(), &Unsent::free, unsent.get());
-    if (made == nullptr) throw std::bad_alloc{};
-    (void)unsent.release();
-    add_headers(made, response);
-    const MHD_Result queued = MHD_queue_response(http, response.status, made);
-    MHD_destroy_response(made);
-    return queued;
+    const unsigned status = response.status;
+    return MHD_queue_response(http, status, make(std::move(response)).get());
 }
 
 MHD_Result Responses::queue_out_of_memory(MHD_Connection* http) {
-    return MHD_queue_response(http, MHD_HTTP_SERVICE_UNAVAILABLE, out_of_memory_);
+    return MHD_queue_response(http, MHD_HTTP_SERVICE_UNAVAILABLE, out_of_memory_.get());
 }
 
 }  // namespace udpproxy

@@ -129,19 +129,4 @@ public:
     Reconfigurer reconfigurer;
 };
 
-/// Lets each allocation of `act` fail in turn, until it does without failing one. `act(failing)` is
-/// called again and again; it gets the number of the allocation that fails, 1 for the first, and
-/// puts it into a FailingAllocation. It returns whether that allocation was reached.
-template <class Act>
-void let_each_allocation_fail(Act act) {
-    if (!counts_allocations()) {
-        skip("allocations are not counted under sanitisers");
-        return;
-    }
-    for (std::size_t failing = 1;; ++failing) {
-        CAPTURE(failing);
-        if (!act(failing)) break;
-    }
-}
-
 }  // namespace udpproxy::contract
