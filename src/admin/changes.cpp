@@ -135,6 +135,7 @@ AdminResponse examine_program(const AdminContext& context, const AdminRequest& r
     query.probe_payload = request.argument("probe");
     query.with_probe = !query.probe_payload.empty();
     query.probe_proxy = request.argument("proxy");
+    query.descriptors_fitting = context.status.descriptors_fitting;
     query.resolves_names = false;  // a resolver may take longer than the client waits
     if (query.with_probe)
         note_change(

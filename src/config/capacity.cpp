@@ -30,6 +30,10 @@ constexpr std::uint64_t share_least = 65536;
 constexpr std::uint64_t bytes_per_session = 384;
 constexpr std::uint64_t bytes_per_slot = 512;
 constexpr std::uint64_t bytes_per_pool = 8192 + 256;
+constexpr std::uint64_t bytes_per_buffer = 1 << 16;
+// For memory outside of tables and buffers: stacks of threads, the heap, the work of a reload.
+constexpr std::uint64_t address_space_spared = 128 << 20;
+constexpr std::uint64_t descriptors_least = 1024;
 
 /// How many sockets a reply group has.
 struct GroupSize {
@@ -107,10 +111,19 @@ TableSizes table_sizes(const MachineLimits& machine) {
     sizes.clients = static_cast<std::uint32_t>(descriptors);
     sizes.listeners = sizes.source_bindings = sizes.port_pools =
         static_cast<std::uint32_t>(draining_and_serving_max);
+    sizes.buffers_per_leg = machine.shards <= 4 ? 4096 : machine.shards <= 16 ? 2048 : 1024;
     sizes.bytes =
-        machine.shards * (sizes.slots * bytes_per_slot + sizes.sessions * bytes_per_session) +
+        machine.shards * (sizes.slots * bytes_per_slot + sizes.sessions * bytes_per_session +
+                          2 * sizes.buffers_per_leg * bytes_per_buffer) +
         sizes.clients * bytes_per_session + sizes.port_pools * bytes_per_pool;
     return sizes;
+}
+
+MachineLimits fit_address_space(MachineLimits machine, bool (*fits)(std::size_t)) {
+    while (machine.descriptors / 2 >= descriptors_least &&
+           !fits(table_sizes(machine).bytes + address_space_spared))
+        machine.descriptors /= 2;
+    return machine;
 }
 
 Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
@@ -120,7 +133,8 @@ Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
     capacity.descriptors_reserved =
         descriptors_of_program +
         machine.shards * (descriptors_per_shard + static_cast<std::uint32_t>(listeners));
-    const std::uint64_t descriptors = std::min<std::uint64_t>(machine.descriptors, 1U << 24);
+    // More than the tables hold would be promised to sessions and refused to them.
+    const std::uint64_t descriptors = std::min(machine.descriptors, registered_files_max);
     const std::uint64_t free =
         descriptors - std::min<std::uint64_t>(descriptors, capacity.descriptors_reserved);
     const std::string budget =
@@ -151,10 +165,7 @@ Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
         fewest_members = std::min(fewest_members, size.least(proxy));
     }
     // Twice what the sessions need, so that as many groups may cool down.
-    const std::uint64_t table_max =
-        registered_files_max - std::min<std::uint64_t>(listeners, 1U << 16);
-    capacity.descriptors_max =
-        static_cast<std::uint32_t>(std::min({free, 2 * all_descriptors, table_max}));
+    capacity.descriptors_max = static_cast<std::uint32_t>(std::min(free, 2 * all_descriptors));
     if (capacity.complaints.empty() && wanted_descriptors > free) {
         capacity.complaints.push_back(
             fmt::format("{}: the proxies' sessions_max together need {} descriptors, but {} - {} = "

@@ -203,10 +203,20 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     return exit_ok;
 }
 
-std::vector<std::string> complaints_of_machine(const Config& config) {
+MachineReport check_machine(const Config& config) {
     const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
-    return compute_capacity(config, MachineLimits{descriptor_limit(), shards, ephemeral_ports()})
-        .complaints;
+    const MachineLimits limits{descriptor_limit(), shards, ephemeral_ports()};
+    const MachineLimits machine = fit_address_space(limits);
+    MachineReport report;
+    report.complaints = compute_capacity(config, machine).complaints;
+    if (!can_reserve(table_sizes(machine).bytes))
+        report.complaints.push_back(
+            fmt::format("{}; not even the smallest tables fit", address_space_short));
+    else if (machine.descriptors < limits.descriptors)
+        report.warnings.push_back(fmt::format("{} descriptors of {} would be used: {}",
+                                              machine.descriptors, limits.descriptors,
+                                              address_space_short));
+    return report;
 }
 
 Result<Duration> parse_drain_timeout(const std::string& text) {

@@ -94,6 +94,21 @@ void check_other_users(const ProxyConfig& config, const HostFacts& facts, const 
     }
 }
 
+/// False: there is no room for any tables, and sessions need not be counted.
+bool check_address_space(const HostFacts& facts, Findings& findings) {
+    const char* fix = "LimitAS= in the unit, or ulimit -v, or fewer shards";
+    if (facts.descriptors_fitting == 0)
+        findings.add(FindingKind::descriptors, Severity::problem, "host",
+                     fmt::format("{}; not even the smallest tables fit", address_space_short),
+                     "the program does not start", fix);
+    else if (facts.descriptors_fitting < facts.descriptors_hard)
+        findings.add(FindingKind::descriptors, Severity::note, "host",
+                     fmt::format("{}; the tables for {} of {} descriptors fit", address_space_short,
+                                 facts.descriptors_fitting, facts.descriptors_hard),
+                     "the program uses no more descriptors, whatever a reload brings", fix);
+    return facts.descriptors_fitting > 0;
+}
+
 void check_system_files(const HostFacts& facts, const Capacity& capacity, Findings& findings) {
     if (!facts.file_max || !facts.files_open) return;
     const std::uint64_t free = *facts.file_max - std::min(*facts.file_max, *facts.files_open);
@@ -110,7 +125,7 @@ void check_system_files(const HostFacts& facts, const Capacity& capacity, Findin
 
 void check_capacity(const Config& config, const HostFacts& facts, Findings& findings) {
     const Capacity capacity =
-        compute_capacity(config, {facts.descriptors_hard, facts.shards, facts.ephemeral});
+        compute_capacity(config, {facts.descriptors_fitting, facts.shards, facts.ephemeral});
     bool has_ports = true;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const std::string where = "proxy \"" + config.proxies[i].name + '"';
@@ -119,6 +134,7 @@ void check_capacity(const Config& config, const HostFacts& facts, Findings& find
             has_ports;
         check_other_users(config.proxies[i], facts, where, findings);
     }
+    if (!check_address_space(facts, findings)) return;
     const std::string limits =
         fmt::format("{} open files (soft {}, raised at start{})", facts.descriptors_hard,
                     facts.descriptors_soft,

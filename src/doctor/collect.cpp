@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/upstream_choice.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/host/lookups.hpp"
@@ -277,6 +278,9 @@ HostFacts collect_host_facts(const Config& config, bool resolves_names) {
     HostFacts facts;
     collect_limits(facts);
     facts.shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
+    const MachineLimits machine =
+        fit_address_space({facts.descriptors_hard, facts.shards, facts.ephemeral});
+    facts.descriptors_fitting = can_reserve(table_sizes(machine).bytes) ? machine.descriptors : 0;
     collect_drops(facts);
     collect_filters(facts);
     facts.proxies.resize(config.proxies.size());

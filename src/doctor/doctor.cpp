@@ -217,7 +217,8 @@ Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& 
         payload = *bytes;
         probed = *index;
     }
-    const HostFacts facts = collect_host_facts(config, request.resolves_names);
+    HostFacts facts = collect_host_facts(config, request.resolves_names);
+    if (request.descriptors_fitting) facts.descriptors_fitting = *request.descriptors_fitting;
     std::vector<Finding> findings = diagnose(config, facts);
     if (request.with_probe && facts.proxies[probed].upstream) {
         const ProxyConfig& proxy = config.proxies[probed];

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "listeners.hpp"
-#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -20,10 +19,6 @@ namespace {
 // the other proxies waiting.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr Duration answer_pause = std::chrono::milliseconds{100};
-// For memory outside of the tables: stacks of threads, the heap, the work of a reload.
-constexpr std::uint64_t address_space_spared = 128 << 20;
-constexpr std::uint64_t descriptors_least = 1024;
-constexpr std::uint64_t buffer_bytes = 1 << 16;
 
 }  // namespace
 
@@ -32,7 +27,7 @@ Result<void> Bootstrap::choose_engine() {
         engine_reason_ = "runtime.engine = \"epoll\"";
         return {};
     }
-    const UringProbe probe = probe_io_uring(tables_.slots, buffers_per_leg());
+    const UringProbe probe = probe_io_uring(tables_.slots, tables_.buffers_per_leg);
     if (probe.usable) {
         engine_ = Engine::io_uring;
     } else if (config_.engine == EngineChoice::io_uring) {
@@ -80,20 +75,14 @@ std::vector<std::string> Bootstrap::compute_capacity() {
     machine_.shards = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     machine_.ephemeral = ephemeral_ports();
     machine_.descriptors = raise_descriptor_limit();
+    const std::uint64_t limit = machine_.descriptors;
+    machine_ = fit_address_space(machine_);
     tables_ = table_sizes(machine_);
-    const std::uint64_t others =
-        2 * buffer_bytes * buffers_per_leg() * machine_.shards + address_space_spared;
-    const std::uint64_t descriptors = machine_.descriptors;
-    while (machine_.descriptors / 2 >= descriptors_least && !can_reserve(tables_.bytes + others)) {
-        machine_.descriptors /= 2;
-        tables_ = table_sizes(machine_);
-    }
-    if (machine_.descriptors < descriptors)
-        log_.warn("small_tables",
-                  {{"descriptors", machine_.descriptors},
-                   {"limit", descriptors},
-                   {"reason", "address space is short: RLIMIT_AS, or vm.overcommit_memory = 2"},
-                   {"effect", "no more are used, whatever a reload brings"}});
+    if (machine_.descriptors < limit)
+        log_.warn("small_tables", {{"descriptors", machine_.descriptors},
+                                   {"limit", limit},
+                                   {"reason", address_space_short},
+                                   {"effect", "no more are used, whatever a reload brings"}});
     capacity_ = udpproxy::compute_capacity(config_, machine_);
     for (std::size_t i = 0; i < proxies_.size(); ++i)
         proxies_[i].sessions_max = capacity_.proxies[i].sessions_max;
@@ -140,7 +129,7 @@ ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) con
     setup.pool_min = config_.pool_min;
     setup.descriptors_max = capacity_.descriptors_max;
     setup.slots_max = tables_.slots;
-    setup.buffers_per_leg = buffers_per_leg();
+    setup.buffers_per_leg = tables_.buffers_per_leg;
     setup.report_sessions = config_.log_sessions;
     setup.key = key;
     setup.use = use_;

@@ -139,6 +139,7 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
     status->reload_failures = reload_failures_;
     status->sessions_max = state_.capacity.sessions_max;
     status->descriptors_max = state_.capacity.descriptors_max;
+    status->descriptors_fitting = bootstrap_.machine().descriptors;
     status->shards = bootstrap_.shards();
     status->use = bootstrap_.use();
     for (std::uint16_t number = 0; number < state_.proxies.size(); ++number) {

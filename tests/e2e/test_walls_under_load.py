@@ -242,3 +242,11 @@ def test_a_start_without_enough_memory_fails_with_a_reason(engine, megabytes, tm
     done = run_once("--config", file, prefix=("prlimit", f"--as={megabytes * 1_000_000}"))
     assert done.returncode == 1
     assert re.search("(tables|receive buffers) .*Cannot allocate memory", done.stderr), done.stderr
+    # What only looks at the configuration says so before a start.
+    limited = ("prlimit", f"--as={megabytes * 1_000_000}")
+    checked = run_once("--check-config", "--config", file, prefix=limited)
+    assert checked.returncode == 78
+    assert "not even the smallest tables fit" in checked.stderr, checked.stderr
+    examined = run_once("--doctor", "--config", file, prefix=limited)
+    assert examined.returncode == 1
+    assert "not even the smallest tables fit" in examined.stdout, examined.stdout

@@ -298,10 +298,39 @@ TEST_CASE("the address space of tables is no less than what they take") {
     CHECK(twice - few >= (session + slot + client) << 16);
 }
 
+// With RLIMIT_NOFILE beyond 2^20 more sessions were promised than the tables hold.
 TEST_CASE("a limit without end is bounded by what a table of registered files holds") {
-    const Capacity capacity = compute({proxy("a")}, ~std::uint64_t{0});
-    CHECK(capacity.descriptors_max <= 1U << 20);
-    CHECK(capacity.sessions_max == 28232);
+    ProxyConfig config = proxy("a", {alias("192.0.2.7/32", 53)}, UnlistedReplies::all);
+    config.ports = PortRange{1, 65535};
+    config.sessions_max = 65535;
+    const std::vector<ProxyConfig> five(5, config);
+    for (const std::uint64_t limit :
+         {std::uint64_t{1} << 20, std::uint64_t{1} << 21, ~std::uint64_t{0}}) {
+        CAPTURE(limit);
+        const Capacity capacity = compute(five, limit, 2);
+        const std::uint32_t fit = ((1U << 20) - capacity.descriptors_reserved) / 3;
+        CHECK(capacity.descriptors_max + capacity.descriptors_reserved <= 1U << 20);
+        CHECK(capacity.sessions_max == std::min(fit, 5U * 65535));
+        CHECK(capacity.complaints.empty());
+        CHECK(compute({five[0]}, limit).proxies[0].arithmetic.find("(1048576 descriptors - ") == 0);
+        // Six need more than there are.
+        const std::vector<ProxyConfig> six(6, config);
+        CHECK(compute(six, limit, 2).complaints.size() == 1);
+        CHECK(compute(five, limit, 2, fit).complaints.empty());
+        CHECK(compute(five, limit, 2, fit + 1).complaints.size() == 1);
+    }
+}
+
+TEST_CASE("where address space is short, tables are made for half as many descriptors, and so on") {
+    const MachineLimits machine{1U << 20, 2, ephemeral};
+    CHECK(fit_address_space(machine, [](std::size_t) { return true; }).descriptors == 1U << 20);
+    const auto fits = [](std::size_t bytes) { return bytes <= std::size_t{2} << 30; };
+    const std::uint64_t fitting = fit_address_space(machine, fits).descriptors;
+    CHECK(fits(table_sizes({fitting, 2, ephemeral}).bytes));
+    CHECK_FALSE(fits(table_sizes({4 * fitting, 2, ephemeral}).bytes));
+    const auto nothing_fits = [](std::size_t) { return false; };
+    CHECK(fit_address_space(machine, nothing_fits).descriptors == 1024);
+    CHECK(fit_address_space({1000, 2, ephemeral}, nothing_fits).descriptors == 1000);
 }
 
 TEST_CASE(

@@ -52,7 +52,7 @@ HostFacts healthy() {
     HostFacts facts;
     facts.kernel = "6.1.0";
     facts.rmem_max = facts.wmem_max = 8 << 20;
-    facts.descriptors_soft = facts.descriptors_hard = 20000;
+    facts.descriptors_soft = facts.descriptors_hard = facts.descriptors_fitting = 20000;
     facts.nr_open = 1048576;
     facts.file_max = 1000000;
     facts.files_open = 1000;
@@ -304,12 +304,25 @@ TEST_CASE(
     "note") {
     HostFacts facts = healthy();
     facts.descriptors_soft = 64;
-    facts.descriptors_hard = 1024;
+    facts.descriptors_hard = facts.descriptors_fitting = 1024;
     check_only(
         bad(facts, config_of(usual + "sessions_max = 5000\n")),
         "problem descriptors: host: 1024 open files (soft 64, raised at start; fs.nr_open 1048576)",
         "LimitNOFILE=");
     check_only(bad(facts), "note descriptors: host: 1024 open files", "LimitNOFILE=");
+    facts = healthy();
+    facts.descriptors_fitting = 10000;
+    check_only(bad(facts),
+               "note descriptors: host: address space is short: RLIMIT_AS, or "
+               "vm.overcommit_memory = 2; the tables for 10000 of 20000 descriptors fit",
+               "LimitAS=");
+    facts.descriptors_fitting = 0;
+    check_only(bad(facts),
+               "problem descriptors: host: address space is short: RLIMIT_AS, or "
+               "vm.overcommit_memory = 2; not even the smallest tables fit",
+               "LimitAS=");
+    facts.descriptors_fitting = 1250;
+    CHECK(bad(facts, config_of(usual + "sessions_max = 5000\n")).size() == 2);
     facts = healthy();
     facts.files_open = 999000;
     check_only(bad(facts), "note descriptors: host: fs.file-max 1000000 of which 999000 are open",

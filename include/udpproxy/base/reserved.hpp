@@ -14,8 +14,9 @@
 
 namespace udpproxy {
 
-/// Address space without a claim to memory (MAP_NORESERVE), or null. Under RLIMIT_AS and
-/// vm.overcommit_memory = 2 it counts nevertheless.
+/// Address space without a claim to memory (MAP_NORESERVE), or null. It counts nevertheless under
+/// RLIMIT_AS and, as the kernel ignores the flag there, under vm.overcommit_memory = 2 (mm/mmap.c).
+/// PROT_NONE would not count, but each page would then need a system call before its first use.
 [[nodiscard]] inline void* reserve_memory(std::size_t bytes) noexcept {
     void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "udpproxy/base/reserved.hpp"
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/session/upstream.hpp"
 
@@ -16,7 +18,7 @@ inline constexpr std::uint32_t sessions_per_proxy_max = 65536;
 
 /// The limits of this machine that capacity depends on.
 struct MachineLimits {
-    std::uint64_t descriptors = 0;  // RLIMIT_NOFILE
+    std::uint64_t descriptors = 0;  // RLIMIT_NOFILE, or what fit_address_space() leaves of it
     std::uint32_t shards = 1;
     PortRange ephemeral;  // net.ipv4.ip_local_port_range
 };
@@ -30,10 +32,19 @@ struct TableSizes {
     std::uint32_t slots = 0;            // of each shard, listeners and members together
     std::uint32_t sessions = 0;         // of each shard
     std::uint32_t clients = 0;          // of all shards together
-    std::uint64_t bytes = 0;            // of address space, about
+    std::uint32_t buffers_per_leg = 0;  // of each shard, 64 KiB each
+    std::uint64_t bytes = 0;            // of address space, about; buffers included
 };
 
 [[nodiscard]] TableSizes table_sizes(const MachineLimits& machine);
+
+/// The machine with as many descriptors as `fits` finds address space for their tables: by halves
+/// from RLIMIT_NOFILE, but no fewer than 1024.
+[[nodiscard]] MachineLimits fit_address_space(MachineLimits machine,
+                                              bool (*fits)(std::size_t) = can_reserve);
+/// Why fit_address_space() returns fewer.
+inline constexpr std::string_view address_space_short =
+    "address space is short: RLIMIT_AS, or vm.overcommit_memory = 2";
 
 struct ProxyCapacity {
     std::uint32_t sessions_max = 0;

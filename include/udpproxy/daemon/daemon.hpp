@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "udpproxy/config/config.hpp"
 
@@ -28,9 +29,12 @@ struct ServeOptions {
 /// A duration as the configuration writes it: `30s`, `5m`. Errors: the mistake in the text.
 [[nodiscard]] Result<Duration> parse_drain_timeout(const std::string& text);
 
-/// Numbers in the configuration that cannot fit this machine, as diagnostics with file:line:column.
-/// Opens nothing.
-[[nodiscard]] std::vector<std::string> complaints_of_machine(const Config& config);
+/// What a start would say of the configuration on this machine. Opens nothing.
+struct MachineReport {
+    std::vector<std::string> complaints;  // numbers that cannot fit, with file:line:column
+    std::vector<std::string> warnings;    // what is smaller than the limits allow
+};
+[[nodiscard]] MachineReport check_machine(const Config& config);
 
 /// What --version prints: the version, and what this kernel supports.
 [[nodiscard]] std::string version_text();

@@ -113,6 +113,8 @@ struct HostFacts {
     std::uint32_t unprivileged_port_start = 1024;
     std::uint64_t descriptors_soft = 1024;
     std::uint64_t descriptors_hard = 1024;
+    // Those of descriptors_hard whose tables address space has room for; 0: not even the smallest.
+    std::uint64_t descriptors_fitting = 1024;
     std::optional<std::uint64_t> nr_open;
     std::optional<std::uint64_t> file_max;
     std::optional<std::uint64_t> files_open;  // in the whole system

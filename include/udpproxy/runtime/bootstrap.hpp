@@ -53,10 +53,6 @@ public:
 
 private:
     void take_upstreams(Names& names, Instant now);
-    /// 64 KiB of address space each; only the part that datagrams reach becomes memory.
-    [[nodiscard]] std::uint32_t buffers_per_leg() const {
-        return machine_.shards <= 4 ? 4096 : machine_.shards <= 16 ? 2048 : 1024;
-    }
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
     [[nodiscard]] Result<void> create_shards(const SipKey& key);
     /// The sockets of every listener that belong to this shard.

@@ -83,6 +83,7 @@ struct Status {
     std::uint64_t reload_failures = 0;
     std::uint32_t sessions_max = 0;
     std::uint32_t descriptors_max = 0;      // of reply groups
+    std::uint64_t descriptors_fitting = 0;  // that the tables were made for
     std::vector<ProxyStatus> proxies;       // by number, with gaps; each name once
     std::vector<ListenerStatus> listeners;  // by number, with gaps
     ShardThreads shards;
