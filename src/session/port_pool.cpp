@@ -36,16 +36,22 @@ PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::
     }
 }
 
-std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
+const PortPool::PortInterval* PortPool::next_to_lease(std::size_t range) const noexcept {
     const PortRange& wanted = ranges_[range];
-    PortInterval* best = nullptr;
-    for (PortInterval& interval : intervals_) {
+    const PortInterval* best = nullptr;
+    for (const PortInterval& interval : intervals_) {
         if (interval.first < wanted.first || interval.last > wanted.last || interval.count == 0)
             continue;
         if (best == nullptr || interval.queue[interval.head].until < best->queue[best->head].until)
             best = &interval;
     }
-    if (best == nullptr || best->queue[best->head].until > now) return std::nullopt;
+    return best;
+}
+
+std::optional<std::uint16_t> PortPool::lease(std::size_t range, Instant now) {
+    if (!has_port(range, now)) return std::nullopt;
+    PortInterval* best =
+        &intervals_[static_cast<std::size_t>(next_to_lease(range) - intervals_.data())];
     const std::uint16_t port = best->queue[best->head].port;
     best->head = (best->head + 1) % best->queue.size();
     --best->count;

@@ -1,16 +1,9 @@
-// Which session a datagram belongs to, which sessions have expired, and the order of eviction.
+// Which session a datagram belongs to, and which sessions have expired.
 #include "udpproxy/session/table.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace udpproxy {
-
-namespace {
-
-constexpr std::uint32_t eviction_scan_max = 16;
-
-}  // namespace
 
 SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts,
                            SipKey key, std::uint32_t shard, std::uint32_t shards)
@@ -72,30 +65,6 @@ void SessionTable::refile(std::uint32_t index) {
     Session& session = sessions_[index];
     wheel_.remove(index, session.bucket, wheel_links());
     session.bucket = wheel_.file(index, due_at(session), wheel_links());
-}
-
-std::optional<std::uint32_t> SessionTable::eviction_candidate(std::uint16_t proxy, Instant now,
-                                                              Duration idle) {
-    IndexList& order = unassured_[proxy];
-    const std::uint32_t scan_budget = std::min(eviction_scan_max, order.size());
-    std::optional<std::uint32_t> chosen;
-    std::uint32_t next = order.front();
-    for (std::uint32_t look = 0; look < scan_budget; ++look) {
-        const std::uint32_t index = next;
-        Session& session = sessions_[index];
-        next = session.unassured.next;
-        if (now - session.last_active_at >= idle &&
-            (!chosen || session.last_active_at < sessions_[*chosen].last_active_at))
-            chosen = index;
-        if (now - session.last_active_at >= idle || session.last_active_at == session.listed_at)
-            continue;
-        // A recently active session moves to the back, so that older sessions are scanned first.
-        // Sessions idle long enough stay in front, or the scan of 16 entries would miss them.
-        session.listed_at = session.last_active_at;
-        order.remove(index, unassured_links());
-        order.push_back(index, unassured_links());
-    }
-    return chosen;
 }
 
 Instant SessionTable::due_at(const Session& session) const noexcept {

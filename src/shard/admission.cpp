@@ -36,7 +36,6 @@ AdmissionDecision Admission::decide(const NewClient& new_client) {
     if (const std::optional<Drop> refused = reserve(reservation, proxy, new_client))
         return reject(*refused);
 
-    evicted_for_port_ = false;
     const AdmissionDecision decision = find_group(proxy, reservation);
     if (!reservation.holds_group()) return decision;
     const std::uint32_t index = shard_.table.admit(new_client.hash, new_client.key, proxy, now_);
@@ -51,9 +50,13 @@ AdmissionDecision Admission::decide(const NewClient& new_client) {
     return admitted;
 }
 
+/// Tries every source binding before anything is evicted for the new client: another one may have a
+/// group or a port to spare.
 AdmissionDecision Admission::find_group(std::uint16_t proxy_index, Reservation& reservation) {
     Proxy& proxy = shard_.proxies[proxy_index];
     AdmissionDecision decision = reject(Drop::source_unavailable);
+    bool lacks_descriptors = false;
+    bool lacks_port = false;
     for (BindingIndex tried = 0; tried < proxy.bindings; ++tried) {
         const BindingIndex binding =
             proxy.first_binding + (proxy.next_binding + tried) % proxy.bindings;
@@ -68,8 +71,16 @@ AdmissionDecision Admission::find_group(std::uint16_t proxy_index, Reservation& 
             proxy.next_binding = (binding - proxy.first_binding + 1) % proxy.bindings;
             return admitted;
         }
-        if (decision.verdict == Verdict::wait) return decision;
+        if (decision.verdict == Verdict::wait) {
+            // The next turn begins at another source: a turn opens only so many sockets.
+            proxy.next_binding = (binding - proxy.first_binding + 1) % proxy.bindings;
+            return decision;
+        }
+        lacks_descriptors = lacks_descriptors || decision.reason == Drop::descriptor_limit;
+        lacks_port = lacks_port || decision.reason == Drop::ports_exhausted;
     }
+    if (lacks_descriptors) return evict_for_group(proxy_index);
+    if (lacks_port) return evict_for_port(proxy_index, reservation);
     return decision;
 }
 
@@ -103,17 +114,14 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, Reservation&
         opening.with_open_member = false;
         taken = reservation.take_descriptors(--members);
     }
-    if (!taken)
-        return evicts_ ? evict_for_group(binding.proxy, members) : reject(Drop::descriptor_limit);
+    members_lacking_ = taken ? 0 : members;
+    if (!taken) return reject(Drop::descriptor_limit);
 
     std::array<Slot, group_members_max> slots{};
     OpeningOutcome outcome;
     for (int tried = 0; tried < ports_tried_per_group; ++tried) {
         const std::optional<std::uint16_t> port = reservation.take_port(binding);
-        if (!port) {
-            return evicts_ ? evict_for_port(binding_index, reservation)
-                           : reject(Drop::ports_exhausted);
-        }
+        if (!port) return reject(Drop::ports_exhausted);
         opening.local.port = *port;
         ++openings_;
         outcome = sockets_.open_group(opening, std::span{slots}.first(members));
@@ -129,7 +137,6 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, Reservation&
 }
 
 bool Admission::prepare_group(BindingIndex binding) {
-    evicts_ = false;
     look_up_source(shard_, binding, now_);
     if (shard_.bindings[binding].error != 0) return false;
     // The reservation is not committed, so the group stands ready for a new client.
@@ -168,12 +175,9 @@ AdmissionDecision Admission::decide_on_failure(const OpeningOutcome& outcome,
         shard_.groups.outdate(binding_index);
         return reject(Drop::source_unavailable);
     }
-    if (outcome.step == OpeningStep::socket &&
-        (outcome.error == EMFILE || outcome.error == ENFILE)) {
-        // Another user of descriptors holds some that the budget counted on.
-        return shard_.descriptors_closing > 0 || !evicts_ ? wait_for_descriptors
-                                                          : free_descriptors(binding.proxy);
-    }
+    // Another user of descriptors holds some that the budget counted on.
+    if (outcome.step == OpeningStep::socket && (outcome.error == EMFILE || outcome.error == ENFILE))
+        return reject(Drop::descriptor_limit);
     if (outcome.step == OpeningStep::connect) return reject(Drop::upstream_unroutable);
     return reject(Drop::group_failed);
 }

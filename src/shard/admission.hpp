@@ -46,8 +46,8 @@ private:
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy);
-    [[nodiscard]] AdmissionDecision evict_for_port(BindingIndex binding, Reservation& reservation);
-    [[nodiscard]] AdmissionDecision evict_for_group(std::uint16_t proxy, std::uint32_t members);
+    [[nodiscard]] AdmissionDecision evict_for_port(std::uint16_t proxy, Reservation& reservation);
+    [[nodiscard]] AdmissionDecision evict_for_group(std::uint16_t proxy);
     [[nodiscard]] AdmissionDecision free_descriptors(std::uint16_t proxy);
 
     // admission.cpp: a group for the new client
@@ -63,8 +63,7 @@ private:
     Shard& shard_;
     Sockets& sockets_;
     Instant now_;
-    bool evicts_ = true;
-    bool evicted_for_port_ = false;         // for the new client at hand
+    std::uint32_t members_lacking_ = 0;     // for which the latest group got no descriptors
     std::uint32_t openings_ = 0;            // tried in this turn
     std::uint32_t admitted_count_ = 0;      // of admitted_
     std::uint32_t fruitless_scans_ = 0;     // scans of this turn that found no session to evict

@@ -104,40 +104,55 @@ std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
     return gone;
 }
 
-/// Every port is in use or cools down. A cooled down group of another source binding releases its
-/// port at once. Otherwise a session is evicted: its group serves a later new client after its
-/// cooldown, or this one if no cooldown is configured. At most as many groups cool down as are in
-/// use, so that a flood of new clients evicts no session in vain.
-AdmissionDecision Admission::evict_for_port(BindingIndex binding_index, Reservation& reservation) {
-    const SourceBinding& binding = shard_.bindings[binding_index];
-    for (BindingIndex other = 0; other < shard_.bindings.size(); ++other) {
-        if (other == binding_index || shard_.bindings[other].port_pool != binding.port_pool)
-            continue;
-        if (const auto cooled_down = shard_.groups.cooled_down(other, now_)) {
-            close_group(shard_, sockets_, *cooled_down);
-            return wait_for_port;
+/// Every port of some source bindings of the proxy is in use or cools down. A cooled down group of
+/// another binding with the same ports releases its port at once. Otherwise a session is evicted that
+/// holds one of those ports: its group serves a later new client after its cooldown, or this one if
+/// no cooldown is configured. At most as many groups cool down as are in use, so that a flood of new
+/// clients evicts no session in vain.
+AdmissionDecision Admission::evict_for_port(std::uint16_t proxy_index, Reservation& reservation) {
+    const Proxy& proxy = shard_.proxies[proxy_index];
+    const auto lacks_port = [&](BindingIndex index) {
+        const SourceBinding& binding = shard_.bindings[index];
+        return binding.error == 0 &&
+               !shard_.ports[binding.port_pool].has_port(binding.port_range, now_);
+    };
+    for (BindingIndex index = proxy.first_binding; index < proxy.first_binding + proxy.bindings;
+         ++index) {
+        if (!lacks_port(index)) continue;
+        for (BindingIndex other = 0; other < shard_.bindings.size(); ++other) {
+            if (other == index ||
+                shard_.bindings[other].port_pool != shard_.bindings[index].port_pool)
+                continue;
+            if (const auto cooled_down = shard_.groups.cooled_down(other, now_)) {
+                close_group(shard_, sockets_, *cooled_down);
+                return wait_for_port;
+            }
         }
     }
-    if (evicted_for_port_ ||
-        2 * shard_.groups.cooling(binding_index) >= shard_.groups.size(binding_index))
-        return reject(Drop::ports_exhausted);
+    if (!may_evict(proxy_index)) return reject(Drop::ports_exhausted);
+    const auto frees_port = [&](const Session& session) {
+        const BindingIndex index = shard_.groups[session.group].binding;
+        return index - proxy.first_binding < proxy.bindings && lacks_port(index) &&
+               2 * shard_.groups.cooling(index) < shard_.groups.size(index);
+    };
     const std::optional<std::uint32_t> gone =
-        shard_.table.eviction_candidate(binding.proxy, now_, eviction_idle);
+        shard_.table.eviction_candidate(proxy_index, now_, eviction_idle, frees_port);
     if (!gone) return reject(Drop::ports_exhausted);
-    evicted_for_port_ = true;
-    end_session(shard_, sockets_, *gone, SessionEnd::evicted, now_);
-    (void)reuse_group(binding_index, reservation);
-    return reject(Drop::ports_exhausted);
+    const BindingIndex freed = shard_.groups[shard_.table[*gone].group].binding;
+    evict(proxy_index, *gone);
+    return reuse_group(freed, reservation) ? admitted : reject(Drop::ports_exhausted);
 }
 
-/// The descriptor budget is met: waits for the descriptors being closed if they suffice, else frees
-/// some.
-AdmissionDecision Admission::evict_for_group(std::uint16_t proxy, std::uint32_t members) {
-    descriptors_wanted_ += members;
+/// Descriptors are short: waits for those being closed if they suffice, else frees some.
+AdmissionDecision Admission::evict_for_group(std::uint16_t proxy) {
+    descriptors_wanted_ += members_lacking_;
     const std::uint32_t used = shard_.setup.use->descriptors.read();
-    if (used - shard_.descriptors_closing + descriptors_wanted_ <= shard_.setup.descriptors_max)
-        return wait_for_descriptors;
-    return free_descriptors(proxy);
+    // Of the budget; or of the system, whose other users may hold any number of them.
+    const bool closing_suffice = members_lacking_ > 0
+                                     ? used - shard_.descriptors_closing + descriptors_wanted_ <=
+                                           shard_.setup.descriptors_max
+                                     : shard_.descriptors_closing > 0;
+    return closing_suffice ? wait_for_descriptors : free_descriptors(proxy);
 }
 
 /// Closes the group that is needed least: the one that has cooled down longest (its port goes on

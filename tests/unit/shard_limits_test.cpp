@@ -235,6 +235,108 @@ TEST_CASE("a flood of new clients leaves ports for the clients that come after i
     CHECK(sim.asked().size() == 10);
 }
 
+namespace {
+
+/// One proxy with two sources of two ports each, and a client for each port: the first and third at
+/// the first source, the second and fourth at the other.
+ShardSetup two_sources_setup(Duration cooldown) {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].sources = {*parse_address("10.0.0.1"), *parse_address("10.0.0.2")};
+    setup.proxies[0].ports = PortRange{20000, 20001};
+    setup.proxies[0].port_cooldown = cooldown;
+    return setup;
+}
+
+bool has_session(SimShard& sim, std::uint32_t number) {
+    const Endpoint who = numbered("192.0.2.7", number);
+    const ClientKey key{who.address, Address{}, 0, who.port, 0};
+    return sim.shard().table.find(sim.shard().table.hash(key), key).has_value();
+}
+
+}  // namespace
+
+// Each of the next three was decided by the first source binding, whatever the others had.
+TEST_CASE("no session is evicted for a port while another source has a free one") {
+    SimShard sim(two_sources_setup(10s));
+    ask_from(sim, "192.0.2.7", 0, 3);
+    sim.advance(2s);
+    sim.shard().proxies[0].next_binding = 0;  // whose two ports are taken
+    ask_from(sim, "192.0.2.7", 3, 1);
+    CHECK(sim.counters().sessions_evicted.read() == 0);
+    CHECK(sim.dropped(Drop::ports_exhausted) == 0);
+    CHECK(sim.shard().table.size() == 4);
+}
+
+TEST_CASE("no group is closed for descriptors while another source has one that is ready") {
+    ShardSetup setup = two_sources_setup(10s);
+    setup.descriptors_max = 4 * 2;
+    SimShard sim(setup);
+    ask_from(sim, "192.0.2.7", 0, 2);
+    sim.advance(31s);
+    sim.turns();
+    sim.advance(11s);
+    ask_from(sim, "192.0.2.7", 0, 1);         // takes the group at the first source
+    sim.shard().proxies[0].next_binding = 0;  // which has none that is ready now
+    ask_from(sim, "192.0.2.7", 1, 1);
+    CHECK(sim.shard().table.size() == 2);
+    CHECK(sim.counters().groups_opened.read() == 2);
+    CHECK(sim.counters().groups_reused.read() == 2);
+    CHECK(sim.counters().groups_closed.read() == 0);
+}
+
+TEST_CASE(
+    "ports that other programs hold at one source cost a new client one turn, not its place") {
+    SimShard sim(two_sources_setup(10s));
+    for (std::uint16_t port = 20000; port < 20002; ++port)
+        sim.world->taken.insert(Endpoint{*parse_address("10.0.0.1"), 0, port});
+    sim.ask(client, "question");
+    sim.turns(2);
+    const std::vector<Packet> asked = sim.asked();
+    REQUIRE(asked.size() == 1);
+    CHECK(asked[0].from.address == *parse_address("10.0.0.2"));
+}
+
+TEST_CASE("the session that is evicted for a port is one that holds such a port") {
+    // The least recently active one was evicted, though its port was of another source.
+    SimShard sim(two_sources_setup(0s));
+    for (std::uint32_t number : {1U, 0U, 2U}) {
+        sim.shard().proxies[0].next_binding = number % 2;
+        ask_from(sim, "192.0.2.7", number, 1);
+        sim.advance(1ms);
+    }
+    sim.advance(2s);
+    SourceBinding& other = sim.shard().bindings[1];
+    other.error = ENETUNREACH;  // it has ports, and no use for them
+    other.checked_at = sim.world->now;
+    ask_from(sim, "192.0.2.7", 3, 1);
+    CHECK(sim.dropped(Drop::ports_exhausted) == 0);
+    CHECK(has_session(sim, 3));
+    CHECK(has_session(sim, 1));
+    CHECK_FALSE(has_session(sim, 0));
+    CHECK(sim.counters().sessions_evicted.read() == 1);
+}
+
+TEST_CASE("sessions are evicted for ports at the pace of all evictions, and never most of them") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 20009};
+    setup.proxies[0].sessions_max = 10;
+    setup.proxies[0].port_cooldown = 1min;
+    setup.proxies[0].unassured_timeout = 5min;
+    setup.sessions_max = 64;
+    SimShard sim(setup);
+    ask_from(sim, "192.0.2.7", 0, 10);
+    sim.shard().proxies[0].setup.sessions_max = 64;
+    std::uint32_t next = 100;
+    for (int second = 1; second <= 20; ++second) {
+        sim.advance(1s);
+        ask_from(sim, "192.0.2.8", next, 10);
+        next += 10;
+        CHECK(sim.counters().sessions_evicted.read() <= static_cast<std::uint64_t>(second));
+    }
+    CHECK(sim.counters().sessions_evicted.read() == 5);
+    CHECK(sim.dropped(Drop::ports_exhausted) == 200);
+}
+
 TEST_CASE(
     "groups stand ready as pool_min says, new clients take them without a system call, and they "
     "are opened anew") {

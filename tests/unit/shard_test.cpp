@@ -463,19 +463,6 @@ TEST_CASE("a cooled-down group of one proxy gives its port to another that has n
     CHECK(sim.counters(0).groups_closed.read() >= 1);
 }
 
-TEST_CASE("a storm of new clients without ports ends no more sessions than half") {
-    ShardSetup setup = small_setup();
-    setup.proxies[0].ports = PortRange{20000, 20019};
-    SimShard sim(setup);
-    for (std::uint16_t number = 0; number < 20; ++number) sim.ask(numbered_client(number), "x");
-    sim.turns();
-    sim.advance(2s);
-    for (std::uint16_t number = 100; number < 200; ++number) sim.ask(numbered_client(number), "x");
-    sim.turns(3);
-    CHECK(sim.counters().sessions_evicted.read() == 10);
-    CHECK(sim.dropped(Drop::ports_exhausted) == 100);
-}
-
 TEST_CASE("a session outlives the absence of its source address") {
     SimShard sim;
     sim.ask(client, "1");

@@ -31,6 +31,11 @@ public:
 
     /// Leases the port of ranges[range] that was released first, if its cooldown is over.
     [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);
+    /// Whether lease() would find one.
+    [[nodiscard]] bool has_port(std::size_t range, Instant now) const noexcept {
+        const PortInterval* interval = next_to_lease(range);
+        return interval != nullptr && interval->queue[interval->head].until <= now;
+    }
     /// How many ports of ranges[range] this shard has, leased or not.
     [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
     /// Releases a port, which is not leased again before `until`. Requires: the port is leased.
@@ -57,6 +62,8 @@ private:
     };
 
     [[nodiscard]] PortInterval* interval_of(std::uint16_t port);
+    /// The interval whose first port was released first; null when every port is leased.
+    [[nodiscard]] const PortInterval* next_to_lease(std::size_t range) const noexcept;
     /// Takes out the cooling port that may be leased first; nothing when no port cools down.
     [[nodiscard]] std::optional<Cooling> take_first();
 

@@ -3,6 +3,7 @@
 // releases what else a session holds (its group, its ports).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -77,13 +78,42 @@ public:
     /// When to call next_expired() again at the latest.
     [[nodiscard]] std::optional<Instant> next_due() const noexcept { return wheel_.next_due(); }
 
-    /// The least recently active session of `proxy` that is not assured and has been idle for at
-    /// least `idle`, among the first 16 in the eviction order; nothing when there is none. Sessions
-    /// among these 16 that were active recently move to the back of the order.
+    /// The least recently active session of `proxy` that is not assured, has been idle for at least
+    /// `idle`, and `suits(session)`, among the first 16 in the eviction order; nothing when there is
+    /// none. Sessions among these 16 that were active recently move to the back of the order.
+    template <class Suits>
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy, Instant now,
-                                                                  Duration idle);
+                                                                  Duration idle, Suits&& suits) {
+        IndexList& order = unassured_[proxy];
+        const std::uint32_t scan_budget = std::min(eviction_scan_max, order.size());
+        std::optional<std::uint32_t> chosen;
+        std::uint32_t next = order.front();
+        for (std::uint32_t look = 0; look < scan_budget; ++look) {
+            const std::uint32_t index = next;
+            Session& session = sessions_[index];
+            next = session.unassured.next;
+            const bool is_idle = now - session.last_active_at >= idle;
+            if (is_idle && suits(session) &&
+                (!chosen || session.last_active_at < sessions_[*chosen].last_active_at))
+                chosen = index;
+            if (is_idle || session.last_active_at == session.listed_at) continue;
+            // A recently active session moves to the back, so that older sessions are scanned
+            // first. Sessions idle long enough stay in front, or the scan of 16 entries would miss
+            // them.
+            session.listed_at = session.last_active_at;
+            order.remove(index, unassured_links());
+            order.push_back(index, unassured_links());
+        }
+        return chosen;
+    }
+    [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy, Instant now,
+                                                                  Duration idle) {
+        return eviction_candidate(proxy, now, idle, [](const Session&) { return true; });
+    }
 
 private:
+    static constexpr std::uint32_t eviction_scan_max = 16;
+
     [[nodiscard]] Instant due_at(const Session& session) const noexcept;
 
     [[nodiscard]] auto wheel_links() {
