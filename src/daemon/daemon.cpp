@@ -65,10 +65,11 @@ private:
     std::optional<Instant> told_at_;
 };
 
-/// Asks every shard to stop, and waits for at most `shards_stop_limit`. A second signal ends the
-/// program at once. False: a shard has not ended.
-bool stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& event_log,
-                 Steps& steps, Log& log) {
+/// Asks every shard to stop, and waits for at most `shards_stop_limit`; `meanwhile()` is called again
+/// and again. A second signal ends the program at once. False: a shard has not ended.
+template <class Meanwhile>
+bool stop_shards(const ShardThreads& shards, const Signals& signals, Log& log,
+                 Meanwhile&& meanwhile) {
     for (const auto& shard : shards) shard->stop();
     const auto has_ended = [](const auto& shard) { return shard->has_ended(); };
     const Instant deadline = monotonic_now() + shards_stop_limit;
@@ -78,13 +79,31 @@ bool stop_shards(const ShardThreads& shards, const Signals& signals, EventLog& e
             ::_exit(exit_failure);
         }
         for (const auto& shard : shards) shard->post_waiting();
-        steps.run("events", [&] { event_log.look(monotonic_now()); });
+        meanwhile();
         if (monotonic_now() >= deadline) return false;
     }
     for (const auto& shard : shards) shard->join();
-    steps.run("events", [&] { event_log.look(monotonic_now()); });
+    meanwhile();
     return true;
 }
+
+/// Ends the shards within their limit, or the process, however serve() is left: by a start that
+/// failed half way, or by an exception. After a usual stop there is nothing left to do.
+class ShardsEnd {
+public:
+    ShardsEnd(const ShardThreads& shards, const Signals& signals, Log& log)
+        : shards_(shards), signals_(signals), log_(log) {}
+    ShardsEnd(const ShardsEnd&) = delete;
+    ShardsEnd& operator=(const ShardsEnd&) = delete;
+    ~ShardsEnd() {
+        if (!stop_shards(shards_, signals_, log_, [] {})) ::_exit(exit_failure);
+    }
+
+private:
+    const ShardThreads& shards_;
+    const Signals& signals_;
+    Log& log_;
+};
 
 void reopen_log(Log& log) {
     if (Result<void> reopened = log.reopen(); !reopened)
@@ -151,6 +170,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
 
     Names names(log);
     Bootstrap bootstrap(config, log);
+    const ShardsEnd shards_end(bootstrap.shards(), signals, log);
     int stop_signal = 0;
     const auto stops = [&](Duration pause) {
         const auto pause_ms = std::chrono::duration_cast<std::chrono::milliseconds>(pause).count();
@@ -192,7 +212,9 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     log.info("stopping", {{"signal", signal}});
     const bool admin_ended = (*admin)->stop(admin_stop_limit);
     reconfigurer.withdraw_queues();
-    const bool shards_ended = stop_shards(bootstrap.shards(), signals, event_log, steps, log);
+    const bool shards_ended = stop_shards(bootstrap.shards(), signals, log, [&] {
+        steps.run("events", [&] { event_log.look(monotonic_now()); });
+    });
     steps.run("counters", [&] { event_log.write_counters(); });
     if (!admin_ended || !shards_ended) {
         log.error("not_ended", {{"thread", shards_ended ? "admin" : "shard"},

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <ctime>
+#include <system_error>
 #include <type_traits>
 
 #include "udpproxy/io/epoll.hpp"
@@ -19,6 +20,8 @@ class EngineThread final : public ShardThread {
 public:
     EngineThread(ShardSetup setup, B backend) : loop_(std::move(setup), std::move(backend)) {}
 
+    /// Waits for the thread without a limit. The daemon has had it end within one, or has ended the
+    /// process.
     ~EngineThread() override {
         if (!thread_.joinable()) return;
         // No more commands are posted: those that wait for room in the mailbox go before the stop.
@@ -33,7 +36,8 @@ public:
     Result<void> start(std::optional<int> cpu, std::vector<ListenerSocket> listeners) override {
         std::promise<Result<void>> started;
         std::future<Result<void>> outcome = started.get_future();
-        thread_ = std::thread([this, cpu, &started, &listeners] {
+        ended_.store(false, std::memory_order_release);
+        const auto live = [this, cpu, &started, &listeners] {
             ::pthread_setname_np(::pthread_self(),
                                  ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
             if (cpu) (void)pin_to_cpu(*cpu);  // a CPU gone offline leaves it unpinned
@@ -45,7 +49,15 @@ public:
             final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()),
                                   std::memory_order_relaxed);
             ended_.store(true, std::memory_order_release);
-        });
+        };
+        try {
+            thread_ = std::thread(live);
+        } catch (const std::system_error& failure) {
+            ended_.store(true, std::memory_order_release);
+            return Error{std::string{"thread: "} + failure.what(), failure.code().value()};
+        }
+        // No limit is needed: an engine's start() registers descriptors with the kernel, which
+        // waits for nothing, and an exception on the way to the answer ends the process.
         Result<void> result = outcome.get();
         if (!result) thread_.join();
         return result;
@@ -76,7 +88,7 @@ public:
 private:
     Loop<B> loop_;
     std::thread thread_;
-    std::atomic<bool> ended_{false};
+    std::atomic<bool> ended_{true};
     std::atomic<int> thread_id_{0};
     std::atomic<std::uint64_t> final_delay_ns_{0};
 };

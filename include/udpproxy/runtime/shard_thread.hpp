@@ -25,7 +25,7 @@ public:
                                                                      EngineSetup engine_setup);
 
     /// Starts the thread and waits until the shard serves these listeners. Errors: those of the
-    /// engine's start().
+    /// engine's start(); there is no thread to be had.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu,
                                              std::vector<ListenerSocket> listeners) = 0;
     /// Posts commands to the shard; returns at once. Commands that do not fit in the mailbox wait
@@ -37,12 +37,13 @@ public:
         post_waiting();
         return waiting_.empty() && shard().commands.is_empty();
     }
-    /// Asks the shard to stop; returns at once.
-    void stop() { send({Command{}}); }
+    /// Asks the shard to stop; returns at once. Needs no memory.
+    void stop() noexcept { send(std::exchange(stop_, {})); }
     /// Wakes the shard to take its commands and queries soon.
     virtual void wake() = 0;
     /// Processor time of the thread so far.
     [[nodiscard]] virtual Duration cpu_time() = 0;
+    /// Whether no thread runs: it has not been started, or has ended.
     [[nodiscard]] virtual bool has_ended() const = 0;
     /// How long the thread has been ready to run and waited for a processor, in nanoseconds
     /// (/proc/PID/task/TID/schedstat).
@@ -52,6 +53,7 @@ public:
 
 private:
     std::list<Command> waiting_;
+    std::list<Command> stop_{Command{}};  // until it is sent
 };
 
 /// Shared with every status snapshot, so that a shard lives as long as a reader uses it.
