@@ -126,6 +126,40 @@ TEST_CASE_TEMPLATE(
     });
 }
 
+TEST_CASE_TEMPLATE("a path's refusal does not touch the other sockets that send there", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.listen = {loopback(Family::ipv4), loopback(Family::ipv4)};
+    Rig<Engine> rig(setup);
+    const Peer client{address("127.0.0.2")};
+    const OpenedGroup first = rig.open_group(client.endpoint());
+    const OpenedGroup second = rig.open_group(client.endpoint());
+    const EngineCounters& counters = rig.engine().counters();
+    const auto trains_on = [&](Slot slot, bool is_listener) {
+        std::vector<Departure> departures = batch_of_trains(rig, slot, 6);
+        for (Departure& departure : departures) {
+            if (!is_listener) continue;
+            departure.to = client.endpoint();
+            departure.leg = Leg::reply;
+        }
+        const std::uint64_t before = counters.trains_sent;
+        CHECK(rig.send(departures).empty());
+        CHECK(initials(client.receive_all(18)) == "012012012012012012");
+        return counters.trains_sent - before;
+    };
+    {
+        SendErrors errors;
+        errors.of_trains = EMSGSIZE;
+        CHECK(trains_on(Slot{0}, true) == 0);
+        CHECK(trains_on(first.slots[0], false) == 0);
+    }
+    CHECK(trains_on(Slot{0}, true) == 0);
+    CHECK(trains_on(first.slots[0], false) == 0);
+    CHECK(trains_on(Slot{1}, true) == 6);
+    CHECK(trains_on(second.slots[0], false) == 6);
+}
+
 TEST_CASE_TEMPLATE("a path's refusal does not touch the other clients of a listener", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;

@@ -260,6 +260,48 @@ TEST_CASE_TEMPLATE(
     CHECK(letters[4].from.address == address("127.0.0.8"));
 }
 
+TEST_CASE_TEMPLATE("two departures that differ in one thing only do not coalesce", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    for (const Family family : families()) {
+        Rig<Engine> rig(in(family));
+        const Peer client{loopback(family)};
+        const Peer other{loopback(family)};
+        const auto trains_of = [&](auto make_different) {
+            const std::vector<Arrival> arrivals = rig.feed({"one", "two"});
+            std::vector<Departure> departures;
+            for (const Arrival& arrival : arrivals)
+                departures.push_back(back_to(arrival, Slot{0}, client.endpoint()));
+            make_different(departures[1]);
+            const std::uint64_t before = rig.engine().counters().trains_sent;
+            CHECK(rig.send(departures).empty());
+            CHECK(payloads(client.receive_all(1)) == std::vector<std::string>{"one"});
+            const Peer& second = departures[1].to.port == client.endpoint().port ? client : other;
+            CHECK(payloads(second.receive_all(1)) == std::vector<std::string>{"two"});
+            return rig.engine().counters().trains_sent - before;
+        };
+        CHECK(trains_of([](Departure&) {}) == 1);
+        CHECK(trains_of([&](Departure& departure) { departure.to = other.endpoint(); }) == 0);
+        CHECK(trains_of([](Departure& departure) { departure.tos = 0x04; }) == 0);
+        CHECK(trains_of([&](Departure& departure) { departure.from = loopback(family); }) == 0);
+        // That of the loopback interface; the kernel takes it and ignores the scope of ::1.
+        CHECK(trains_of([](Departure& departure) { departure.interface_index = 1; }) == 0);
+        if (family == Family::ipv6)
+            CHECK(trains_of([](Departure& departure) { departure.to.scope = 1; }) == 0);
+    }
+    // The same port at two addresses.
+    Rig<Engine> rig(in(Family::ipv4));
+    const Peer client{address("127.0.0.2")};
+    const Peer other{Endpoint{address("127.0.0.3"), 0, client.endpoint().port}};
+    const std::vector<Arrival> arrivals = rig.feed({"one", "two"});
+    CHECK(rig.send({back_to(arrivals[0], Slot{0}, client.endpoint()),
+                    back_to(arrivals[1], Slot{0}, other.endpoint())})
+              .empty());
+    CHECK(rig.engine().counters().trains_sent == 0);
+    CHECK(payloads(client.receive_all(1)) == std::vector<std::string>{"one"});
+    CHECK(payloads(other.receive_all(1)) == std::vector<std::string>{"two"});
+}
+
 TEST_CASE_TEMPLATE("a train longer than the buffer is flagged and counts as all its datagrams",
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
