@@ -60,9 +60,7 @@ TEST_CASE_TEMPLATE("a listener on one address does not tell the address again", 
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         rig.client().send(rig.listener(), "x");
         REQUIRE(rig.collect(1));
         CHECK(rig.seen[0].local.is_unspecified());
@@ -74,9 +72,7 @@ TEST_CASE_TEMPLATE(
     UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const std::size_t largest = family == Family::ipv4 ? 65507 : 65527;
         for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{1472}, largest,
                                         std::size_t{0}, largest, std::size_t{1}}) {
@@ -101,14 +97,12 @@ TEST_CASE_TEMPLATE(
         RigSetup setup;
         setup.listen = {loopback(family)};
         setup.payload_bytes_max = 100;
-        Rig<Engine> rig(setup);
-        const Peer upstream{loopback(family)};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        GroupRig<Engine> rig(setup);
         for (const std::size_t bytes : {99U, 100U, 101U, 1000U, 65507U, 100U}) {
             CAPTURE(bytes);
             rig.seen.clear();
             rig.client().send(rig.listener(), std::string(bytes, 'q'));
-            upstream.send(group.local, std::string(bytes, 'r'));
+            rig.upstream.send(rig.group.local, std::string(bytes, 'r'));
             REQUIRE(rig.collect(2));
             for (const Seen& seen : rig.seen) {
                 CHECK(seen.truncated == (bytes > 100));
@@ -124,9 +118,7 @@ TEST_CASE_TEMPLATE("2000 empty datagrams among data silence neither a listener n
                    Engine, UDPPROXY_ENGINES) {
     // An empty datagram ends a multishot receive.
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     std::size_t empty = 0;
     std::map<Leg, std::vector<std::string>> data;
     for (int round = 0; round < 20; ++round) {
@@ -134,13 +126,13 @@ TEST_CASE_TEMPLATE("2000 empty datagrams among data silence neither a listener n
         for (int i = 0; i < 50; ++i) {
             for (const std::string& payload : {std::string{}, std::to_string(round * 50 + i)}) {
                 rig.client().send(rig.listener(), payload);
-                upstream.send(group.local, payload);
+                rig.upstream.send(rig.group.local, payload);
             }
         }
         REQUIRE(rig.collect(200));
         for (const Seen& seen : rig.seen) {
             CHECK(seen.from ==
-                  (seen.leg == Leg::request ? rig.client().endpoint() : upstream.endpoint()));
+                  (seen.leg == Leg::request ? rig.client().endpoint() : rig.upstream.endpoint()));
             if (seen.payload.empty())
                 ++empty;
             else

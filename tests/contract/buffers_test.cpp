@@ -49,19 +49,18 @@ TEST_CASE_TEMPLATE(
     for (const Leg leg : {Leg::request, Leg::reply}) {
         RigSetup setup;
         setup.buffers_per_leg = 4;
-        Rig<Engine> rig(setup);
-        const Peer upstream{address("127.0.0.2")};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
-        const Endpoint goal = leg == Leg::request ? rig.listener() : group.local;
-        for (int i = 0; i < 10; ++i) upstream.send(goal, std::to_string(i));
+        GroupRig<Engine> rig(setup);
+        const Endpoint goal = leg == Leg::request ? rig.listener() : rig.group.local;
+        for (int i = 0; i < 10; ++i) rig.upstream.send(goal, std::to_string(i));
         REQUIRE(rig.hold(4, leg));
         REQUIRE(rig.until([&] { return rig.engine().counters().buffers_exhausted > 0; }));
         CHECK_FALSE(rig.collect(1, moment));
 
         // The other leg has buffers of its own.
-        rig.client().send(leg == Leg::request ? group.local : rig.listener(),
+        rig.client().send(leg == Leg::request ? rig.group.local : rig.listener(),
                           "dropped by the kernel or seen");
-        upstream.send(leg == Leg::request ? group.local : rig.listener(), "of the other leg");
+        rig.upstream.send(leg == Leg::request ? rig.group.local : rig.listener(),
+                          "of the other leg");
         REQUIRE(rig.until(
             [&] { return !rig.seen.empty() && rig.seen.back().payload == "of the other leg"; }));
 
@@ -78,14 +77,12 @@ TEST_CASE_TEMPLATE("all buffers can be discarded and acquired again, many times 
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.buffers_per_leg = 16;
-    Rig<Engine> rig(setup);
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig(setup);
     for (int round = 0; round < 50; ++round) {
         for (const Leg leg : {Leg::request, Leg::reply}) {
             for (int i = 0; i < 16; ++i)
-                upstream.send(leg == Leg::request ? rig.listener() : group.local,
-                              std::to_string(i));
+                rig.upstream.send(leg == Leg::request ? rig.listener() : rig.group.local,
+                                  std::to_string(i));
             REQUIRE(rig.hold(16, leg));
             // Payloads stay as they are while they are held: no buffer has two holders.
             for (std::size_t i = 0; i < 16; ++i)
@@ -100,20 +97,18 @@ TEST_CASE_TEMPLATE("a departure's buffer is released, sent or not", Engine, UDPP
     if (!runs_here<Engine>()) return;
     RigSetup setup;
     setup.buffers_per_leg = 4;
-    Rig<Engine> rig(setup);
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig(setup);
     const Endpoint refused{address("255.255.255.255"), 0, 9};  // EACCES without SO_BROADCAST
     for (int round = 0; round < 50; ++round) {
         const std::vector<Arrival> arrivals = rig.feed({"a", "b", "c", "d"});
-        const std::vector<Fault> faults =
-            rig.send({towards(arrivals[0], group.slots[0]), back_to(arrivals[1], Slot{0}, refused),
-                      back_to(arrivals[2], Slot{0}, rig.client().endpoint()),
-                      towards(arrivals[3], group.slots[0])});
+        const std::vector<Fault> faults = rig.send(
+            {towards(arrivals[0], rig.group.slots[0]), back_to(arrivals[1], Slot{0}, refused),
+             back_to(arrivals[2], Slot{0}, rig.client().endpoint()),
+             towards(arrivals[3], rig.group.slots[0])});
         REQUIRE(faults.size() == 1);
         CHECK(faults[0].kind == FaultKind::send);
         CHECK(faults[0].departure == 1);
-        CHECK(upstream.receive_all(2).size() == 2);
+        CHECK(rig.upstream.receive_all(2).size() == 2);
         CHECK(rig.client().receive_all(1).size() == 1);
     }
 }

@@ -16,9 +16,7 @@ TEST_CASE_TEMPLATE(
     // Closing the descriptor of an armed receive without cancelling it would leave the port bound.
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Peer upstream{loopback(family)};
         const Peer alias{loopback(family)};
         for (int round = 0; round < 20; ++round) {

@@ -65,9 +65,7 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Service service(family);
         const OpenedGroup group =
             rig.open_group(service.upstream.endpoint(), service.aliases(), true);
@@ -86,9 +84,7 @@ TEST_CASE_TEMPLATE(
     for (const Family family : families()) {
         for (const bool with_open_member : {true, false}) {
             CAPTURE(with_open_member);
-            RigSetup setup;
-            setup.listen = {loopback(family)};
-            Rig<Engine> rig(setup);
+            Rig<Engine> rig(family);
             const Service service(family);
             const OpenedGroup group =
                 rig.open_group(service.upstream.endpoint(), service.aliases(), with_open_member);
@@ -237,9 +233,7 @@ TEST_CASE_TEMPLATE("no other socket can bind the port of a finished group, whate
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Service service(family);
         for (const bool with_open_member : {true, false}) {
             const OpenedGroup group =

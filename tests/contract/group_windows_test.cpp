@@ -19,9 +19,7 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Peer upstream{loopback(family)};
         const Peer foreigner{loopback(family)};
         std::vector<Peer> peers;

@@ -18,9 +18,7 @@ TEST_CASE_TEMPLATE(
     // With the flag back on one member alone three of four combinations are EADDRINUSE.
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Peer upstream{loopback(family)};
         const Peer alias{loopback(family)};
         const Peer later{loopback(family)};
@@ -60,14 +58,14 @@ TEST_CASE_TEMPLATE(
 TEST_CASE_TEMPLATE("an open member joins and takes what no connected one does", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{loopback(Family::ipv4)};
+    GroupRig<Engine> rig;
     const Peer new_client{loopback(Family::ipv4)};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
     Slot joined = no_slot;
-    REQUIRE(rig.engine().join_group(group.slots, joining(group, std::nullopt), joined).opened());
-    new_client.send(group.local, "from a new client");
-    upstream.send(group.local, "from the upstream");
+    REQUIRE(rig.engine()
+                .join_group(rig.group.slots, joining(rig.group, std::nullopt), joined)
+                .opened());
+    new_client.send(rig.group.local, "from a new client");
+    rig.upstream.send(rig.group.local, "from the upstream");
     REQUIRE(rig.collect(2));
     for (const Seen& seen : rig.seen)
         CHECK((seen.slot == joined) == (seen.from == new_client.endpoint()));
@@ -76,19 +74,17 @@ TEST_CASE_TEMPLATE("an open member joins and takes what no connected one does", 
 TEST_CASE_TEMPLATE("a join that fails leaves the group as it was and no descriptor behind", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{loopback(Family::ipv4)};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     const std::size_t before = descriptor_count();
     Slot joined = no_slot;
     const OpeningOutcome outcome = rig.engine().join_group(
-        group.slots, joining(group, Endpoint{address("255.255.255.255"), 0, 53}), joined);
+        rig.group.slots, joining(rig.group, Endpoint{address("255.255.255.255"), 0, 53}), joined);
     CHECK_FALSE(outcome.opened());
     CHECK(outcome.step == OpeningStep::connect);
     CHECK(descriptor_count() == before);
     for (const Reuse reuse : {Reuse::none, Reuse::address, Reuse::port})
-        CHECK(try_bind(group.local, reuse) != 0);
-    upstream.send(group.local, "still served");
+        CHECK(try_bind(rig.group.local, reuse) != 0);
+    rig.upstream.send(rig.group.local, "still served");
     CHECK(rig.collect(1));
 }
 

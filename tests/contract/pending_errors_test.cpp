@@ -15,9 +15,7 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Endpoint at = unused_endpoint(loopback(family));
         const OpenedGroup group = rig.open_group(at);
         for (const bool with_tos : {false, true}) {

@@ -87,11 +87,7 @@ TEST_CASE_TEMPLATE(
     if (!runs_here<Engine>()) return;
     with_loopback_mtu(1300, [] {
         for (const Family family : families()) {
-            RigSetup setup;
-            setup.listen = {loopback(family)};
-            Rig<Engine> rig(setup);
-            const Peer upstream{loopback(family)};
-            const OpenedGroup group = rig.open_group(upstream.endpoint());
+            GroupRig<Engine> rig(family);
             const EngineCounters& counters = rig.engine().counters();
             const std::string expected = "012345";
             for (const bool to_client : {false, true}) {
@@ -105,10 +101,10 @@ TEST_CASE_TEMPLATE(
                     for (const Arrival& arrival : rig.feed(payloads)) {
                         departures.push_back(
                             to_client ? back_to(arrival, Slot{0}, rig.client().endpoint())
-                                      : towards(arrival, group.slots[0]));
+                                      : towards(arrival, rig.group.slots[0]));
                     }
                     CHECK(rig.send(departures).empty());
-                    CHECK(initials((to_client ? rig.client() : upstream).receive_all(6)) ==
+                    CHECK(initials((to_client ? rig.client() : rig.upstream).receive_all(6)) ==
                           expected);
                 };
                 send_six(1400);
@@ -195,16 +191,14 @@ TEST_CASE_TEMPLATE(
     "a socket that sends no checksums refuses trains with EINVAL, and they leave singly", Engine,
     UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     const int one = 1;
-    REQUIRE(::setsockopt(descriptor_of(group.local, true), SOL_SOCKET, SO_NO_CHECK, &one,
+    REQUIRE(::setsockopt(descriptor_of(rig.group.local, true), SOL_SOCKET, SO_NO_CHECK, &one,
                          sizeof one) == 0);
     for (int round = 0; round < 3; ++round) {
-        std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 1);
+        std::vector<Departure> departures = batch_of_trains(rig, rig.group.slots[0], 1);
         CHECK(rig.send(departures).empty());
-        CHECK(initials(upstream.receive_all(3)) == "012");
+        CHECK(initials(rig.upstream.receive_all(3)) == "012");
         CHECK(rig.engine().counters().gso_fallbacks == 1);
     }
 }
@@ -215,24 +209,22 @@ TEST_CASE_TEMPLATE(
     if (!runs_here<Engine>()) return;
     for (const int error : {EIO, EOPNOTSUPP, EINVAL, EMSGSIZE}) {
         CAPTURE(error_text(error));
-        Rig<Engine> rig;
-        const Peer upstream{address("127.0.0.2")};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        GroupRig<Engine> rig;
         {
             SendErrors errors;
             errors.of_trains = error;
-            CHECK(rig.send(batch_of_trains(rig, group.slots[0], 6)).empty());
-            CHECK(initials(upstream.receive_all(18)) == "012012012012012012");
+            CHECK(rig.send(batch_of_trains(rig, rig.group.slots[0], 6)).empty());
+            CHECK(initials(rig.upstream.receive_all(18)) == "012012012012012012");
         }
         CHECK(rig.engine().counters().gso_fallbacks == 6);
         const std::uint64_t trains = rig.engine().counters().trains_sent;
-        CHECK(rig.send(batch_of_trains(rig, group.slots[0], 6)).empty());
-        CHECK(initials(upstream.receive_all(18)) == "012012012012012012");
+        CHECK(rig.send(batch_of_trains(rig, rig.group.slots[0], 6)).empty());
+        CHECK(initials(rig.upstream.receive_all(18)) == "012012012012012012");
         CHECK(rig.engine().counters().trains_sent == trains);
         // Shorter segments: only where the whole socket is off they leave singly too.
         const std::vector<Arrival> shorter = rig.feed_train(numbered(3, 50), 50);
-        CHECK(rig.send({towards(shorter[0], group.slots[0])}).empty());
-        CHECK(initials(upstream.receive_all(3)) == "012");
+        CHECK(rig.send({towards(shorter[0], rig.group.slots[0])}).empty());
+        CHECK(initials(rig.upstream.receive_all(3)) == "012");
         CHECK(rig.engine().counters().trains_sent ==
               trains + (error == EIO || error == EOPNOTSUPP ? 0 : 1));
     }
@@ -242,12 +234,10 @@ TEST_CASE_TEMPLATE(
     "other errors of a train are its own: it is lost whole, counted in datagrams, and not resent",
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     SendErrors errors;
     errors.of_trains = EPERM;
-    const std::vector<Fault> faults = rig.send(batch_of_trains(rig, group.slots[0], 6));
+    const std::vector<Fault> faults = rig.send(batch_of_trains(rig, rig.group.slots[0], 6));
     REQUIRE(faults.size() == 6);
     for (const Fault& fault : faults) {
         CHECK(fault.kind == FaultKind::send);
@@ -255,7 +245,7 @@ TEST_CASE_TEMPLATE(
         CHECK(fault.datagrams == 3);
         CHECK(fault.bytes == 3 * segment_bytes);
     }
-    CHECK_FALSE(upstream.receive(moment).has_value());
+    CHECK_FALSE(rig.upstream.receive(moment).has_value());
     CHECK(rig.engine().counters().gso_fallbacks == 0);
 }
 
@@ -263,18 +253,16 @@ TEST_CASE_TEMPLATE(
     "of a train that is sent singly, each datagram that cannot leave is counted, with its bytes",
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     SendErrors errors;
     errors.of_trains = EINVAL;
     // Train 0: the second is lost. Train 1: each for a reason of its own; the third reason is
     // counted as the one before it. Train 2: all.
     errors.of_singles = {0, EPERM, 0, EPERM, ENOMEM, EFAULT, EINVAL, EINVAL, EINVAL};
-    std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 6);
+    std::vector<Departure> departures = batch_of_trains(rig, rig.group.slots[0], 6);
     departures[0].bytes -= 40;  // a short tail
     const std::vector<Fault> faults = rig.send(departures);
-    CHECK(initials(upstream.receive_all(11)) == "02012012012");
+    CHECK(initials(rig.upstream.receive_all(11)) == "02012012012");
     std::uint32_t datagrams = 0;
     for (const Fault& fault : faults) {
         CHECK(fault.kind == FaultKind::send);
@@ -297,10 +285,8 @@ TEST_CASE_TEMPLATE(
     if (!runs_here<Engine>()) return;
     for (const int error : {EAGAIN, ENOBUFS}) {
         CAPTURE(error_text(error));
-        Rig<Engine> rig;
-        const Peer upstream{address("127.0.0.2")};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
-        std::vector<Departure> departures = batch_of_trains(rig, group.slots[0], 6);
+        GroupRig<Engine> rig;
+        std::vector<Departure> departures = batch_of_trains(rig, rig.group.slots[0], 6);
         std::vector<Departure> again;
         {
             SendErrors errors;
@@ -319,9 +305,9 @@ TEST_CASE_TEMPLATE(
         }
         // What is behind goes to the same endpoint: it waits as well.
         CHECK(again.size() == 6);
-        CHECK(initials(upstream.receive_all(1)) == "0");
+        CHECK(initials(rig.upstream.receive_all(1)) == "0");
         CHECK(rig.send(again).empty());
-        CHECK(initials(upstream.receive_all(17)) == "12012012012012012");
+        CHECK(initials(rig.upstream.receive_all(17)) == "12012012012012012");
         // Every buffer is available again.
         rig.seen.clear();
         for (int i = 0; i < 256; ++i) rig.client().send(rig.listener(), "again");
@@ -334,18 +320,16 @@ TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and
                    Engine, UDPPROXY_ENGINES) {
     // A blackhole route says EINVAL to trains and datagrams alike.
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     {
         SendErrors errors;
         errors.of_trains = EINVAL;
         errors.of_singles.assign(18, EINVAL);
-        CHECK(rig.send(batch_of_trains(rig, group.slots[0], 6)).size() == 6);
+        CHECK(rig.send(batch_of_trains(rig, rig.group.slots[0], 6)).size() == 6);
         CHECK(errors.singles_seen == 18);
     }
     const std::uint64_t trains = rig.engine().counters().trains_sent;
-    CHECK(rig.send(batch_of_trains(rig, group.slots[0], 1)).empty());
+    CHECK(rig.send(batch_of_trains(rig, rig.group.slots[0], 1)).empty());
     CHECK(rig.engine().counters().trains_sent == trains + 1);
 }
 
@@ -354,9 +338,7 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
+        Rig<Engine> rig(family);
         const Endpoint at = unused_endpoint(loopback(family));
         const OpenedGroup group = rig.open_group(at);
         // A receive would take the error out: everything is fed before.

@@ -28,6 +28,13 @@ struct RigSetup {
     Duration batch_wait{};
 };
 
+/// One listener, on the family's loopback address.
+[[nodiscard]] inline RigSetup listening_in(Family family) {
+    RigSetup setup;
+    setup.listen = {loopback(family)};
+    return setup;
+}
+
 template <class T>
 [[nodiscard]] std::string complaint(const Result<T>& result) {
     return result ? "no complaint" : result.error().message;
@@ -83,6 +90,7 @@ struct OpenedGroup {
 template <Backend Engine>
 class Rig {
 public:
+    explicit Rig(Family family) : Rig(listening_in(family)) {}
     explicit Rig(const RigSetup& setup = {})
         : payload_bytes_max_(setup.payload_bytes_max),
           offload_(setup.offload && trains_supported()),
@@ -262,6 +270,21 @@ private:
     Engine engine_;
     bool holding_ = false;
     Leg held_leg_ = Leg::request;
+};
+
+/// What most tests begin with: a rig, an upstream of its first listener's family, and a group
+/// towards it.
+template <Backend Engine>
+class GroupRig : public Rig<Engine> {
+public:
+    explicit GroupRig(const RigSetup& setup = {})
+        : Rig<Engine>(setup),
+          upstream(setup.listen.at(0).is_ipv4() ? address("127.0.0.2") : loopback(Family::ipv6)),
+          group(this->open_group(upstream.endpoint())) {}
+    explicit GroupRig(Family family) : GroupRig(listening_in(family)) {}
+
+    Peer upstream;
+    OpenedGroup group;
 };
 
 }  // namespace udpproxy::contract

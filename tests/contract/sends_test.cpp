@@ -14,21 +14,17 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup;
-        setup.listen = {loopback(family)};
-        Rig<Engine> rig(setup);
-        const Peer upstream{loopback(family)};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        GroupRig<Engine> rig(family);
         const std::vector<Arrival> arrivals = rig.feed({"with TOS", "", "without"});
         std::vector<Departure> departures;
         for (const Arrival& arrival : arrivals)
-            departures.push_back(towards(arrival, group.slots[0]));
+            departures.push_back(towards(arrival, rig.group.slots[0]));
         departures[0].tos = 0x2e << 2 | 0x02;
         departures[1].tos = 0x01;
         CHECK(rig.send(departures).empty());
-        const std::vector<Letter> letters = upstream.receive_all(3);
+        const std::vector<Letter> letters = rig.upstream.receive_all(3);
         REQUIRE(letters.size() == 3);
-        for (const Letter& letter : letters) CHECK(letter.from == group.local);
+        for (const Letter& letter : letters) CHECK(letter.from == rig.group.local);
         CHECK(letters[0].payload == "with TOS");
         CHECK(letters[0].tos == (0x2e << 2 | 0x02));
         CHECK(letters[1].payload.empty());

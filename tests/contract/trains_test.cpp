@@ -47,26 +47,17 @@ const std::vector<Shape> shapes{
     {101, 100},    {64 * 1000, 1000}, {63 * 1000 + 1, 1000}, {44 * 1472 + 600, 1472},
     {40000, 20000}};
 
-RigSetup in(Family family, bool offload = true) {
-    RigSetup setup;
-    setup.listen = {loopback(family)};
-    setup.offload = offload;
-    return setup;
-}
-
 TEST_CASE_TEMPLATE("a train arrives whole, with segment size, source and TOS, on both legs", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        Rig<Engine> rig(in(family));
-        const Peer upstream{loopback(family)};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        GroupRig<Engine> rig(family);
         for (const Shape& shape : shapes) {
             CAPTURE(shape.bytes);
             const std::string payload = pattern(shape.bytes);
             rig.seen.clear();
             rig.client().send_train(rig.listener(), payload, shape.segment_bytes, 0xb9);
-            upstream.send_train(group.local, payload, shape.segment_bytes, 0x88);
+            rig.upstream.send_train(rig.group.local, payload, shape.segment_bytes, 0x88);
             REQUIRE(rig.collect(2));
             for (const Seen& seen : rig.seen) {
                 CHECK(seen.segment_bytes == shape.segment_bytes);
@@ -74,7 +65,8 @@ TEST_CASE_TEMPLATE("a train arrives whole, with segment size, source and TOS, on
                       (shape.bytes + shape.segment_bytes - 1) / shape.segment_bytes);
                 CHECK((seen.payload == payload));
                 CHECK_FALSE(seen.truncated);
-                CHECK(seen.from == (seen.leg == Leg::request ? rig.client() : upstream).endpoint());
+                CHECK(seen.from ==
+                      (seen.leg == Leg::request ? rig.client() : rig.upstream).endpoint());
                 CHECK(seen.tos == (seen.leg == Leg::request ? 0xb9 : 0x88));
             }
         }
@@ -102,19 +94,19 @@ TEST_CASE_TEMPLATE(
     "without offload a train arrives as its datagrams, and equal neighbours leave singly", Engine,
     UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig(in(Family::ipv4, false));
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    RigSetup setup;
+    setup.offload = false;
+    GroupRig<Engine> rig(setup);
     const std::string payload = pattern(1037);
     rig.client().send_train(rig.listener(), payload, 100);
     REQUIRE(rig.hold(11));
     std::vector<Departure> departures;
     for (const Arrival& arrival : std::exchange(rig.held, {})) {
         CHECK(arrival.datagrams() == 1);
-        departures.push_back(towards(arrival, group.slots[0]));
+        departures.push_back(towards(arrival, rig.group.slots[0]));
     }
     CHECK(rig.send(departures).empty());
-    CHECK(marks(payloads(upstream.receive_all(11))) == marks(cut(payload, 100)));
+    CHECK(marks(payloads(rig.upstream.receive_all(11))) == marks(cut(payload, 100)));
     CHECK(rig.engine().counters().trains_received == 0);
     CHECK(rig.engine().counters().trains_sent == 0);
 }
@@ -124,9 +116,7 @@ TEST_CASE_TEMPLATE(
     Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        Rig<Engine> rig(in(family));
-        const Peer upstream{loopback(family)};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        GroupRig<Engine> rig(family);
         std::uint64_t sent = 0;
         for (const Shape& shape : shapes) {
             CAPTURE(shape.bytes);
@@ -137,14 +127,14 @@ TEST_CASE_TEMPLATE(
                 REQUIRE(arrivals.size() == 1);
                 Departure departure = to_client
                                           ? back_to(arrivals[0], Slot{0}, rig.client().endpoint())
-                                          : towards(arrivals[0], group.slots[0]);
+                                          : towards(arrivals[0], rig.group.slots[0]);
                 departure.tos = 0x04;
                 CHECK(rig.send({departure}).empty());
                 const std::vector<Letter> letters =
-                    (to_client ? rig.client() : upstream).receive_all(datagrams.size());
+                    (to_client ? rig.client() : rig.upstream).receive_all(datagrams.size());
                 CHECK(marks(payloads(letters)) == marks(datagrams));
                 for (const Letter& letter : letters) {
-                    CHECK(letter.from == (to_client ? rig.listener() : group.local));
+                    CHECK(letter.from == (to_client ? rig.listener() : rig.group.local));
                     CHECK(letter.tos == 0x04);
                 }
                 CHECK(rig.engine().counters().trains_sent == ++sent);
@@ -157,22 +147,20 @@ TEST_CASE_TEMPLATE(
 TEST_CASE_TEMPLATE("a train that is more than one send leaves in several", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
-    Rig<Engine> rig;
-    const Peer upstream{address("127.0.0.2")};
-    const OpenedGroup group = rig.open_group(upstream.endpoint());
+    GroupRig<Engine> rig;
     // Receive offload may make longer ones than one send takes. Here the segment size of a datagram
     // that is as large as can be is made up.
     const std::string tiny = pattern(65507);
     for (const std::size_t segment_bytes : {10U, 500U, 1000U, 9361U, 40000U}) {
         const std::vector<Arrival> arrivals = rig.feed({tiny});
-        Departure departure = towards(arrivals[0], group.slots[0]);
+        Departure departure = towards(arrivals[0], rig.group.slots[0]);
         departure.segment_bytes = static_cast<std::uint32_t>(segment_bytes);
         departure.bytes =
             static_cast<std::uint32_t>(std::min<std::size_t>(65507, 300 * segment_bytes + 1));
         const std::vector<std::string> datagrams =
             cut(tiny.substr(0, departure.bytes), segment_bytes);
         CHECK(rig.send({departure}).empty());
-        CHECK(marks(payloads(upstream.receive_all(datagrams.size()))) == marks(datagrams));
+        CHECK(marks(payloads(rig.upstream.receive_all(datagrams.size()))) == marks(datagrams));
     }
     CHECK(rig.engine().counters().gso_fallbacks == 0);
 }
@@ -195,10 +183,8 @@ TEST_CASE_TEMPLATE(
         {{7, 7, 7, 300, 300, 9, 9, 9, 9, 1}, 3},
     };
     for (const Family family : families()) {
-        Rig<Engine> rig(in(family));
-        const Peer upstream{loopback(family)};
+        GroupRig<Engine> rig(family);
         const Peer other{loopback(family)};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
         const OpenedGroup beside = rig.open_group(other.endpoint());
         for (const Row& row : rows) {
             for (const bool to_client : {false, true}) {
@@ -210,7 +196,7 @@ TEST_CASE_TEMPLATE(
                 for (std::size_t i = 0; i < arrivals.size(); ++i) {
                     departures.push_back(
                         to_client ? back_to(arrivals[i], Slot{0}, rig.client().endpoint())
-                                  : towards(arrivals[i], group.slots[0]));
+                                  : towards(arrivals[i], rig.group.slots[0]));
                 }
                 // One of another session's in the middle holds nothing up.
                 rig.client().send(rig.listener(), "between");
@@ -221,9 +207,8 @@ TEST_CASE_TEMPLATE(
                 const std::uint64_t before = rig.engine().counters().trains_sent;
                 CHECK(rig.send(departures).empty());
                 CHECK(rig.engine().counters().trains_sent - before == row.trains);
-                CHECK(marks(payloads(
-                          (to_client ? rig.client() : upstream).receive_all(datagrams.size()))) ==
-                      marks(datagrams));
+                CHECK(marks(payloads((to_client ? rig.client() : rig.upstream)
+                                         .receive_all(datagrams.size()))) == marks(datagrams));
                 CHECK(payloads(other.receive_all(1)) == std::vector<std::string>{"between"});
             }
         }
@@ -306,13 +291,11 @@ TEST_CASE_TEMPLATE("a train longer than the buffer is flagged and counts as all 
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        RigSetup setup = in(family);
+        RigSetup setup = listening_in(family);
         setup.payload_bytes_max = 250;
-        Rig<Engine> rig(setup);
-        const Peer upstream{loopback(family)};
-        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        GroupRig<Engine> rig(setup);
         rig.client().send_train(rig.listener(), pattern(1037), 100);
-        upstream.send_train(group.local, pattern(1037), 100);
+        rig.upstream.send_train(rig.group.local, pattern(1037), 100);
         REQUIRE(rig.collect(2));
         for (const Seen& seen : rig.seen) {
             CHECK(seen.truncated);
