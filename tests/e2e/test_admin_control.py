@@ -165,7 +165,7 @@ def test_a_drain_of_all_ends_the_program_and_readiness_goes_at_once(
     assert admin.http("/ready")[0] == 503 and admin.http("/live")[0] == 200
     assert "all proxies drain" in refusal(admin.ctl("resume", "echo"))
     assert client.ask(b"still known", IPV4.listener()) is not None
-    proxy.stopped(timeout=10)
+    proxy.stopped()
     assert proxy.all_events("stopping")[0]["signal"] == "SIGQUIT"
 
 
@@ -179,8 +179,8 @@ def test_a_stop_does_not_wait_for_who_asks(admin, running, open_service):
         proxy.signal(signal.SIGTERM)
         began = time.monotonic()
         proxy.go_on()
-        proxy.stopped(timeout=5)
-        assert time.monotonic() - began < 2
+        proxy.stopped()
+        assert time.monotonic() - began < 4, "less than the time limit of the question"
 
 
 def test_the_doctor_looks_from_inside_at_what_is_in_force(admin, running, open_service):

@@ -80,7 +80,7 @@ def examine(network, tmp_path):
 def fix(network, command):
     """The doctor's command as it is printed; the first one where it offers several."""
     subprocess.run(
-        network.proxy.command("sh", "-c", command.split(", or ")[0]), check=True, timeout=10
+        network.proxy.command("sh", "-c", command.split(", or ")[0]), check=True, timeout=30
     )
 
 
@@ -287,7 +287,7 @@ def test_a_neighbour_that_does_not_answer_is_named(network, examine):
 
 def nft(network, rules):
     subprocess.run(
-        network.proxy.command("nft", "-f", "-"), input=rules, text=True, check=True, timeout=10
+        network.proxy.command("nft", "-f", "-"), input=rules, text=True, check=True, timeout=30
     )
 
 

@@ -191,9 +191,9 @@ def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_s
     )
     asking.wait_event("asking")
     elsewhere = start_load(
-        "churn", from_=family.client_host, to=family.listener(), rate=100, seconds=3, patience=1
+        "churn", from_=family.client_host, to=family.listener(), rate=100, seconds=3
     )
-    rate, overflows, sent = flood(family, 20_000, 3, _ONE_SITE)
+    rate, overflows, sent = flood(family, 5_000, 3, _ONE_SITE)
     served, result = elsewhere.result(), asking.result()
     counters = proxy.stop()
     service.stop()
@@ -234,11 +234,9 @@ def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_noth
         warm=True,
     )
     asking.wait_event("asking")
-    began = time.monotonic()
     new_clients = start_load(
-        "churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=0.5
+        "churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=3
     ).result()
-    took = time.monotonic() - began
     result = asking.result()
     counters = proxy.stop()
     service.stop()
@@ -249,7 +247,7 @@ def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_noth
         f"{place}: {new_clients['answered']} of {new_clients['sent']} in 2 s at 50/s and 120 at once",
     )
     assert result["lost"] == 0
-    assert 2 * 50 + 100 - 5 <= new_clients["answered"] <= 120 + 50 * took + 5
+    assert 2 * 50 + 100 - 5 <= new_clients["answered"] <= 120 + 50 * new_clients["seconds"] + 5
     assert counters.drops() == {"drop_session_rate": new_clients["lost"]}
 
 
@@ -267,7 +265,6 @@ def test_2500_clients_of_one_address_are_admitted_at_once_with_the_defaults(
         rate=20000,
         count=2500,
         seconds=10,
-        patience=3,
     ).result()
     counters = proxy.stop()
     service.stop()

@@ -26,8 +26,9 @@ def ask(network, start_load):
         options = {
             "clients": 20,
             "rate": 2000,
-            "seconds": 0.5,
-            "patience": 0.5,
+            "count": 1000,
+            "seconds": 20,
+            "patience": 2,
             "warm": True,
             **options,
         }
@@ -41,7 +42,7 @@ def test_a_service_without_faults_loses_nothing_and_answers_each_by_his_own(netw
     watch = Watch(network)
     result, served = ask()
     assert watch.losses() == {}
-    assert result["sent"] > 900 and result["answered"] == result["sent"] and result["lost"] == 0
+    assert result["sent"] == result["answered"] == 1000 and result["lost"] == 0
     assert [result[name] for name in NEVER] == [0] * len(NEVER)
     assert served["senders"] == 20 and served["switched"] == 0
     assert 0 < result["latency_p50_us"] <= result["latency_max_us"]
@@ -61,9 +62,9 @@ def test_each_fault_of_a_service_is_noticed(ask, fault, name):
 def test_a_reply_from_another_address_than_the_one_asked_is_noticed(network, start_load):
     start_load("serve", namespace=network.proxy, at=[_ASKED, "10.1.0.1:9001"], answer_from="turn")
     result = start_load(
-        "ask", from_="10.1.0.2", to=_ASKED, clients=10, rate=1000, seconds=0.5, patience=0.3
+        "ask", from_="10.1.0.2", to=_ASKED, clients=10, rate=1000, count=500, seconds=20, patience=2
     ).result()
-    assert result["wrong_source"] == result["lost"] and 200 < result["lost"] < 300
+    assert result["wrong_source"] == result["lost"] == 250
 
 
 def test_lost_questions_are_told_with_their_time(network, start_load):
@@ -74,13 +75,13 @@ def test_lost_questions_are_told_with_their_time(network, start_load):
         to=_ASKED,
         clients=10,
         rate=1000,
-        seconds=1.5,
-        patience=0.3,
+        seconds=2.5,
+        patience=2,
         warm=True,
     )
     asking.wait_event("asking")
     begin = time.monotonic()
-    time.sleep(0.4)
+    time.sleep(1)
     gone = time.monotonic()
     serving.kill()
     time.sleep(0.3)
@@ -89,7 +90,7 @@ def test_lost_questions_are_told_with_their_time(network, start_load):
     result = asking.result()
     assert result["lost"] > 100
     assert (
-        lost_between(result, begin, gone - 0.05) == 0 and lost_between(result, back, back + 10) == 0
+        lost_between(result, begin, gone - 0.5) == 0 and lost_between(result, back, back + 10) == 0
     )
 
 
@@ -107,7 +108,7 @@ def test_all_sizes_and_empty_datagrams_between_them_are_answered(network, ask):
 def test_clients_that_ask_once_come_from_a_port_each(network, start_load):
     serving = start_load("serve", namespace=network.proxy, at=_ASKED)
     result = start_load("churn", from_="10.1.0.2", to=_ASKED, rate=500, seconds=1).result()
-    assert result["answered"] == result["sent"] == serving.stop()["senders"] > 450
+    assert result["answered"] == result["sent"] == serving.stop()["senders"] > 100
 
 
 @pytest.mark.parametrize("to, prefix", [(_ASKED, "10.1.0.64/26"), ("[fd01::1]:9000", "fd01::/64")])

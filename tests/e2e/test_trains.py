@@ -51,7 +51,7 @@ def marks(payloads):
     return [(len(payload), hashlib.sha256(payload).hexdigest()[:16]) for payload in payloads]
 
 
-def wait_for(ready, timeout=10):
+def wait_for(ready, timeout=30):
     end = time.monotonic() + timeout
     while not ready():
         assert time.monotonic() < end, "time is over"

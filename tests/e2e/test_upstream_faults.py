@@ -28,7 +28,7 @@ def test_the_first_datagram_after_the_return_is_answered_in_the_same_session(
         assert client.ask(b"before", family.listener()).payload == b"before"
     for number in range(3):
         client.send(b"into the void %d" % number, family.listener())
-        time.sleep(0.1)  # the ICMP message of each is there before the next
+        proxy.wait_until_idle(0.1)  # the ICMP message of each is there before the next
     with Service(network.service, [upstream], echo()) as after:
         assert client.ask(b"after", family.listener()).payload == b"after"
         assert [request.payload for request in after.requests] == [b"after"]
@@ -53,7 +53,7 @@ def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(
     for number in range(20):
         client.send(b"%d" % number, family.listener())
     proxy.go_on()
-    time.sleep(0.3)
+    proxy.wait_until_idle()
     counters = proxy.stop()
     assert counters["departures_request"] == 21
     assert counters.drops() == {}
@@ -62,12 +62,13 @@ def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(
 def test_a_new_session_towards_a_closed_upstream_works_once_it_is_there(
     engine, network, start_proxy, open_client
 ):
-    start_proxy(
+    proxy = start_proxy(
         configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
     )
     client = open_client()
     client.send(b"void", IPV4.listener())
-    assert client.receive(0.2) is None
+    proxy.wait_until_idle()
+    assert client.receive(0) is None
     with Service(network.service, [IPV4.service(254)], echo()):
         assert client.ask(b"there", IPV4.listener()).payload == b"there"
 

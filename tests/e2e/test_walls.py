@@ -40,7 +40,7 @@ def small(engine, **keys):
     )
 
 
-def ask(client, payload, timeout=5):
+def ask(client, payload, timeout=20):
     reply = client.ask(payload, IPV4.listener(), timeout)
     return reply and reply.payload
 
@@ -104,9 +104,13 @@ def test_an_unassured_session_that_was_active_within_the_second_is_not_evicted(
 ):
     proxy = start_proxy(small(engine, sessions_max=_CAPACITY))
     residents = [open_client() for _ in range(_CAPACITY)]
+    began = time.monotonic()
     for resident in residents:
         assert ask(resident, b"one") == b"one"
-    assert ask(open_client(), b"new?", 0.2) is None
+    refused = ask(open_client(), b"new?", 0.2) is None
+    if time.monotonic() - began >= 1:
+        pytest.skip("this machine is too busy to ask five times within a second")
+    assert refused
     time.sleep(1.2)
     assert ask(open_client(), b"new?") == b"new?"
     assert proxy.stop().drops() == {"drop_session_limit": 1}
@@ -126,7 +130,7 @@ def test_the_sum_of_two_proxies_is_bounded_by_limits_sessions_max(
     )
     clients = [open_client() for _ in range(_CAPACITY + 1)]
     answered = [
-        client.ask(b"new?", IPV4.listener((5001, 5002)[number % 2]), 0.3) is not None
+        client.ask(b"new?", IPV4.listener((5001, 5002)[number % 2]), 3) is not None
         for number, client in enumerate(clients)
     ]
     assert answered == [True] * _CAPACITY + [False]
@@ -144,7 +148,7 @@ def test_clients_of_all_shards_share_the_capacity_of_a_proxy(
         )
     )
     crowd = open_crowd(100)
-    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=100, patience=1.0)
+    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=100, patience=3.0)
     assert len(got) == 40
     assert len({request.sender for request in service.requests}) == len(got)
     counters = proxy.stop()
@@ -183,7 +187,7 @@ def test_a_low_descriptor_limit_makes_the_capacity_small_not_the_program_fail(
     capacity = int(proxy.wait_event("capacity")["sessions"])
     assert 0 < capacity < 128
     crowd = open_crowd(200)
-    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=200, patience=1.0)
+    got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=200, patience=3.0)
     assert capacity // 2 <= len(got) <= capacity
     proxy.stop()
 
@@ -201,9 +205,7 @@ def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(engine, start_proxy
 def test_a_session_ends_after_its_timeout_and_its_port_serves_again(
     engine, service, start_proxy, open_client
 ):
-    start_proxy(
-        small(engine, ports="20000-20000", unassured_timeout="400ms", idle_timeout="1200ms")
-    )
+    start_proxy(small(engine, ports="20000-20000", unassured_timeout="400ms", idle_timeout="4s"))
     first, second = open_client(), open_client()
     assert ask(first, b"unassured") == b"unassured"
     time.sleep(0.9)
@@ -212,7 +214,7 @@ def test_a_session_ends_after_its_timeout_and_its_port_serves_again(
     assert (
         ask(open_client(), b"too early", 0.2) is None
     ), "an assured session lives for idle_timeout"
-    time.sleep(0.9)
+    time.sleep(4.2)
     assert ask(open_client(), b"third") == b"third"
     assert {address.port_of(request.sender) for request in service.requests} == {20000}
 

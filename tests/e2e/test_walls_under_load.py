@@ -23,8 +23,7 @@ _LOG_LINES_MAX = 3
 
 
 def _lower_descriptors(proxy):
-    """Somebody gives the running program fewer descriptors than it counted on; it has what it has.
-    """
+    """Somebody gives the running program fewer descriptors than it counted on; it has what it has."""
     _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (64, hard))
 

@@ -35,7 +35,7 @@ struct AskOptions {
     std::vector<std::uint32_t> bytes{200};  // taken in turn
     std::uint32_t replies = 1;              // wanted for each question
     std::uint32_t empties = 0;              // empty datagrams sent before each question
-    double patience = 1;                    // seconds to wait for the last replies
+    double patience = 5;                    // seconds to wait for the last replies
     bool warm = false;  // first two rounds that make every client assured, not counted
 };
 void ask(const AskOptions& options);
@@ -47,7 +47,7 @@ struct ChurnOptions {
     double rate = 300;
     double seconds = 1;
     std::uint32_t bytes = 60;
-    double patience = 1;  // seconds until a question is lost
+    double patience = 5;  // seconds until a question is lost
     double linger = 0.2;  // seconds that an answered client still listens
     std::uint16_t first_port = 10000;
 };

@@ -38,7 +38,7 @@ class Admin:
             f"{key} = {json.dumps(value)}\n" for key, value in keys.items()
         )
 
-    def ctl(self, *words, timeout=10, prefix=(), stdin=subprocess.DEVNULL):
+    def ctl(self, *words, timeout=30, prefix=(), stdin=subprocess.DEVNULL):
         """udpproxyctl to its end."""
         return subprocess.run(
             [*prefix, ctl_path(), "--socket", self.socket, *map(str, words)],
@@ -60,7 +60,7 @@ class Admin:
         return json.loads(self.shown("--json", *words, **options))
 
     @contextlib.contextmanager
-    def connected(self, tcp=False, timeout=5):
+    def connected(self, tcp=False, timeout=20):
         """A connection to the admin socket or address."""
         if tcp:
             host, port = HTTP_ENDPOINT.split(":")

@@ -132,7 +132,7 @@ class Browser:
     def text(self, selector):
         return self._ask("GET", f"/element/{self._element(selector)}/text")
 
-    def wait(self, script, what, timeout=10):
+    def wait(self, script, what, timeout=30):
         """Until the script returns something true; that is returned."""
         end = time.monotonic() + timeout
         while not (found := self.run(script)):

@@ -85,13 +85,13 @@ class Client:
                 self._addresses[to] = address.to_socket(to)
         send_datagram(self.socket, payload, self._addresses[to], tos)
 
-    def receive(self, timeout=5):
+    def receive(self, timeout=20):
         """The next datagram, or None after `timeout` seconds."""
         if not select.select([self.socket], [], [], timeout)[0]:
             return None
         return receive_datagram(self.socket)
 
-    def ask(self, payload, to, timeout=5, tos=None):
+    def ask(self, payload, to, timeout=20, tos=None):
         self.send(payload, to, tos)
         return self.receive(timeout)
 
@@ -152,7 +152,7 @@ class Crowd:
                 pass
         return got
 
-    def ask_all(self, to, payload, replies=1, clients=None, window=64, patience=3.0):
+    def ask_all(self, to, payload, replies=1, clients=None, window=64, patience=10.0):
         """Each client sends payload(client) once and awaits `replies` datagrams; at most `window`
         clients wait at a time.
 

@@ -67,7 +67,7 @@ class Process:
         while self._take(0) is not None:
             pass
 
-    def wait_until(self, condition, timeout=10, what="a line"):
+    def wait_until(self, condition, timeout=30, what="a line"):
         """Reads lines until `condition()` is true (its value is returned); fails at the program's
         end or the time-out."""
         deadline = time.monotonic() + timeout
@@ -89,7 +89,7 @@ class Process:
                         f"{self.words[0]}: no {what} within {timeout} s:\n{self.text()}"
                     )
 
-    def wait(self, timeout=10):
+    def wait(self, timeout=30):
         """The exit code, with everything the program said in `lines`."""
         try:
             code = self._popen.wait(timeout)
@@ -102,6 +102,16 @@ class Process:
         self.catch_up()
         return code
 
+    def wait_until_idle(self, seconds=0.3):
+        """Until all its threads have slept for so long: what came is done with."""
+        deadline = time.monotonic() + 30
+        since = time.monotonic()
+        while time.monotonic() - since < seconds:
+            time.sleep(0.01)
+            if any(self._state(thread) == "R" for thread in os.listdir(f"/proc/{self.pid}/task")):
+                since = time.monotonic()
+            assert time.monotonic() < deadline, f"{self.words[0]} is not idle after 30 s"
+
     def running(self):
         return self._popen.poll() is None
 
@@ -113,16 +123,18 @@ class Process:
         until then they go on."""
         self.signal(signal.SIGSTOP)
         deadline = time.monotonic() + 10
-        while not all(self._stopped(thread) for thread in os.listdir(f"/proc/{self.pid}/task")):
+        # A ring's kernel workers do not stop; they only wait.
+        while not all(
+            self._state(thread) in ("T", "iou") for thread in os.listdir(f"/proc/{self.pid}/task")
+        ):
             assert time.monotonic() < deadline, f"{self.words[0]} goes on 10 s after SIGSTOP"
             time.sleep(0.001)
 
-    def _stopped(self, thread):
+    def _state(self, thread):
+        """The letter of proc(5); "iou" for a ring's kernel worker."""
         with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="utf-8") as file:
             name, rest = file.read().rsplit(")", 1)
-        return (
-            rest.split()[0] == "T" or "(iou-" in name
-        )  # proc(5); a ring's kernel workers only wait
+        return "iou" if "(iou-" in name else rest.split()[0]
 
     def go_on(self):
         self.signal(signal.SIGCONT)

@@ -32,7 +32,7 @@ def configuration(*tables, engine="auto", shards=2, head=""):
     return f'[runtime]\nengine = "{engine}"\nshards = {shards}\n{head}\n' + "\n".join(tables)
 
 
-def run_once(*arguments, timeout=10, prefix=()):
+def run_once(*arguments, timeout=30, prefix=()):
     """The program to its end: completed process with .returncode, .stdout, .stderr."""
     return subprocess.run(
         [*prefix, path(), *map(str, arguments)], capture_output=True, text=True, timeout=timeout
@@ -97,19 +97,19 @@ class Proxy(Process):
             and all(event.get(key) == value for key, value in values.items())
         ]
 
-    def wait_event(self, name, timeout=10, **values):
+    def wait_event(self, name, timeout=30, **values):
         return self.wait_until(
             lambda: next(iter(self.all_events(name, **values)), None),
             timeout,
             f"event={name} {values or ''}",
         )
 
-    def stop(self, timeout=10):
+    def stop(self, timeout=30):
         """SIGTERM, then as stopped()."""
         self.signal(signal.SIGTERM)
         return self.stopped(timeout)
 
-    def stopped(self, timeout=10):
+    def stopped(self, timeout=30):
         """Exit code 0, and the final counters; the law that nothing vanishes is checked each time."""
         code = self.wait(timeout)
         assert code == 0, f"exit code {code} after a signal to stop:\n{self.text()}"
