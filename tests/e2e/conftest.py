@@ -23,6 +23,7 @@ from harness.namespaces import Network, remove_leftovers
 from harness.process import Process
 from harness.program import Proxy
 from harness.service import Service
+from harness.topology import IPV4
 
 _TOOLS = ("ip", "setpriv", "prlimit", "strace", "unbound", "dig", "promtool")
 _TEST_SECONDS_MAX = 90
@@ -176,6 +177,20 @@ def start_proxy(network, tmp_path):
 
 
 @pytest.fixture
+def start_one(engine, start_proxy):
+    """start_one(family, …) runs the program with one proxy, from the family's listener to its
+    service; `keys` are the proxy's."""
+
+    def start(family=IPV4, shards=2, head="", **keys):
+        keys = {"listen": family.listener(), "upstream": family.service(254), **keys}
+        return start_proxy(
+            program.configuration(program.table(**keys), engine=engine, shards=shards, head=head)
+        )
+
+    return start
+
+
+@pytest.fixture
 def admin(network, closing):
     return closing(Admin(network.proxy))
 
@@ -210,9 +225,11 @@ def open_service(network, closing):
 @pytest.fixture
 def start_load(network, closing):
     """start_load("ask", from_=…, …) runs the load tool: a service in the service's namespace, all
-    else in the client's."""
+    else in the client's. With `family`, from its client to its listener."""
 
-    def start(command, namespace=None, **options):
+    def start(command, namespace=None, family=None, **options):
+        if family:
+            options = {"from_": family.client_host, "to": family.listener(), **options}
         return closing(
             Load(
                 namespace or (network.service if command == "serve" else network.client),
@@ -220,6 +237,19 @@ def start_load(network, closing):
                 **options,
             )
         )
+
+    return start
+
+
+@pytest.fixture
+def start_asking(start_load):
+    """start_asking(family, clients=…, rate=…) returns clients that stay, once all are assured; what
+    they ask from then on is counted."""
+
+    def start(family, seconds=3600, **options):
+        asking = start_load("ask", family=family, seconds=seconds, warm=True, **options)
+        asking.wait_event("asking")
+        return asking
 
     return start
 

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from harness.program import REPOSITORY, configuration, run_once, table
-from harness.topology import IPV4
 
 _GOOD = table(
     name="dns",
@@ -133,11 +132,9 @@ def test_check_config_prints_a_summary(write, option):
     )
 
 
-def test_check_config_binds_nothing(engine, network, start_proxy):
+def test_check_config_binds_nothing(network, start_one):
     """It finds nothing wrong with a file whose address another instance holds."""
-    proxy = start_proxy(
-        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
-    )
+    proxy = start_one()
     prefix = network.proxy.command()
     assert (
         run_once("--check-config", "--config", proxy.configuration_file, prefix=prefix).returncode

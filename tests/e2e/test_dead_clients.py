@@ -15,13 +15,12 @@ import pytest
 
 from harness.kernel import Watch
 from harness.load import NEVER
-from harness.program import configuration, table
 from harness.service import Reply
 from harness.topology import IPV4
 
 
 def test_replies_to_a_client_that_vanished_do_not_silence_the_listener(
-    engine, network, open_service, start_proxy, open_client
+    network, open_service, start_one, open_client
 ):
     def answer(request):
         return (
@@ -31,11 +30,7 @@ def test_replies_to_a_client_that_vanished_do_not_silence_the_listener(
         )
 
     open_service([IPV4.service(254)], answer)
-    start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=1
-        )
-    )
+    start_one(shards=1)
     network.client.ip("addr add 10.1.0.77/24 dev to-proxy")
     try:
         dead = open_client("10.1.0.77:0")
@@ -65,26 +60,13 @@ def test_replies_to_a_client_that_vanished_do_not_silence_the_listener(
     ],
 )
 def test_30_dead_clients_that_are_answered_at_full_rate_cost_the_others_nothing(
-    engine, seconds, shards, network, start_proxy, start_load, figures
+    seconds, shards, network, start_one, start_asking, start_load, figures
 ):
     """Their questions are forged, from addresses of the client's link that nobody has; each is
     answered, 10 000 a second."""
     service = start_load("serve", at=IPV4.service(254))
-    proxy = start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=shards
-        )
-    )
-    asking = start_load(
-        "ask",
-        from_=IPV4.client_host,
-        to=IPV4.listener(),
-        clients=100,
-        rate=1000,
-        seconds=seconds + 1,
-        warm=True,
-    )
-    asking.wait_event("asking")
+    proxy = start_one(shards=shards)
+    asking = start_asking(IPV4, clients=100, rate=1000, seconds=seconds + 1)
     watch = Watch(network)
     # 10.1.0.96 to .127: 32 addresses, one port.
     dead = start_load(

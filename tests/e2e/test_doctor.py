@@ -15,6 +15,7 @@ import pytest
 
 from harness.client import Client
 from harness.namespaces import Network
+from harness.process import injecting
 from harness.program import configuration, run_once, table
 from harness.service import Service, from_each
 from harness.topology import IPV4
@@ -238,18 +239,7 @@ def test_descriptors_that_are_too_few_are_named(examine):
 
 
 def test_io_uring_refused_is_a_note_and_a_problem_where_it_is_demanded(tmp_path, examine):
-    refused = (
-        "strace",
-        "-D",
-        "-f",
-        "-q",
-        "-o",
-        str(tmp_path / "strace"),
-        "-e",
-        "trace=io_uring_setup",
-        "-e",
-        "inject=io_uring_setup:error=EPERM",
-    )
+    refused = injecting("io_uring_setup", "error=EPERM", tmp_path)
     finding = examine(prefix=refused).only("engine", "note")
     assert "io_uring is refused (io_uring_setup: Operation not permitted)" in finding["looked_at"]
     examine(prefix=refused, engine="io_uring").only("engine")

@@ -10,6 +10,7 @@ called.
 
 import pytest
 
+from harness.process import injecting
 from harness.program import configuration, table
 from harness.service import from_each
 from harness.topology import IPV4
@@ -19,22 +20,6 @@ _SOURCES = [IPV4.service(254), IPV4.service(253)]
 _TABLE = table(listen=IPV4.listener(), upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]])
 
 
-def refusing(error, directory):
-    """-D: strace is the grandchild, so that pid and exit code are the program's."""
-    return (
-        "strace",
-        "-D",
-        "-f",
-        "-q",
-        "-o",
-        str(directory / "strace"),
-        "-e",
-        "trace=io_uring_setup",
-        "-e",
-        f"inject=io_uring_setup:error={error}",
-    )
-
-
 @pytest.mark.parametrize(
     "error, words", [("EPERM", "Operation not permitted"), ("ENOSYS", "Function not implemented")]
 )
@@ -42,7 +27,10 @@ def test_auto_takes_epoll_where_io_uring_is_refused_and_says_which_call_failed_a
     error, words, tmp_path, start_proxy, open_service, open_crowd
 ):
     open_service(_SOURCES, from_each(_SOURCES))
-    proxy = start_proxy(configuration(_TABLE, engine="auto"), prefix=refusing(error, tmp_path))
+    proxy = start_proxy(
+        configuration(_TABLE, engine="auto"),
+        prefix=injecting("io_uring_setup", f"error={error}", tmp_path),
+    )
     (event,) = proxy.all_events("engine")
     assert event["engine"] == "epoll"
     assert "io_uring_setup" in event["reason"] and words in event["reason"]
@@ -54,7 +42,9 @@ def test_auto_takes_epoll_where_io_uring_is_refused_and_says_which_call_failed_a
 
 def test_io_uring_demanded_but_refused_ends_with_exit_code_1_and_a_reason(tmp_path, start_proxy):
     proxy = start_proxy(
-        configuration(_TABLE, engine="io_uring"), prefix=refusing("EPERM", tmp_path), ready=False
+        configuration(_TABLE, engine="io_uring"),
+        prefix=injecting("io_uring_setup", "error=EPERM", tmp_path),
+        ready=False,
     )
     assert proxy.wait() == 1
     assert "io_uring_setup" in proxy.text() and "Operation not permitted" in proxy.text()

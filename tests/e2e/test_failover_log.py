@@ -18,7 +18,7 @@ _WITHIN_S = 1.0
 @pytest.mark.parametrize("family", BOTH, ids=str)
 @pytest.mark.parametrize("alias_filter", ["connected", "open"])
 def test_an_unlisted_member_is_named_within_a_second_of_its_first_reply_to_an_old_session(
-    engine, family, alias_filter, start_proxy, start_load, figures
+    engine, family, alias_filter, start_proxy, start_asking, start_load, figures
 ):
     addresses = [family.service(last) for last in (254, 253, 252)]
     by_day = start_load("serve", at=addresses, answer_from=1)
@@ -33,16 +33,7 @@ def test_an_unlisted_member_is_named_within_a_second_of_its_first_reply_to_an_ol
             engine=engine,
         )
     )
-    asking = start_load(
-        "ask",
-        from_=family.client_host,
-        to=family.listener(),
-        clients=200,
-        rate=400,
-        seconds=30,
-        warm=True,
-    )
-    asking.wait_event("asking")
+    asking = start_asking(family, clients=200, rate=400, seconds=30)
     by_day.stop()
     assert not proxy.all_events("unlisted_reply")
     moved_at = time.monotonic()  # a little before its first reply

@@ -84,7 +84,7 @@ def flaps_of(network, family):
 
 
 @pytest.fixture
-def load(engine, start_proxy, start_load):
+def load(engine, start_proxy, start_asking, start_load):
     """load(family) -> (clients that ask for a long time, service, proxy); all clients are assured."""
 
     def make(family):
@@ -96,16 +96,7 @@ def load(engine, start_proxy, start_load):
                 engine=engine,
             )
         )
-        asking = start_load(
-            "ask",
-            from_=family.client_host,
-            to=family.listener(),
-            clients=_CLIENTS,
-            rate=1000,
-            seconds=3600,
-            warm=True,
-        )
-        asking.wait_event("asking")
+        asking = start_asking(family, clients=_CLIENTS, rate=1000)
         return asking, service, proxy
 
     return make

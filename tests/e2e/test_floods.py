@@ -15,7 +15,6 @@ import pytest
 from harness.kernel import Cost, Watch, queue_drops
 from harness.load import NEVER, lost_between
 from harness.namespaces import Network
-from harness.program import configuration, table
 from harness.topology import BOTH, IPV4, IPV6
 
 _RATES = (30_000, 60_000, 90_000, 120_000, 160_000)
@@ -34,21 +33,12 @@ def network():
 
 
 @pytest.fixture
-def stage(engine, start_proxy, start_load):
+def stage(start_one, start_load):
     """stage(family, **keys) -> (proxy, service)"""
 
     def make(family, head="", **keys):
         service = start_load("serve", at=family.service(254), only_marked=True)
-        return (
-            start_proxy(
-                configuration(
-                    table(listen=family.listener(), upstream=family.service(254), **keys),
-                    engine=engine,
-                    head=head,
-                )
-            ),
-            service,
-        )
+        return (start_one(family, head=head, **keys), service)
 
     return make
 
@@ -123,19 +113,10 @@ def shed_capacity(flood, family):
 @pytest.mark.bound(300)
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_stays_flat(
-    engine, family, network, stage, flood, start_load, closing, figures
+    engine, family, network, stage, flood, start_asking, start_load, closing, figures
 ):
     proxy, service = stage(family)
-    asking = start_load(
-        "ask",
-        from_=family.client_host,
-        to=family.listener(),
-        clients=100,
-        rate=1000,
-        seconds=3600,
-        warm=True,
-    )
-    asking.wait_event("asking")
+    asking = start_asking(family, clients=100, rate=1000)
     flood(family, 0, 1)  # every session and every buffer has been used once
     capacity, tries = shed_capacity(flood, family)
     cost = Cost(proxy.pid)
@@ -146,9 +127,7 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     began = time.monotonic()
     rate, overflows, sent = flood(family, 0.8 * capacity, 30)
     ended = time.monotonic()
-    probes = start_load(
-        "churn", from_=family.client_host, to=family.listener(), rate=200, seconds=2, patience=1
-    ).result()
+    probes = start_load("churn", family=family, rate=200, seconds=2, patience=1).result()
     growth = cost.resident() - resident_before
     samples.close()
     losses = watch.losses()
@@ -176,23 +155,12 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [IPV4, pytest.param(IPV6, marks=pytest.mark.long)], ids=str)
 def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_served(
-    engine, family, network, stage, flood, start_load, figures
+    engine, family, network, stage, flood, start_asking, start_load, figures
 ):
     capacity = 2000
     proxy, service = stage(family, sessions_max=capacity)
-    asking = start_load(
-        "ask",
-        from_=family.client_host,
-        to=family.listener(),
-        clients=100,
-        rate=500,
-        seconds=4,
-        warm=True,
-    )
-    asking.wait_event("asking")
-    elsewhere = start_load(
-        "churn", from_=family.client_host, to=family.listener(), rate=100, seconds=3
-    )
+    asking = start_asking(family, clients=100, rate=500, seconds=4)
+    elsewhere = start_load("churn", family=family, rate=100, seconds=3)
     rate, overflows, sent = flood(family, 5_000, 3, _ONE_SITE)
     served, result = elsewhere.result(), asking.result()
     counters = proxy.stop()
@@ -215,7 +183,7 @@ def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_s
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["limits", pytest.param("proxy", marks=pytest.mark.long)])
 def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_nothing(
-    engine, place, stage, start_load, figures
+    engine, place, stage, start_asking, start_load, figures
 ):
     keys = {"new_sessions_per_second": 50, "new_sessions_burst": 120}
     head = (
@@ -224,19 +192,8 @@ def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_noth
         else ""
     )
     proxy, service = stage(IPV4, head=head, **(keys if place == "proxy" else {}))
-    asking = start_load(
-        "ask",
-        from_=IPV4.client_host,
-        to=IPV4.listener(),
-        clients=20,
-        rate=200,
-        seconds=4,
-        warm=True,
-    )
-    asking.wait_event("asking")
-    new_clients = start_load(
-        "churn", from_=IPV4.client_host, to=IPV4.listener(), rate=400, seconds=2, patience=3
-    ).result()
+    asking = start_asking(IPV4, clients=20, rate=200, seconds=4)
+    new_clients = start_load("churn", family=IPV4, rate=400, seconds=2, patience=3).result()
     result = asking.result()
     counters = proxy.stop()
     service.stop()
@@ -258,13 +215,7 @@ def test_2500_clients_of_one_address_are_admitted_at_once_with_the_defaults(
     20 000 descriptors 5700 sessions."""
     proxy, service = stage(IPV4, reply_aliases=[IPV4.service(253), IPV4.service(252)])
     result = start_load(
-        "ask",
-        from_=IPV4.client_host,
-        to=IPV4.listener(),
-        clients=2500,
-        rate=20000,
-        count=2500,
-        seconds=10,
+        "ask", family=IPV4, clients=2500, rate=20000, count=2500, seconds=10
     ).result()
     counters = proxy.stop()
     service.stop()

@@ -46,22 +46,11 @@ def slow_link(namespace, link, rate):
 
 
 def test_a_burst_larger_than_the_send_buffer_arrives_whole_and_in_order(
-    engine, network, open_service, start_proxy, open_client
+    network, open_service, start_one, open_client
 ):
     replies = [b"%04d" % number + bytes(1000) for number in range(40)]
     open_service([IPV4.service(254)], lambda request: [Reply(reply) for reply in replies])
-    proxy = start_proxy(
-        configuration(
-            table(
-                listen=IPV4.listener(),
-                upstream=IPV4.service(254),
-                send_buffer="8KiB",
-                offload="off",
-            ),
-            engine=engine,
-            shards=1,
-        )
-    )
+    proxy = start_one(send_buffer="8KiB", offload="off", shards=1)
     client = open_client()
     with slow_link(network.proxy, "to-client", "10mbit"):
         client.send(b"all", IPV4.listener())

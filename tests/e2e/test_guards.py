@@ -15,6 +15,7 @@ import pytest
 
 from harness import address
 from harness.client import open_socket
+from harness.process import injecting
 from harness.program import configuration, table
 from harness.service import in_turn
 from harness.topology import IPV4
@@ -81,18 +82,7 @@ def test_not_even_the_moment_between_bind_and_connect_lets_an_unlisted_source_in
     """strace makes that moment long. All members are connected, so what an unlisted source
     writes can have come in nowhere else; the filter keeps them out."""
     open_service(_SOURCES, in_turn(_SOURCES))
-    slowly = (
-        "strace",
-        "-D",
-        "-f",
-        "-q",
-        "-o",
-        str(tmp_path / "strace"),
-        "-e",
-        "trace=connect",
-        "-e",
-        "inject=connect:delay_enter=3000",
-    )
+    slowly = injecting("connect", "delay_enter=3000", tmp_path)
     proxy = start_proxy(
         one_proxy(engine, alias_filter="connected", unlisted_replies="off", ports="20000-20063"),
         prefix=slowly,

@@ -39,20 +39,10 @@ def neighbour(network):
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_a_client_has_so_many_sessions_and_no_more_until_some_have_ended(
-    engine, family, neighbour, start_proxy, open_service, open_client, open_crowd, figures
+    family, neighbour, start_one, open_service, open_client, open_crowd, figures
 ):
     open_service([family.service(254)], echo())
-    proxy = start_proxy(
-        configuration(
-            table(
-                listen=family.listener(),
-                upstream=family.service(254),
-                sessions_per_client_max=_MAX,
-                unassured_timeout="3s",
-            ),
-            engine=engine,
-        )
-    )
+    proxy = start_one(family, sessions_per_client_max=_MAX, unassured_timeout="3s")
     crowd = open_crowd(3 * _MAX, family.client_port(0))
     got = crowd.ask_all(
         family.listener(), lambda client: b"%d" % client, window=3 * _MAX, patience=0.5
@@ -74,16 +64,11 @@ def test_a_client_has_so_many_sessions_and_no_more_until_some_have_ended(
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_a_client_that_is_not_assured_gets_at_most_three_times_what_it_sent(
-    engine, family, start_proxy, open_service, open_client, figures
+    family, start_one, open_service, open_client, figures
 ):
     """The service answers fifty times the question, in fifty datagrams."""
     open_service([family.service(254)], lambda request: [Reply(request.payload)] * 50)
-    proxy = start_proxy(
-        configuration(
-            table(listen=family.listener(), upstream=family.service(254), amplification_limit=3),
-            engine=engine,
-        )
-    )
+    proxy = start_one(family, amplification_limit=3)
     client = open_client(family.client_port(0))
     client.send(b"question", family.listener())
     assert len(client.drain()) == 3, "before it has proved that it hears us"
@@ -97,33 +82,21 @@ def test_a_client_that_is_not_assured_gets_at_most_three_times_what_it_sent(
     assert counters.drops() == {"drop_amplification": 47}
 
 
-def test_one_large_answer_is_too_much_as_well(engine, start_proxy, open_service, open_client):
+def test_one_large_answer_is_too_much_as_well(start_one, open_service, open_client):
     open_service(
         [IPV4.service(254)],
         lambda request: [Reply(request.payload * 4), Reply(request.payload * 3)],
     )
-    proxy = start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254), amplification_limit=3),
-            engine=engine,
-        )
-    )
+    proxy = start_one(amplification_limit=3)
     client = open_client()
     client.send(b"question", IPV4.listener())
     assert [len(datagram.payload) for datagram in client.drain()] == [3 * len(b"question")]
     assert proxy.stop().drops() == {"drop_amplification": 1}
 
 
-def test_a_forged_source_gets_three_times_what_was_sent_in_its_name(
-    engine, start_proxy, start_load, figures
-):
+def test_a_forged_source_gets_three_times_what_was_sent_in_its_name(start_one, start_load, figures):
     service = start_load("serve", at=IPV4.service(254), replies=50)
-    proxy = start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254), amplification_limit=3),
-            engine=engine,
-        )
-    )
+    proxy = start_one(amplification_limit=3)
     # Addresses of the client's link that nobody has.
     start_load(
         "spoof",
@@ -148,16 +121,12 @@ def test_a_forged_source_gets_three_times_what_was_sent_in_its_name(
 
 
 def test_replies_max_bounds_the_replies_to_each_request_assured_or_not(
-    engine, start_proxy, open_service, open_client, figures
+    start_one, open_service, open_client, figures
 ):
     open_service(
         [IPV4.service(254)], lambda request: [Reply(b"%d" % number) for number in range(5)]
     )
-    proxy = start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254), replies_max=2), engine=engine
-        )
-    )
+    proxy = start_one(replies_max=2)
     client = open_client()
     for _ in range(3):
         client.send(b"question", IPV4.listener())
@@ -168,14 +137,12 @@ def test_replies_max_bounds_the_replies_to_each_request_assured_or_not(
 
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_sources_that_cannot_be_answered_never_become_sessions(
-    engine, family, network, start_proxy, open_service, start_load, open_client, figures
+    family, network, start_one, open_service, start_load, open_client, figures
 ):
     """Port 0 reaches the program; multicast and broadcast sources are dropped by the kernel or, if
     they come, by the admission checks."""
     service = open_service([family.service(254)], echo())
-    proxy = start_proxy(
-        configuration(table(listen=family.listener(), upstream=family.service(254)), engine=engine)
-    )
+    proxy = start_one(family)
     forged = {
         "ipv4": ["224.1.1.1/32", "255.255.255.255/32", "0.0.0.0/32", "127.0.0.1/32"],
         "ipv6": ["ff02::1/128", "::/128", "::1/128"],
@@ -201,13 +168,11 @@ def test_sources_that_cannot_be_answered_never_become_sessions(
 
 
 def test_a_broadcast_address_of_a_link_is_never_written_to(
-    engine, start_proxy, open_service, start_load, figures
+    start_one, open_service, start_load, figures
 ):
     """The kernel lets it in as a source where rp_filter is off, and refuses it as a destination."""
     open_service([IPV4.service(254)], echo())
-    proxy = start_proxy(
-        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
-    )
+    proxy = start_one()
     start_load("spoof", to=IPV4.listener(), prefix="10.1.0.255/32", rate=1000, count=50).result()
     proxy.wait_until_idle()
     counters = proxy.stop()
@@ -217,13 +182,6 @@ def test_a_broadcast_address_of_a_link_is_never_written_to(
         set(counters.drops()) <= {"drop_send_prohibited", "drop_bad_source"}
         and sum(counters.drops().values()) == 50
     )
-
-
-def idle_share(pid, seconds=0.5):
-    cost = Cost(pid)
-    before, started = cost.ran(), time.monotonic()
-    time.sleep(seconds)
-    return (cost.ran() - before) / (time.monotonic() - started)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +209,7 @@ def test_two_instances_in_a_ring_come_to_rest(
         client.send(b"round and round", IPV4.listener(ports[0]))
     for proxy in (*ring, ring[0]):
         proxy.wait_until_idle()
-    shares = [idle_share(proxy.pid) for proxy in ring]
+    shares = [Cost(proxy.pid).share() for proxy in ring]
     counters = [proxy.stop() for proxy in ring]
     most = next(iter(bound.values()))
     figures.tell(
@@ -267,13 +225,11 @@ def test_two_instances_in_a_ring_come_to_rest(
 
 
 def test_what_a_session_sends_to_the_listener_itself_is_dropped_before_admission(
-    engine, network, start_proxy, open_client, figures
+    network, start_one, open_client, figures
 ):
     """A rule of the host's own packet filter leads the upstream's address back to the listener,
     which no configuration shows."""
-    proxy = start_proxy(
-        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
-    )
+    proxy = start_one()
     nft = network.proxy.command("nft", "-f", "-")
     run(
         *nft,
@@ -284,7 +240,7 @@ def test_what_a_session_sends_to_the_listener_itself_is_dropped_before_admission
         for number in range(20):
             client.send(b"%d" % number, IPV4.listener())
         proxy.wait_until_idle()
-        share = idle_share(proxy.pid)
+        share = Cost(proxy.pid).share()
     finally:
         run(*nft, stdin="delete table ip back")
     counters = proxy.stop()

@@ -226,15 +226,9 @@ def test_listings_that_nobody_reads_take_bounded_memory_and_give_it_back(
     running = Reloading(
         start_proxy, engine, proxy_table("main", IPV4.listener()), head=admin.section()
     )
-    start_load(
-        "ask",
-        from_=IPV4.client_host,
-        to=IPV4.listener(),
-        clients=sessions,
-        rate=100,
-        seconds=30,
-        warm=True,
-    ).wait_event("asking")
+    start_load("ask", family=IPV4, clients=sessions, rate=100, seconds=30, warm=True).wait_event(
+        "asking"
+    )
     assert admin.json("sessions", "--limit", 100000)["found"] == sessions
     cost = Cost(running.proxy.pid)
     before = cost.resident()

@@ -139,24 +139,12 @@ def test_late_replies_never_reach_the_next_client_of_a_reused_port(
 
 
 def test_a_port_cooldowns_before_another_client_gets_it_and_is_the_one_that_rested_longest(
-    engine, start_proxy, open_service, open_client
+    start_one, open_service, open_client
 ):
     """Four ports on one shard: they come in the order in which they were released (first in, first
     out)."""
     service = open_service([IPV4.service(254)], in_turn([IPV4.service(254)]))
-    start_proxy(
-        configuration(
-            table(
-                listen=IPV4.listener(),
-                upstream=IPV4.service(254),
-                ports="20000-20003",
-                unassured_timeout="200ms",
-                port_cooldown="700ms",
-            ),
-            engine=engine,
-            shards=1,
-        )
-    )
+    start_one(ports="20000-20003", unassured_timeout="200ms", port_cooldown="700ms", shards=1)
     deadline = time.monotonic() + 30
     while len(service.requests) < 12:
         assert time.monotonic() < deadline

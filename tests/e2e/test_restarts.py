@@ -27,7 +27,7 @@ _CASES = [pytest.param(IPV4, 10, id="short")] + [
 @pytest.mark.slow
 @pytest.mark.parametrize("family, kills", _CASES)
 def test_the_first_datagram_of_every_client_after_each_return_is_answered_in_its_session(
-    engine, family, kills, network, start_proxy, start_load, figures
+    engine, family, kills, network, start_proxy, start_asking, start_load, figures
 ):
     sources = [family.service(254), family.service(253)]
 
@@ -41,16 +41,7 @@ def test_the_first_datagram_of_every_client_after_each_return_is_answered_in_its
             engine=engine,
         )
     )
-    asking = start_load(
-        "ask",
-        from_=family.client_host,
-        to=family.listener(),
-        clients=_CLIENTS,
-        rate=2000,
-        seconds=3600,
-        warm=True,
-    )
-    asking.wait_event("asking")
+    asking = start_asking(family, clients=_CLIENTS, rate=2000)
     watch = Watch(network)
     there = [(time.monotonic(), None)]
     for _ in range(kills):

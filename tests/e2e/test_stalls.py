@@ -12,7 +12,6 @@ import pytest
 
 from harness.kernel import Cost
 from harness.load import NEVER
-from harness.program import configuration, table
 from harness.topology import IPV4
 
 _SILENT, _ASKING = 50, 10
@@ -23,33 +22,15 @@ _SILENT, _ASKING = 50, 10
     "seconds", [3, pytest.param(60, marks=[pytest.mark.long, pytest.mark.bound(180)])]
 )
 def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(
-    engine, seconds, start_proxy, start_load, open_crowd, figures
+    seconds, start_one, start_asking, start_load, open_crowd, figures
 ):
     service = start_load("serve", at=IPV4.service(254))
     # Long enough for the test to get going before the stall, shorter than the stall.
-    proxy = start_proxy(
-        configuration(
-            table(
-                listen=IPV4.listener(),
-                upstream=IPV4.service(254),
-                unassured_timeout="2s",
-                idle_timeout="2s",
-            ),
-            engine=engine,
-        )
-    )
+    proxy = start_one(unassured_timeout="2s", idle_timeout="2s")
     silent = open_crowd(_SILENT)
-    asking = start_load(
-        "ask",
-        from_=IPV4.client_host,
-        to=IPV4.listener(),
-        clients=_ASKING,
-        rate=100,
-        seconds=seconds + 3,
-        patience=seconds + 5,
-        warm=True,
+    asking = start_asking(
+        IPV4, clients=_ASKING, rate=100, seconds=seconds + 3, patience=seconds + 5
     )
-    asking.wait_event("asking")
     assert len(silent.ask_all(IPV4.listener(), lambda client: b"%d" % client)) == _SILENT
     proxy.stand_still()
     time.sleep(seconds)

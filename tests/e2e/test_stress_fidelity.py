@@ -6,13 +6,10 @@ afterwards the processor is idle (F1, F2, F15, K19, K28).
               forges ICMP about its   fd01::1       │ fd00::1                 fd00::254     forges ICMP about the sessions
 """
 
-import time
-
 import pytest
 
 from harness.kernel import Cost, Watch
 from harness.load import NEVER
-from harness.program import configuration, table
 from harness.topology import BOTH, IPV4
 
 _CLIENTS = 20
@@ -20,39 +17,24 @@ _FIRST_PORT, _PORTS = 20000, 100
 _IDLE_SHARE_MAX = 0.02
 
 
-def idle_share(pid, seconds=0.5):
-    """The part of one processor that a process uses while nobody asks."""
-    cost = Cost(pid)
-    time.sleep(0.2)
-    before, started = cost.ran(), time.monotonic()
-    time.sleep(seconds)
-    return (cost.ran() - before) / (time.monotonic() - started)
-
-
 @pytest.fixture
-def stage(engine, start_proxy, start_load):
+def stage(start_one, start_load):
     """stage(family) -> (proxy, service), with session ports of a known range."""
 
     def make(family):
         service = start_load("serve", at=family.service(254))
-        return (
-            start_proxy(
-                configuration(
-                    table(
-                        listen=family.listener(),
-                        upstream=family.service(254),
-                        ports=f"{_FIRST_PORT}-{_FIRST_PORT + _PORTS - 1}",
-                    ),
-                    engine=engine,
-                )
-            ),
-            service,
-        )
+        return (start_one(family, ports=f"{_FIRST_PORT}-{_FIRST_PORT + _PORTS - 1}"), service)
 
     return make
 
 
-def check(figures, promise, result, counters, share, losses):
+def check(figures, promise, result, proxy, service, watch):
+    """Nothing was lost, and the program is idle. The final counters."""
+    losses = watch.losses()
+    proxy.wait_until_idle()
+    share = Cost(proxy.pid).share()
+    counters = proxy.stop()
+    service.stop()
     figures.count(result)
     figures.tell(
         promise,
@@ -62,6 +44,7 @@ def check(figures, promise, result, counters, share, losses):
     assert result["lost"] == 0, f"{result} {counters} {losses}"
     assert losses == {}
     assert share < _IDLE_SHARE_MAX
+    return counters
 
 
 _EMPTIES = [pytest.param(IPV4, 40_000, id="short", marks=pytest.mark.slow)] + [
@@ -81,8 +64,7 @@ def test_empty_datagrams_between_data_cost_no_data_and_are_answered_themselves(
     between = 8
     result = start_load(
         "ask",
-        from_=family.client_host,
-        to=family.listener(),
+        family=family,
         clients=_CLIENTS,
         rate=2500,
         count=empties // between,
@@ -90,17 +72,13 @@ def test_empty_datagrams_between_data_cost_no_data_and_are_answered_themselves(
         seconds=250,
         warm=True,
     ).result(280)
-    losses = watch.losses()
-    share = idle_share(proxy.pid)
-    counters = proxy.stop()
-    service.stop()
-    check(
+    counters = check(
         figures,
         f"{empties} empty datagrams between data: none of either is lost, then idle",
         result,
-        counters,
-        share,
-        losses,
+        proxy,
+        service,
+        watch,
     )
     assert result["empties"] >= empties and result["empties_answered"] >= result["empties"]
     assert counters.drops() == {}
@@ -118,23 +96,13 @@ _FORGED = [
 
 @pytest.mark.parametrize("family, messages", _FORGED)
 def test_forged_icmp_of_every_type_and_code_costs_no_data(
-    engine, family, messages, network, stage, start_load, figures
+    engine, family, messages, network, stage, start_asking, start_load, figures
 ):
     """From both sides: about the sessions towards the service, and about replies towards the
     clients."""
     proxy, service = stage(family)
     seconds = messages / 4000
-    asking = start_load(
-        "ask",
-        from_=family.client_host,
-        to=family.listener(),
-        clients=_CLIENTS,
-        rate=2000,
-        seconds=seconds + 1,
-        bytes=200,
-        warm=True,
-    )
-    asking.wait_event("asking")
+    asking = start_asking(family, clients=_CLIENTS, rate=2000, seconds=seconds + 1, bytes=200)
     watch = Watch(network)
     local_endpoint = start_load(
         "icmp",
@@ -157,17 +125,13 @@ def test_forged_icmp_of_every_type_and_code_costs_no_data(
     )
     sent = local_endpoint.result(200)["sent"] + client_side.result(200)["sent"]
     result = asking.result(60)
-    losses = watch.losses()
-    share = idle_share(proxy.pid)
-    counters = proxy.stop()
-    service.stop()
-    check(
+    counters = check(
         figures,
         f"{messages} forged ICMP messages of every type and code: no data is lost, then idle",
         result,
-        counters,
-        share,
-        losses,
+        proxy,
+        service,
+        watch,
     )
     assert sent == messages
     assert counters["receive_errors"] + counters["send_retries"] > 0, "they reached the sockets"
@@ -203,8 +167,7 @@ def test_all_sizes_arrive_whole_both_ways_under_load(
     watch = Watch(network)
     result = start_load(
         "ask",
-        from_=family.client_host,
-        to=family.listener(),
+        family=family,
         clients=4,
         rate=rate,
         count=max(600, len(sizes)),
@@ -212,16 +175,12 @@ def test_all_sizes_arrive_whole_both_ways_under_load(
         seconds=250,
         warm=True,
     ).result(280)
-    losses = watch.losses()
-    share = idle_share(proxy.pid)
-    counters = proxy.stop()
-    service.stop()
-    check(
+    counters = check(
         figures,
         "all sizes under load: each arrives whole, both ways",
         result,
-        counters,
-        share,
-        losses,
+        proxy,
+        service,
+        watch,
     )
     assert counters.drops() == {}

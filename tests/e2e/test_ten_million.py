@@ -19,7 +19,7 @@ _DELIVERIES = {"ipv4": 3_500_000, "ipv6": 1_500_000}  # on each engine
 @pytest.mark.bound(600)
 @pytest.mark.parametrize("family", BOTH, ids=str)
 def test_each_of_many_replies_reaches_its_own_client(
-    engine, family, network, start_proxy, start_load, figures
+    engine, family, network, start_proxy, start_asking, start_load, figures
 ):
     sources = [family.service(last) for last in (254, 253, 252)]
     service = start_load("serve", at=sources, answer_from="random")
@@ -38,22 +38,16 @@ def test_each_of_many_replies_reaches_its_own_client(
         )
     )
     watch = Watch(network)
-    asking = start_load(
-        "ask",
-        from_=family.client_host,
-        to=family.listener(),
+    asking = start_asking(
+        family,
         clients=300,
         rate=0,
         window=4,
         count=_DELIVERIES[family.name],
         seconds=550,
         bytes=[48, 64, 200, 1200],
-        warm=True,
     )
-    asking.wait_event("asking")
-    churning = start_load(
-        "churn", from_=family.client_host, to=family.listener(), rate=200, seconds=590, patience=2
-    )
+    churning = start_load("churn", family=family, rate=200, seconds=590, patience=2)
     result = asking.result(580)
     churned = churning.stop()
     served = service.stop()

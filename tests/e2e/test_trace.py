@@ -165,17 +165,9 @@ def test_a_capture_file_is_read_by_others(
     assert infos.returncode == 0 and "pcapng" in infos.stdout
 
 
-def test_a_trace_is_bounded_and_ends_by_itself(
-    engine, admin, start_proxy, open_service, open_client
-):
+def test_a_trace_is_bounded_and_ends_by_itself(admin, start_one, open_service, open_client):
     open_service([IPV4.service(254)], echo())
-    start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254)),
-            engine=engine,
-            head=admin.section(),
-        )
-    )
+    start_one(head=admin.section())
     client = open_client()
     assert admin.http("/v1/trace?client=10.1.0.2&seconds=3", method="POST")[0] == 200
     assert admin.http("/v1/trace?client=10.1.0.2", method="POST")[0] == 409, "one at a time"
@@ -205,17 +197,11 @@ def test_a_trace_is_bounded_and_ends_by_itself(
 
 
 def test_a_trace_that_is_refused_leaves_the_records_of_the_one_that_is_on(
-    engine, admin, start_proxy, open_service, open_client
+    admin, start_one, open_service, open_client
 ):
     """The second one threw them away, uncounted, before it was refused."""
     open_service([IPV4.service(254)], echo())
-    start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254)),
-            engine=engine,
-            head=admin.section(),
-        )
-    )
+    start_one(head=admin.section())
     assert admin.http("/v1/trace?client=10.1.0.2", method="POST")[0] == 200
     assert open_client().ask(b"question", IPV4.listener()) is not None
     assert admin.http("/v1/trace?client=10.1.0.3", method="POST")[0] == 409
@@ -251,16 +237,10 @@ def test_an_interrupted_trace_leaves_a_whole_file(
 
 
 def test_top_shows_rates_and_the_busiest_session_first(
-    engine, admin, start_proxy, open_service, open_client
+    engine, admin, start_one, open_service, open_client
 ):
     open_service([IPV4.service(254)], echo())
-    start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254)),
-            engine=engine,
-            head=admin.section(),
-        )
-    )
+    start_one(head=admin.section())
     quiet, busy = open_client("10.1.0.2:0"), open_client("10.1.0.2:0")
     for client in (quiet, busy):
         assert client.ask(b"x", IPV4.listener()) is not None

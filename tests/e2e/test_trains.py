@@ -16,6 +16,7 @@ import time
 import pytest
 
 from harness import address
+from harness.process import injecting
 from harness.program import configuration, table
 from harness.topology import BOTH, IPV4
 
@@ -153,18 +154,7 @@ def test_a_link_whose_mtu_drops_in_the_middle_of_a_flow_of_trains_costs_no_datag
 def test_a_kernel_that_refuses_a_train_gets_its_datagrams_singly(error, calls, tmp_path, open_pair):
     # strace sees system calls, not what io_uring does inside the kernel: hence epoll. The pair's
     # first request is a single datagram, no sendmmsg.
-    prefix = (
-        "strace",
-        "-D",
-        "-f",
-        "-q",
-        "-o",
-        str(tmp_path / "strace"),
-        "-e",
-        "trace=sendmmsg",
-        "-e",
-        f"inject=sendmmsg:error={error}:when={calls}",
-    )
+    prefix = injecting("sendmmsg", f"error={error}:when={calls}", tmp_path)
     pair = open_pair(IPV4, "epoll", prefix=prefix, offload="auto")
     for round_ in range(4):
         payload = payload_of(1037, round_)

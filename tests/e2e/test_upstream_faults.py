@@ -6,8 +6,6 @@ or to lose the next datagram (K11, K12).
     fd01::2             [fd01::1]:5353│ fd00::1             [fd00::254]:53; closed and opened again
 """
 
-import time
-
 import pytest
 
 from harness.program import configuration, table
@@ -60,11 +58,9 @@ def test_the_error_of_one_datagram_does_not_cost_the_next_one_of_the_same_turn(
 
 
 def test_a_new_session_towards_a_closed_upstream_works_once_it_is_there(
-    engine, network, start_proxy, open_client
+    network, start_one, open_client
 ):
-    proxy = start_proxy(
-        configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
-    )
+    proxy = start_one()
     client = open_client()
     client.send(b"void", IPV4.listener())
     proxy.wait_until_idle()

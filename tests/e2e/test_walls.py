@@ -137,16 +137,8 @@ def test_the_sum_of_two_proxies_is_bounded_by_limits_sessions_max(
     assert proxy.wait_event("limit_met")
 
 
-def test_clients_of_all_shards_share_the_capacity_of_a_proxy(
-    engine, service, start_proxy, open_crowd
-):
-    proxy = start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254), sessions_max=40),
-            engine=engine,
-            shards=2,
-        )
-    )
+def test_clients_of_all_shards_share_the_capacity_of_a_proxy(service, start_one, open_crowd):
+    proxy = start_one(sessions_max=40, shards=2)
     crowd = open_crowd(100)
     got = crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=100, patience=3.0)
     assert len(got) == 40

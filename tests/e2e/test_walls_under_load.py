@@ -47,21 +47,11 @@ def service(start_load):
 
 
 @pytest.fixture
-def residents(start_load):
+def residents(start_asking):
     """residents(seconds): assured clients that ask from now on, for so long."""
 
     def begin(seconds):
-        asking = start_load(
-            "ask",
-            from_=IPV4.client_host,
-            to=IPV4.listener(),
-            clients=_RESIDENTS,
-            rate=500,
-            seconds=seconds,
-            warm=True,
-        )
-        asking.wait_event("asking")
-        return asking
+        return start_asking(IPV4, clients=_RESIDENTS, rate=500, seconds=seconds)
 
     return begin
 
@@ -70,42 +60,31 @@ def residents(start_load):
 def knock(start_load):
     """knock(first_port): new clients for a while; their sums."""
 
-    def run(first_port, seconds=_KNOCKS_S):
+    def run(first_port, seconds=_KNOCKS_S, patience=0.5):
         return start_load(
             "churn",
-            from_=IPV4.client_host,
-            to=IPV4.listener(),
+            family=IPV4,
             rate=200,
             seconds=seconds,
-            patience=0.5,
+            patience=patience,
             first_port=first_port,
         ).result()
 
     return run
 
 
-def begin(engine, start_proxy, **keys):
-    return start_proxy(
-        configuration(
-            table(
-                listen=IPV4.listener(),
-                upstream=IPV4.service(254),
-                unassured_timeout="1s",
-                idle_timeout="2s",
-                **keys,
-            ),
-            engine=engine,
-        )
-    )
+@pytest.fixture
+def begin(start_one):
+    return lambda **keys: start_one(unassured_timeout="1s", idle_timeout="2s", **keys)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wall", _WALLS)
 def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_reason_and_later_ones_served(
-    engine, wall, network, service, start_proxy, residents, knock, figures
+    wall, network, service, begin, residents, knock, figures
 ):
     keys, make, take_away, reason = _WALLS[wall]
-    proxy = begin(engine, start_proxy, **keys)
+    proxy = begin(**keys)
     asking = residents(_KNOCKS_S + 0.5)
     watch = Watch(network)
     if make:
@@ -116,7 +95,7 @@ def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_re
         take_away(proxy)
     else:
         time.sleep(2.5)  # the residents' sessions end
-    served = knock(20000, 0.25)
+    served = knock(20000, 0.25, patience=5)
     lines = [
         line for line in proxy.text().splitlines() if "level=warn" in line or "level=error" in line
     ]
@@ -137,18 +116,18 @@ def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_re
 
 @pytest.mark.slow
 def test_while_all_ports_cool_down_new_clients_are_refused_and_then_served_again(
-    engine, network, service, start_proxy, residents, knock, figures
+    network, service, begin, residents, knock, figures
 ):
     """400 ports; residents hold 100, the first new clients use up the others and leave them cooling
     for three seconds."""
-    proxy = begin(engine, start_proxy, ports="20000-20399", port_cooldown="3s")
+    proxy = begin(ports="20000-20399", port_cooldown="3s")
     asking = residents(9)
     watch = Watch(network)
     first = knock(10000, 1.4)
     time.sleep(1.2)  # unassured ones expire, their ports cool down
     refused = knock(20000, 0.5)
     time.sleep(3.5)
-    served = knock(30000, 0.5)
+    served = knock(30000, 0.5, patience=5)
     result = asking.result()
     counters = proxy.stop()
     for each in (first, refused, result, served):
@@ -169,28 +148,14 @@ def test_while_all_ports_cool_down_new_clients_are_refused_and_then_served_again
 
 @pytest.mark.slow
 def test_a_burst_larger_than_all_buffers_waits_in_the_kernel_and_loses_nothing(
-    engine, network, service, start_proxy, start_load, figures
+    network, service, start_one, start_asking, figures
 ):
     """The program stands still for a second while 5000 datagrams queue: twice what the request leg
     of a shard has buffers for."""
-    proxy = start_proxy(
-        configuration(
-            table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine, shards=1
-        )
+    proxy = start_one(shards=1)
+    asking = start_asking(
+        IPV4, clients=_RESIDENTS, rate=5000, count=6000, bytes=60, seconds=10, patience=5
     )
-    asking = start_load(
-        "ask",
-        from_=IPV4.client_host,
-        to=IPV4.listener(),
-        clients=_RESIDENTS,
-        rate=5000,
-        count=6000,
-        bytes=60,
-        seconds=10,
-        patience=5,
-        warm=True,
-    )
-    asking.wait_event("asking")
     watch = Watch(network)
     proxy.stand_still()
     time.sleep(1)
@@ -209,10 +174,10 @@ def test_a_burst_larger_than_all_buffers_waits_in_the_kernel_and_loses_nothing(
 
 @pytest.mark.slow
 def test_a_program_that_gets_no_more_memory_goes_on_and_admits(
-    engine, network, service, start_proxy, residents, knock, figures
+    network, service, begin, residents, knock, figures
 ):
     """All memory is allocated at the start: the address space is then limited to what it has."""
-    proxy = begin(engine, start_proxy)
+    proxy = begin()
     asking = residents(_KNOCKS_S + 0.5)
     with open(f"/proc/{proxy.pid}/statm", encoding="ascii") as statm:
         size = int(statm.read().split()[0]) * resource.getpagesize()

@@ -153,6 +153,12 @@ class Cost:
         """Seconds on a processor, all threads."""
         return self._schedstat()[0]
 
+    def share(self, seconds=0.5):
+        """The part of one processor that the process uses in the time to come."""
+        before, began = self.ran(), time.monotonic()
+        time.sleep(seconds)
+        return (self.ran() - before) / (time.monotonic() - began)
+
     def waited(self):
         """Seconds in a run queue: what others took."""
         return self._schedstat()[1]

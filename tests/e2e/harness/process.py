@@ -151,29 +151,28 @@ class Process:
         return "\n".join(self.lines)
 
 
+def injecting(call, fault, directory):
+    """Goes before a command: its system calls of this name get strace's `fault`, as recorded in
+    directory/strace. With -D strace is the grandchild, so that pid and exit code are the program's.
+    """
+    record = str(directory / "strace")
+    return f"strace -D -f -q -e trace={call} -e inject={call}:{fault} -o".split() + [record, "--"]
+
+
 @contextlib.contextmanager
 def slow_thread(process, name, seconds):
     """Each system call of the thread of this name takes so much longer, within the `with`."""
     tasks = pathlib.Path(f"/proc/{process.pid}/task")
     (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == f"{name}\n"]
     tracer = subprocess.Popen(
-        [
-            "strace",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-p",
-            thread.name,
-            "-e",
-            f"inject=all:delay_enter={int(seconds * 1e6)}",
-        ]
+        f"strace -qq -o /dev/null -p {thread.name} -e inject=all:delay_enter={seconds * 1e6:.0f}".split()
     )
     try:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while "TracerPid:\t0\n" in (thread / "status").read_text():
-            assert time.monotonic() < deadline, "strace is not there after 5 s"
+            assert time.monotonic() < deadline, "strace is not there after 20 s"
             time.sleep(0.01)
         yield
     finally:
-        tracer.terminate()
+        tracer.kill()  # or it would let go of the thread only when the call is over
         tracer.wait(10)
