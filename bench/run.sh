@@ -24,7 +24,7 @@ case ${1:-} in
     --list | -h | --help) exec "$python" bench/runner "$@" ;;
 esac
 
-./dev setup bench
+./packages.sh bench
 ./dev build release
 
 # Nothing made in here outlives the run; `ip netns` keeps its names in /run/netns, hence the tmpfs.
