@@ -4,18 +4,6 @@
 
 namespace udpproxy {
 
-namespace {
-
-/// Datagrams kept for the next turn: those of waiting new clients and those of pending departures.
-std::uint64_t datagrams_kept(const Shard& shard) {
-    std::uint64_t kept = 0;
-    for (const NewClient& new_client : shard.new_clients) kept += new_client.arrival.datagrams();
-    for (const PendingDeparture& pending : shard.pending) kept += pending.departure.datagrams();
-    return kept;
-}
-
-}  // namespace
-
 void account_receive_faults(Shard& shard, std::span<const Fault> faults) {
     for (const Fault& fault : faults) {
         const std::uint32_t group = shard.group_of_slot[fault.slot];
@@ -68,8 +56,11 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
     }
     shard.departures.clear();
     shard.resumed.clear();
-    UDPPROXY_ASSERT(shard.arrivals_total ==
-                    shard.departures_total + shard.drops_total + datagrams_kept(shard));
+    std::uint64_t datagrams_pending = 0;
+    for (const PendingDeparture& pending : shard.pending)
+        datagrams_pending += pending.departure.datagrams();
+    UDPPROXY_ASSERT(shard.arrivals_total == shard.departures_total + shard.drops_total +
+                                                shard.datagrams_waiting + datagrams_pending);
 }
 
 void drop_while_stopping(Shard& shard, std::span<const Arrival> requests,

@@ -208,16 +208,34 @@ bool waits_already(const Shard& shard, std::size_t kept, const NewClient& new_cl
     return false;
 }
 
+/// The new clients that one pass over their queue keeps, in their order, and the number of their
+/// datagrams.
+class KeptNewClients {
+public:
+    explicit KeptNewClients(Shard& shard) : shard_(shard) { shard.datagrams_waiting = 0; }
+    KeptNewClients(const KeptNewClients&) = delete;
+    ~KeptNewClients() { shard_.new_clients.truncate(count_); }
+
+    void keep(const NewClient& new_client) {
+        shard_.datagrams_waiting += new_client.arrival.datagrams();
+        shard_.new_clients[count_++] = new_client;
+    }
+    [[nodiscard]] std::size_t count() const noexcept { return count_; }
+
+private:
+    Shard& shard_;
+    std::size_t count_ = 0;
+};
+
 template <class Goes>
 void drop_new_clients(Shard& shard, Goes goes) {
-    std::size_t kept = 0;
+    KeptNewClients kept(shard);
     for (const NewClient& new_client : shard.new_clients) {
         if (goes(new_client))
             shard.drop(new_client.arrival, new_client.proxy, Drop::draining);
         else
-            shard.new_clients[kept++] = new_client;
+            kept.keep(new_client);
     }
-    shard.new_clients.truncate(kept);
 }
 
 }  // namespace
@@ -234,13 +252,13 @@ void drop_new_clients_of(Shard& shard, std::uint16_t proxy) {
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
     Admission admission(shard, sockets, now);
     std::uint32_t left = admissions_per_turn;
-    std::size_t kept = 0;
+    KeptNewClients kept(shard);
     std::size_t next = 0;
     for (; next < shard.new_clients.size() && left > 0 && !admission.is_spent(); ++next) {
         NewClient& new_client = shard.new_clients[next];
         if (admission.forward_if_admitted(new_client)) continue;
         AdmissionDecision decision = wait_for_descriptors;
-        if (!waits_already(shard, kept, new_client)) {
+        if (!waits_already(shard, kept.count(), new_client)) {
             if (!shard.stopping) --left;  // refusing costs nothing
             decision = admission.decide(new_client);
             if (decision.verdict == Verdict::wait && ++new_client.waits > waits_max)
@@ -253,16 +271,15 @@ void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
                 shard.drop(new_client.arrival, new_client.proxy, decision.reason);
                 break;
             case Verdict::wait:
-                shard.new_clients[kept++] = new_client;
+                kept.keep(new_client);
                 break;
         }
     }
     shard.admission_bound_met = next < shard.new_clients.size();
     for (; next < shard.new_clients.size(); ++next) {
         const NewClient& new_client = shard.new_clients[next];
-        if (!admission.forward_if_admitted(new_client)) shard.new_clients[kept++] = new_client;
+        if (!admission.forward_if_admitted(new_client)) kept.keep(new_client);
     }
-    shard.new_clients.truncate(kept);
 }
 
 }  // namespace udpproxy

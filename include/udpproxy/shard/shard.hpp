@@ -212,6 +212,7 @@ struct Shard {
     Batch<Departure> departures;
     Batch<Buffer> dropped;  // buffers to return to the engine
     Batch<NewClient> new_clients;
+    std::uint64_t datagrams_waiting = 0;  // of the new clients that admission has kept
     Batch<PendingDeparture> pending;      // to be sent again in the next turn
     Batch<PendingDeparture> resumed;      // the first departures of this turn
     Batch<std::uint32_t> suspect_groups;  // groups whose source address may have gone
