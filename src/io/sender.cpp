@@ -12,13 +12,6 @@ namespace {
 /// error is counted as the first.
 constexpr std::size_t errors_per_departure = 2;
 
-/// Whether later departures on the slot may leave before a departure that had no room. ENOBUFS may
-/// concern only one destination's device: on a listener, the other clients need not wait for that
-/// destination.
-bool may_pass(const Departure& departure, int error) {
-    return error == ENOBUFS && departure.to.port != 0;
-}
-
 }  // namespace
 
 Sender::Sender(SlotTable& slots, EngineCounters& counters, std::size_t departures_max)
@@ -67,7 +60,8 @@ std::size_t Sender::write_parts(const Sending& sending, iovec* parts) const noex
 
 void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& walk) {
     const Family family = table_[slot].family;
-    for (bool has_capacity = true; has_capacity;) {
+    int held_up = 0;
+    while (held_up == 0) {
         std::size_t count = 0;
         std::size_t parts = 0;
         while (count < sends_per_call && parts_.size() - parts >= train_segments_max &&
@@ -81,37 +75,31 @@ void Sender::send_chain(Slot slot, std::span<const Sending> head, ChainWalk& wal
             ++count;
         }
         if (count == 0) return;
-        has_capacity = send_messages(slot, count);
+        held_up = send_messages(slot, count);
     }
-    for (Sending left; take_next(slot, head, walk, left);) keep(slot, left, EAGAIN);
+    for (Sending left; take_next(slot, head, walk, left);) keep(slot, left, held_up);
 }
 
-/// The next send of the chain. Sends of a departure of which a part had no room already are
-/// skipped.
+/// The next send of the chain.
 bool Sender::take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
                        Sending& sending) {
-    while (!head.empty()) {
+    if (!head.empty()) {
         sending = head.front();
         head = head.subspan(1);
-        if (!keeps(sending.first)) return true;
+        return true;
     }
-    if (!walk.is_over() && keeps(walk.at)) walk = ChainWalk{chains_.next(walk.at), 0};
     if (walk.is_over()) return false;
     sending = cut(slot, walk);
     return true;
 }
 
-bool Sender::send_messages(Slot slot, std::size_t count) {
+int Sender::send_messages(Slot slot, std::size_t count) {
     // sendmmsg stops at the first failure. If an earlier send succeeded in the same call, the error
     // itself is lost and has been consumed (net/socket.c, __sys_sendmmsg). So the next call is the
     // failed send's second attempt.
     bool second_attempt = false;
     for (std::size_t at = 0; at < count;) {
         const Sending& sending = sendings_[at];
-        if (keeps(sending.first)) {
-            ++at;
-            continue;
-        }
         const int sent = count - at == 1 ? send_last(slot, at) : send_many(slot, at, count);
         const bool is_connected = departures_[sending.first].to.port == 0;
         if (sent > 0) {
@@ -121,17 +109,15 @@ bool Sender::send_messages(Slot slot, std::size_t count) {
         } else if (!second_attempt && is_connected && may_be_pending_error(errno)) {
             second_attempt = true;
         } else {
-            const bool has_capacity = give_up(slot, sending, errno);
+            const int held_up = give_up(slot, sending, errno);
             ++at;
             second_attempt = false;
-            if (has_capacity) continue;
-            for (; at < count; ++at) {
-                if (!keeps(sendings_[at].first)) keep(slot, sendings_[at], EAGAIN);
-            }
-            return false;
+            if (held_up == 0) continue;
+            for (; at < count; ++at) keep(slot, sendings_[at], held_up);
+            return held_up;
         }
     }
-    return true;
+    return 0;
 }
 
 int Sender::send_many(Slot slot, std::size_t at, std::size_t count) {
@@ -163,41 +149,40 @@ void Sender::settle(Slot slot, const Sending& sending, int error) {
 }
 
 /// The final failure of a send: its departures are kept (no space), sent singly (a train that the
-/// kernel refuses to cut), or lost with a fault. Returns false if nothing may overtake these
-/// departures on their slot.
-bool Sender::give_up(Slot slot, const Sending& sending, int error) {
+/// kernel refuses to cut), or lost with a fault.
+int Sender::give_up(Slot slot, const Sending& sending, int error) {
     if (means_no_space(error)) {
         keep(slot, sending, error);
-        return may_pass(departures_[sending.first], error);
+        return error;
     }
     if (sending.is_train()) --counters_.trains_sent;
     if (sending.is_train() && may_refuse_trains(error)) return send_singly(slot, sending, error);
     note_all(FaultKind::send, error, slot, sending);
-    return true;
+    return 0;
 }
 
-bool Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
+int Sender::send_singly(Slot slot, const Sending& sending, int refusal) {
     ++counters_.gso_fallbacks;
     bool singles_left = false;
-    bool has_capacity = true;
+    int held_up = 0;
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure)) {
         const std::uint32_t end =
             sending.departures == 1 ? sending.offset + sending.bytes : departures_[departure].bytes;
         for (std::uint32_t offset = sending.offset; offset < end; offset += sending.segment_bytes) {
-            const int error = has_capacity
+            const int error = held_up == 0
                                   ? send_segment(slot, departure, offset,
                                                  std::min(sending.segment_bytes, end - offset))
-                                  : EAGAIN;
+                                  : held_up;
             singles_left |= error == 0;
             if (!means_no_space(error)) continue;
             keep_from(slot, departure, offset, error);
-            has_capacity = has_capacity && may_pass(departures_[departure], error);
+            held_up = error;
             break;
         }
     }
     remember(slot, sending, refusal, singles_left);
-    return has_capacity;
+    return held_up;
 }
 
 /// Sends one segment, with a second attempt if need be. Returns 0 or errno, and notes the fault
@@ -219,7 +204,7 @@ void Sender::keep(Slot slot, const Sending& sending, int error) {
     if (sending.is_train()) --counters_.trains_sent;
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
-        keep_from(slot, departure, sending.offset, error);
+        if (!keeps(departure)) keep_from(slot, departure, sending.offset, error);
 }
 
 /// Keeps the departure from `offset` to its end.

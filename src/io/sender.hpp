@@ -79,13 +79,13 @@ public:
 private:
     [[nodiscard]] bool take_next(Slot slot, std::span<const Sending>& head, ChainWalk& walk,
                                  Sending& sending);
-    // These three return false if the kernel had no room for a send: later sends on the slot must
-    // not overtake it.
-    [[nodiscard]] bool send_messages(Slot slot, std::size_t count);
+    // These three return the error of a send that the kernel had no room for, or 0. Later sends on
+    // the slot must not overtake that send.
+    [[nodiscard]] int send_messages(Slot slot, std::size_t count);
+    [[nodiscard]] int give_up(Slot slot, const Sending& sending, int error);
+    [[nodiscard]] int send_singly(Slot slot, const Sending& sending, int refusal);
     [[nodiscard]] int send_many(Slot slot, std::size_t at, std::size_t count);
     [[nodiscard]] int send_last(Slot slot, std::size_t at);
-    [[nodiscard]] bool give_up(Slot slot, const Sending& sending, int error);
-    [[nodiscard]] bool send_singly(Slot slot, const Sending& sending, int refusal);
     [[nodiscard]] int send_segment(Slot slot, std::uint32_t departure, std::uint32_t offset,
                                    std::uint32_t bytes);
     void keep(Slot slot, const Sending& sending, int error);

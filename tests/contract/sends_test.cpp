@@ -4,6 +4,7 @@
 #include <set>
 
 #include "contract/rig.hpp"
+#include "contract/send_errors.hpp"
 
 namespace udpproxy::contract {
 namespace {
@@ -179,6 +180,57 @@ TEST_CASE_TEMPLATE(
     const std::vector<Letter> letters = rig.client().receive_all(3);
     REQUIRE(letters.size() == 3);
     for (std::size_t i = 0; i < 3; ++i) CHECK(letters[i].payload == std::to_string(2 * i + 1));
+}
+
+TEST_CASE_TEMPLATE(
+    "behind a send that had no room the rest of the socket waits, under the same error and in "
+    "order",
+    Engine, UDPPROXY_ENGINES) {
+    // After ENOBUFS on a listener later datagrams to the same client left first.
+    if (!runs_here<Engine>()) return;
+    for (const Leg leg : {Leg::request, Leg::reply}) {
+        for (const int error : {EAGAIN, ENOBUFS}) {
+            CAPTURE(error_text(error));
+            Rig<Engine> rig;
+            const Peer upstream{address("127.0.0.2")};
+            const Peer other{address("127.0.0.3")};
+            const OpenedGroup group = rig.open_group(upstream.endpoint());
+            std::vector<std::string> payloads;
+            for (int i = 0; i < 100; ++i) payloads.push_back(std::to_string(i));
+            std::vector<Departure> departures;
+            for (const Arrival& arrival : rig.feed(payloads)) {
+                departures.push_back(leg == Leg::request
+                                         ? towards(arrival, group.slots[0])
+                                         : back_to(arrival, Slot{0}, upstream.endpoint()));
+                // Every other one is of another class, so that nothing coalesces.
+                departures.back().tos = departures.size() % 2 == 0 ? 0x04 : 0;
+            }
+            // Another client of the listener stands between them.
+            if (leg == Leg::reply) departures[50].to = other.endpoint();
+            std::vector<Departure> again;
+            {
+                SendErrors errors;
+                errors.of_singles = {0, 0, error};
+                for (const Fault& fault : rig.send(departures)) {
+                    CHECK(fault.kind == FaultKind::send_no_space);
+                    CHECK(fault.error == error);
+                    CHECK(fault.departure == 2 + again.size());
+                    again.push_back(departures[fault.departure]);
+                }
+            }
+            REQUIRE(again.size() == 98);
+            CHECK(rig.send(again).empty());
+            const std::size_t wanted = leg == Leg::request ? 100 : 99;
+            const std::vector<Letter> letters = upstream.receive_all(wanted);
+            REQUIRE(letters.size() == wanted);
+            std::size_t out_of_order = 0;
+            for (std::size_t i = 0; i < wanted; ++i)
+                out_of_order +=
+                    letters[i].payload != payloads[i < 50 ? i : i + 100 - wanted] ? 1 : 0;
+            CHECK(out_of_order == 0);
+            if (leg == Leg::reply) CHECK(other.receive_all(1).size() == 1);
+        }
+    }
 }
 
 TEST_CASE_TEMPLATE("an empty batch is sent without faults", Engine, UDPPROXY_ENGINES) {

@@ -130,12 +130,18 @@ bool SimBackend::joins(const Arrival& arrival, const Packet& packet) {
 
 std::span<const Fault> SimBackend::send(std::span<const Departure> departures, Instant) {
     faults_.clear();
+    std::map<Slot, int> held_up;  // slots on which a send had no room, and its error
     world_->now += std::exchange(world_->next_send_takes, Duration::zero());
     for (std::uint32_t i = 0; i < departures.size(); ++i) {
         const Departure& departure = departures[i];
         // Engines compare destinations, to coalesce and to remember what a path refused.
         if (departure.to.port == 0) UDPPROXY_ASSERT(departure.to == Endpoint{});
         bool has_capacity = true;
+        if (const auto found = held_up.find(departure.slot); found != held_up.end()) {
+            faults_.push_back(Fault{FaultKind::send_no_space, found->second, departure.slot, i,
+                                    departure.datagrams(), departure.bytes, 0});
+            continue;
+        }
         if (departure.datagrams() > 1 && world_->chance(world_->refusal_chance)) {
             ++counters_.gso_fallbacks;
             for (std::uint32_t at = 0; at < departure.bytes && has_capacity;
@@ -145,7 +151,10 @@ std::span<const Fault> SimBackend::send(std::span<const Departure> departures, I
         } else {
             has_capacity = send_part(departure, i, 0, departure.bytes, departure.segment_bytes);
         }
-        if (has_capacity) discard(departure.buffer);
+        if (has_capacity)
+            discard(departure.buffer);
+        else
+            held_up.emplace(departure.slot, faults_.back().error);
     }
     return faults_;
 }

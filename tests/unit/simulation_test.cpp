@@ -1,7 +1,12 @@
 // A seeded storm over one shard: random clients, replies early, late and foreign, errors,
 // shortages, addresses that come and go. After every turn the laws are looked at; at the end
 // everything must be at home again.
+//
+// A request is "<port of the client> <port of the listener> <number>", and a reply that request and
+// " <source> <number> fresh|old listed|foreign". So its receiver can be checked, and its order.
 #include <doctest/doctest.h>
+
+#include <cstdio>
 
 #include "sim/sim_shard.hpp"
 
@@ -50,15 +55,16 @@ public:
             case 1:
             case 2:
             case 3: {
-                // A payload names its client by the port, so that its receiver can be checked.
                 const auto number = static_cast<std::uint32_t>(draw_.pick(16));
                 const Endpoint client{Address::ipv4(0xc0000201U + number % hosts_), 0,
                                       static_cast<std::uint16_t>(1000 + number)};
                 const Endpoint listener = at(draw_.pick(2) == 0 ? "10.1.0.1:53" : "10.1.0.1:54");
+                const std::string flow =
+                    std::to_string(client.port) + ' ' + std::to_string(listener.port) + ' ';
                 // Now and then several in a row, which may come as a train.
                 for (std::size_t left = draw_.pick(3) == 0 ? 1 + draw_.pick(9) : 1; left > 0;
                      --left)
-                    world.client_sends(client, listener, std::to_string(client.port));
+                    world.client_sends(client, listener, flow + next_number());
                 break;
             }
             case 4:
@@ -78,7 +84,8 @@ public:
                     for (std::size_t left = draw_.pick(4) == 0 ? 1 + draw_.pick(9) : 1; left > 0;
                          --left)
                         world.service_sends(at(sources[source]), request.packet.from,
-                                            request.packet.payload +
+                                            request.packet.payload + ' ' + std::to_string(source) +
+                                                ' ' + next_number() +
                                                 (is_fresh ? " fresh" : " old") +
                                                 (source < 3 ? " listed" : " foreign"));
                 }
@@ -96,8 +103,8 @@ public:
                 if (draw_.pick(2) == 0) world.absent.clear();
                 break;
             case 10: {
-                const int errors[] = {EAGAIN, EPERM, ENETUNREACH, EMSGSIZE, EINVAL};
-                if (draw_.pick(3) == 0) world.next_send_error = errors[draw_.pick(5)];
+                const int errors[] = {EAGAIN, ENOBUFS, EPERM, ENETUNREACH, EMSGSIZE, EINVAL};
+                if (draw_.pick(3) == 0) world.next_send_error = errors[draw_.pick(6)];
                 break;
             }
             default:
@@ -125,7 +132,7 @@ public:
         sim_.asked();
         asked_.clear();
         const Endpoint client{*parse_address("192.0.2.1"), 0, 999};
-        world.client_sends(client, at("10.1.0.1:53"), "999");
+        world.client_sends(client, at("10.1.0.1:53"), "9999 53 " + next_number());
         sim_.turns(8);
         look();
         REQUIRE(asked_.size() == 1);
@@ -155,8 +162,8 @@ private:
             REQUIRE(packet.to == at("10.0.0.254:53"));
             ++left_;
             // Every boundary is where it was.
-            REQUIRE((packet.payload == "999" ||
-                     (packet.payload.size() == 4 && packet.payload.substr(0, 2) == "10")));
+            REQUIRE(packet.payload.size() == std::string_view{"1000 53 000000"}.size());
+            require_order(packet.payload.substr(0, 7), packet.payload.substr(8));
             asked_.push_back(Asked{std::move(packet), sim_.world->now});
         }
         for (const Packet& packet : sim_.answered()) {
@@ -164,6 +171,10 @@ private:
             ++left_;
             REQUIRE(packet.payload.find(" listed") + 7 == packet.payload.size());
             REQUIRE(packet.payload.find("foreign") == std::string::npos);
+            // Members have no order among each other, so each source of replies is a flow.
+            require_order(std::to_string(packet.to.port) + ' ' + std::to_string(packet.from.port) +
+                              packet.payload.substr(14, 3),
+                          packet.payload.substr(17, 6));
             if (packet.payload.find("fresh") == std::string::npos) continue;
             ++delivered_fresh_;
             REQUIRE(packet.payload.substr(0, packet.payload.find(' ')) ==
@@ -182,6 +193,19 @@ private:
         REQUIRE(shard.table.longest_probe() <= 16);
     }
 
+    std::string next_number() {
+        char digits[7];
+        std::snprintf(digits, sizeof digits, "%06u", ++number_ % 1'000'000);
+        return digits;
+    }
+    /// No datagram of a flow overtakes another.
+    void require_order(const std::string& flow, const std::string& number) {
+        std::string& last = last_of_flow_[flow];
+        CAPTURE(flow);
+        REQUIRE(last < number);
+        last = number;
+    }
+
     struct Asked {
         Packet packet;
         Instant at;
@@ -190,6 +214,8 @@ private:
     SimWorld draw_;
     SimShard sim_;
     std::uint32_t hosts_ = 1;  // that clients are on
+    std::uint32_t number_ = 0;
+    std::map<std::string, std::string> last_of_flow_;
     std::vector<Asked> asked_;
     std::uint64_t delivered_ = 0;
     std::uint64_t delivered_fresh_ = 0;

@@ -85,8 +85,9 @@ concept Backend = std::derived_from<B, Sockets> &&
     { backend.wait(deadline) } -> std::same_as<const Completions&>;
     // Sends every departure now, in the order given for each slot, and never blocks. The engine
     // takes back the buffer of every departure except one that comes back as send_no_space: the
-    // caller sends that departure again or discards it. Departures that are neighbours on their
-    // slot may leave in one pass, their boundaries kept. A connected slot's pending error costs
+    // caller sends that departure again or discards it. Later departures on the same slot then come
+    // back too, with the same error: none overtakes. Departures that are neighbours on their slot
+    // may leave in one pass, their boundaries kept. A connected slot's pending error costs
     // exactly one more attempt. A train that the kernel refuses to cut is sent singly, in order.
     // `now` is the time of the turn: the engine remembers for a while what a path refused. Returns
     // the faults of sends that failed or were retried; the send_no_space faults of a slot are in

@@ -41,7 +41,7 @@ namespace udpproxy {
     X(amplification, "a reply beyond amplification_limit to a client that is not assured")       \
     X(reply_limit, "a reply beyond replies_max for what the client has sent")                    \
     X(send_would_block, "EAGAIN: the socket's send buffer was full")                             \
-    X(send_no_buffers, "ENOBUFS: the kernel or the device had no room")                          \
+    X(send_no_buffers, "ENOBUFS: the kernel had no memory for it")                               \
     X(send_too_big, "EMSGSIZE: larger than the path or the protocol takes")                      \
     X(send_refused, "ECONNREFUSED twice: the upstream's port is closed")                         \
     X(send_net_unreachable, "ENETUNREACH: source address or route is gone, or the link is down") \
