@@ -8,9 +8,9 @@ namespace udpproxy {
 
 namespace {
 
-/// Errors noted for one departure, besides its retries and its send_no_space fault. Any further
-/// error is counted as the first.
-constexpr std::size_t errors_per_departure = 2;
+/// Stretches of a departure that are lost under one error each, besides its retries and its
+/// send_no_space fault. Any further stretch is counted with one of them.
+constexpr std::size_t stretches_per_departure = 4;
 
 }  // namespace
 
@@ -18,7 +18,7 @@ Sender::Sender(SlotTable& slots, EngineCounters& counters, std::size_t departure
     : table_(slots),
       counters_(counters),
       chains_(departures_max, slots.slots_max()),
-      faults_((errors_per_departure + 2) * departures_max),
+      faults_((stretches_per_departure + 2) * departures_max),
       without_space_(departures_max),
       outgoing_{} {}
 
@@ -193,10 +193,10 @@ int Sender::send_segment(Slot slot, std::uint32_t departure, std::uint32_t offse
     int error = attempt(slot, single);
     if (error != 0 && departures_[departure].to.port == 0 && may_be_pending_error(error)) {
         error = attempt(slot, single);
-        if (error == 0) note(FaultKind::send_retry, 0, slot, departure, 1, bytes);
+        if (error == 0) note(Fault{FaultKind::send_retry, 0, slot, departure, 1, bytes, offset});
     }
     if (error != 0 && !means_no_space(error))
-        note(FaultKind::send, error, slot, departure, 1, bytes);
+        note(Fault{FaultKind::send, error, slot, departure, 1, bytes, offset});
     return error;
 }
 
@@ -241,34 +241,38 @@ void Sender::remember(Slot slot, const Sending& sending, int error, bool singles
     limits_.learn(slot, departures_[sending.first].to.address, sending.segment_bytes - 1, now_);
 }
 
-void Sender::note(FaultKind kind, int error, Slot slot, std::uint32_t departure,
-                  std::uint32_t datagrams, std::uint32_t bytes) {
-    Fault* same = nullptr;
-    std::size_t errors = 0;
+/// Extends one of the departure's faults, or begins another.
+void Sender::note(const Fault& fault) {
+    Fault* earlier = nullptr;  // the last of the same error, else the first
+    std::size_t noted = 0;
     // A departure's faults stand together: its sends are neighbours on its slot.
-    for (std::size_t i = faults_.size(); i > 0 && faults_[i - 1].departure == departure; --i) {
-        if (faults_[i - 1].kind != kind) continue;
-        same = &faults_[i - 1];
-        if (same->error == error) break;
-        ++errors;
+    for (std::size_t i = faults_.size(); i > 0 && faults_[i - 1].departure == fault.departure;
+         --i) {
+        if (faults_[i - 1].kind != fault.kind) continue;
+        ++noted;
+        if (earlier == nullptr || earlier->error != fault.error) earlier = &faults_[i - 1];
     }
-    if (same != nullptr && (same->error == error || errors == errors_per_departure)) {
-        same->datagrams += datagrams;
-        same->bytes += bytes;
+    const bool adjoins =
+        earlier != nullptr && earlier->error == fault.error &&
+        (fault.kind == FaultKind::send_retry || earlier->offset + earlier->bytes == fault.offset);
+    if (!adjoins && noted < stretches_per_departure) {
+        faults_.push(fault);
         return;
     }
-    faults_.push(Fault{kind, error, slot, departure, datagrams, bytes, 0});
+    earlier->datagrams += fault.datagrams;
+    earlier->bytes += fault.bytes;
 }
 
 void Sender::note_all(FaultKind kind, int error, Slot slot, const Sending& sending) {
     if (sending.departures == 1) {
-        note(kind, error, slot, sending.first, sending.datagrams(), sending.bytes);
+        note(Fault{kind, error, slot, sending.first, sending.datagrams(), sending.bytes,
+                   sending.offset});
         return;
     }
     std::uint32_t departure = sending.first;
     for (std::uint32_t i = 0; i < sending.departures; ++i, departure = chains_.next(departure))
-        note(kind, error, slot, departure, departures_[departure].datagrams(),
-             departures_[departure].bytes);
+        note(Fault{kind, error, slot, departure, departures_[departure].datagrams(),
+                   departures_[departure].bytes, 0});
 }
 
 }  // namespace udpproxy

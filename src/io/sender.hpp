@@ -92,8 +92,7 @@ private:
     void keep_from(Slot slot, std::uint32_t departure, std::uint32_t offset, int error);
     [[nodiscard]] int attempt(Slot slot, const Sending& sending);
     void remember(Slot slot, const Sending& sending, int error, bool singles_left);
-    void note(FaultKind kind, int error, Slot slot, std::uint32_t departure,
-              std::uint32_t datagrams, std::uint32_t bytes);
+    void note(const Fault& fault);
     void note_all(FaultKind kind, int error, Slot slot, const Sending& sending);
 
     SlotTable& table_;

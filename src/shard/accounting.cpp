@@ -33,7 +33,8 @@ void account_sends(Shard& shard, std::span<const Fault> faults, Instant now) {
             counters.drop(drop_of_send_error(fault.error), fault.datagrams);
             shard.drops_total += fault.datagrams;
             if (shard.trace.is_on())
-                trace_unsent(shard, departure, drop_of_send_error(fault.error));
+                trace_unsent(shard, departure, fault.offset, fault.bytes,
+                             drop_of_send_error(fault.error));
         }
         // Only whole segments fail, so the bytes that were sent give the number of datagrams sent.
         if (fault.datagrams == departure.datagrams())

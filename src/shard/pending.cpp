@@ -16,7 +16,8 @@ void give_up(Shard& shard, const PendingDeparture& pending) {
     shard.counters_of(pending.departure.proxy)
         .drop(drop_of_send_error(pending.error), pending.departure.datagrams());
     if (shard.trace.is_on())
-        trace_unsent(shard, pending.departure, drop_of_send_error(pending.error));
+        trace_unsent(shard, pending.departure, 0, pending.departure.bytes,
+                     drop_of_send_error(pending.error));
     shard.drops_total += pending.departure.datagrams();
     shard.dropped.push(pending.departure.buffer);
 }

@@ -34,7 +34,9 @@ void trace_forwarded(Shard& shard, const Session& session, const Arrival& arriva
 void trace_cut(Shard& shard, const Session& session, const Arrival& arrival, Leg leg,
                std::uint32_t bytes, Drop otherwise);
 void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Drop reason);
-void trace_unsent(Shard& shard, const Departure& departure, Drop reason);
+/// Of the departure these `bytes`, whole datagrams from `offset` on, were not sent.
+void trace_unsent(Shard& shard, const Departure& departure, std::uint32_t offset,
+                  std::uint32_t bytes, Drop reason);
 /// admission_checks.cpp: why the new client is refused whatever the capacity; nothing when it may
 /// be admitted.
 [[nodiscard]] std::optional<Drop> failed_admission_check(const Shard& shard,

@@ -96,7 +96,8 @@ void trace_dropped(Shard& shard, const Arrival& arrival, std::uint16_t proxy, Dr
     keep_segments(shard, record, arrival.payload, arrival.bytes, arrival.segment_bytes);
 }
 
-void trace_unsent(Shard& shard, const Departure& departure, Drop reason) {
+void trace_unsent(Shard& shard, const Departure& departure, std::uint32_t offset,
+                  std::uint32_t bytes, Drop reason) {
     TraceRecord record;
     if (departure.leg == Leg::request) {
         const Session* session = session_of(shard, departure.slot);
@@ -115,7 +116,7 @@ void trace_unsent(Shard& shard, const Departure& departure, Drop reason) {
     }
     record.dropped = reason;
     record.tos = departure.tos;
-    keep_segments(shard, record, departure.payload, departure.bytes, departure.segment_bytes);
+    keep_segments(shard, record, departure.payload + offset, bytes, departure.segment_bytes);
 }
 
 }  // namespace udpproxy

@@ -167,7 +167,7 @@ bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std:
         error = attempt(departure, offset, bytes, segment_bytes);
         if (error == 0)
             faults_.push_back(
-                Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, 0});
+                Fault{FaultKind::send_retry, 0, departure.slot, index, datagrams, bytes, offset});
     }
     if (error == EAGAIN || error == ENOBUFS) {
         const std::uint32_t bytes_left = departure.bytes - offset;
@@ -178,7 +178,7 @@ bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std:
     }
     if (error != 0)
         faults_.push_back(
-            Fault{FaultKind::send, error, departure.slot, index, datagrams, bytes, 0});
+            Fault{FaultKind::send, error, departure.slot, index, datagrams, bytes, offset});
     return true;
 }
 

@@ -733,6 +733,30 @@ TEST_CASE("a trace tells which datagrams of a reply train were forwarded and whi
     CHECK_FALSE(sim.shard().trace.take(record));
 }
 
+TEST_CASE("a trace tells which datagrams of a train could not be sent") {
+    // When one was lost, the trace showed all of them as lost.
+    SimShard sim;
+    group_of(sim, client);
+    sim.world->train_chance = 1;
+    sim.world->refusal_chance = 1;
+    sim.shard().trace.begin(client.address, 0, Instant::max());
+    for (const char* request : {"first", "again", "last"}) sim.ask(client, request);
+    sim.world->next_send_error = EPERM;
+    sim.turns();
+    CHECK(sim.asked().size() == 2);
+    TraceRecord record;
+    for (const std::uint32_t bytes : {5U, 5U, 4U}) {
+        REQUIRE(sim.shard().trace.take(record));
+        CHECK(record.bytes == bytes);
+        CHECK(record.dropped == std::nullopt);
+    }
+    REQUIRE(sim.shard().trace.take(record));
+    CHECK(record.dropped == Drop::send_not_permitted);
+    CHECK(std::string(reinterpret_cast<const char*>(record.payload.data()), record.kept) ==
+          "first");
+    CHECK_FALSE(sim.shard().trace.take(record));
+}
+
 TEST_CASE("what a buffer has cut is dropped on both legs, never sent on in part") {
     SimShard sim;
     sim.ask(client, "question");

@@ -77,8 +77,9 @@ struct Fault {
     std::uint32_t departure = 0;  // index into the batch that was sent
     std::uint32_t datagrams = 0;
     std::uint32_t bytes = 0;  // of these datagrams
-    // Of send_no_space: where the datagrams begin in the departure's payload. They end where the
-    // payload ends.
+    // Where these datagrams begin in the departure's payload. Those of send_no_space reach to its
+    // end. When too many stretches of a train are lost, one fault stands for several of them, and
+    // `offset` is where the first begins.
     std::uint32_t offset = 0;
 };
 
