@@ -34,7 +34,8 @@ const Completions& UringBackend::wait(std::optional<Instant> deadline) {
     state.to_arm.clear();
     state.close_queued();
     for (const Slot slot : state.to_cancel) {
-        if (state.slots[slot].armed) state.cancel(slot, true);
+        // Once the receive has ended, the slot may have another holder by now.
+        if (state.slots[slot].armed && state.slots[slot].ending) state.cancel(slot, true);
     }
     state.to_cancel.clear();
     if (!state.wake_armed) {

@@ -5,6 +5,7 @@
 #include <set>
 #include <thread>
 
+#include "contract/missed_cancels.hpp"
 #include "contract/rig.hpp"
 
 namespace udpproxy::contract {
@@ -214,6 +215,57 @@ TEST_CASE_TEMPLATE(
         CHECK(rig.engine().counters().receives_rearmed == rearmed);
         REQUIRE(rig.close_and_wait(next));
         (void)upstream.receive_all(1, Duration::zero());
+    }
+}
+
+TEST_CASE("a cancel that finds nothing is tried again until the socket closes: io_uring") {
+    // A cancel by descriptor that found nothing was taken for one that had found the receive: the
+    // slot stayed closing for ever, and its port bound.
+    if (!runs_here<UringBackend>()) return;
+    RigSetup setup;
+    setup.slots_max = 2;
+    Rig<UringBackend> rig(setup);
+    const Peer upstream{address("127.0.0.2")};
+    const std::size_t before = descriptor_count();
+    for (const int misses_wanted : {1, 2, 5}) {
+        CAPTURE(misses_wanted);
+        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        rig.wait(monotonic_now());
+        {
+            const MissedCancels misses(misses_wanted);
+            REQUIRE(rig.close_and_wait(group));
+            CHECK(misses.left == 0);
+        }
+        CHECK(descriptor_count() == before);
+        CHECK(try_bind(group.local) == 0);
+    }
+    const OpenedGroup next = rig.open_group(upstream.endpoint());
+    upstream.send(next.local, "of the next");
+    REQUIRE(rig.collect(1));
+    CHECK(rig.seen[0].payload == "of the next");
+    CHECK(rig.engine().counters().stale_completions == 0);
+    CHECK(rig.comes_to_rest());
+}
+
+TEST_CASE("a cancel that missed is not tried again on the next holder of the slot: io_uring") {
+    // The receive ends by itself, by an empty datagram, after its cancel has missed.
+    if (!runs_here<UringBackend>()) return;
+    RigSetup setup;
+    setup.slots_max = 2;
+    Rig<UringBackend> rig(setup);
+    const Peer upstream{address("127.0.0.2")};
+    OpenedGroup group = rig.open_group(upstream.endpoint());
+    rig.wait(monotonic_now());
+    for (int round = 0; round < 20; ++round) {
+        upstream.send(group.local, "");
+        const MissedCancels misses(1);
+        REQUIRE(rig.close_and_wait(group));
+        CHECK(misses.left == 0);
+        group = rig.open_group(upstream.endpoint());
+        const std::uint64_t rearmed = rig.engine().counters().receives_rearmed;
+        rig.wait(monotonic_now());
+        rig.wait(monotonic_now());
+        CHECK(rig.engine().counters().receives_rearmed == rearmed);
     }
 }
 
