@@ -55,6 +55,36 @@ TEST_CASE_TEMPLATE("a client gets the replies of upstream and aliases from the a
     }
 }
 
+TEST_CASE_TEMPLATE("equal requests of a client leave together, whatever was sent before them",
+                   Engine, UDPPROXY_ENGINES) {
+    // A request kept the client's address that the batch's last user had left: requests did not
+    // coalesce where earlier replies had gone to different clients.
+    if (!runs_here<Engine>()) return;
+    if (!trains_supported()) return;
+    LoopRig<Engine> rig;
+    const Peer client{address("127.0.0.2")};
+    const Peer other{address("127.0.0.3")};
+    const Peer* clients[] = {&client, &other};
+    std::vector<Endpoint> groups;
+    for (const Peer* peer : clients) {
+        peer->send(rig.listener(), "question");
+        const std::optional<Letter> question = rig.next_letter(rig.upstream);
+        REQUIRE(question.has_value());
+        groups.push_back(question->from);
+    }
+    for (const Endpoint& group : groups) rig.upstream.send(group, "answer");
+    for (const Peer* peer : clients) REQUIRE(rig.next_letter(*peer).has_value());
+    const std::uint64_t trains = rig.shard().counters.trains_sent.read();
+    client.send(rig.listener(), "one");
+    client.send(rig.listener(), "two");
+    for (const char* payload : {"one", "two"}) {
+        const std::optional<Letter> letter = rig.next_letter(rig.upstream);
+        REQUIRE(letter.has_value());
+        CHECK(letter->payload == payload);
+    }
+    CHECK(rig.shard().counters.trains_sent.read() == trains + 1);
+}
+
 TEST_CASE_TEMPLATE("each of 100 clients gets the answers to its own questions", Engine,
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;

@@ -351,6 +351,34 @@ TEST_CASE_TEMPLATE(
     }
 }
 
+TEST_CASE_TEMPLATE("of a long train that has no room no part counts as sent", Engine,
+                   UDPPROXY_ENGINES) {
+    // The parts behind the first one that had no room were counted.
+    if (!runs_here<Engine>()) return;
+    if (!trains_supported()) return;
+    for (const int error : {EAGAIN, ENOBUFS}) {
+        CAPTURE(error_text(error));
+        Rig<Engine> rig;
+        const Peer upstream{address("127.0.0.2")};
+        const OpenedGroup group = rig.open_group(upstream.endpoint());
+        std::vector<Departure> departures{
+            towards(rig.feed({std::string(3000, 'x')})[0], group.slots[0])};
+        departures[0].segment_bytes = 20;  // 150 datagrams: three sends
+        {
+            SendErrors errors;
+            errors.of_trains = error;
+            const std::vector<Fault> faults = rig.send(departures);
+            REQUIRE(faults.size() == 1);
+            CHECK(faults[0].kind == FaultKind::send_no_space);
+            CHECK(faults[0].datagrams == 150);
+        }
+        CHECK(rig.engine().counters().trains_sent == 0);
+        CHECK(rig.send(departures).empty());
+        CHECK(upstream.receive_all(150).size() == 150);
+        CHECK(rig.engine().counters().trains_sent == 3);
+    }
+}
+
 TEST_CASE_TEMPLATE("where nothing leaves either way, trains are not to blame and are tried again",
                    Engine, UDPPROXY_ENGINES) {
     // A blackhole route says EINVAL to trains and datagrams alike.
