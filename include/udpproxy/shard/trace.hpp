@@ -24,7 +24,8 @@ inline constexpr std::size_t trace_payload_max = 1500;
 struct TraceRecord {
     Instant at{};  // the turn
     Leg leg = Leg::request;
-    std::optional<Drop> dropped;  // absent: it was sent on
+    // Absent: it was handed on to be sent. If the send fails, another record of it says why.
+    std::optional<Drop> dropped;
     std::uint16_t proxy = 0;
     Endpoint listen;  // of the listener
     Endpoint client;
