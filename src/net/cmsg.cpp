@@ -6,14 +6,17 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <optional>
 
 namespace udpproxy {
 
 namespace {
 
+/// Nothing when the message is too short for the value.
 template <class T>
-T read_value(const cmsghdr* message) noexcept {
+std::optional<T> read_value(const cmsghdr* message) noexcept {
     T value{};
+    if (message->cmsg_len < CMSG_LEN(sizeof value)) return std::nullopt;
     std::memcpy(&value, CMSG_DATA(message), sizeof value);
     return value;
 }
@@ -34,28 +37,37 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
     msghdr header{};
     header.msg_control = const_cast<void*>(control);
     header.msg_controllen = bytes;
+    const char* const end = static_cast<const char*>(control) + bytes;
     for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr;
          message = CMSG_NXTHDR(&header, message)) {
+        // The kernel cuts the last message short where the buffer ends (MSG_CTRUNC).
+        if (message->cmsg_len > static_cast<std::size_t>(end - reinterpret_cast<char*>(message)))
+            break;
         if (message->cmsg_level == IPPROTO_IP) {
             if (message->cmsg_type == IP_TOS) {
-                found.tos = read_value<std::uint8_t>(message);  // one byte on the way in
+                if (const auto tos = read_value<std::uint8_t>(message))
+                    found.tos = *tos;  // one byte on the way in
             } else if (message->cmsg_type == IP_PKTINFO) {
-                const auto info = read_value<in_pktinfo>(message);
-                // For a unicast datagram, ipi_spec_dst is the address the datagram was sent to; for
-                // a broadcast, it is the address to answer from.
-                found.local = Address::ipv4(info.ipi_spec_dst.s_addr);
-                found.interface_index = static_cast<std::uint32_t>(info.ipi_ifindex);
+                if (const auto info = read_value<in_pktinfo>(message)) {
+                    // For a unicast datagram, ipi_spec_dst is the address the datagram was sent to;
+                    // for a broadcast, it is the address to answer from.
+                    found.local = Address::ipv4(info->ipi_spec_dst.s_addr);
+                    found.interface_index = static_cast<std::uint32_t>(info->ipi_ifindex);
+                }
             }
         } else if (message->cmsg_level == IPPROTO_IPV6) {
             if (message->cmsg_type == IPV6_TCLASS) {
-                found.tos = static_cast<std::uint8_t>(read_value<int>(message));
+                if (const auto traffic_class = read_value<int>(message))
+                    found.tos = static_cast<std::uint8_t>(*traffic_class);
             } else if (message->cmsg_type == IPV6_PKTINFO) {
-                const auto info = read_value<in6_pktinfo>(message);
-                found.local = Address::ipv6(info.ipi6_addr);
-                found.interface_index = info.ipi6_ifindex;
+                if (const auto info = read_value<in6_pktinfo>(message)) {
+                    found.local = Address::ipv6(info->ipi6_addr);
+                    found.interface_index = info->ipi6_ifindex;
+                }
             }
         } else if (message->cmsg_level == IPPROTO_UDP && message->cmsg_type == UDP_GRO) {
-            found.segment_bytes = static_cast<std::uint32_t>(read_value<int>(message));
+            if (const auto segment_bytes = read_value<int>(message))
+                found.segment_bytes = static_cast<std::uint32_t>(*segment_bytes);
         }
     }
     return found;

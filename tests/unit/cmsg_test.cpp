@@ -36,7 +36,10 @@ public:
         used_ += CMSG_SPACE(sizeof value);
         return *this;
     }
-    [[nodiscard]] ControlIn read() const { return read_control(buffer_.bytes.data(), used_); }
+    [[nodiscard]] ControlIn read() const { return read_first(used_); }
+    [[nodiscard]] ControlIn read_first(std::size_t bytes) const {
+        return read_control(buffer_.bytes.data(), bytes);
+    }
 
 private:
     ControlBuffer buffer_;
@@ -220,6 +223,26 @@ TEST_CASE("control messages that were not asked for are passed over") {
                              .read();
     CHECK(in.tos == 0x2e);
     CHECK(in.local == Address{});
+}
+
+// The kernel writes the last message as far as the buffer goes (put_cmsg in net/core/scm.c). Its
+// rest would be read from behind the buffer.
+TEST_CASE("a message that is too short for its value, or longer than the buffer, is left out") {
+    Composer composer;
+    composer.add(IPPROTO_IP, IP_TOS, std::uint8_t{0xb8});
+    composer.add(IPPROTO_IP, IP_PKTINFO, std::uint32_t{0x01020304});
+    composer.add(IPPROTO_UDP, UDP_GRO, std::uint16_t{1200});
+    CHECK(composer.read().tos == 0xb8);
+    CHECK(composer.read().local == Address{});
+    CHECK(composer.read().segment_bytes == 0);
+
+    Composer whole;
+    whole.add(IPPROTO_IP, IP_TOS, std::uint8_t{0xb8});
+    whole.add(IPPROTO_IP, IP_PKTINFO, packet_info(ipv4, ipv4, 2));
+    const ControlIn cut = whole.read_first(CMSG_SPACE(1) + CMSG_LEN(4));
+    CHECK(cut.tos == 0xb8);
+    CHECK(cut.local == Address{});
+    CHECK(cut.interface_index == 0);
 }
 
 }  // namespace
