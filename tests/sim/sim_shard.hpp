@@ -54,10 +54,11 @@ class SimShard {
 public:
     explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1)
         : world(std::make_shared<SimWorld>(seed)) {
-        setup.use = std::make_shared<SharedUse>(
-            std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
-            std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max,
-            setup.key);
+        if (!setup.use)
+            setup.use = std::make_shared<SharedUse>(
+                std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
+                std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max,
+                setup.key);
         for (const ListenerSetup& listener : setup.listeners)
             world->listeners.push_back(SimListener{listener.endpoint, {}});
         const std::uint32_t slots_max = setup.slots_max;
