@@ -12,6 +12,7 @@
 #include "config_dump.hpp"
 #include "source_tree.hpp"
 #include "udpproxy/config/keys.hpp"
+#include "udpproxy/config/values.hpp"
 
 namespace udpproxy {
 namespace {
@@ -384,6 +385,15 @@ TEST_CASE("whatever the file holds, a complaint is one line of printable text") 
                       line);
     for (const std::string& line : complaints("a = \n" + evil))
         CHECK(line.find('\n') == std::string::npos);
+}
+
+// What would be right repeats a part of what is wrong. A fuzzer found the first.
+TEST_CASE("a complaint that repeats a part of the value repeats it on one line") {
+    const auto is_one_line = [](const Error& error) {
+        return error.message.find('\x1b') == std::string::npos;
+    };
+    CHECK(is_one_line(parse_alias("[2001:db8::1\x1b]", 53).error()));
+    CHECK(is_one_line(parse_listen("*:\x1b").error()));
 }
 
 }  // namespace
