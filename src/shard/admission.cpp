@@ -24,7 +24,8 @@ bool Admission::forward_if_admitted(const NewClient& new_client) {
     if (std::find(hashes.begin(), hashes.end(), new_client.hash) == hashes.end()) return false;
     const std::optional<std::uint32_t> session = shard_.table.find(new_client.hash, new_client.key);
     if (!session) return false;
-    forward_request(shard_, *session, new_client.arrival, now_);
+    // Counted where the arrival was: the listener may have moved between the client's datagrams.
+    forward_request(shard_, *session, new_client.arrival, now_).proxy = new_client.proxy;
     return true;
 }
 

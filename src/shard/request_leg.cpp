@@ -26,13 +26,16 @@ LookupKey lookup_key_of(const Shard& shard, const Arrival& arrival) {
 }
 
 void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client, Instant now) {
-    const std::uint16_t proxy = shard.setup.listeners[client.key.listener].proxy;
+    const std::optional<std::uint32_t> session = shard.table.find(client.hash, client.key);
+    // A session stays with its proxy when its listener moves to another, and so do its datagrams.
+    const std::uint16_t proxy =
+        session ? shard.table[*session].proxy : shard.setup.listeners[client.key.listener].proxy;
     const std::uint32_t datagrams = arrival.datagrams();
     shard.arrivals_total += datagrams;
     shard.counters_of(proxy).arrivals_request.add(datagrams);
     if (arrival.truncated)
         shard.drop(arrival, proxy, Drop::truncated);
-    else if (const std::optional<std::uint32_t> session = shard.table.find(client.hash, client.key))
+    else if (session)
         forward_request(shard, *session, arrival, now);
     else if (!shard.new_clients.full())
         shard.new_clients.push(NewClient{arrival, client.key, client.hash, proxy, 0});
@@ -59,7 +62,7 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
     }
 }
 
-void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, Instant now) {
+Departure& forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, Instant now) {
     Session& session = shard.table[index];
     session.last_active_at = now;
     session.requests.datagrams += arrival.datagrams();
@@ -72,6 +75,7 @@ void forward_request(Shard& shard, std::uint32_t index, const Arrival& arrival, 
     Departure& departure = shard.depart(arrival, Leg::request, session.proxy);
     departure.slot = session.primary;  // connected: no destination
     if (shard.trace.is_on()) trace_forwarded(shard, session, arrival, Leg::request);
+    return departure;
 }
 
 }  // namespace udpproxy

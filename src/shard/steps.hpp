@@ -11,7 +11,8 @@ namespace udpproxy {
 /// pending.cpp: drops pending departures from this slot, whose group is about to be released.
 void give_up_pending_of(Shard& shard, Slot slot);
 /// request_leg.cpp: forwards one arrival whose session is known.
-void forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival, Instant now);
+Departure& forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival,
+                           Instant now);
 /// admission.cpp: drops the new clients that wait for admission at a listener, or to a proxy, whose
 /// slot is about to be released.
 void drop_new_clients_at(Shard& shard, std::uint16_t listener);

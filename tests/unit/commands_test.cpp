@@ -513,6 +513,48 @@ TEST_CASE(
     }
 }
 
+// A storm of simulated shards found both: the next proxy had arrivals that it never sent on.
+TEST_CASE(
+    "a session's datagrams are its proxy's, also after its listener has moved to another proxy") {
+    SimShard sim(two_proxies());
+    sim.ask(client, "first");
+    sim.turns();
+    REQUIRE(sim.asked().size() == 1);
+    Command command;
+    command.kind = CommandKind::move_listener;
+    command.proxy = 1;
+    tell(sim, command);
+    sim.ask(client, "second");
+    sim.turns();
+    REQUIRE(sim.asked().size() == 1);
+    CHECK(sim.counters(0).arrivals_request.read() == 2);
+    CHECK(sim.counters(0).departures_request.read() == 2);
+    CHECK(sim.counters(1).arrivals_request.read() == 0);
+    check_accounts(sim);
+}
+
+TEST_CASE(
+    "a client's datagrams from before and after its listener moved are each counted by one proxy") {
+    SimShard sim(two_proxies());
+    const auto ask = [&] {
+        for (std::uint16_t i = 0; i < 40; ++i)
+            sim.ask(Endpoint{client.address, 0, static_cast<std::uint16_t>(2000 + i)}, "?");
+    };
+    ask();
+    Command command;
+    command.kind = CommandKind::move_listener;
+    command.proxy = 1;
+    REQUIRE(sim.shard().commands.post(command));
+    sim.loop->turn();
+    REQUIRE(sim.shard().new_clients.size() > 0);
+    ask();
+    sim.turns(60);
+    CHECK(sim.asked().size() == 80);
+    CHECK(sim.counters(0).arrivals_request.read() > 40);
+    CHECK(sim.counters(1).arrivals_request.read() > 0);
+    check_accounts(sim);
+}
+
 TEST_CASE("no new client waits for a proxy whose slot has been given back") {
     SimShard sim(two_proxies());
     sim.shard().setup.use->proxies_held[0] = 1;
