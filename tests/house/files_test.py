@@ -135,7 +135,7 @@ def test_house_rule(rule, tree):
 
 
 def test_every_source_file_is_built():
-    sources = [path for path in cpp("src/", "tests/", "bench/") if path.endswith(".cpp")]
+    sources = [path for path in cpp("src/", "tests/", "bench/", "fuzz/") if path.endswith(".cpp")]
     violations = listing_violations(sources, files(suffixes=("meson.build",)))
     assert not violations, report(violations)
 
@@ -215,7 +215,7 @@ def width_violations(tree):
 
 def test_lines_have_100_columns_at_most():
     tree = {
-        **files("include/", "src/", "tests/", "bench/", suffixes=(".hpp", ".cpp")),
+        **files("include/", "src/", "tests/", "bench/", "fuzz/", suffixes=(".hpp", ".cpp")),
         **files(suffixes=(".md",)),
     }
     violations = width_violations(tree)
