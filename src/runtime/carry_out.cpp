@@ -29,6 +29,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
         slot.deadline = now + drain_timeout_;
     }
     bring_listeners(preparation, now);
+    set_known_endpoints();
 }
 
 /// Sends only what is different: an unchanged proxy gets no command.
@@ -130,6 +131,24 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
             send_to_all(command);
         }
     }
+}
+
+/// Tells the shards which endpoints they listen on and send to, ahead of the commands that bring
+/// these into use.
+void Reconfigurer::set_known_endpoints() {
+    std::vector<Endpoint> listeners;
+    for (const ListenerSlot& slot : state_.listeners)
+        if (slot.state != SlotState::vacant) listeners.push_back(slot.endpoint);
+    const auto known = std::make_shared<const KnownEndpoints>(listeners, state_.versions);
+    if (*known == *state_.known_endpoints) return;
+    state_.brought.push_back(known);
+    Command command;
+    command.kind = CommandKind::set_known_endpoints;
+    command.known_endpoints = known;
+    std::list<Command> copies(state_.outbox.size(), command);
+    for (std::list<Command>& commands : state_.outbox)
+        commands.splice(commands.begin(), copies, copies.begin());
+    state_.known_endpoints = known;
 }
 
 }  // namespace udpproxy

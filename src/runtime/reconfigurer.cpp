@@ -113,6 +113,8 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
         pools[binding.port_pool].ranges.push_back(binding.ports);
         use.bindings_held[next++] = shards;
     }
+    for (const auto& shard : bootstrap_.shards())
+        state_.brought.push_back(state_.known_endpoints = shard->shard().known_endpoints);
     publish();
     watch_network();
 }
@@ -185,6 +187,7 @@ void Reconfigurer::look(Instant now) {
     if (!is_published_) publish();
     if (unlogged_) log_reload();
     close_retired(now);
+    set_known_endpoints();  // those of slots and versions that are free now go
     hand_over();
     free_vacated();
 }
@@ -210,6 +213,7 @@ void Reconfigurer::take_addresses(Instant now) {
             set_upstream(found.proxy, found.endpoint,
                          !is_new && slot.config.on_change == OnChange::close);
             set_source_bindings(found.proxy);
+            set_known_endpoints();
             change.commit();
         }
         names_.settle(std::move(found), now);

@@ -22,6 +22,20 @@ Rate share(std::uint32_t capacity, std::uint32_t divisor) {
                 std::max(share_least, capacity / divisor)};
 }
 
+/// Whether the source is an endpoint that this program listens on, sends to or sends from. If it
+/// were a client, a service that answers whatever it gets would keep one forged datagram going
+/// round for ever.
+bool begins_a_loop(const Shard& shard, const Endpoint& source, const Address& local) {
+    const KnownEndpoints& known = *shard.known_endpoints;
+    if (is_own_port(shard, source) || known.contains(source)) return true;
+    if (!known.has_wildcard(source.family(), source.port)) return false;
+    // Routing leads from a local address to itself. (A bind would tell less: with the sysctl
+    // ip_nonlocal_bind it succeeds for every address.)
+    return source.address == local ||
+           shard.source_towards(source, Address::any(source.family())).source.address ==
+               source.address;
+}
+
 }  // namespace
 
 std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& new_client) {
@@ -30,8 +44,7 @@ std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& 
         from.address.is_broadcast())
         return Drop::bad_source;
     if (new_client.key.local.is_multicast()) return Drop::bad_destination;
-    // A forwarded datagram would come back as yet another new client, until all capacity is used.
-    if (is_own_port(shard, from)) return Drop::forwarding_loop;
+    if (begins_a_loop(shard, from, new_client.key.local)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
     const Proxy& proxy = shard.proxies[new_client.proxy];
     if (shard.draining || proxy.draining || shard.listeners[new_client.key.listener].retired)

@@ -151,6 +151,9 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
             shard.prewarming = true;
             shard.setup.report_sessions = command.report_sessions;
             return;
+        case CommandKind::set_known_endpoints:
+            shard.known_endpoints = std::move(command.known_endpoints);
+            return;
         case CommandKind::adopt_listener:
             adopt_listener(shard, sockets, command);
             return;

@@ -67,6 +67,14 @@ std::vector<Address> pool_sources_of(const ShardSetup& setup, std::size_t pools)
     return sources;
 }
 
+std::shared_ptr<const KnownEndpoints> known_endpoints_of(const ShardSetup& setup) {
+    std::vector<Endpoint> listeners;
+    for (const ListenerSetup& listener : setup.listeners) listeners.push_back(listener.endpoint);
+    std::vector<std::shared_ptr<const Upstream>> upstreams;
+    for (const ProxySetup& proxy : setup.proxies) upstreams.push_back(proxy.upstream);
+    return std::make_shared<const KnownEndpoints>(listeners, upstreams);
+}
+
 std::vector<PortPool> port_pools_of(const ShardSetup& setup) {
     std::vector<std::vector<PortRange>> ranges;
     for (const BindingLocation& location : binding_locations(setup.proxies)) {
@@ -109,6 +117,7 @@ Shard::Shard(ShardSetup from)
     : setup(std::move(from)),
       proxies(proxies_of(setup, no_upstream)),
       listeners(setup.listeners.size()),
+      known_endpoints(known_endpoints_of(setup)),
       listeners_open(static_cast<std::uint32_t>(setup.listeners.size())),
       table(std::max(setup.table_sessions_max, setup.sessions_max), timeouts_of(setup), setup.key,
             setup.shard, setup.shards),

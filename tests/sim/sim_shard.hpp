@@ -65,8 +65,8 @@ public:
         const std::uint32_t buffers = setup.buffers_per_leg;
         loop = std::make_unique<Loop<SimBackend, SimClock>>(
             std::move(setup), SimBackend(world, slots_max, buffers), SimClock{world});
-        loop->shard().source_towards = [kernel = world](const Endpoint&, const Address& wanted) {
-            return kernel->source_towards(wanted);
+        loop->shard().source_towards = [kernel = world](const Endpoint& to, const Address& wanted) {
+            return kernel->source_towards(to, wanted);
         };
     }
 

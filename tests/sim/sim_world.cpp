@@ -43,9 +43,10 @@ void SimWorld::reject(const Endpoint& group, const Endpoint& peer, int error) {
     }
 }
 
-SourceAnswer SimWorld::source_towards(const Address& wanted) const {
+SourceAnswer SimWorld::source_towards(const Endpoint& to, const Address& wanted) const {
     if (source_error != 0) return {source_error, {}};
-    const Address source = wanted.is_unspecified() ? routed : wanted;
+    const Address routed_from = own_addresses.contains(to.address) ? to.address : routed;
+    const Address source = wanted.is_unspecified() ? routed_from : wanted;
     if (absent.contains(source)) return {wanted.is_unspecified() ? ENETUNREACH : EADDRNOTAVAIL, {}};
     return {0, Endpoint{source, 0, 0}};
 }

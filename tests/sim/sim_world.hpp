@@ -63,13 +63,14 @@ public:
     }
 
     /// What looking up a source address answers.
-    [[nodiscard]] SourceAnswer source_towards(const Address& wanted) const;
+    [[nodiscard]] SourceAnswer source_towards(const Endpoint& to, const Address& wanted) const;
 
     std::mt19937_64 random;
     Instant now{std::chrono::seconds{1000}};
     std::vector<SimListener> listeners;
     std::map<std::uint32_t, SimMember> members;  // by slot index
     std::set<Endpoint> taken;                    // addresses and ports of other programs
+    std::set<Address> own_addresses;             // of this host: routing leads from each to itself
     std::set<Address> absent;                    // source addresses that are not on this host
     int source_error = 0;  // what looking up a source address answers, if not 0
     Address routed = *parse_address("10.0.0.1");  // what routing says

@@ -443,6 +443,52 @@ TEST_CASE(
     }
 }
 
+TEST_CASE(
+    "one forged datagram goes round for ever unless what the program listens on and sends to is no "
+    "client") {
+    ShardSetup setup = small_setup();
+    setup.proxies_max = 2;
+    ProxySetup other = setup.proxies[0];
+    other.upstream = std::make_shared<Upstream>(
+        at("10.0.0.99:5000"),
+        std::vector{AliasRule{Prefix{*parse_address("10.0.0.98"), 32}, 0, std::nullopt}},
+        AliasMembers::open);
+    other.ports = PortRange{21000, 21099};
+    setup.proxies.push_back(other);
+    setup.listeners.push_back(ListenerSetup{1, at("10.1.0.1:5000")});
+    setup.listeners.push_back(ListenerSetup{1, at("0.0.0.0:6000")});
+    SimShard sim(setup);
+    sim.world->own_addresses = {*parse_address("10.1.0.1"), *parse_address("10.1.0.9")};
+    for (const char* source : {
+             "10.0.0.254:53",   // the upstream
+             "10.0.0.253:53",   // an alias
+             "10.0.0.99:5000",  // another proxy's upstream
+             "10.1.0.1:53",     // the very same listener
+             "10.1.0.1:5000",   // another listener
+             "10.1.0.1:6000",   // the wildcard listener, at one address of this host
+             "10.1.0.9:6000",   // and at another
+         }) {
+        CAPTURE(source);
+        const std::uint64_t before = sim.dropped(Drop::forwarding_loop);
+        sim.ask(at(source), "round and round");
+        sim.turns();
+        CHECK(sim.dropped(Drop::forwarding_loop) == before + 1);
+        CHECK(sim.asked().empty());
+    }
+    // Other sockets of these hosts are clients, and so are hosts of which any port may answer.
+    for (const char* source : {"10.0.0.254:54", "10.0.0.98:5000", "10.1.0.1:54", "192.0.2.7:6000"})
+        sim.ask(at(source), "a client");
+    sim.turns();
+    sim.turns();
+    CHECK(sim.asked().size() == 4);
+    // A wildcard listener writes from whatever address it was asked at, though routing does not
+    // tell that it is local.
+    sim.world->client_sends(at("10.1.0.7:6000"), at("10.1.0.7:6000"), "to itself");
+    sim.turns();
+    CHECK(sim.dropped(Drop::forwarding_loop, 1) == 1);
+    CHECK(sim.asked().empty());
+}
+
 TEST_CASE("a new client that is a session of ours begins no loop, and its neighbours are welcome") {
     SimShard sim;
     const Endpoint group = group_of(sim, client);

@@ -132,6 +132,7 @@ private:
         Sources sources;
         // Every version that a shard may hold.
         std::vector<std::shared_ptr<const Upstream>> versions;
+        std::shared_ptr<const KnownEndpoints> known_endpoints;  // the latest that the shards got
         // The objects that commands carry, until every shard has taken them.
         std::vector<std::shared_ptr<const void>> brought;
         std::uint64_t reloads = 0;
@@ -188,6 +189,7 @@ private:
                      Preparation& preparation);
     void bring_listeners(Preparation& preparation, Instant now);
     void ask_for_name(std::uint16_t proxy);
+    void set_known_endpoints();
 
     // network_changes.cpp
     void watch_network();

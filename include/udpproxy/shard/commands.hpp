@@ -8,6 +8,7 @@
 #include "udpproxy/base/time.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/socket.hpp"
+#include "udpproxy/session/known_endpoints.hpp"
 #include "udpproxy/session/session.hpp"
 #include "udpproxy/session/upstream.hpp"
 #include "udpproxy/shard/setup.hpp"
@@ -24,6 +25,7 @@ enum class CommandKind : std::uint8_t {
     set_source_bindings,  // groups of `proxy` are opened in these source bindings from now on
     set_limits,           // `sessions_max`, `descriptors_max`, `new_sessions`, `pool_min` and
                           // `report_sessions`
+    set_known_endpoints,  // no new client has a source that is among `known_endpoints`
     adopt_listener,       // `arrival` is listener number `listener`, of `proxy`
     move_listener,        // new clients at `listener` are those of `proxy` from now on
     retire_listener,      // admit no new client at `listener`
@@ -55,6 +57,7 @@ struct Command {
     Rate new_sessions;
     ProxySettings settings;
     std::shared_ptr<const Upstream> upstream;
+    std::shared_ptr<const KnownEndpoints> known_endpoints;
     std::shared_ptr<SourceBindingChange> bindings;
     std::shared_ptr<ListenerArrival> arrival;
 };

@@ -22,7 +22,8 @@ namespace udpproxy {
     X(bad_source, "a new client with port 0, or a multicast, broadcast or unspecified source")   \
     X(bad_destination,                                                                           \
       "a new client wrote to a multicast address, from which no answer can leave")               \
-    X(forwarding_loop, "a new client whose source is a session's own local address and port")    \
+    X(forwarding_loop,                                                                           \
+      "a new client whose source is an endpoint of a listener, upstream, alias or session")      \
     X(client_limit, "sessions_per_client_max met")                                               \
     X(session_rate, "new_sessions_per_second met, of the proxy or of all")                       \
     X(source_rate, "too many new clients of one source while capacity is short")                 \

@@ -16,6 +16,7 @@
 #include "udpproxy/io/traffic.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
+#include "udpproxy/session/known_endpoints.hpp"
 #include "udpproxy/session/port_pool.hpp"
 #include "udpproxy/session/table.hpp"
 #include "udpproxy/session/upstream.hpp"
@@ -176,6 +177,7 @@ struct Shard {
         udpproxy::source_towards;
     std::vector<Proxy> proxies;
     std::vector<Listener> listeners;
+    std::shared_ptr<const KnownEndpoints> known_endpoints;  // of all proxies; never null
     std::uint32_t listeners_open = 0;
     SessionTable table;
     std::vector<SourceBinding> bindings;  // of all proxies; BindingIndex is the index
