@@ -41,7 +41,6 @@ private:
     // eviction.cpp: the limits, and what is evicted when one is met
     [[nodiscard]] std::optional<Drop> reserve(Reservation& reservation, std::uint16_t proxy,
                                               const NewClient& new_client);
-    [[nodiscard]] Rate eviction_rate(std::uint16_t proxy) const;
     [[nodiscard]] bool may_evict(std::uint16_t proxy) const;
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);

@@ -9,6 +9,14 @@ namespace udpproxy {
 
 namespace {
 
+/// What a rate follows from has changed. Every shard does this once it has the new rate, so the
+/// last one leaves no debt of the old rate.
+void fit_buckets(Shard& shard, std::uint16_t proxy, Instant now) {
+    SharedUse::ProxyUse& use = shard.setup.use->proxies[proxy];
+    use.new_sessions.fit(now, shard.proxies[proxy].setup.new_sessions);
+    use.evictions.fit(now, eviction_rate(shard, proxy));
+}
+
 void set_upstream(Shard& shard, Command& command) {
     Proxy& proxy = shard.proxies[command.proxy];
     for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
@@ -21,10 +29,12 @@ void set_upstream(Shard& shard, Command& command) {
     proxy.setup.upstream = std::move(command.upstream);
 }
 
-void set_settings(Shard& shard, const Command& command) {
+void set_settings(Shard& shard, const Command& command, Instant now) {
     Proxy& proxy = shard.proxies[command.proxy];
     if (command.fresh) {
         shard.counters_of(command.proxy).reset();
+        shard.setup.use->proxies[command.proxy].new_sessions.fill();
+        shard.setup.use->proxies[command.proxy].evictions.fill();
         proxy.draining = false;
     }
     static_cast<ProxySettings&>(proxy.setup) = command.settings;
@@ -33,6 +43,7 @@ void set_settings(Shard& shard, const Command& command) {
         shard.groups.set_cooldown(binding, proxy.setup.port_cooldown);
     shard.table.set_timeouts(command.proxy,
                              {proxy.setup.idle_timeout, proxy.setup.unassured_timeout});
+    fit_buckets(shard, command.proxy, now);
 }
 
 /// Sessions keep their ports. Cooling groups of the old source bindings close, and new clients get
@@ -47,7 +58,7 @@ void retire_bindings(Shard& shard, Proxy& proxy) {
     proxy.bindings = 0;
 }
 
-void set_source_bindings(Shard& shard, const Command& command) {
+void set_source_bindings(Shard& shard, const Command& command, Instant now) {
     SourceBindingChange& change = *command.bindings;
     for (SourceBindingChange::Pool& brought : change.pools) {
         if (brought.index == shard.ports.size()) {
@@ -82,6 +93,7 @@ void set_source_bindings(Shard& shard, const Command& command) {
         shard.groups.use_binding(change.first + i, proxy.setup.port_cooldown,
                                  proxy.setup.upstream.get());
     }
+    fit_buckets(shard, command.proxy, now);
 }
 
 void adopt_listener(Shard& shard, Sockets& sockets, const Command& command) {
@@ -147,6 +159,7 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
             shard.setup.sessions_max = command.sessions_max;
             shard.setup.descriptors_max = command.descriptors_max;
             shard.setup.new_sessions = command.new_sessions;
+            shard.setup.use->new_sessions.fit(now, command.new_sessions);
             shard.setup.pool_min = command.pool_min;
             shard.prewarming = true;
             shard.setup.report_sessions = command.report_sessions;
@@ -172,10 +185,10 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
             set_upstream(shard, command);
             break;
         case CommandKind::set_settings:
-            set_settings(shard, command);
+            set_settings(shard, command, now);
             break;
         case CommandKind::set_source_bindings:
-            set_source_bindings(shard, command);
+            set_source_bindings(shard, command, now);
             break;
         case CommandKind::close_listener:
             close_listener(shard, command.listener);

@@ -13,6 +13,28 @@ constexpr int evictions_per_new_client_max = 4;
 
 }  // namespace
 
+/// How fast sessions may be evicted for new clients. Each eviction puts a port into cooldown, and a
+/// flood must not put every port there. So the rate is three quarters of the ports that sessions
+/// leave free, per cooldown.
+Rate eviction_rate(const Shard& shard, std::uint16_t index) {
+    const Proxy& proxy = shard.proxies[index];
+    if (proxy.setup.port_cooldown == Duration::zero()) return Rate{};
+    std::uint64_t ports = 0;
+    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
+         ++binding)
+        ports += shard.ports[shard.bindings[binding].port_pool].ports(
+            shard.bindings[binding].port_range);
+    ports *= shard.setup.shards;  // each shard has as many
+    const std::uint64_t sessions = proxy.setup.sessions_max;
+    const std::uint64_t spare = ports > sessions ? ports - sessions : 0;
+    const auto cooldown_ms = static_cast<std::uint64_t>(
+        std::chrono::ceil<std::chrono::milliseconds>(proxy.setup.port_cooldown).count());
+    const auto per_second = static_cast<std::uint32_t>(
+        std::clamp<std::uint64_t>(spare * 750 / cooldown_ms, 1, 1'000'000));
+    return Rate{per_second,
+                static_cast<std::uint32_t>(std::max<std::uint64_t>(per_second, spare / 8))};
+}
+
 /// Takes rate tokens, session and client count, cheapest refusal first. Evicts a session if a
 /// session limit is met.
 std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t proxy,
@@ -43,36 +65,14 @@ std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t p
     return Drop::session_limit;
 }
 
-/// How fast sessions may be evicted for new clients. Each eviction puts a port into cooldown, and a
-/// flood must not put every port there. So the rate is three quarters of the ports that sessions
-/// leave free, per cooldown.
-Rate Admission::eviction_rate(std::uint16_t index) const {
-    const Proxy& proxy = shard_.proxies[index];
-    if (proxy.setup.port_cooldown == Duration::zero()) return Rate{};
-    std::uint64_t ports = 0;
-    for (BindingIndex binding = proxy.first_binding; binding < proxy.first_binding + proxy.bindings;
-         ++binding)
-        ports += shard_.ports[shard_.bindings[binding].port_pool].ports(
-            shard_.bindings[binding].port_range);
-    ports *= shard_.setup.shards;  // each shard has as many
-    const std::uint64_t sessions = proxy.setup.sessions_max;
-    const std::uint64_t spare = ports > sessions ? ports - sessions : 0;
-    const auto cooldown_ms = static_cast<std::uint64_t>(
-        std::chrono::ceil<std::chrono::milliseconds>(proxy.setup.port_cooldown).count());
-    const auto per_second = static_cast<std::uint32_t>(
-        std::clamp<std::uint64_t>(spare * 750 / cooldown_ms, 1, 1'000'000));
-    return Rate{per_second,
-                static_cast<std::uint32_t>(std::max<std::uint64_t>(per_second, spare / 8))};
-}
-
 bool Admission::may_evict(std::uint16_t proxy) const {
-    const Rate pace = eviction_rate(proxy);
+    const Rate pace = eviction_rate(shard_, proxy);
     return pace.is_unlimited() || shard_.setup.use->proxies[proxy].evictions.has_token(now_, pace);
 }
 
 /// Evicts a session for a new client of `proxy`.
 void Admission::evict(std::uint16_t proxy, std::uint32_t session, bool keep_group) {
-    (void)shard_.setup.use->proxies[proxy].evictions.take(now_, eviction_rate(proxy));
+    (void)shard_.setup.use->proxies[proxy].evictions.take(now_, eviction_rate(shard_, proxy));
     end_session(shard_, sockets_, session, SessionEnd::evicted, now_, keep_group);
 }
 

@@ -46,6 +46,8 @@ void trace_unsent(Shard& shard, const Departure& departure, std::uint32_t offset
 /// false while unassured sessions fill less than half.
 [[nodiscard]] bool is_above_source_rate(Shard& shard, std::uint16_t proxy, const Address& source,
                                         Instant now);
+/// eviction.cpp: how fast sessions of any proxy may be evicted for new clients of this one.
+[[nodiscard]] Rate eviction_rate(const Shard& shard, std::uint16_t proxy);
 /// sources.cpp: the source binding's source address, looked up at most once a second. When it has
 /// changed or gone, groups bound to the old address are not acquired again.
 void look_up_source(Shard& shard, BindingIndex binding, Instant now);

@@ -12,6 +12,7 @@ import pytest
 from harness.kernel import Cost
 from harness.namespaces import run
 from harness.program import configuration, table
+from harness.reloading import Reloading
 from harness.service import Reply, echo
 from harness.topology import BOTH, IPV4
 
@@ -251,3 +252,34 @@ def test_what_a_session_sends_to_the_listener_itself_is_dropped_before_admission
     assert counters["sessions_admitted"] == 1
     assert counters.drops() == {"drop_forwarding_loop": 20}
     assert share < 0.02
+
+
+def test_a_raised_rate_of_new_sessions_holds_at_once(
+    engine, open_service, start_proxy, open_crowd, figures
+):
+    """The old rate was met, so its bucket would be full again only after minutes."""
+    open_service([IPV4.service(254)], echo())
+
+    def limited(per_second, burst):
+        return table(
+            listen=IPV4.listener(),
+            upstream=IPV4.service(254),
+            new_sessions_per_second=per_second,
+            new_sessions_burst=burst,
+        )
+
+    reloading = Reloading(start_proxy, engine, limited(1, 300))
+    crowd = open_crowd(500)
+    crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client, window=50, patience=0.5)
+    reloading.reload(limited(1000, 1000))
+    began = time.monotonic()
+    got = []
+    while len(got) < len(crowd) and time.monotonic() < began + 20:
+        got = crowd.ask_all(
+            IPV4.listener(), lambda client: b"again %d" % client, window=50, patience=0.5
+        )
+    figures.tell(
+        "new_sessions_per_second raised from 1 to 1000",
+        f"all of {len(crowd)} clients after {time.monotonic() - began:.1f} s",
+    )
+    assert len({client for client, _ in got}) == len(crowd)

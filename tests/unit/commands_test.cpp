@@ -61,6 +61,81 @@ std::size_t members_towards(SimShard& sim, const Endpoint& local,
 
 }  // namespace
 
+TEST_CASE("a raised rate of new sessions holds at once, though the old one was met") {
+    const auto number_of_new_clients = [](SimShard& sim, std::uint8_t from, int count) {
+        for (int i = 0; i < count; ++i)
+            sim.ask(Endpoint{*parse_address("192.0.2." + std::to_string(from)), 0,
+                             static_cast<std::uint16_t>(1000 + i)},
+                    "x");
+        sim.turns();
+        return sim.asked().size();
+    };
+    const Rate met{1, 20};
+    for (const bool of_proxy : {true, false}) {
+        CAPTURE(of_proxy);
+        ShardSetup setup = small_setup();
+        (of_proxy ? setup.proxies[0].new_sessions : setup.new_sessions) = met;
+        SimShard sim(setup);
+        CHECK(number_of_new_clients(sim, 1, 25) == 20);
+        Command command;
+        command.kind = of_proxy ? CommandKind::set_settings : CommandKind::set_limits;
+        command.settings = setup.proxies[0];
+        command.sessions_max = setup.sessions_max;
+        command.descriptors_max = setup.descriptors_max;
+        (of_proxy ? command.settings.new_sessions : command.new_sessions) = Rate{1000, 1000};
+        tell(sim, command);
+        sim.advance(15ms);
+        CHECK(number_of_new_clients(sim, 2, 20) == 15);
+    }
+}
+
+TEST_CASE("a proxy in the slot of another one does not inherit that its rate was met") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].new_sessions = Rate{1, 1};
+    SimShard sim(setup);
+    sim.ask(client, "x");
+    sim.ask(other_client, "x");
+    sim.turns();
+    CHECK(sim.dropped(Drop::session_rate) == 1);
+    Command command;
+    command.kind = CommandKind::set_settings;
+    command.settings = setup.proxies[0];
+    command.fresh = true;
+    tell(sim, command);
+    sim.ask(other_client, "x");
+    sim.turns();
+    CHECK(sim.dropped(Drop::session_rate) == 0);
+}
+
+TEST_CASE(
+    "sessions are evicted at the rate that a shorter cooldown allows, though a lower was met") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 27999};
+    setup.proxies[0].port_cooldown = 1h;  // 1 eviction a second, 999 at once
+    setup.proxies[0].sessions_max = 2;
+    SimShard sim(setup);
+    sim.ask(client, "x");
+    sim.ask(other_client, "x");
+    sim.turns();
+    sim.advance(2s);
+    TokenBucket& evictions = sim.shard().setup.use->proxies[0].evictions;
+    while (evictions.take(sim.world->now, Rate{1, 999})) {
+    }
+    sim.ask(at("192.0.2.9:4000"), "x");
+    sim.turns();
+    CHECK(sim.dropped(Drop::session_limit) == 1);
+    Command command;
+    command.kind = CommandKind::set_settings;
+    command.settings = setup.proxies[0];
+    command.settings.port_cooldown = 10s;
+    tell(sim, command);
+    sim.advance(100ms);
+    sim.ask(at("192.0.2.9:4000"), "x");
+    sim.turns();
+    CHECK(sim.dropped(Drop::session_limit) == 1);
+    CHECK(sim.counters().sessions_evicted.read() == 1);
+}
+
 TEST_CASE("a shard does not sleep while there are commands that a turn left for the next") {
     SimShard sim;
     Command command;

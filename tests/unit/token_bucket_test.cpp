@@ -49,6 +49,25 @@ TEST_CASE("a lower rate holds at once for a bucket that was filled at a higher o
     CHECK(taken(bucket, start + 1s, Rate{1, 1}, 10) == 1);
 }
 
+TEST_CASE("a raised rate holds at once for a bucket that was emptied at a lower one") {
+    TokenBucket bucket;
+    CHECK(taken(bucket, start, Rate{5, 300}, 400) == 300);
+    const Rate raised{1000, 1000};
+    bucket.fit(start, raised);
+    CHECK(taken(bucket, start, raised, 10) == 0);
+    CHECK(taken(bucket, start + 10ms, raised, 100) == 10);
+    CHECK(taken(bucket, start + 2s, raised, 2000) == 1000);
+
+    // A smaller burst likewise; and what the bucket still holds stays.
+    CHECK(taken(bucket, start + 3s, raised, 400) == 400);
+    bucket.fit(start + 3s, Rate{1000, 700});
+    CHECK(taken(bucket, start + 3s, Rate{1000, 700}, 1000) == 300);
+    bucket.fit(start + 3s, Rate{});
+    CHECK(taken(bucket, start + 3s, Rate{1000, 700}, 1000) == 0);
+    bucket.fill();
+    CHECK(taken(bucket, start + 3s, Rate{1000, 700}, 1000) == 700);
+}
+
 TEST_CASE("a host is an IPv4 address or an IPv6 /64, a site a /24 or a /48") {
     const auto same = [](const char* one, const char* other, auto bits) {
         const Address a = *parse_address(one);

@@ -48,6 +48,19 @@ public:
         if (!rate.is_unlimited()) full_at_.fetch_sub(rate.interval_ns(), std::memory_order_relaxed);
     }
 
+    /// Called when the rate has changed to `rate`: a bucket that lacks more than it can now hold
+    /// would refuse until the difference has passed, so it lacks all that it can hold.
+    void fit(Instant now, const Rate& rate) noexcept {
+        if (rate.is_unlimited()) return;
+        const std::int64_t empty = now.time_since_epoch().count() + rate.depth_ns();
+        std::int64_t full_at = full_at_.load(std::memory_order_relaxed);
+        while (full_at > empty &&
+               !full_at_.compare_exchange_weak(full_at, empty, std::memory_order_relaxed)) {
+        }
+    }
+    /// Called when the bucket gets another owner.
+    void fill() noexcept { full_at_.store(0, std::memory_order_relaxed); }
+
 private:
     std::atomic<std::int64_t> full_at_{0};  // nanoseconds of the monotonic clock
 };
