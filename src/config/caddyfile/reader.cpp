@@ -3,105 +3,18 @@
 #include "udpproxy/config/caddyfile.hpp"
 
 #include <fmt/format.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <list>
-#include <map>
-#include <memory>
 #include <set>
 
-#include "lexer.hpp"
+#include "snippets.hpp"
 #include "udpproxy/config/values.hpp"
 
 namespace udpproxy {
 
 namespace {
-
-constexpr std::size_t file_bytes_max = std::size_t{1} << 20;
-constexpr std::size_t copies_max = 10'000;  // lines that snippets bring, all together
-
-bool is_brace(const CaddyWord& word, std::string_view brace) {
-    return !word.is_quoted && word.text == brace;
-}
-
-std::string lowered(std::string text) {
-    std::transform(text.begin(), text.end(), text.begin(), [](char letter) {
-        return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter + 32) : letter;
-    });
-    return text;
-}
-
-/// Takes the snippets, `(name) {` to `}`, out of the lines, and puts them in the places of
-/// `import name`. As in Caddy, a snippet stands before the lines that import it, so none can import
-/// itself.
-class Snippets {
-public:
-    explicit Snippets(Complaints& complaints) : complaints_(complaints) {}
-
-    std::vector<CaddyLine> put_in_place(const std::vector<CaddyLine>& lines) {
-        std::vector<CaddyLine> result;
-        for (std::size_t next = 0; next < lines.size(); ++next) {
-            const CaddyLine& line = lines[next];
-            if (is_snippet(line))
-                next = read_snippet(lines, next);
-            else
-                add(line, result);
-        }
-        return result;
-    }
-
-private:
-    static bool is_snippet(const CaddyLine& line) {
-        const std::string& name = line.front().text;
-        return line.size() == 2 && is_brace(line[1], "{") && name.size() > 2 &&
-               name.front() == '(' && name.back() == ')';
-    }
-
-    /// Returns the index of the closing brace's line.
-    std::size_t read_snippet(const std::vector<CaddyLine>& lines, std::size_t header) {
-        const std::string& name = lines[header].front().text;
-        std::vector<CaddyLine> body;
-        std::size_t depth = 1;
-        for (std::size_t next = header + 1; next < lines.size(); ++next) {
-            if (is_brace(lines[next].back(), "{")) ++depth;
-            if (is_brace(lines[next].front(), "}") && --depth == 0) {
-                snippets_[name.substr(1, name.size() - 2)] = std::move(body);
-                return next;
-            }
-            add(lines[next], body);
-        }
-        complaints_.add({lines[header].front().at, quoted(name)},
-                        "the closing brace of this snippet is missing");
-        return lines.size();
-    }
-
-    void add(const CaddyLine& line, std::vector<CaddyLine>& to) {
-        if (lowered(line.front().text) != "import") {
-            to.push_back(line);
-            return;
-        }
-        const auto found = line.size() == 2 ? snippets_.find(line[1].text) : snippets_.end();
-        if (found == snippets_.end())
-            complaints_.add({line.front().at, "import"},
-                            "there is no snippet of this name before this line, and files are not "
-                            "followed; write their lines here");
-        else if ((copied_ += found->second.size()) <= copies_max)
-            to.insert(to.end(), found->second.begin(), found->second.end());
-        else
-            complaints_.add({line.front().at, "import"},
-                            fmt::format("snippets bring more than {} lines", copies_max));
-    }
-
-    std::map<std::string, std::vector<CaddyLine>, std::less<>> snippets_;
-    std::size_t copied_ = 0;
-    Complaints& complaints_;
-};
 
 struct CaddyBlock {
     CaddyWord listen;
@@ -405,36 +318,6 @@ void read_back(const TomlWriter& writer, Complaints& complaints) {
     }
 }
 
-std::optional<std::string> variable_of_process(const std::string& name) {
-    const char* value = std::getenv(name.c_str());
-    return value != nullptr ? std::optional<std::string>{value} : std::nullopt;
-}
-
-std::optional<std::uint16_t> port_of_service(const std::string& name) {
-    const servent* found = ::getservbyname(name.c_str(), "udp");
-    return found != nullptr ? std::optional{ntohs(static_cast<std::uint16_t>(found->s_port))}
-                            : std::nullopt;
-}
-
-/// Each address once, in the resolver's order.
-std::vector<Address> addresses_of_name(const std::string& name) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_DGRAM;
-    addrinfo* found = nullptr;
-    if (::getaddrinfo(name.c_str(), nullptr, &hints, &found) != 0) return {};
-    std::vector<Address> addresses;
-    for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
-        SocketName socket_name{};
-        std::memcpy(&socket_name, each->ai_addr,
-                    std::min<std::size_t>(each->ai_addrlen, sizeof socket_name));
-        const Address address = read_socket_name(socket_name).address;
-        if (std::find(addresses.begin(), addresses.end(), address) == addresses.end())
-            addresses.push_back(address);
-    }
-    ::freeaddrinfo(found);
-    return addresses;
-}
-
 }  // namespace
 
 std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view text,
@@ -442,12 +325,12 @@ std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view t
                                                               const Environment& environment,
                                                               const ServicePorts& service_ports,
                                                               const HostAddresses& host_addresses) {
-    if (text.size() > file_bytes_max)
+    if (text.size() > caddyfile_bytes_max)
         return ConfigComplaints{{fmt::format("{}: cannot be read: it is larger than 1 MiB", name)}};
     Complaints complaints{name};
     const std::vector<CaddyBlock> blocks =
         BlockReader{
-            Snippets{complaints}.put_in_place(read_caddy_lines(text, environment, complaints)),
+            put_snippets_in_place(read_caddy_lines(text, environment, complaints), complaints),
             complaints}
             .read();
     TomlWriter writer{complaints, service_ports, host_addresses};
@@ -457,18 +340,6 @@ std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view t
     if (complaints.empty()) read_back(writer, complaints);
     if (!complaints.empty()) return ConfigComplaints{complaints.lines()};
     return writer.text();
-}
-
-std::variant<std::string, ConfigComplaints> migrate_caddyfile(const std::string& path) {
-    const auto close = [](std::FILE* file) { std::fclose(file); };
-    const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
-    if (file == nullptr)
-        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
-    std::string text(file_bytes_max + 1, '\0');
-    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-    if (std::ferror(file.get()) != 0)
-        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
-    return migrate_caddyfile(text, path, variable_of_process, port_of_service, addresses_of_name);
 }
 
 }  // namespace udpproxy
