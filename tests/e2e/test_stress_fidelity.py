@@ -66,7 +66,7 @@ def test_empty_datagrams_between_data_cost_no_data_and_are_answered_themselves(
         "ask",
         family=family,
         clients=_CLIENTS,
-        rate=2500,
+        rate=1000,
         count=empties // between,
         empties=between,
         seconds=250,
