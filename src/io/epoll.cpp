@@ -235,6 +235,7 @@ void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const 
     arrival.from = read_socket_name(assign.name);
     arrival.local = control.local;
     arrival.interface_index = control.interface_index;
+    arrival.is_copied = control.is_copied;
     arrival.tos = control.tos;
     arrival.truncated = (message.msg_hdr.msg_flags & MSG_TRUNC) != 0;
     if (control.segment_bytes != 0) ++counters.trains_received;

@@ -310,6 +310,7 @@ void UringBackend::State::take_arrival(const Completed& completion, SlotEntry& e
     arrival.from = read_socket_name(*reinterpret_cast<const SocketName*>(memory + name_offset));
     arrival.local = control.local;
     arrival.interface_index = control.interface_index;
+    arrival.is_copied = control.is_copied;
     arrival.tos = control.tos;
     arrival.truncated = (header->flags & MSG_TRUNC) != 0;
     if (control.segment_bytes != 0) ++counters.trains_received;

@@ -49,9 +49,10 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
                     found.tos = *tos;  // one byte on the way in
             } else if (message->cmsg_type == IP_PKTINFO) {
                 if (const auto info = read_value<in_pktinfo>(message)) {
-                    // For a unicast datagram, ipi_spec_dst is the address the datagram was sent to;
-                    // for a broadcast, it is the address to answer from.
+                    // For a unicast datagram, both are the address the datagram was sent to; for
+                    // any other, ipi_spec_dst is the address to answer from.
                     found.local = Address::ipv4(info->ipi_spec_dst.s_addr);
+                    found.is_copied = info->ipi_addr.s_addr != info->ipi_spec_dst.s_addr;
                     found.interface_index = static_cast<std::uint32_t>(info->ipi_ifindex);
                 }
             }
@@ -62,6 +63,8 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
             } else if (message->cmsg_type == IPV6_PKTINFO) {
                 if (const auto info = read_value<in6_pktinfo>(message)) {
                     found.local = Address::ipv6(info->ipi6_addr);
+                    found.is_copied = found.local.is_multicast();
+                    if (found.is_copied) found.local = Address{};
                     found.interface_index = info->ipi6_ifindex;
                 }
             }

@@ -32,6 +32,14 @@ bool is_on_this_host(const Endpoint& endpoint) {
            EADDRNOTAVAIL;
 }
 
+/// Whether the endpoint is the broadcast address of a network of this host: connect() without
+/// SO_BROADCAST refuses it.
+bool is_broadcast_here(const Endpoint& endpoint) {
+    if (endpoint.family() != Family::ipv4) return false;
+    const Socket trial{open_datagram_socket(endpoint.family())};
+    return trial && connect_to(trial.descriptor(), endpoint) == EACCES;
+}
+
 struct Option {
     int level;
     int name;
@@ -44,13 +52,15 @@ int set_listener_options(int descriptor, const ListenerRequest& request, const c
     if (const int error = set_family_options(descriptor, endpoint.family(), request.path_mtu))
         return error;
     const bool ipv4 = endpoint.family() == Family::ipv4;
-    if (endpoint.address.is_unspecified()) {
-        // A wildcard listener must answer from the address that the client wrote to.
+    if (endpoint.address.is_unspecified() || is_broadcast_here(endpoint)) {
+        // Such a listener must answer from the address that the client wrote to, or from this
+        // host's when that was a broadcast, and must know a broadcast from other datagrams.
         const Option option = ipv4 ? Option{IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"}
                                    : Option{IPPROTO_IPV6, IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"};
         failed = option.text;
-        return set_flag(descriptor, option.level, option.name, 1);
+        if (const int error = set_flag(descriptor, option.level, option.name, 1)) return error;
     }
+    if (endpoint.address.is_unspecified()) return 0;
     // A listed address may appear on the host later (a floating VIP).
     const Option option = ipv4 ? Option{IPPROTO_IP, IP_FREEBIND, "IP_FREEBIND"}
                                : Option{IPPROTO_IPV6, IPV6_FREEBIND, "IPV6_FREEBIND"};

@@ -43,7 +43,6 @@ std::optional<Drop> failed_admission_check(const Shard& shard, const NewClient& 
     if (from.port == 0 || from.address.is_unspecified() || from.address.is_multicast() ||
         from.address.is_broadcast())
         return Drop::bad_source;
-    if (new_client.key.local.is_multicast()) return Drop::bad_destination;
     if (begins_a_loop(shard, from, new_client.key.local)) return Drop::forwarding_loop;
     if (shard.stopping) return Drop::stopping;
     const Proxy& proxy = shard.proxies[new_client.proxy];

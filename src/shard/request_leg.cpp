@@ -25,6 +25,8 @@ LookupKey lookup_key_of(const Shard& shard, const Arrival& arrival) {
     return {key, shard.table.hash(key)};
 }
 
+/// Of a broadcast or multicast datagram every shard gets a copy. All shards hash with one key, so
+/// they agree on the one that serves this client.
 void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client, Instant now) {
     const std::optional<std::uint32_t> session = shard.table.find(client.hash, client.key);
     // A session stays with its proxy when its listener moves to another, and so do its datagrams.
@@ -33,7 +35,9 @@ void route_request(Shard& shard, const Arrival& arrival, const LookupKey& client
     const std::uint32_t datagrams = arrival.datagrams();
     shard.arrivals_total += datagrams;
     shard.counters_of(proxy).arrivals_request.add(datagrams);
-    if (arrival.truncated)
+    if (arrival.is_copied && client.hash % shard.setup.shards != shard.setup.shard)
+        shard.drop(arrival, proxy, Drop::broadcast_copy);
+    else if (arrival.truncated)
         shard.drop(arrival, proxy, Drop::truncated);
     else if (session)
         forward_request(shard, *session, arrival, now);

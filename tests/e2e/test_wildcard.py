@@ -6,6 +6,8 @@
     fe80::…                  fe80::…
 """
 
+import socket
+
 import pytest
 
 from harness import address
@@ -120,3 +122,56 @@ def test_an_address_added_later_answers_without_a_restart(
         assert {client.receive().source, client.receive().source} == {"10.1.0.9:5353"}
     finally:
         network.proxy.ip("addr del 10.1.0.9/24 dev to-client")
+
+
+@pytest.mark.parametrize(
+    "listen, host",
+    [
+        (":5353", "10.1.0.255"),
+        ("10.1.0.255:5353", "10.1.0.255"),
+        (":5353", "224.0.0.1"),
+        (":5353", "ff02::1%to-proxy"),
+    ],
+    ids=["broadcast", "broadcast-listener", "multicast", "ipv6-multicast"],
+)
+def test_a_datagram_to_all_hosts_is_one_request_and_answered_from_one_of_our_addresses(
+    engine, listen, host, network, service, start_proxy, open_client, figures
+):
+    """The kernel copies it to the socket of every shard."""
+    shards = 4
+    proxy = start_proxy(
+        configuration(
+            table(listen=listen, upstream=_SOURCES[0], reply_aliases=[_SOURCES[1]]),
+            engine=engine,
+            shards=shards,
+        )
+    )
+    clients = 8
+    for number in range(clients):
+        client = open_client("[::]:0" if ":" in host else "10.1.0.2:0")
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if host == "224.0.0.1":
+            client.socket.setsockopt(
+                socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.1.0.2")
+            )
+        question = b"%d to all" % number
+        for turn in (b"first", b"second"):
+            client.send(question + turn, address.join(host, 5353))
+            replies = [client.receive(), client.receive()]
+            assert {reply.payload for reply in replies} == {
+                question + turn + b" via " + source.encode() for source in _SOURCES
+            }
+            hosts = {address.split(reply.source)[0] for reply in replies}
+            if ":" in host:
+                assert len(hosts) == 1 and hosts.pop().startswith("fe80::")
+            else:
+                assert hosts <= {"10.1.0.1", "10.1.0.3", "10.1.0.4"}
+    assert client.drain() == []
+    counters = proxy.stop()
+    figures.tell(
+        f"{clients} clients write twice to {host}, {shards} shards",
+        f"{len(service.requests)} requests, {counters['sessions_admitted']} sessions",
+    )
+    assert len(service.requests) == 2 * clients
+    assert counters["sessions_admitted"] == clients
+    assert counters.drops() == {"drop_broadcast_copy": 2 * clients * (shards - 1)}

@@ -103,6 +103,9 @@ void SimBackend::take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg,
         arrival.from = packet.from;
         if (listener != nullptr && listener->address.is_unspecified())
             arrival.local = packet.to.address;
+        arrival.is_copied = packet.to.address.is_multicast() || packet.to.address.is_broadcast();
+        if (arrival.is_copied)
+            arrival.local = packet.to.address.is_ipv4() ? world_->routed : Address{};
         arrival.tos = packet.tos;
         const Packet first = packet;
         payloads_[buffer] = packet.payload;

@@ -158,8 +158,22 @@ TEST_CASE(
 
 TEST_CASE("a broadcast is answered from the host's own address") {
     const Address broadcast = parse_address("192.0.2.255").value();
-    CHECK(Composer{}.add(IPPROTO_IP, IP_PKTINFO, packet_info(broadcast, ipv4, 5)).read().local ==
-          ipv4);
+    const ControlIn in =
+        Composer{}.add(IPPROTO_IP, IP_PKTINFO, packet_info(broadcast, ipv4, 5)).read();
+    CHECK(in.local == ipv4);
+    CHECK(in.is_copied);
+    CHECK_FALSE(
+        Composer{}.add(IPPROTO_IP, IP_PKTINFO, packet_info(ipv4, ipv4, 5)).read().is_copied);
+}
+
+TEST_CASE("IPv6 multicast is answered from an address that the kernel chooses") {
+    const Address all_nodes = parse_address("ff02::1").value();
+    const ControlIn in =
+        Composer{}.add(IPPROTO_IPV6, IPV6_PKTINFO, packet_info(all_nodes, 9)).read();
+    CHECK(in.local.is_unspecified());
+    CHECK(in.interface_index == 9);
+    CHECK(in.is_copied);
+    CHECK_FALSE(Composer{}.add(IPPROTO_IPV6, IPV6_PKTINFO, packet_info(ipv6, 9)).read().is_copied);
 }
 
 TEST_CASE("the kernel's IPv6 control is understood, in either order") {

@@ -570,12 +570,43 @@ TEST_CASE("a client that cannot be answered gets no session") {
         sim.world->client_sends(at(source), at("10.1.0.1:53"), "x");
     }
     sim.world->client_sends(Endpoint{client.address, 0, 0}, at("10.1.0.1:53"), "x");
-    sim.world->client_sends(client, at("224.0.0.251:53"), "x");
     sim.turns();
     CHECK(sim.asked().empty());
     CHECK(sim.dropped(Drop::bad_source) == 4);
-    CHECK(sim.dropped(Drop::bad_destination) == 1);
     CHECK(sim.shard().table.size() == 0);
+}
+
+TEST_CASE("of a broadcast or multicast datagram, of which each shard gets a copy, one serves it") {
+    for (const char* all : {"255.255.255.255:53", "224.0.0.251:53", "[ff02::1]:53"}) {
+        CAPTURE(all);
+        constexpr std::uint32_t shards = 3;
+        constexpr int clients = 24;
+        std::size_t requests = 0;
+        std::uint64_t copies = 0;
+        for (std::uint32_t shard = 0; shard < shards; ++shard) {
+            ShardSetup setup = small_setup();
+            setup.shard = shard;
+            setup.shards = shards;
+            setup.listeners[0].endpoint = Endpoint{Address::any(at(all).family()), 0, 53};
+            SimShard sim(setup);
+            for (std::uint16_t i = 0; i < clients; ++i)
+                sim.world->client_sends(numbered_client(i), at(all), "x");
+            sim.turns();
+            const std::size_t served = sim.asked().size();
+            CHECK(served > 0);
+            CHECK(sim.dropped(Drop::broadcast_copy) == clients - served);
+            requests += served;
+            copies += sim.dropped(Drop::broadcast_copy);
+            // What is written to the host itself is for the shard that gets it.
+            sim.world->client_sends(
+                client, at(all).family() == Family::ipv4 ? at("10.1.0.1:53") : at("[fd01::1]:53"),
+                "x");
+            sim.turns();
+            CHECK(sim.asked().size() == 1);
+        }
+        CHECK(requests == clients);
+        CHECK(copies == (shards - 1) * clients);
+    }
 }
 
 TEST_CASE("on stop no new client is admitted and what is queued for sessions is forwarded") {

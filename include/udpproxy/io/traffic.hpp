@@ -29,10 +29,12 @@ struct Arrival {
     std::uint32_t bytes = 0;
     std::uint32_t segment_bytes = 0;  // one datagram: 0, or at least `bytes`
     Endpoint from;
-    Address local;  // the address it was sent to; unspecified unless the listener is a wildcard
+    Address local;  // to answer from; unspecified: the listener's own, or the kernel's choice
     std::uint32_t interface_index = 0;  // with `local`
     std::uint8_t tos = 0;
     bool truncated = false;  // longer than the buffer: never forwarded
+    /// Broadcast or multicast: the kernel gave each shard's socket of the listener a copy.
+    bool is_copied = false;
 
     [[nodiscard]] std::uint32_t datagrams() const noexcept {
         return segments_of(bytes, segment_bytes);

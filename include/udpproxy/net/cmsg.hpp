@@ -15,8 +15,14 @@ namespace udpproxy {
 inline constexpr std::size_t control_bytes_max = 128;
 
 struct ControlIn {
-    Address local{};  // the address the sender wrote to; unspecified when the socket does not ask
+    // The address to answer from: the one that the sender wrote to, or of a broadcast or IPv4
+    // multicast datagram the receiving host's. Unspecified when the socket does not ask, and for
+    // IPv6 multicast: the kernel chooses.
+    Address local{};
     std::uint32_t interface_index = 0;  // of the receiving interface; 0 when not asked
+    /// Broadcast or multicast: every socket of a SO_REUSEPORT group gets it (net/ipv4/udp.c,
+    /// __udp4_lib_mcast_deliver).
+    bool is_copied = false;
     // IPv4 TOS or IPv6 traffic class: DSCP in the upper six bits, ECN in the lower two.
     std::uint8_t tos = 0;
     std::uint32_t segment_bytes = 0;  // of a train (UDP_GRO); 0: one datagram

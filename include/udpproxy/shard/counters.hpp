@@ -20,8 +20,7 @@ namespace udpproxy {
 #define UDPPROXY_DROP_REASONS(X)                                                                 \
     X(truncated, "arrived longer than a receive buffer; never forwarded cut")                    \
     X(bad_source, "a new client with port 0, or a multicast, broadcast or unspecified source")   \
-    X(bad_destination,                                                                           \
-      "a new client wrote to a multicast address, from which no answer can leave")               \
+    X(broadcast_copy, "a copy of a broadcast or multicast datagram that another shard serves")   \
     X(forwarding_loop,                                                                           \
       "a new client whose source is an endpoint of a listener, upstream, alias or session")      \
     X(client_limit, "sessions_per_client_max met")                                               \
