@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
+#include <sstream>
 
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/caddyfile.hpp"
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/daemon/daemon.hpp"
@@ -14,7 +15,9 @@
 namespace {
 
 int complain(const std::vector<std::string>& lines) {
-    for (const std::string& line : lines) fmt::print(stderr, "{}\n", line);
+    std::string text;
+    for (const std::string& line : lines) text += udpproxy::printable(line) + '\n';
+    udpproxy::print_error(text);
     return udpproxy::exit_config;
 }
 
@@ -28,20 +31,21 @@ int check(const udpproxy::Config& config, const std::string& file) {
     const std::vector<std::string> unresolved = udpproxy::complaints_of_resolver(config);
     const bool nothing_serves = unresolved.size() == config.proxies.size();
     for (const std::string& complaint : unresolved)
-        fmt::print(stderr, "{}{}\n", complaint, nothing_serves ? "" : " (a warning)");
+        udpproxy::print_error(complaint + (nothing_serves ? "\n" : " (a warning)\n"));
     if (nothing_serves) return udpproxy::exit_config;
-    fmt::print("{}{}: configuration is good\n", udpproxy::summarise(config), file);
+    udpproxy::print(
+        fmt::format("{}{}: configuration is good\n", udpproxy::summarise(config), file));
     return udpproxy::exit_ok;
 }
 
 int run_doctor(const udpproxy::Config& config, const udpproxy::DoctorRequest& request) {
     const auto findings = udpproxy::examine(config, request);
     if (!findings) {
-        fmt::print(stderr, "{}\n", findings.error().message);
+        udpproxy::print_error(findings.error().message + '\n');
         return udpproxy::exit_usage;
     }
-    fmt::print("{}", request.json ? udpproxy::findings_json(*findings)
-                                  : udpproxy::findings_text(*findings));
+    udpproxy::print(request.json ? udpproxy::findings_json(*findings)
+                                 : udpproxy::findings_text(*findings));
     return udpproxy::has_problem(*findings) ? udpproxy::exit_failure : udpproxy::exit_ok;
 }
 
@@ -49,7 +53,7 @@ int migrate(const std::string& caddyfile) {
     const auto outcome = udpproxy::migrate_caddyfile(caddyfile);
     if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome))
         return complain(complaints->lines);
-    fmt::print("{}", std::get<std::string>(outcome));
+    udpproxy::print(std::get<std::string>(outcome));
     return udpproxy::exit_ok;
 }
 
@@ -103,21 +107,27 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
+        std::ostringstream out;
+        std::ostringstream complaint;
+        const int code = app.exit(error, out, complaint);
+        udpproxy::print(out.str());
+        udpproxy::print_error(complaint.str());
+        return code == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
     }
     if (version) {
-        fmt::print("{}", udpproxy::version_text());
+        udpproxy::print(udpproxy::version_text());
         return udpproxy::exit_ok;
     }
     if (*from_caddyfile) return migrate(caddyfile);
     if (file.empty()) {
-        fmt::print(stderr, "--config is required\nRun with --help for more information.\n");
+        udpproxy::print_error("--config is required\nRun with --help for more information.\n");
         return udpproxy::exit_usage;
     }
     const auto timeout = udpproxy::parse_drain_timeout(drain_timeout);
     if (!timeout) {
-        fmt::print(stderr, "--drain-timeout: {}\nRun with --help for more information.\n",
-                   timeout.error().message);
+        udpproxy::print_error(
+            fmt::format("--drain-timeout: {}\nRun with --help for more information.\n",
+                        timeout.error().message));
         return udpproxy::exit_usage;
     }
     const auto outcome = udpproxy::read_config(file);
@@ -140,7 +150,7 @@ int main(int argc, char** argv) {
     } catch (const std::exception& error) {
         // Out of memory at start, or an exception of a library, ends in a message, not in a core
         // dump.
-        fmt::print(stderr, "udpproxy: {}\n", error.what());
+        udpproxy::print_error(fmt::format("udpproxy: {}\n", error.what()));
         return udpproxy::exit_failure;
     }
 }

@@ -5,30 +5,29 @@
 #include <charconv>
 #include <cmath>
 
+#include "udpproxy/base/printable.hpp"
+
 namespace udpproxy {
 
 namespace {
 
-/// Bytes of the UTF-8 sequence that `text` begins with (RFC 3629); 0: it begins with none.
-std::size_t sequence_length(std::string_view text) {
-    const auto byte = [&](std::size_t i) {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-    };
-    const unsigned first = byte(0);
-    if (first < 0x80) return 1;
-    const std::size_t length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4) return 0;
-    // No longer form than needed, no surrogates, nothing beyond U+10FFFF.
-    const unsigned second_min = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    const unsigned second_max = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    if (byte(1) < second_min || byte(1) > second_max) return 0;
-    for (std::size_t i = 2; i < length; ++i)
-        if (byte(i) < 0x80 || byte(i) > 0xbf) return 0;
-    return length;
+void append_code(std::string& to, unsigned code) {
+    static constexpr std::string_view digits = "0123456789abcdef";
+    to += "\\u";
+    for (const unsigned shift : {12U, 8U, 4U, 0U}) to += digits[code >> shift & 15U];
 }
 
+/// The code point of a sequence of two or three bytes.
+unsigned code_of(std::string_view sequence) {
+    const auto bits = [&](std::size_t i) {
+        return static_cast<unsigned char>(sequence[i]) & 0x3fU;
+    };
+    return sequence.size() == 2 ? (bits(0) & 0x1fU) << 6U | bits(1)
+                                : (bits(0) & 0x0fU) << 12U | bits(1) << 6U | bits(2);
+}
+
+// Requires: JSON or a terminal gives the letter a meaning.
 void append_escaped(std::string& to, char letter) {
-    static constexpr std::string_view digits = "0123456789abcdef";
     switch (letter) {
         case '"':
         case '\\':
@@ -53,14 +52,7 @@ void append_escaped(std::string& to, char letter) {
         default:
             break;
     }
-    const auto code = static_cast<unsigned char>(letter);
-    if (code >= 0x20 && code != 0x7f) {
-        to += letter;
-        return;
-    }
-    to += "\\u00";
-    to += digits[code >> 4U];
-    to += digits[code & 15U];
+    append_code(to, static_cast<unsigned char>(letter));
 }
 
 }  // namespace
@@ -68,13 +60,17 @@ void append_escaped(std::string& to, char letter) {
 void append_json_string(std::string& to, std::string_view text) {
     to += '"';
     while (!text.empty()) {
-        const std::size_t length = sequence_length(text);
+        const std::size_t length = utf8_length(text);
+        const std::string_view sequence = text.substr(0, length);
         if (length == 0)
             to += "\xef\xbf\xbd";
-        else if (length == 1)
+        else if (length > 1 && is_obeyed(sequence))
+            append_code(to, code_of(sequence));
+        else if (length == 1 &&
+                 (is_obeyed(sequence) || text.front() == '"' || text.front() == '\\'))
             append_escaped(to, text.front());
         else
-            to += text.substr(0, length);
+            to += sequence;
         text.remove_prefix(length == 0 ? 1 : length);
     }
     to += '"';

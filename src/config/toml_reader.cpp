@@ -26,6 +26,7 @@ struct ParserAsserted {};
 #include "sections.hpp"
 #include "toml_guard.hpp"
 #include "tree.hpp"
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/base/result.hpp"
 #include "udpproxy/config/config.hpp"
 
@@ -136,7 +137,7 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
         const bool is_cut =
             fault && error.description().find("end-of-file") != std::string_view::npos;
         const Location place{is_cut ? fault->at : position_of(error.source()), "syntax"};
-        complaints.add(place, is_cut ? fault->message : on_one_line(error.description()));
+        complaints.add(place, is_cut ? fault->message : printable(error.description()));
     } catch (const ParserAsserted&) {
         const Position line = line_of_failure(shadow);
         complaints.add({line, "syntax"},

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "udpproxy/base/printable.hpp"
+
 namespace udpproxy {
 
 std::string Complaints::position(Position at) const {
@@ -32,18 +34,6 @@ std::vector<std::string> Complaints::lines() const {
     return lines;
 }
 
-std::string on_one_line(std::string_view text) {
-    std::string out;
-    for (const char letter : text) {
-        const auto byte = static_cast<unsigned char>(letter);
-        if (byte < 0x20 || byte == 0x7f)
-            out += fmt::format("\\x{:02x}", byte);
-        else
-            out += letter;
-    }
-    return out;
-}
-
 std::string quoted(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::size_t shown = std::min(text.size(), shown_max);
@@ -51,7 +41,7 @@ std::string quoted(std::string_view text) {
     while (shown > 0 && shown < text.size() &&
            (static_cast<unsigned char>(text[shown]) & 0xc0U) == 0x80U)
         --shown;
-    return fmt::format("\"{}{}\"", on_one_line(text.substr(0, shown)),
+    return fmt::format("\"{}{}\"", printable(text.substr(0, shown)),
                        shown < text.size() ? "..." : "");
 }
 

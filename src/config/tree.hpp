@@ -68,8 +68,6 @@ private:
     std::vector<Complaint> complaints_;
 };
 
-/// The text with its control characters escaped.
-[[nodiscard]] std::string on_one_line(std::string_view text);
 /// The text in quotation marks, escaped to one line and cut to a bounded length.
 [[nodiscard]] std::string quoted(std::string_view text);
 /// The candidate that a mistyped or shortened `name` most likely means; empty if none is near.

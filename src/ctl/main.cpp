@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <functional>
+#include <sstream>
 
 #include "client.hpp"
 #include "top.hpp"
 #include "trace.hpp"
+#include "udpproxy/base/printable.hpp"
 #include "views.hpp"
 
 namespace udpproxy::ctl {
@@ -31,7 +32,7 @@ struct Options {
 };
 
 int fail(const Error& error) {
-    fmt::print(stderr, "udpproxyctl: {}\n", error.message);
+    print_error("udpproxyctl: " + error.message + '\n');
     return exit_failure;
 }
 
@@ -41,14 +42,14 @@ int show(const Options& options, const std::string& method, const std::string& p
          const Arguments& arguments, View&& view) {
     const Result<Json> answer = Client{options.socket}.json(method, path, arguments);
     if (!answer) return fail(answer.error());
-    fmt::print("{}", options.json ? answer->dump(2) + '\n' : view(*answer));
+    print(options.json ? as_json(*answer, 2) : view(*answer));
     return 0;
 }
 
 int show_metrics(const Options& options) {
     const Result<std::string> text = Client{options.socket}.text("GET", "/metrics");
     if (!text) return fail(text.error());
-    fmt::print("{}", *text);
+    print(*text);
     return 0;
 }
 
@@ -139,12 +140,12 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
         ->check(CLI::NonNegativeNumber);
     kill->callback([&] {
         action = [&] {
-            return show(
-                options, "POST", "/v1/sessions/kill", {{"id", options.id}}, [](const Json& answer) {
-                    return fmt::format(
-                        "ended session {} of {} on {}\n", answer["killed"].get<std::uint64_t>(),
-                        answer["client"].get<std::string>(), answer["proxy"].get<std::string>());
-                });
+            return show(options, "POST", "/v1/sessions/kill", {{"id", options.id}},
+                        [](const Json& answer) {
+                            return fmt::format("ended session {} of {} on {}\n",
+                                               answer["killed"].get<std::uint64_t>(),
+                                               text(answer, "client"), text(answer, "proxy"));
+                        });
         };
     });
     CLI::App* log = app.add_subcommand("log", "act on the log")->require_subcommand(1);
@@ -154,9 +155,8 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     level->callback([&] {
         action = [&] {
             return show(options, options.level.empty() ? "GET" : "POST", "/v1/log",
-                        {{"level", options.level}}, [](const Json& answer) {
-                            return answer["level"].get<std::string>() + '\n';
-                        });
+                        {{"level", options.level}},
+                        [](const Json& answer) { return text(answer, "level") + '\n'; });
         };
     });
 }
@@ -165,7 +165,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
 int show_findings(const Options& options) {
     const Result<Json> answer = Client{options.socket}.json("POST", "/v1/doctor", options.doctor);
     if (!answer) return fail(answer.error());
-    fmt::print("{}", options.json ? answer->dump(2) + '\n' : view_findings(*answer));
+    print(options.json ? as_json(*answer, 2) : view_findings(*answer));
     return answer->value("problems", 0) > 0 ? exit_failure : 0;
 }
 
@@ -230,7 +230,12 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : exit_usage;
+        std::ostringstream out;
+        std::ostringstream complaint;
+        const int code = app.exit(error, out, complaint);
+        print(out.str());
+        print_error(complaint.str());
+        return code == 0 ? 0 : exit_usage;
     }
     return action();
 }
@@ -242,7 +247,6 @@ int main(int argc, char** argv) {
     try {
         return udpproxy::ctl::run(argc, argv);
     } catch (const std::exception& error) {
-        fmt::print(stderr, "udpproxyctl: {}\n", error.what());
-        return udpproxy::ctl::exit_failure;
+        return udpproxy::ctl::fail({error.what()});
     }
 }

@@ -14,6 +14,7 @@
 #include <csignal>
 #include <unordered_map>
 
+#include "udpproxy/base/printable.hpp"
 #include "views.hpp"
 
 namespace udpproxy::ctl {
@@ -50,10 +51,6 @@ private:
     termios before_{};
     bool is_terminal_;
 };
-
-std::uint64_t number(const Json& json, const char* key) {
-    return json.value(key, std::uint64_t{0});
-}
 
 double rate(const Json& before, const Json& now, const char* key, double seconds) {
     const std::uint64_t first = number(before, key);
@@ -92,7 +89,7 @@ std::string view_proxies_now(const Sample& before, const Sample& now, double sec
         std::uint64_t drops = 0;
         for (const auto& [reason, count] : proxy["drops"].items())
             drops += count.get<std::uint64_t>();
-        rows.push_back({proxy["name"].get<std::string>(), as_count(number(proxy, "sessions")),
+        rows.push_back({text(proxy, "name"), as_count(number(proxy, "sessions")),
                         as_rate(per_second("departures_request")),
                         as_bytes(per_second("bytes_request")) + "/s",
                         as_rate(per_second("departures_reply")),
@@ -126,10 +123,10 @@ std::string view_busiest(const Sample& before, const Sample& now, double seconds
     std::vector<std::vector<std::string>> rows;
     for (std::size_t i = 0; i < shown; ++i) {
         const Json& session = *busy[i].session;
-        rows.push_back({std::to_string(number(session, "id")), session["client"].get<std::string>(),
-                        session["proxy"].get<std::string>(),
-                        session["local_endpoint"].get<std::string>(), as_rate(busy[i].datagrams),
-                        as_bytes(busy[i].bytes) + "/s", as_time(session.value("age_seconds", 0.0)),
+        rows.push_back({std::to_string(number(session, "id")), text(session, "client"),
+                        text(session, "proxy"), text(session, "local_endpoint"),
+                        as_rate(busy[i].datagrams), as_bytes(busy[i].bytes) + "/s",
+                        as_time(session.value("age_seconds", 0.0)),
                         as_time(session.value("idle_seconds", 0.0))});
     }
     return in_columns(
@@ -156,11 +153,11 @@ std::string view_frame(const Sample& before, const Sample& now, double seconds, 
     const auto per_second = [&](const char* key) {
         return rate(before.status["counters"], now.status["counters"], key, seconds);
     };
-    std::string frame = fmt::format(
-        "udpproxy {}  {}  {} shards  up {}  {}\n", now.status["version"].get<std::string>(),
-        now.status["engine"].get<std::string>(), number(now.status, "shards"),
-        as_time(now.status.value("uptime_seconds", 0.0)),
-        now.status.value("ready", false) ? "ready" : "accepts no new sessions");
+    std::string frame =
+        fmt::format("udpproxy {}  {}  {} shards  up {}  {}\n", text(now.status, "version"),
+                    text(now.status, "engine"), number(now.status, "shards"),
+                    as_time(now.status.value("uptime_seconds", 0.0)),
+                    now.status.value("ready", false) ? "ready" : "accepts no new sessions");
     frame += fmt::format(
         "sessions {} of {}  requests {} {}/s  replies {} {}/s  drops {}\n\n",
         as_count(number(now.status, "sessions")), as_count(number(now.status, "sessions_max")),
@@ -191,15 +188,16 @@ Result<void> run_top(const Client& client, const TopOptions& options) {
         winsize size{};
         if (!is_terminal || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 5)
             size = {30, 200, 0, 0};
-        if (options.json)
-            fmt::print("{}\n", Json{{"seconds", seconds},
-                                    {"status", now->status},
-                                    {"proxies", now->proxies["proxies"]}}
-                                   .dump());
-        else
-            fmt::print("{}{}{}", is_terminal ? "\x1b[H\x1b[2J" : "",
-                       view_frame(*before, *now, seconds, size.ws_row - 1U, size.ws_col),
-                       is_terminal ? "" : "\n");
+        if (options.json) {
+            print(as_json({{"seconds", seconds},
+                           {"status", now->status},
+                           {"proxies", now->proxies["proxies"]}},
+                          -1));
+        } else {
+            if (is_terminal) clear_terminal();
+            print(view_frame(*before, *now, seconds, size.ws_row - 1U, size.ws_col));
+            if (!is_terminal) print("\n");
+        }
         std::fflush(stdout);
         before = std::move(now);
         sampled_at = at;

@@ -11,6 +11,8 @@
 #include <thread>
 
 #include "pcapng.hpp"
+#include "udpproxy/base/printable.hpp"
+#include "views.hpp"
 
 namespace udpproxy::ctl {
 
@@ -30,9 +32,8 @@ std::vector<std::uint8_t> from_hex(const std::string& text) {
     return bytes;
 }
 
-std::string text(const Json& record, const char* key) { return record.value(key, std::string{}); }
 std::string reason_of(const Json& record) {
-    return record["dropped"].is_string() ? record["dropped"].get<std::string>() : "";
+    return record["dropped"].is_string() ? text(record, "dropped") : "";
 }
 
 std::string as_line(const Json& record) {
@@ -111,7 +112,7 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
             if (file)
                 write_sides(*file, record);
             else
-                fmt::print("{}", options.json ? record.dump() + '\n' : as_line(record));
+                print(options.json ? as_json(record, -1) : as_line(record));
         }
         std::fflush(stdout);
         if (seen == options.datagrams) last = true;
@@ -120,9 +121,9 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
     if (file) {
         if (const Result<void> closed = file->close(); !closed) outcome = closed.error();
     }
-    fmt::print(
-        stderr, "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
-        missed > 0 ? fmt::format("; {} more were missed because they came too fast", missed) : "");
+    print_error(fmt::format(
+        "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
+        missed > 0 ? fmt::format("; {} more were missed because they came too fast", missed) : ""));
     return outcome;
 }
 

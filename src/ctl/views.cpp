@@ -7,14 +7,11 @@
 #include <algorithm>
 #include <array>
 
+#include "udpproxy/base/printable.hpp"
+
 namespace udpproxy::ctl {
 
 namespace {
-
-std::uint64_t number(const Json& json, const char* key) {
-    return json.value(key, std::uint64_t{0});
-}
-std::string text(const Json& json, const char* key) { return json.value(key, std::string{}); }
 
 std::size_t width_of(const std::string& text) {
     // A character beyond ASCII has more bytes than columns.
@@ -25,7 +22,8 @@ std::size_t width_of(const std::string& text) {
 
 std::string joined(const Json& list) {
     std::string made;
-    for (const Json& item : list) made += (made.empty() ? "" : ", ") + item.get<std::string>();
+    for (const Json& item : list)
+        made += (made.empty() ? "" : ", ") + printable(item.get<std::string>());
     return made;
 }
 
@@ -36,6 +34,18 @@ std::string share(std::uint64_t used, std::uint64_t all) {
 }
 
 }  // namespace
+
+std::uint64_t number(const Json& json, const char* key) {
+    return json.value(key, std::uint64_t{0});
+}
+
+std::string text(const Json& json, const char* key) {
+    return printable(json.value(key, std::string{}));
+}
+
+std::string as_json(const Json& json, int indentation) {
+    return json.dump(indentation, ' ', true) + '\n';
+}
 
 std::string as_bytes(double bytes) {
     static constexpr std::array<const char*, 5> units{"B", "KiB", "MiB", "GiB", "TiB"};
@@ -152,7 +162,8 @@ std::string view_proxies(const Json& answer) {
         if (const std::uint64_t errors = number(counters, "receive_errors"))
             line("ICMP errors", as_count(errors) + " about requests or replies that were sent");
         for (const auto& [reason, count] : proxy["drops"].items())
-            line("dropped", fmt::format("{:>12} {}", as_count(count.get<std::uint64_t>()), reason));
+            line("dropped",
+                 fmt::format("{:>12} {}", as_count(count.get<std::uint64_t>()), printable(reason)));
         if (const std::uint64_t lost = number(proxy, "queue_drops"))
             line("queue drops", as_count(lost));
     }
@@ -208,7 +219,8 @@ std::string view_drops(const Json& answer) {
 
 std::string view_reload(const Json& answer) {
     std::string made;
-    for (const Json& change : answer["changes"]) made += change.get<std::string>() + '\n';
+    for (const Json& change : answer["changes"])
+        made += printable(change.get<std::string>()) + '\n';
     return made.empty() ? "reloaded; nothing has changed\n" : "reloaded:\n" + made;
 }
 
@@ -225,6 +237,8 @@ std::string view_resume(const Json& answer) {
     return fmt::format("{} accepts new sessions\n", text(answer, "proxy"));
 }
 
-std::string view_findings(const Json& answer) { return text(answer, "text"); }
+std::string view_findings(const Json& answer) {
+    return printable_lines(answer.value("text", std::string{}));
+}
 
 }  // namespace udpproxy::ctl

@@ -2,6 +2,7 @@
 // returns whole lines.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,14 @@ namespace udpproxy::ctl {
 [[nodiscard]] std::string view_drain(const Json& answer);
 [[nodiscard]] std::string view_resume(const Json& answer);
 [[nodiscard]] std::string view_findings(const Json& answer);
+
+/// A member of an answer, 0 if it is missing.
+[[nodiscard]] std::uint64_t number(const Json& json, const char* key);
+/// A member of an answer as one printable line, empty if it is missing. What the program says comes
+/// from outside too: names of other users' processes, of files, of interfaces.
+[[nodiscard]] std::string text(const Json& json, const char* key);
+/// JSON in ASCII, which no terminal obeys; `indentation` -1: on one line.
+[[nodiscard]] std::string as_json(const Json& json, int indentation);
 
 /// `1536` is `1.5 KiB`.
 [[nodiscard]] std::string as_bytes(double bytes);

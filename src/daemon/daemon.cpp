@@ -12,6 +12,7 @@
 
 #include "signals.hpp"
 #include "udpproxy/admin/server.hpp"
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/values.hpp"
 #include "udpproxy/log/log.hpp"
@@ -159,7 +160,7 @@ int fail(Log& log, const std::string& reason) {
 int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
     Result<Log> opened = Log::open(config.log_level, config.log_format, config.log_file);
     if (!opened) {
-        fmt::print(stderr, "udpproxy: {}\n", opened.error().message);
+        print_error("udpproxy: " + opened.error().message + '\n');
         return exit_failure;
     }
     Log& log = *opened;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "findings.hpp"
+#include "udpproxy/base/printable.hpp"
 
 namespace udpproxy {
 
@@ -26,19 +27,6 @@ std::size_t count(const std::vector<Finding>& findings, Severity severity) {
     return static_cast<std::size_t>(
         std::count_if(findings.begin(), findings.end(),
                       [&](const Finding& each) { return each.severity == severity; }));
-}
-
-/// Names of interfaces, programs, tables and chains can be any bytes. Those that control a terminal
-/// are written as `\x1b`.
-std::string printable(std::string_view text) {
-    std::string shown;
-    for (const char letter : text) {
-        if (letter >= ' ' && letter <= '~')
-            shown += letter;
-        else
-            shown += fmt::format("\\x{:02x}", static_cast<unsigned char>(letter));
-    }
-    return shown;
 }
 
 std::optional<unsigned> digit_of(char letter) {
@@ -167,6 +155,7 @@ std::string findings_text(const std::vector<Finding>& findings) {
                                        name_of(finding.kind), finding.where, finding.looked_at);
         if (!finding.meaning.empty()) line += "; " + finding.meaning;
         if (!finding.fix.empty()) line += "; fix: " + finding.fix;
+        // Names of interfaces, programs, tables and chains are whatever bytes somebody chose.
         text += printable(line) + '\n';
     }
     if (!fine.empty())

@@ -8,7 +8,6 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <chrono>
 
 #include "udpproxy/base/json_text.hpp"
@@ -38,19 +37,16 @@ std::string present_time() {
                        fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros);
 }
 
-bool needs_quotes(std::string_view value) {
-    return value.empty() || std::any_of(value.begin(), value.end(), [](char c) {
-               return c == ' ' || c == '"' || c == '=' || c == '\\' ||
-                      static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-           });
-}
-
-/// A value with blanks or quotation marks is escaped as a JSON string, so that it stays one word.
+/// A value with blanks, quotation marks or anything that is escaped is written as a JSON string, so
+/// that it stays one word.
 std::string as_text(const LogField& field) {
     if (field.bare) return field.value;
     std::string quoted;
     append_json_string(quoted, field.value);
-    return needs_quotes(field.value) ? quoted : quoted.substr(1, quoted.size() - 2);
+    const bool is_one_word = !field.value.empty() &&
+                             field.value.find_first_of(" =") == std::string::npos &&
+                             quoted.find('\\') == std::string::npos;
+    return is_one_word ? quoted.substr(1, quoted.size() - 2) : quoted;
 }
 
 }  // namespace

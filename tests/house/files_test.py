@@ -231,3 +231,46 @@ def test_the_rule_of_columns_bites_on(path, line):
 
 def test_the_rule_of_columns_accepts_tables_and_drawings():
     assert width_violations({"README.md": "| " + "x" * 120 + "\n    " + "x" * 120}) == []
+
+
+def printing_violations(tree):
+    """Text from outside must not reach a terminal raw: one file prints, and escapes."""
+    return [
+        f"{path}:{number}: prints; use print() and print_error() of base/printable.hpp"
+        for path, text in tree.items()
+        if path != "src/base/printable.cpp"
+        for number, line in enumerate(without_comments(text).splitlines(), 1)
+        if re.search(
+            r"\b(fmt::print|printf|fprintf|puts|fputs|putchar|fwrite)\(|\bstd::(cout|cerr|clog)\b"
+            r"|STD(OUT|ERR)_FILENO",
+            line,
+        )
+    ]
+
+
+# Where a descriptor of them is asked about, handed to a child, or is the log's own.
+_STREAMS = (
+    "src/ctl/top.cpp",
+    "src/host/child_output.cpp",
+)
+
+
+def test_one_file_prints():
+    tree = {path: text for path, text in cpp("src/", "include/").items() if path not in _STREAMS}
+    violations = printing_violations(tree)
+    assert not violations, report(violations)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'fmt::print("{}", name);',
+        'fmt::print(stderr, "{}", name);',
+        'std::printf("%s", name);',
+        "std::cout << name;",
+        "std::fputs(name, stderr);",
+        "::write(STDERR_FILENO, name, length);",
+    ],
+)
+def test_the_rule_about_printing_bites_on(line):
+    assert printing_violations({"src/doctor/doctor.cpp": line})

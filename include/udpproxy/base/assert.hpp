@@ -5,7 +5,8 @@
 
 namespace udpproxy {
 
-/// Prints `udpproxy: assertion failed: LAW (FILE:LINE)` to standard error and aborts.
+/// Prints `udpproxy: assertion failed: LAW (FILE:LINE)` to standard error, waits a second at most
+/// for its reader, and aborts.
 [[noreturn]] void assertion_failed(const char* law, const char* file, int line) noexcept;
 
 }  // namespace udpproxy

@@ -10,8 +10,8 @@
 
 namespace udpproxy {
 
-/// Appends `text` as a JSON string: control characters and DEL are escaped, what is no UTF-8 is
-/// replaced by U+FFFD.
+/// Appends `text` as a JSON string: what a terminal would obey (is_obeyed()) is escaped, what is no
+/// UTF-8 is replaced by U+FFFD.
 void append_json_string(std::string& to, std::string_view text);
 
 /// The caller sees to it that what it opens is closed, and that an object's values have keys.

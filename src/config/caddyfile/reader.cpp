@@ -10,6 +10,7 @@
 #include <set>
 
 #include "snippets.hpp"
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/values.hpp"
 
 namespace udpproxy {
@@ -282,7 +283,7 @@ private:
             } else if (alias->is_exact() &&
                        !seen.insert(Endpoint{alias->prefix.address, alias->scope, *alias->port})
                             .second) {
-                line(fmt::format("# {} is left out: listed already.", alias->text), word);
+                line(fmt::format("# {} is left out: listed already.", printable(alias->text)), word);
             } else {
                 kept.push_back(&word);
             }

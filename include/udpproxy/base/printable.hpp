@@ -1,0 +1,34 @@
+// Text from outside (names of processes and interfaces, files, requests) on its way to a terminal.
+// A terminal obeys control characters: it would hide lines, change its title or answer by typing.
+// Both programs print through this file and nothing else; a house rule keeps it so.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace udpproxy {
+
+/// Bytes of the UTF-8 sequence that `text` begins with (RFC 3629); 0: it begins with none.
+[[nodiscard]] std::size_t utf8_length(std::string_view text) noexcept;
+/// Whether a terminal obeys this sequence instead of showing it: C0, DEL, C1 (which some take for
+/// ESC [), line separators, and marks that turn the direction of writing.
+// Requires: `sequence` is one UTF-8 sequence.
+[[nodiscard]] bool is_obeyed(std::string_view sequence) noexcept;
+
+/// The text as one line: each byte that a terminal would obey, or that is no UTF-8, is `\x1b`.
+[[nodiscard]] std::string printable(std::string_view text);
+/// The same for several lines: the ends of lines stay.
+[[nodiscard]] std::string printable_lines(std::string_view text);
+
+/// Prints lines of any content to standard output.
+void print(std::string_view text);
+/// Standard output is an empty terminal, written from its first line on.
+void clear_terminal();
+/// Prints lines of any content to standard error. If its reader takes nothing for a second, the
+/// rest is left out: nobody waits for a reader that stands still.
+void print_error(std::string_view text);
+/// The same for a text of ours, without allocating.
+void write_error(std::string_view text) noexcept;
+
+}  // namespace udpproxy
