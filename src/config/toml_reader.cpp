@@ -3,9 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <memory>
 #include <vector>
 
 // toml++ 3.3.0 fails an assertion on some mistyped files instead of reporting an error (`[=`, `[1,
@@ -26,6 +23,7 @@ struct ParserAsserted {};
 #include "sections.hpp"
 #include "toml_guard.hpp"
 #include "tree.hpp"
+#include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/base/result.hpp"
 #include "udpproxy/config/config.hpp"
@@ -104,20 +102,17 @@ ConfigComplaints unreadable(const std::string& path, std::string_view reason) {
 
 }  // namespace
 
-std::variant<Config, ConfigComplaints> read_config(const std::string& path) {
-    const auto close = [](std::FILE* file) { std::fclose(file); };
-    const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
-    if (file == nullptr) return unreadable(path, error_text(errno));
-    std::string text(file_bytes_max + 1, '\0');
-    const std::size_t length = std::fread(text.data(), 1, text.size(), file.get());
-    if (std::ferror(file.get()) != 0) return unreadable(path, error_text(errno));
-    text.resize(length);
-    return parse_config(text, path);
+std::variant<Config, ConfigComplaints> read_config(const std::string& path, Duration limit) {
+    const Result<std::string> text = read_file(path, file_bytes_max, limit);
+    if (!text) return unreadable(path, text.error().message);
+    return parse_config(*text, path);
 }
 
 std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
                                                     const std::string& name) {
     if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
+    if (const std::string_view reason = encoding_fault(text); !reason.empty())
+        return unreadable(name, reason);
     Complaints complaints{name};
     const std::optional<TextFault> fault = find_fault(text);
     const std::string shadow = ascii_shadow(fault ? fault->lines_before : text);

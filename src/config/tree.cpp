@@ -34,6 +34,14 @@ std::vector<std::string> Complaints::lines() const {
     return lines;
 }
 
+std::string_view encoding_fault(std::string_view text) {
+    const std::string_view mark =
+        text.substr(0, 2);  // a byte order mark, or half of an ASCII letter
+    if (mark == "\xff\xfe" || mark == "\xfe\xff" || mark.find('\0') != std::string_view::npos)
+        return "it is UTF-16; save it as UTF-8";
+    return {};
+}
+
 std::string quoted(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::size_t shown = std::min(text.size(), shown_max);

@@ -68,6 +68,8 @@ private:
     std::vector<Complaint> complaints_;
 };
 
+/// What is wrong with the encoding of a whole file, in words; empty if it may be UTF-8.
+[[nodiscard]] std::string_view encoding_fault(std::string_view text);
 /// The text in quotation marks, escaped to one line and cut to a bounded length.
 [[nodiscard]] std::string quoted(std::string_view text);
 /// The candidate that a mistyped or shortened `name` most likely means; empty if none is near.

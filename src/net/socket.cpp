@@ -33,10 +33,6 @@ int discovery_of(PathMtu path_mtu) {
 
 }  // namespace
 
-Socket::~Socket() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 int open_datagram_socket(Family family) {
     return ::socket(family == Family::ipv4 ? AF_INET : AF_INET6,
                     SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);

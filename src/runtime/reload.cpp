@@ -52,7 +52,7 @@ Reconfigurer::Reload Reconfigurer::reload(Instant now) {
 }
 
 Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
-    auto outcome = read_config(config_file_);
+    auto outcome = read_config(config_file_, config_read_limit_at_reload);
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return reject(complaints->lines);
     Config& wanted = std::get<Config>(outcome);

@@ -257,9 +257,20 @@ TEST_CASE("a file that cannot be read is one complaint") {
     };
     CHECK(reason("/nonexistent.toml") ==
           "/nonexistent.toml: cannot be read: No such file or directory");
-    CHECK(reason("/") == "/: cannot be read: Is a directory");
-    CHECK(reason("/dev/zero") == "/dev/zero: cannot be read: it is larger than 1 MiB");
-    CHECK(reason("/dev/null").find("/dev/null:1:1: proxy: there is none") == 0);
+    CHECK(reason("/") == "/: cannot be read: it is a directory");
+    CHECK(reason("/dev/zero") == "/dev/zero: cannot be read: it is a device");
+    const std::string large(1 + (1U << 20U), '\n');
+    CHECK(complaints(large).at(0) == "test.toml: cannot be read: it is larger than 1 MiB");
+    CHECK(complaints("").at(0).find("test.toml:1:1: proxy: there is none") == 0);
+}
+
+TEST_CASE("a file that is UTF-16 is named so, with its mark and without") {
+    for (const std::string_view begin :
+         {std::string_view{"\xff\xfe[\0", 4}, std::string_view{"\xfe\xff\0[", 4},
+          std::string_view{"[\0r\0", 4}, std::string_view{"\0[\0r", 4}})
+        CHECK(
+            complaints(std::string{begin}) ==
+            std::vector<std::string>{"test.toml: cannot be read: it is UTF-16; save it as UTF-8"});
 }
 
 TEST_CASE("no file nests deep enough to break the reader") {

@@ -3,6 +3,7 @@
 // subset of std::expected's, which Debian 12's compilers do not have.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <utility>
 #include <variant>
@@ -77,6 +78,8 @@ private:
 /// The sentence for a failed system call: `WHAT: strerror(code)`, thread-safe. `code` is an errno
 /// value (positive).
 [[nodiscard]] Error system_error(std::string what, int code);
+/// Of what has not answered within `limit` (ETIMEDOUT): `no answer within 2 s`.
+[[nodiscard]] Error no_answer(std::chrono::nanoseconds limit);
 /// The text of an errno value, thread-safe.
 [[nodiscard]] std::string error_text(int code);
 

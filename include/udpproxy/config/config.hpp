@@ -123,8 +123,14 @@ struct ConfigComplaints {
     std::vector<std::string> lines;
 };
 
-/// Reads and checks `path`. Opens nothing but that file.
-[[nodiscard]] std::variant<Config, ConfigComplaints> read_config(const std::string& path);
+/// Time for a file to be read. At the start a pipe's writer may take long, and a signal ends the
+/// program meanwhile; at a reload the control thread waits.
+inline constexpr Duration config_read_limit_at_start = std::chrono::seconds{10};
+inline constexpr Duration config_read_limit_at_reload = std::chrono::seconds{2};
+
+/// Reads and checks `path`, a file or a pipe, within `limit`. Opens nothing else.
+[[nodiscard]] std::variant<Config, ConfigComplaints> read_config(
+    const std::string& path, Duration limit = config_read_limit_at_start);
 /// The same from memory; complaints call the text `name`.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
                                                                   const std::string& name);

@@ -1,36 +1,16 @@
-// What every socket of this program has in common: the owner of its descriptor, the path MTU,
-// trains, and the local address that routing chooses. Listeners are opened in net/listener.hpp,
+// What every socket of this program has in common: the path MTU, trains, and the local address that
+// routing chooses. Listeners are opened in net/listener.hpp,
 // reply groups in net/group_sockets.hpp.
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
+#include "udpproxy/base/descriptor.hpp"
 #include "udpproxy/net/endpoint.hpp"
 
 namespace udpproxy {
 
-/// Owns one descriptor.
-class Socket {
-public:
-    Socket() = default;
-    explicit Socket(int descriptor) noexcept : descriptor_(descriptor) {}
-    Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-    Socket& operator=(Socket&& other) noexcept {
-        std::swap(descriptor_, other.descriptor_);
-        return *this;
-    }
-    Socket(const Socket&) = delete;
-    Socket& operator=(const Socket&) = delete;
-    ~Socket();
-
-    [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
-    [[nodiscard]] int release() noexcept { return std::exchange(descriptor_, -1); }
-    explicit operator bool() const noexcept { return descriptor_ >= 0; }
-
-private:
-    int descriptor_ = -1;
-};
+using Socket = Descriptor;
 
 /// What happens to a datagram that is larger than the path takes (ip(7), IP_MTU_DISCOVER; ipv6(7),
 /// IPV6_MTU_DISCOVER).

@@ -5,12 +5,10 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 
+#include "udpproxy/base/file.hpp"
 #include "udpproxy/config/caddyfile.hpp"
 
 namespace udpproxy {
@@ -50,15 +48,12 @@ std::vector<Address> addresses_of_name(const std::string& name) {
 }  // namespace
 
 std::variant<std::string, ConfigComplaints> migrate_caddyfile(const std::string& path) {
-    const auto close = [](std::FILE* file) { std::fclose(file); };
-    const std::unique_ptr<std::FILE, decltype(close)> file{std::fopen(path.c_str(), "re"), close};
-    if (file == nullptr)
-        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
-    std::string text(caddyfile_bytes_max + 1, '\0');
-    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-    if (std::ferror(file.get()) != 0)
-        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", path, error_text(errno))}};
-    return migrate_caddyfile(text, path, variable_of_process, port_of_service, addresses_of_name);
+    const Result<std::string> text =
+        read_file(path, caddyfile_bytes_max, config_read_limit_at_start);
+    if (!text)
+        return ConfigComplaints{
+            {fmt::format("{}: cannot be read: {}", path, text.error().message)}};
+    return migrate_caddyfile(*text, path, variable_of_process, port_of_service, addresses_of_name);
 }
 
 }  // namespace udpproxy

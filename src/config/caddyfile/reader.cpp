@@ -10,6 +10,7 @@
 #include <set>
 
 #include "snippets.hpp"
+#include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/values.hpp"
 
@@ -283,7 +284,8 @@ private:
             } else if (alias->is_exact() &&
                        !seen.insert(Endpoint{alias->prefix.address, alias->scope, *alias->port})
                             .second) {
-                line(fmt::format("# {} is left out: listed already.", printable(alias->text)), word);
+                line(fmt::format("# {} is left out: listed already.", printable(alias->text)),
+                     word);
             } else {
                 kept.push_back(&word);
             }
@@ -328,6 +330,8 @@ std::variant<std::string, ConfigComplaints> migrate_caddyfile(std::string_view t
                                                               const HostAddresses& host_addresses) {
     if (text.size() > caddyfile_bytes_max)
         return ConfigComplaints{{fmt::format("{}: cannot be read: it is larger than 1 MiB", name)}};
+    if (const std::string_view reason = encoding_fault(text); !reason.empty())
+        return ConfigComplaints{{fmt::format("{}: cannot be read: {}", name, reason)}};
     Complaints complaints{name};
     const std::vector<CaddyBlock> blocks =
         BlockReader{
