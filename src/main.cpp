@@ -114,6 +114,8 @@ int run(int argc, char** argv) {
         udpproxy::print_error(complaint.str());
         return code == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
     }
+    const bool serves = !version && !*from_caddyfile && !with_doctor && !check_only;
+    if (!serves) udpproxy::release_signals();
     if (version) {
         udpproxy::print(udpproxy::version_text());
         return udpproxy::exit_ok;
@@ -145,6 +147,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    udpproxy::hold_signals();
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {

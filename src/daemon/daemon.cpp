@@ -175,8 +175,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     int stop_signal = 0;
     const auto stops = [&](Duration pause) {
         const auto pause_ms = std::chrono::duration_cast<std::chrono::milliseconds>(pause).count();
-        const int signal = signals.next(static_cast<int>(pause_ms), names.descriptor());
-        if (is_stop(signal)) stop_signal = signal;
+        stop_signal = signals.next_stop(static_cast<int>(pause_ms), names.descriptor());
         return stop_signal != 0;
     };
     if (!bootstrap.prepare_proxies(names, stops)) {

@@ -7,7 +7,10 @@
 
 #include <array>
 #include <csignal>
+#include <initializer_list>
 #include <utility>
+
+#include "udpproxy/daemon/daemon.hpp"
 
 namespace udpproxy {
 
@@ -19,24 +22,47 @@ constexpr std::array<std::pair<int, const char*>, 5> taken{{{SIGTERM, "SIGTERM"}
                                                             {SIGHUP, "SIGHUP"},
                                                             {SIGUSR1, "SIGUSR1"}}};
 
-}  // namespace
-
-Signals::Signals() {
+sigset_t set_of(std::initializer_list<int> signals) {
     sigset_t set;
     sigemptyset(&set);
-    for (const auto& [signal, name] : taken) sigaddset(&set, signal);
-    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    ::signal(SIGPIPE, SIG_IGN);
-    descriptor_ = Socket{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
+    for (const int signal : signals) sigaddset(&set, signal);
+    return set;
 }
 
-int Signals::next(int limit_ms, int other) const {
-    std::array<pollfd, 2> entries{{{descriptor_.descriptor(), POLLIN, 0}, {other, POLLIN, 0}}};
+/// Waits for `descriptor` or `other`; 0 when no signal came.
+int next_of(const Socket& descriptor, int limit_ms, int other) {
+    std::array<pollfd, 2> entries{{{descriptor.descriptor(), POLLIN, 0}, {other, POLLIN, 0}}};
     if (::poll(entries.data(), entries.size(), limit_ms) <= 0 || entries[0].revents == 0) return 0;
     signalfd_siginfo info{};
-    if (::read(descriptor_.descriptor(), &info, sizeof info) != sizeof info) return 0;
+    if (::read(descriptor.descriptor(), &info, sizeof info) != sizeof info) return 0;
     return static_cast<int>(info.ssi_signo);
 }
+
+}  // namespace
+
+// SIGTERM and SIGINT keep ending the program until there is something to stop in order.
+void hold_signals() noexcept {
+    const sigset_t set = set_of({SIGQUIT, SIGHUP, SIGUSR1});
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+void release_signals() noexcept {
+    const sigset_t set = set_of({SIGQUIT, SIGHUP, SIGUSR1});
+    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+Signals::Signals() {
+    const sigset_t set = set_of({SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1});
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+    const sigset_t stops = set_of({SIGTERM, SIGINT});
+    all_ = Socket{::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
+    stops_ = Socket{::signalfd(-1, &stops, SFD_NONBLOCK | SFD_CLOEXEC)};
+}
+
+int Signals::next(int limit_ms, int other) const { return next_of(all_, limit_ms, other); }
+
+int Signals::next_stop(int limit_ms, int other) const { return next_of(stops_, limit_ms, other); }
 
 bool is_stop(int signal) noexcept { return signal == SIGTERM || signal == SIGINT; }
 

@@ -11,13 +11,16 @@ public:
     /// Blocks SIGTERM, SIGINT, SIGQUIT, SIGHUP and SIGUSR1 in the calling thread and in the threads
     /// it starts later. Ignores SIGPIPE.
     Signals();
-    [[nodiscard]] bool open() const noexcept { return static_cast<bool>(descriptor_); }
+    [[nodiscard]] bool open() const noexcept { return all_ && stops_; }
     /// Waits at most `limit_ms` for a signal, or until `other` is readable (-1: no descriptor); 0
     /// when no signal came.
     [[nodiscard]] int next(int limit_ms, int other = -1) const;
+    /// The same for a signal to stop alone. Others stay pending.
+    [[nodiscard]] int next_stop(int limit_ms, int other) const;
 
 private:
-    Socket descriptor_;
+    Socket all_;
+    Socket stops_;
 };
 
 /// Whether the signal asks the program to end now.

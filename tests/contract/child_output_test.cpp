@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 
 namespace udpproxy {
 namespace {
@@ -45,6 +46,22 @@ TEST_CASE("a child that ends in another way than wanted is an error that says ho
         REQUIRE_FALSE(absent);
         CHECK(absent.error().code == ENOENT);
     }
+}
+
+// The program blocks signals and ignores SIGPIPE; nft inherited both.
+TEST_CASE("a child has its signals unblocked and a broken pipe ends it") {
+    sigset_t blocked;
+    sigset_t before;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGHUP);
+    sigaddset(&blocked, SIGTERM);
+    ::pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    const auto handler = std::signal(SIGPIPE, SIG_IGN);
+    const auto text = child_output({"grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"}, usual);
+    std::signal(SIGPIPE, handler);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    REQUIRE(text);
+    CHECK(*text == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 }
 
 }  // namespace
