@@ -294,7 +294,7 @@ void write_shards(const Status& status, Exposition& to) {
                   std::chrono::duration<double>(status.shards[shard]->cpu_time()).count());
 }
 
-void write_program(const Status& status, Exposition& to) {
+void write_program(const Status& status, const Log& log, Exposition& to) {
     to.family("udpproxy_build_info", "gauge", "1; the labels say what runs.");
     to.sample({{"version", UDPPROXY_VERSION},
                {"engine", name_of(status.engine)},
@@ -308,6 +308,9 @@ void write_program(const Status& status, Exposition& to) {
               "Reloads that were asked for, done or refused as a whole.");
     to.sample({{"outcome", "done"}}, status.reloads);
     to.sample({{"outcome", "refused"}}, status.reload_failures);
+    to.family("udpproxy_log_lines_dropped_total", "counter",
+              "Log lines that were lost because the log's reader stood still or writing failed.");
+    to.sample({}, log.dropped());
 }
 
 }  // namespace
@@ -339,9 +342,9 @@ std::uint64_t sum_of_replies(const Status& status, std::uint16_t proxy, std::siz
     return sum;
 }
 
-std::string metrics_text(const Status& status, const Problems& problems) {
+std::string metrics_text(const Status& status, const Problems& problems, const Log& log) {
     Exposition to;
-    write_program(status, to);
+    write_program(status, log, to);
     write_problems(status, problems, to);
     write_proxy_counters(status, to);
     write_drops(status, to);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/problems.hpp"
 #include "udpproxy/runtime/status.hpp"
 #include "udpproxy/shard/counters.hpp"
@@ -25,6 +26,7 @@ struct CounterSum {
 [[nodiscard]] std::uint64_t sum_of_replies(const Status& status, std::uint16_t proxy,
                                            std::size_t counter_index);
 
-[[nodiscard]] std::string metrics_text(const Status& status, const Problems& problems);
+[[nodiscard]] std::string metrics_text(const Status& status, const Problems& problems,
+                                       const Log& log);
 
 }  // namespace udpproxy

@@ -269,7 +269,7 @@ AdminResponse report_log(const AdminContext& context, const AdminRequest&) {
 
 AdminResponse report_metrics(const AdminContext& context, const AdminRequest&) {
     return {200, "text/plain; version=0.0.4; charset=utf-8",
-            metrics_text(context.status, context.problems)};
+            metrics_text(context.status, context.problems, context.log)};
 }
 
 AdminResponse report_live(const AdminContext& context, const AdminRequest&) {

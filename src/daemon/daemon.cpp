@@ -77,6 +77,7 @@ bool stop_shards(const ShardThreads& shards, const Signals& signals, Log& log,
     while (!std::all_of(shards.begin(), shards.end(), has_ended)) {
         if (const int signal = signals.next(5); is_stop(signal)) {
             log.warn("stopped", {{"reason", "second signal"}});
+            log.flush(log_flush_limit);
             ::_exit(exit_failure);
         }
         for (const auto& shard : shards) shard->post_waiting();
@@ -158,13 +159,13 @@ int fail(Log& log, const std::string& reason) {
 }  // namespace
 
 int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
-    Result<Log> opened = Log::open(config.log_level, config.log_format, config.log_file);
+    const Signals signals;  // first: a thread that has them unblocked would get them instead
+    Result<Log> opened = Log::open({config.log_level, config.log_format, config.log_file});
     if (!opened) {
         print_error("udpproxy: " + opened.error().message + '\n');
         return exit_failure;
     }
     Log& log = *opened;
-    const Signals signals;
     if (!signals.open()) return fail(log, "signalfd: " + error_text(errno));
     log.info("starting",
              {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
@@ -219,6 +220,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (!admin_ended || !shards_ended) {
         log.error("not_ended", {{"thread", shards_ended ? "admin" : "shard"},
                                 {"effect", "the program ends all the same"}});
+        log.flush(log_flush_limit);
         ::_exit(exit_failure);  // the thread may still use objects that a return would destroy
     }
     log.info("stopped");

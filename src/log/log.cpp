@@ -1,32 +1,26 @@
-// The format of a line, and the sink behind it. No value can break a line in two or forge a field:
-// everything but numbers and booleans is escaped.
+// The format of a line, and the target that lines go to. No value can break a line in two or forge
+// a field: everything but numbers and booleans is escaped.
 #include "udpproxy/log/log.hpp"
 
+#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 
+#include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <mutex>
+#include <optional>
 
 #include "udpproxy/base/json_text.hpp"
+#include "udpproxy/base/time_limit.hpp"
+#include "writer.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-spdlog::level::level_enum spdlog_level(LogLevel level) {
-    switch (level) {
-        case LogLevel::error:
-            return spdlog::level::err;
-        case LogLevel::warn:
-            return spdlog::level::warn;
-        case LogLevel::info:
-            break;
-    }
-    return spdlog::level::info;
-}
+constexpr Duration open_limit = std::chrono::seconds{2};
 
 std::string present_time() {
     const auto now = std::chrono::system_clock::now();
@@ -47,6 +41,15 @@ std::string as_text(const LogField& field) {
                              field.value.find_first_of(" =") == std::string::npos &&
                              quoted.find('\\') == std::string::npos;
     return is_one_word ? quoted.substr(1, quoted.size() - 2) : quoted;
+}
+
+/// O_NONBLOCK, because a pipe without a reader would hold open(2); the thread that writes waits.
+Result<int> open_file(const std::string& path) {
+    const int descriptor = ::open(
+        path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+    if (descriptor < 0) return system_error("open", errno);
+    (void)::fcntl(descriptor, F_SETFL, O_APPEND);
+    return descriptor;
 }
 
 }  // namespace
@@ -89,64 +92,116 @@ std::string format_line(LogFormat format, std::string_view time, LogLevel level,
     return text;
 }
 
-Result<Log> Log::open(LogLevel level, LogFormat format, const std::string& file) {
-    spdlog::sink_ptr sink;
-    try {
-        if (file.empty())
-            sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-        else
-            sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file);
-    } catch (const spdlog::spdlog_ex& failure) {
-        return Error{fmt::format("log.file \"{}\": {}", file, failure.what())};
+std::string dropped_line(LogFormat format, std::uint64_t lines) {
+    return format_line(
+        format, present_time(), LogLevel::warn, "log_dropped",
+        {{"lines", lines}, {"reason", "the log's reader took nothing, or writing failed"}});
+}
+
+struct Log::State {
+    mutable std::mutex mutex;  // guards all but the level
+    std::atomic<LogLevel> level{LogLevel::info};
+    LogFormat format = LogFormat::text;
+    std::string file;
+    std::shared_ptr<LogWriter> writer;
+    std::uint64_t dropped_before = 0;  // by earlier writers
+    std::optional<LogTarget> wanted;   // could not be opened
+
+    void take_writer(State& from) noexcept {
+        dropped_before += writer->dropped();
+        writer = std::move(from.writer);
+        file.swap(from.file);
     }
-    Log log;
-    log.logger_ = std::make_shared<spdlog::logger>("udpproxy", std::move(sink));
-    log.logger_->set_pattern("%v");
-    log.logger_->set_level(spdlog_level(level));
-    log.logger_->flush_on(spdlog::level::info);
-    // A full disk or a closed terminal loses log lines; it does not stop the service.
-    log.logger_->set_error_handler([](const std::string&) {});
-    log.format_ = format;
-    log.file_ = file;
-    return log;
+};
+
+Log::Log(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Log::Log(Log&&) noexcept = default;
+
+Log::~Log() {
+    if (state_ && state_->writer) flush(log_flush_limit);  // none: another has become this one
+}
+
+Result<Log> Log::open(const LogTarget& target) {
+    Descriptor file;
+    if (!target.file.empty()) {
+        const Result<int> opened =
+            within(open_limit, [path = target.file] { return open_file(path); });
+        if (!opened)
+            return Error{fmt::format("log.file \"{}\": {}", target.file, opened.error().message),
+                         opened.error().code};
+        file = Descriptor{*opened};
+    }
+    Result<std::unique_ptr<LogWriter>> writer = LogWriter::start(std::move(file));
+    if (!writer) return Error{"log: " + writer.error().message, writer.error().code};
+    auto state = std::make_unique<State>();
+    state->level = target.level;
+    state->format = target.format;
+    state->file = target.file;
+    state->writer = std::move(*writer);
+    return Log{std::move(state)};
 }
 
 void Log::become(Log other) noexcept {
-    const std::lock_guard lock(*mutex_);
-    logger_.swap(other.logger_);
-    format_ = other.format_;
-    file_.swap(other.file_);
+    State& to = *state_;
+    State& from = *other.state_;
+    const std::lock_guard lock(to.mutex);
+    to.level = from.level.load();
+    to.format = from.format;
+    to.wanted.reset();
+    // Two writers of one file, or of standard error, would mix up the order of the lines.
+    if (to.file != from.file) to.take_writer(from);
+    from.writer.reset();
+}
+
+void Log::want(LogTarget target) noexcept {
+    const std::lock_guard lock(state_->mutex);
+    state_->wanted = std::move(target);
+}
+
+bool Log::is_behind() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->wanted.has_value();
 }
 
 Result<void> Log::reopen() {
-    Result<Log> opened = open(level(), format_, file_);
+    std::unique_lock lock(state_->mutex);
+    const bool is_wanted = state_->wanted.has_value();
+    const LogTarget target =
+        state_->wanted.value_or(LogTarget{level(), state_->format, state_->file});
+    lock.unlock();
+    Result<Log> opened = open(target);
     if (!opened) return opened.error();
-    become(std::move(*opened));
+    if (is_wanted) {
+        become(std::move(*opened));
+    } else if (!target.file.empty()) {
+        lock.lock();
+        state_->take_writer(*opened->state_);
+    }
     return {};
 }
 
-std::shared_ptr<spdlog::logger> Log::logger() const {
-    const std::lock_guard lock(*mutex_);
-    return logger_;
-}
-
 void Log::write(LogLevel level, std::string_view event, const std::vector<LogField>& fields) {
-    std::unique_lock lock(*mutex_);
-    const std::shared_ptr<spdlog::logger> logger = logger_;
-    const LogFormat format = format_;
+    State& state = *state_;
+    if (level > state.level) return;
+    const std::lock_guard lock(state.mutex);  // also of the order: by time
+    state.writer->put(format_line(state.format, present_time(), level, event, fields),
+                      state.format);
+}
+
+void Log::flush(Duration limit) noexcept {
+    std::unique_lock lock(state_->mutex);
+    const std::shared_ptr<LogWriter> writer = state_->writer;
     lock.unlock();
-    if (!logger->should_log(spdlog_level(level))) return;
-    logger->log(spdlog_level(level), format_line(format, present_time(), level, event, fields));
+    writer->flush(limit);
 }
 
-LogLevel Log::level() const {
-    const std::shared_ptr<spdlog::logger> present = logger();
-    for (const LogLevel level : {LogLevel::error, LogLevel::warn}) {
-        if (spdlog_level(level) == present->level()) return level;
-    }
-    return LogLevel::info;
+std::uint64_t Log::dropped() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->dropped_before + state_->writer->dropped();
 }
 
-void Log::set_level(LogLevel level) { logger()->set_level(spdlog_level(level)); }
+LogLevel Log::level() const { return state_->level; }
+
+void Log::set_level(LogLevel level) { state_->level = level; }
 
 }  // namespace udpproxy

@@ -133,7 +133,8 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
     if (std::string reason = open_new_listeners(wanted, preparation); !reason.empty())
         return {std::move(reason)};
     if (preparation.plan.log)
-        preparation.log = Log::open(wanted.log_level, wanted.log_format, wanted.log_file);
+        preparation.log.emplace(
+            Log::open({wanted.log_level, wanted.log_format, wanted.log_file}));
     return {};
 }
 

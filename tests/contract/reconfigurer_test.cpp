@@ -111,7 +111,7 @@ TEST_CASE("each event gets its line in the end, however short memory was") {
         bool reached = false;
         (void)succeeds(failing, reached, [&] { event_log.look(monotonic_now()); });
         event_log.look(monotonic_now());
-        const std::string text = rig.log_file.text();
+        const std::string text = rig.log_text();
         for (const std::string& line : wanted) {
             const std::size_t found = text.find(line);
             REQUIRE(found != std::string::npos);
@@ -144,8 +144,8 @@ TEST_CASE_TEMPLATE("the line about a session names its listener though the liste
     event_log.look(monotonic_now());
     const std::string line = "event=session_ended proxy=one client=" + format(client.endpoint()) +
                              " local=" + format(second) + ' ';
-    CAPTURE(rig.log_file.text());
-    CHECK(rig.log_file.text().find(line) != std::string::npos);
+    CAPTURE(rig.log_text());
+    CHECK(rig.log_text().find(line) != std::string::npos);
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ struct Alone {
     }
 
     Dns dns;
-    Log log = *Log::open(LogLevel::info, LogFormat::text, "/dev/null");
+    Log log = *Log::open({LogLevel::info, LogFormat::text, "/dev/null"});
     Names names;
     Config config;
     Instant now = monotonic_now();

@@ -55,7 +55,7 @@ public:
         const std::string& config_text, Duration drain_timeout = std::chrono::seconds{1},
         LookupSettings lookups = {}, const Pause& pause = [](const Names&) {})
         : config_(read(config_text)),
-          log(*Log::open(LogLevel::info, LogFormat::text, log_file.path)),
+          log(*Log::open({LogLevel::info, LogFormat::text, log_file.path})),
           names(log, std::move(lookups)),
           bootstrap(config_, log),
           reconfigurer(start(drain_timeout, pause)) {}
@@ -82,6 +82,10 @@ public:
         return reload();
     }
     void look() { reconfigurer.look(monotonic_now()); }
+    [[nodiscard]] std::string log_text() {
+        log.flush(patience);
+        return log_file.text();
+    }
     /// False: the time is over.
     template <class Enough>
     [[nodiscard]] bool look_until(Enough enough) {

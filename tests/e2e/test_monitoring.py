@@ -49,7 +49,10 @@ def test_every_log_line_that_warns_is_in_the_operators_page():
     events = set()
     for file in pathlib.Path(REPOSITORY / "src").rglob("*.cpp"):
         events |= set(
-            re.findall(r'log_?\.(?:warn|error)\(\s*"(\w+)"', file.read_text(encoding="utf-8"))
+            re.findall(
+                r'(?:log_?\.(?:warn|error)\(|LogLevel::(?:warn|error),)\s*"(\w+)"',
+                file.read_text(encoding="utf-8"),
+            )
         )
     section = _OPERATING[
         _OPERATING.index("## Log lines that ask") : _OPERATING.index("## What is wrong now")

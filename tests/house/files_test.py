@@ -252,6 +252,7 @@ def printing_violations(tree):
 _STREAMS = (
     "src/ctl/top.cpp",
     "src/host/child_output.cpp",
+    "src/log/writer.cpp",
 )
 
 

@@ -6,10 +6,11 @@
 
 namespace udpproxy {
 
+/// In order: a level is written with all before it.
 enum class LogLevel : std::uint8_t { error, warn, info };
 enum class LogFormat : std::uint8_t { text, json };
 
-/// `error`, `warn`, `info`, `debug`
+/// `error`, `warn`, `info`
 [[nodiscard]] std::string_view name_of(LogLevel level);
 
 }  // namespace udpproxy

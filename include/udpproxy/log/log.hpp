@@ -1,21 +1,19 @@
-// The log: control events only, one line each, key=value text or JSON. Written by the control
-// thread, so that no shard ever waits for a disk or a terminal; sinks and levels are spdlog's.
+// The log: control events only, one line each, key=value text or JSON. Any thread may write; a
+// thread of the log's own hands the lines to the kernel (src/log/writer.hpp), so that nobody ever
+// waits for a disk or for a reader that stands still.
 #pragma once
 
+#include <chrono>
 #include <concepts>
-#include <initializer_list>
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "udpproxy/base/result.hpp"
+#include "udpproxy/base/time.hpp"
 #include "udpproxy/log/level.hpp"
-
-namespace spdlog {
-class logger;
-}
 
 namespace udpproxy {
 
@@ -36,20 +34,42 @@ struct LogField {
     bool bare = false;
 };
 
+/// Where lines go, and which.
+struct LogTarget {
+    LogLevel level = LogLevel::info;
+    LogFormat format = LogFormat::text;
+    std::string file;  // empty: standard error
+};
+
 class Log {
 public:
-    /// Opens `file`, or standard error when it is empty. Errors: `log.file "/x/y": open: Permission
-    /// denied`.
-    [[nodiscard]] static Result<Log> open(LogLevel level, LogFormat format,
-                                          const std::string& file);
+    /// Opens `target.file`, or standard error when it is empty. Errors: `log.file "/x/y": open:
+    /// Permission denied`; a file system that does not answer in time.
+    [[nodiscard]] static Result<Log> open(const LogTarget& target);
+    Log(Log&&) noexcept;
+    Log& operator=(Log&&) = delete;
+    /// Waits a second at most for the lines to be written.
+    ~Log();
 
-    /// Takes the level, format and file of `other`, also while other threads write.
+    /// Takes the target of `other`, also while other threads write. Lines written before go where
+    /// they were meant to go.
     void become(Log other) noexcept;
-    /// Opens the file again, after log rotation has renamed it. On an error nothing changes.
+    /// Keeps the present target, and remembers another that could not be opened for reopen().
+    void want(LogTarget target) noexcept;
+    /// Whether a target is wanted that could not be opened.
+    [[nodiscard]] bool is_behind() const;
+    /// Opens the wanted target, else the present file anew after log rotation has renamed it. On an
+    /// error nothing changes.
     [[nodiscard]] Result<void> reopen();
 
-    /// Writes one line: time, level, event, then the fields in order.
+    /// Writes one line: time, level, event, then the fields in order. Never waits: a line that
+    /// finds no room is dropped and counted.
     void write(LogLevel level, std::string_view event, const std::vector<LogField>& fields = {});
+    /// Waits for the lines to be written, but not beyond `limit`: before an exit without
+    /// destructors.
+    void flush(Duration limit) noexcept;
+    /// Lines that found no room, or that could not be written.
+    [[nodiscard]] std::uint64_t dropped() const;
 
     /// The minimum level that is written. May be changed while other threads write.
     [[nodiscard]] LogLevel level() const;
@@ -66,15 +86,13 @@ public:
     }
 
 private:
-    Log() = default;
-    [[nodiscard]] std::shared_ptr<spdlog::logger> logger() const;
+    struct State;
+    explicit Log(std::unique_ptr<State> state);
 
-    // Guards the members below. Shared, so that a Log can be moved.
-    std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
-    std::shared_ptr<spdlog::logger> logger_;
-    LogFormat format_ = LogFormat::text;
-    std::string file_;
+    std::unique_ptr<State> state_;
 };
+
+inline constexpr Duration log_flush_limit = std::chrono::seconds{1};
 
 /// The line that write() writes at `time`, for tests.
 [[nodiscard]] std::string format_line(LogFormat format, std::string_view time, LogLevel level,
