@@ -33,6 +33,7 @@ struct Reconfigurer::Preparation {
         std::string arithmetic;
     };
     std::vector<Added> added;
+    LogTarget log_target;            // of `log`
     std::optional<Result<Log>> log;  // the log to write to after the reload
     std::vector<std::string> lines;  // messages for the operator
 };

@@ -34,7 +34,6 @@ std::vector<std::string> text_of(const Plan& plan) {
         lines.push_back(fmt::format("proxy \"{}\": {}", step.name, text_of(step)));
     for (const ListenerStep& step : plan.listeners) lines.push_back(text_of(step));
     if (plan.limits) lines.emplace_back("limits: changed");
-    if (plan.log) lines.emplace_back("log: changed");
     for (const std::string& key : plan.needs_restart) lines.push_back(key + ": needs a restart");
     return lines;
 }
@@ -52,6 +51,9 @@ Reconfigurer::Reload Reconfigurer::reload(Instant now) {
 }
 
 Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
+    // A reload whose lines had no memory yet speaks before the next one.
+    if (unlogged_) log_reload();
+    if (unlogged_) return reject({"out of memory"});
     auto outcome = read_config(config_file_, config_read_limit_at_reload);
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return reject(complaints->lines);
@@ -67,7 +69,10 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     std::shared_ptr<const Status> status = make_status();
     Reload report{true, preparation->lines};
     change.commit();
-    if (preparation->log && *preparation->log) log_.become(std::move(**preparation->log));
+    if (preparation->log && *preparation->log)
+        log_.become(std::move(**preparation->log));
+    else if (preparation->log)
+        log_.want(std::move(preparation->log_target));
     wait_until_taken();
     board_.set(std::move(status));
     is_published_ = true;
@@ -132,9 +137,14 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
         return {std::move(reason)};
     if (std::string reason = open_new_listeners(wanted, preparation); !reason.empty())
         return {std::move(reason)};
-    if (preparation.plan.log)
-        preparation.log.emplace(
-            Log::open({wanted.log_level, wanted.log_format, wanted.log_file}));
+    if (preparation.plan.log || log_.is_behind()) {
+        preparation.log_target = {wanted.log_level, wanted.log_format, wanted.log_file};
+        preparation.log.emplace(Log::open(preparation.log_target));
+        if (!*preparation.log)
+            preparation.lines.push_back("log: kept: " + preparation.log->error().message);
+        else
+            preparation.lines.emplace_back("log: changed");
+    }
     return {};
 }
 

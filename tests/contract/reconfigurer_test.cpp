@@ -121,6 +121,31 @@ TEST_CASE("each event gets its line in the end, however short memory was") {
     });
 }
 
+// The lines of a reload that had no memory for them were lost when the next reload came first.
+TEST_CASE(
+    "each reload has its lines in the end, however short memory was and however soon the next") {
+    const Endpoint listen = unused_endpoint(loopback(Family::ipv4));
+    const auto text = [&](int sessions_max) {
+        return head_text() + proxy_text("one", listen,
+                                        "upstream = \"127.0.0.9:53\"\nsessions_max = " +
+                                            std::to_string(sessions_max) + "\n");
+    };
+    RuntimeRig rig(text(10));
+    let_each_allocation_fail([&](std::size_t failing) {
+        rig.write(text(11));
+        bool reached = false;
+        (void)succeeds(failing, reached, [&] { (void)rig.reload(); });
+        REQUIRE(rig.reload(text(10)));
+        return reached;
+    });
+    REQUIRE(rig.reconfigurer.reloads() > 10);
+    const std::string log = rig.log_text();
+    for (std::uint64_t reload = 1; reload <= rig.reconfigurer.reloads(); ++reload) {
+        CAPTURE(reload);
+        CHECK(log.find(" reloads=" + std::to_string(reload) + '\n') != std::string::npos);
+    }
+}
+
 TEST_CASE_TEMPLATE("the line about a session names its listener though the listener has gone",
                    Engine, UDPPROXY_ENGINES) {
     if (!runs_here<Engine>()) return;

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -160,3 +161,65 @@ def test_lines_without_room_are_counted_and_the_log_says_so_when_the_reader_is_b
     assert all(event["level"] == "warn" and int(event["lines"]) > 0 for event in said)
     times = [event["time"] for event in events if event["event"] != "log_dropped"]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("cure", ["SIGUSR1", "SIGHUP"])
+def test_a_log_file_that_could_not_be_opened_is_tried_again_by_a_signal(
+    engine, cure, tmp_path, start_proxy
+):
+    """The log said `log_kept`, and neither cure reached the new file: the old name was opened."""
+    listen = table(listen=IPV4.listener(), upstream=IPV4.service(254))
+    file = tmp_path / "the.log"
+    file.mkdir()
+    proxy = start_proxy(configuration(listen, engine=engine))
+    proxy.configuration_file.write_text(
+        configuration(listen, engine=engine, head=f'[log]\nfile = "{file}"')
+    )
+    proxy.signal(signal.SIGHUP)
+    kept = proxy.wait_event("log_kept")
+    assert str(file) in kept["reason"] and "Is a directory" in kept["reason"]
+    proxy.wait_event("reload_change", change=f"log: kept: {kept['reason']}")
+    proxy.wait_event("reloaded", reloads="1")
+    file.rmdir()
+    proxy.signal(signal.Signals[cure])
+    news = {"SIGUSR1": "event=log_reopened", "SIGHUP": "event=reloaded"}[cure]
+    proxy.wait_until(
+        lambda: file.is_file() and news in file.read_text(), what=f"{news} in the file"
+    )
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    assert "event=stopped" in file.read_text()
+
+
+def test_a_log_file_on_a_file_system_that_does_not_answer_is_given_up(
+    engine, tmp_path, start_proxy
+):
+    listen = table(listen=IPV4.listener(), upstream=IPV4.service(254))
+    file = tmp_path / "the.log"
+    proxy = start_proxy(configuration(listen, engine=engine))
+    proxy.configuration_file.write_text(
+        configuration(listen, engine=engine, head=f'[log]\nfile = "{file}"')
+    )
+    with hanging_opens(proxy, file):
+        proxy.signal(signal.SIGHUP)
+        assert "no answer within 2 s" in proxy.wait_event("log_kept", timeout=30)["reason"]
+        proxy.wait_event("reloaded")
+
+
+@contextlib.contextmanager
+def hanging_opens(proxy, path):
+    """open(2) of this path takes a minute."""
+    tracer = subprocess.Popen(
+        ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(proxy.pid), "-P", str(path)]
+        + ["-e", "trace=openat", "-e", "inject=openat:delay_enter=60000000"]
+    )
+    try:
+        _wait(
+            lambda: "TracerPid:\t0\n" not in open(f"/proc/{proxy.pid}/status").read(),
+            "traced",
+            timeout=10,
+        )
+        yield
+    finally:
+        tracer.kill()
+        tracer.wait(10)
