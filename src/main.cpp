@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <sstream>
 
+#include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/caddyfile.hpp"
 #include "udpproxy/config/config.hpp"
@@ -149,6 +150,10 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
     udpproxy::hold_signals();
     try {
+        if (const auto opened = udpproxy::open_standard_streams(); !opened) {
+            udpproxy::print_error("udpproxy: " + opened.error().message + '\n');
+            return udpproxy::exit_failure;
+        }
         return run(argc, argv);
     } catch (const std::exception& error) {
         // Out of memory at start, or an exception of a library, ends in a message, not in a core

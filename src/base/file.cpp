@@ -78,4 +78,15 @@ Result<std::string> read_file(const std::string& path, std::size_t bytes_max, Du
     return text;
 }
 
+Result<void> open_standard_streams() {
+    for (;;) {
+        const int descriptor = ::open("/dev/null", O_RDWR);
+        if (descriptor < 0) return system_error("/dev/null: open", errno);
+        if (descriptor > STDERR_FILENO) {
+            ::close(descriptor);
+            return {};
+        }
+    }
+}
+
 }  // namespace udpproxy

@@ -10,6 +10,7 @@
 #include "client.hpp"
 #include "top.hpp"
 #include "trace.hpp"
+#include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "views.hpp"
 
@@ -245,6 +246,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     try {
+        if (const auto opened = udpproxy::open_standard_streams(); !opened)
+            return udpproxy::ctl::fail(opened.error());
         return udpproxy::ctl::run(argc, argv);
     } catch (const std::exception& error) {
         return udpproxy::ctl::fail({error.what()});

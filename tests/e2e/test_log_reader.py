@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from harness.admin import parse_metrics
+from harness.admin import ctl_path, parse_metrics
 from harness.program import configuration, parse_log_line, table
 from harness.service import echo
 from harness.topology import IPV4
@@ -223,3 +223,33 @@ def hanging_opens(proxy, path):
     finally:
         tracer.kill()
         tracer.wait(10)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_never_become_sockets(engine, closed, admin, start_proxy):
+    """Number 2 became a listener, and log lines left as datagrams."""
+    proxy = start_proxy(
+        _text(engine, admin), prefix=("sh", "-c", f'exec "$@" {closed}', "sh"), ready=False
+    )
+    _wait(lambda: admin.ctl("status").returncode == 0, "ready")
+    for number in range(3):
+        if f"{number}<&-" in closed or f"{number}>&-" in closed:
+            assert os.readlink(f"/proc/{proxy.pid}/fd/{number}") == "/dev/null"
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait(20) == 0
+
+
+def test_closed_standard_streams_of_udpproxyctl_never_become_sockets(admin, start_proxy):
+    start_proxy(_text("epoll", admin))
+    tracing = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", ctl_path(), "--socket", admin.socket]
+        + ["trace", "--client", "10.1.0.2", "--seconds", "600"]
+    )
+    try:
+        folder = f"/proc/{tracing.pid}/fd"
+        _wait(lambda: open(f"/proc/{tracing.pid}/comm").read() == "udpproxyctl\n", "executed")
+        _wait(lambda: len(os.listdir(folder)) >= 3, "at work")
+        assert [os.readlink(f"{folder}/{number}") for number in range(3)] == ["/dev/null"] * 3
+    finally:
+        tracing.terminate()
+        tracing.wait(10)
