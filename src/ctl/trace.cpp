@@ -84,18 +84,22 @@ void write_sides(PcapngFile& file, const Json& record) {
 }  // namespace
 
 Result<void> run_trace(const Client& client, const TraceOptions& options) {
-    std::optional<PcapngFile> file;
-    if (!options.file.empty()) {
-        Result<PcapngFile> created = PcapngFile::create(options.file);
-        if (!created) return created.error();
-        file = std::move(*created);
-    }
     std::signal(SIGINT, [](int) { interrupted = 1; });
     std::signal(SIGTERM, [](int) { interrupted = 1; });
     const auto begun =
         client.json("POST", "/v1/trace",
                     {{"client", options.client}, {"seconds", std::to_string(options.seconds)}});
     if (!begun) return begun.error();
+    std::optional<PcapngFile> file;
+    if (!options.file.empty()) {
+        // After the trace has begun: a trace that is refused leaves an earlier capture as it is.
+        Result<PcapngFile> created = PcapngFile::create(options.file);
+        if (!created) {
+            (void)client.json("POST", "/v1/trace/end");
+            return created.error();
+        }
+        file = std::move(*created);
+    }
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{options.seconds};
     std::uint32_t seen = 0;
     std::uint64_t missed = 0;

@@ -214,6 +214,24 @@ def test_a_trace_that_is_refused_leaves_the_records_of_the_one_that_is_on(
     assert admin.http("/v1/trace?client=10.1.0.3", method="POST")[0] == 200
 
 
+def test_a_trace_that_is_refused_leaves_an_earlier_capture_as_it_is(
+    engine, admin, tmp_path, start_proxy, open_service
+):
+    """The file was emptied before the program was asked."""
+    _begin(engine, admin, start_proxy, open_service)
+    file = tmp_path / "x.pcapng"
+    file.write_bytes(b"earlier")
+    assert admin.http("/v1/trace?client=10.1.0.2", method="POST")[0] == 200
+    refused = admin.ctl("trace", "--client", "10.1.0.3", "--write", file)
+    assert (refused.returncode, file.read_bytes()) == (1, b"earlier")
+    assert "another trace is on" in refused.stderr
+    assert admin.http("/v1/trace/end", method="POST")[0] == 200
+    # A file that cannot be written ends the trace that was begun for it.
+    refused = admin.ctl("trace", "--client", "10.1.0.3", "--write", tmp_path)
+    assert refused.returncode == 1 and "Is a directory" in refused.stderr
+    assert admin.http("/v1/trace?client=10.1.0.2", method="POST")[0] == 200
+
+
 def test_an_interrupted_trace_leaves_a_whole_file(
     engine, admin, tmp_path, start_proxy, open_service, open_client
 ):
@@ -229,6 +247,7 @@ def test_an_interrupted_trace_leaves_a_whole_file(
     assert (
         admin.http("/v1/trace?client=10.1.0.2&seconds=1", method="POST")[0] == 200
     ), "the trace has ended"
+    assert admin.http("/v1/trace/end", method="POST")[0] == 200
     refused = admin.ctl("trace", "--client", "10.1.0.2", "--write", "/nowhere/x.pcapng")
     assert (
         refused.returncode == 1
