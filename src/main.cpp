@@ -25,7 +25,7 @@ int complain(const std::vector<std::string>& lines) {
 int check(const udpproxy::Config& config, const std::string& file) {
     const udpproxy::MachineReport machine = udpproxy::check_machine(config);
     for (const std::string& warning : machine.warnings)
-        fmt::print(stderr, "{} (a warning)\n", warning);
+        udpproxy::print_error(warning + " (a warning)\n");
     if (!machine.complaints.empty()) return complain(machine.complaints);
     // The running program asks for a name again until it has an address, and its other proxies
     // serve meanwhile. So an unresolved name is an error only if no proxy would serve.
