@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "tree.hpp"
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/values.hpp"
 
 namespace udpproxy {
@@ -67,7 +68,7 @@ Result<AliasParts> split_alias(std::string_view text) {
         if (close + 1 == text.size() || text[close + 1] != ':')
             return Error{fmt::format(
                 R"({0}: a colon and a port are missing; write "[{1}]:53", or "[{1}]:*" for any port)",
-                quoted(text), on_one_line(parts.host))};
+                quoted(text), printable(parts.host))};
         return parts;
     }
     const std::size_t colon = text.find(':');
@@ -109,7 +110,7 @@ Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
     }
     if (text.substr(0, 2) == "*:")
         return Error{fmt::format("{}: for every address write \":{}\"", quoted(text),
-                                 on_one_line(text.substr(2)))};
+                                 printable(text.substr(2)))};
     if (const Result<std::uint16_t> port = parse_port(text))
         return Error{fmt::format("{} is a port alone; for every address write \":{}\"",
                                  quoted(text), *port)};
