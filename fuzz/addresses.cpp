@@ -49,14 +49,14 @@ void read_text(std::string_view text) {
     if (const auto upstream = parse_upstream(text)) {
         UDPPROXY_ASSERT(upstream->port != 0 && upstream->text == text);
         UDPPROXY_ASSERT(upstream->endpoint.has_value() == upstream->host.empty());
-        if (upstream->endpoint) {
+        if (upstream->endpoint && !is_absent_interface(upstream->endpoint->scope)) {
             const auto again = parse_upstream(format(*upstream->endpoint));
             UDPPROXY_ASSERT(again && again->endpoint == upstream->endpoint);
         }
     }
     if (const auto alias = parse_alias(text, 53)) {
         UDPPROXY_ASSERT(alias->prefix.contains(alias->prefix.address));
-        if (alias->is_exact()) {
+        if (alias->is_exact() && !is_absent_interface(alias->scope)) {
             const auto again =
                 parse_alias(format(Endpoint{alias->prefix.address, alias->scope, *alias->port}), 9);
             UDPPROXY_ASSERT(again && again->prefix == alias->prefix && again->port == alias->port &&

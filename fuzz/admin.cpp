@@ -38,7 +38,7 @@ Status status_with(const std::shared_ptr<sim::SimThread>& thread) {
     status.use = shard.setup.use;
     ProxyStatus& proxy = status.proxies.emplace_back();
     proxy.name = "dns";
-    proxy.listen = {at("10.1.0.1:53")};
+    proxy.listen = {"10.1.0.1:53"};
     proxy.reply_aliases = status.config->proxies[0].reply_aliases;
     proxy.upstream = status_of(*sim::small_upstream(), status.config->proxies[0]);
     status.listeners.push_back({0, 0, at("10.1.0.1:53"), nullptr});

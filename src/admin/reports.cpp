@@ -44,10 +44,11 @@ QueueState queues_of(const Status& status, const ProxyStatus& proxy) {
 void write_proxy(JsonText& json, const Status& status, const ProxyStatus& proxy) {
     const Endpoint& upstream = proxy.upstream.endpoint;
     json.begin_object().member("name", proxy.name).key("listen").begin_array();
-    for (const Endpoint& listen : proxy.listen) json.value(format(listen));
+    for (const std::string& listen : proxy.listen) json.value(listen);
     json.end_array();
     json.member("upstream", proxy.upstream.text);
-    json.member("upstream_endpoint", upstream.port != 0 ? format(upstream) : "");
+    const bool is_usable = upstream.port != 0 && !is_absent_interface(upstream.scope);
+    json.member("upstream_endpoint", is_usable ? format(upstream) : "");
     json.member("draining", proxy.draining);
     json.member("sessions", status.use->proxies[proxy.number].sessions.read());
     json.member("sessions_max", proxy.sessions_max);

@@ -78,13 +78,13 @@ Result<AliasParts> split_alias(std::string_view text) {
     return AliasParts{text.substr(0, colon), text.substr(colon + 1)};
 }
 
-Result<Endpoint> parse_alias_address(std::string_view host) {
+Result<NamedEndpoint> parse_alias_address(std::string_view host) {
     if (host.find(':') != std::string_view::npos)
-        return parse_endpoint(fmt::format("[{}]:53", host));
+        return parse_named_endpoint(fmt::format("[{}]:53", host));
     const Result<Address> address = parse_address(host);
     if (!address)
         return Error{address.error().message + "; aliases are addresses and prefixes, not names"};
-    return Endpoint{*address, 0, 0};
+    return NamedEndpoint{{*address, 0, 0}, {}};
 }
 
 Error prefix_without_port(std::string_view text, std::string_view host) {
@@ -119,12 +119,13 @@ Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
     if (!is_bracketed && std::count(text.begin(), text.end(), ':') < 2 && !parse_address(host))
         return Error{quoted(host) +
                      " is not an address; write address:port, or :port for every address"};
-    const Result<Endpoint> endpoint = parse_endpoint(text);
-    if (!endpoint) return endpoint.error();
-    if (endpoint->address.is_multicast() || endpoint->address.is_broadcast())
+    const Result<NamedEndpoint> named = parse_named_endpoint(text);
+    if (!named) return named.error();
+    const Address& address = named->endpoint.address;
+    if (address.is_multicast() || address.is_broadcast())
         return Error{fmt::format("{} is {}; listen on an address of this host", quoted(text),
-                                 unusable(endpoint->address))};
-    return std::vector<ListenAddress>{{*endpoint, std::string{text}}};
+                                 unusable(address))};
+    return std::vector<ListenAddress>{{named->endpoint, std::string{text}, named->interface}};
 }
 
 Result<UpstreamAddress> parse_upstream(std::string_view text) {
@@ -153,13 +154,14 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
         return Error{quoted(host) +
                      " is neither an address nor a host name (letters, digits, hyphens, "
                      "underscores and dots)"};
-    const Result<Endpoint> endpoint = parse_endpoint(text);
-    if (!endpoint) return endpoint.error();
-    if (const std::string_view reason = unusable(endpoint->address); !reason.empty())
+    const Result<NamedEndpoint> named = parse_named_endpoint(text);
+    if (!named) return named.error();
+    if (const std::string_view reason = unusable(named->endpoint.address); !reason.empty())
         return Error{fmt::format("{} is {}; write an address that one host answers on",
                                  quoted(text), reason)};
-    upstream.endpoint = *endpoint;
-    upstream.port = endpoint->port;
+    upstream.endpoint = named->endpoint;
+    upstream.port = named->endpoint.port;
+    upstream.interface = named->interface;
     return upstream;
 }
 
@@ -174,14 +176,15 @@ Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port) {
         if (!parts->port) return prefix_without_port(text, parts->host);
         alias.prefix = *prefix;
     } else {
-        const Result<Endpoint> endpoint = parse_alias_address(parts->host);
-        if (!endpoint) return endpoint.error();
-        if (const std::string_view reason = unusable(endpoint->address); !reason.empty())
+        const Result<NamedEndpoint> named = parse_alias_address(parts->host);
+        if (!named) return named.error();
+        const Address& address = named->endpoint.address;
+        if (const std::string_view reason = unusable(address); !reason.empty())
             return Error{fmt::format("{} is {}; replies come from the address of one host",
                                      quoted(text), reason)};
-        alias.prefix = Prefix{endpoint->address,
-                              static_cast<std::uint8_t>(endpoint->address.is_ipv4() ? 32 : 128)};
-        alias.scope = endpoint->scope;
+        alias.prefix = Prefix{address, static_cast<std::uint8_t>(address.is_ipv4() ? 32 : 128)};
+        alias.scope = named->endpoint.scope;
+        alias.interface = named->interface;
     }
     if (!parts->port) {
         alias.port = upstream_port;
@@ -206,6 +209,23 @@ Result<Address> parse_source(std::string_view text) {
         return Error{fmt::format("{} is {}; write an address of this host, or leave the key out",
                                  quoted(text), reason)};
     return address;
+}
+
+bool find_interfaces(Config& config) {
+    bool has_changed = false;
+    const auto find = [&](const std::string& interface, std::uint32_t& scope) {
+        if (interface.empty()) return;
+        const std::uint32_t present = scope_of_interface(interface);
+        if (present == 0) return;  // cannot be asked now
+        has_changed = has_changed || present != scope;
+        scope = present;
+    };
+    for (ProxyConfig& proxy : config.proxies) {
+        for (ListenAddress& listen : proxy.listen) find(listen.interface, listen.endpoint.scope);
+        if (proxy.upstream.endpoint) find(proxy.upstream.interface, proxy.upstream.endpoint->scope);
+        for (Alias& alias : proxy.reply_aliases) find(alias.interface, alias.scope);
+    }
+    return has_changed;
 }
 
 std::string_view family_name(Family family) { return family == Family::ipv4 ? "IPv4" : "IPv6"; }

@@ -31,8 +31,9 @@ std::string joined(const Items& items, ToText to_text) {
 }
 
 std::string alias_text(const Alias& alias) {
-    return alias.is_exact() ? format(Endpoint{alias.prefix.address, alias.scope, *alias.port})
-                            : alias.text;
+    return alias.is_exact() && !is_absent_interface(alias.scope)
+               ? format(Endpoint{alias.prefix.address, alias.scope, *alias.port})
+               : alias.text;
 }
 
 std::string pace(const NewSessions& limit) {

@@ -248,8 +248,9 @@ void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& 
         found.is_here =
             routes->route({address, endpoint.scope, 0}, Address::any(address.family())).is_local;
         for (const InterfaceFacts& interface : facts.interfaces)
-            if (std::find(interface.addresses.begin(), interface.addresses.end(), address) !=
-                interface.addresses.end())
+            if ((endpoint.scope == 0 || endpoint.scope == interface.index) &&
+                std::find(interface.addresses.begin(), interface.addresses.end(), address) !=
+                    interface.addresses.end())
                 found.interface_index = interface.index;
         found.is_here =
             found.is_here || found.interface_index != 0;  // a link-local one is no route of its own

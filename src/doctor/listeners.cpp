@@ -15,8 +15,14 @@ constexpr std::string_view own_name = "udpproxy";
 void check_address(const ExaminedProxy& examined, std::size_t index, const std::string& where,
                    Findings& findings) {
     const ListenFacts& facts = examined.facts.listen[index];
-    const Address& address = examined.config.listen[index].endpoint.address;
-    if (address.is_unspecified()) {
+    const ListenAddress& listen = examined.config.listen[index];
+    const Address& address = listen.endpoint.address;
+    if (listen.is_absent()) {
+        findings.add(FindingKind::listen_address, Severity::problem, where,
+                     fmt::format("there is no interface {}", listen.interface),
+                     "no client reaches it here; udpproxy listens as soon as there is one",
+                     fmt::format("make the interface {}", listen.interface));
+    } else if (address.is_unspecified()) {
         findings.ok(FindingKind::listen_address, where, "every address of this host");
     } else if (facts.is_here) {
         findings.ok(FindingKind::listen_address, where,
@@ -99,8 +105,8 @@ void check_buffer(const ExaminedProxy& examined, const char* key, std::uint64_t 
 void check_listeners(const ExaminedProxy& examined, Findings& findings) {
     for (std::size_t i = 0; i < examined.config.listen.size() && i < examined.facts.listen.size();
          ++i) {
-        const std::string where = fmt::format("{}: listen {}", examined.label(),
-                                              format(examined.config.listen[i].endpoint));
+        const std::string where =
+            fmt::format("{}: listen {}", examined.label(), examined.config.listen[i].shown());
         check_address(examined, i, where, findings);
         check_port(examined, i, where, findings);
     }

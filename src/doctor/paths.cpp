@@ -57,6 +57,14 @@ void check_route(const ExaminedProxy& examined, std::size_t index, Findings& fin
     const TargetFacts& target = examined.facts.targets[index];
     const RouteFacts& route = target.route;
     const Address& address = target.endpoint.address;
+    if (is_absent_interface(target.endpoint.scope)) {
+        findings.add(FindingKind::route, Severity::problem, examined.label(index),
+                     fmt::format("there is no interface as in {}", target.text),
+                     is_upstream(index) ? "no request can be sent to it until there is one"
+                                        : "no reply comes from it until there is one",
+                     "make the interface; udpproxy uses it as soon as it is there");
+        return;
+    }
     if (route.error != 0) {
         findings.add(
             FindingKind::route, Severity::problem, examined.label(index),

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "udpproxy/base/assert.hpp"
 
@@ -53,40 +54,51 @@ bool read_number(std::string_view text, std::size_t digits_max, std::uint32_t& n
     return true;
 }
 
+struct Scope {
+    std::uint32_t number = 0;
+    std::string interface;  // empty: given as an index
+};
+
 /// The scope behind `%`: an interface's name, or the interface's index (RFC 4007 section 11).
-Result<std::uint32_t> parse_scope(std::string_view zone, std::string_view text) {
+Result<Scope> parse_scope(std::string_view zone, std::string_view text) {
     std::uint32_t index = 0;
-    if (read_number(zone, 9, index) && index > 0) return index;
-    if (!zone.empty() && zone.size() < IF_NAMESIZE && zone.find('\0') == std::string_view::npos) {
-        index = if_nametoindex(std::string{zone}.c_str());
-        if (index > 0) return index;
-    }
-    return Error{quoted(text) + ": there is no interface " + quoted(zone)};
+    if (read_number(zone, 9, index) && index > 0) return Scope{index, {}};
+    // The names that the kernel takes (net/core/dev.c, dev_valid_name).
+    const bool is_name =
+        !zone.empty() && zone.size() < IF_NAMESIZE && zone != "." && zone != ".." &&
+        std::all_of(zone.begin(), zone.end(), [](char letter) {
+            return letter > ' ' && letter != 0x7f && letter != '/' && letter != ':';
+        });
+    if (!is_name)
+        return Error{quoted(text) + ": " + quoted(zone) + " is not the name of an interface"};
+    const std::string name{zone};
+    return Scope{scope_of_interface(name), name};
 }
 
 /// The text between the brackets of an IPv6 endpoint: an address, and a scope if the address is
 /// link-local.
-Result<Endpoint> parse_scoped_address(std::string_view inner, std::string_view text) {
-    Endpoint endpoint;
+Result<NamedEndpoint> parse_scoped_address(std::string_view inner, std::string_view text) {
+    NamedEndpoint named;
     const std::size_t percent = inner.find('%');
     Result<Address> address = parse_address(inner.substr(0, percent));
     if (!address) return address.error();
-    endpoint.address = *address;
-    if (endpoint.address.is_ipv4())
+    named.endpoint.address = *address;
+    if (address->is_ipv4())
         return Error{quoted(text) +
                      ": brackets are for IPv6 addresses; write an IPv4 address without them"};
     if (percent == std::string_view::npos) {
-        if (endpoint.address.is_link_local())
+        if (address->is_link_local())
             return Error{quoted(text) + ": a link-local address needs its interface, as in \"[" +
                          std::string{inner} + "%eth0]:53\""};
-        return endpoint;
+        return named;
     }
-    if (!endpoint.address.is_link_local())
+    if (!address->is_link_local())
         return Error{quoted(text) + ": only a link-local address (fe80::/10) takes an interface"};
-    Result<std::uint32_t> scope = parse_scope(inner.substr(percent + 1), text);
+    Result<Scope> scope = parse_scope(inner.substr(percent + 1), text);
     if (!scope) return scope.error();
-    endpoint.scope = *scope;
-    return endpoint;
+    named.endpoint.scope = scope->number;
+    named.interface = scope->interface;
+    return named;
 }
 
 }  // namespace
@@ -201,17 +213,38 @@ Result<std::uint16_t> parse_port(std::string_view text) {
     return static_cast<std::uint16_t>(port);
 }
 
+std::uint32_t scope_of_interface(const std::string& name) {
+    if (const std::uint32_t index = if_nametoindex(name.c_str()); index > 0) return index;
+    std::uint32_t hash = 2'166'136'261;  // FNV-1a; two names that meet would only look alike
+    for (const char letter : name) hash = (hash ^ static_cast<unsigned char>(letter)) * 16'777'619U;
+    return hash | 1U << 31;
+}
+
+bool is_lost_interface(std::uint32_t scope) {
+    std::array<char, IF_NAMESIZE> name{};
+    return scope != 0 && if_indextoname(scope, name.data()) == nullptr;
+}
+
 Result<Endpoint> parse_endpoint(std::string_view text) {
-    Endpoint endpoint;
+    const Result<NamedEndpoint> named = parse_named_endpoint(text);
+    if (!named) return named.error();
+    if (is_absent_interface(named->endpoint.scope))
+        return Error{quoted(text) + ": there is no interface " + quoted(named->interface)};
+    return named->endpoint;
+}
+
+Result<NamedEndpoint> parse_named_endpoint(std::string_view text) {
+    NamedEndpoint named;
+    Endpoint& endpoint = named.endpoint;
     std::string_view port_text;
     if (!text.empty() && text.front() == '[') {
         const std::size_t close = text.find(']');
         if (close == std::string_view::npos)
             return Error{quoted(text) +
                          ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
-        Result<Endpoint> inner = parse_scoped_address(text.substr(1, close - 1), text);
+        Result<NamedEndpoint> inner = parse_scoped_address(text.substr(1, close - 1), text);
         if (!inner) return inner.error();
-        endpoint = *inner;
+        named = std::move(*inner);
         const std::string_view rest = text.substr(close + 1);
         if (rest.empty() || rest.front() != ':')
             return Error{quoted(text) +
@@ -234,7 +267,7 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
     Result<std::uint16_t> port = parse_port(port_text);
     if (!port) return port.error();
     endpoint.port = *port;
-    return endpoint;
+    return named;
 }
 
 Result<Prefix> parse_prefix(std::string_view text) {

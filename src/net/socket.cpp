@@ -82,6 +82,7 @@ bool trains_supported() {
 }
 
 SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) {
+    if (is_absent_interface(upstream.scope)) return {ENODEV, {}};
     const Socket trial{open_datagram_socket(upstream.family())};
     if (!trial) return {errno, {}};
     if (!wanted.is_unspecified()) {

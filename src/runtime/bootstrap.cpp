@@ -101,6 +101,7 @@ Result<void> Bootstrap::open_all_listeners() {
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
+            if (listen.is_absent()) continue;
             Result<ListenerSockets> opened =
                 open_listener(proxy, listen.endpoint, machine_.shards, bind_attempts_at_start);
             if (!opened) return opened.error();
@@ -110,6 +111,7 @@ Result<void> Bootstrap::open_all_listeners() {
             listener_sockets_.push_back(std::move(*opened));
         }
     }
+    log_absent_interfaces(log_, config_);
     return {};
 }
 

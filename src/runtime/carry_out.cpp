@@ -61,8 +61,9 @@ void Reconfigurer::bring_proxy(std::uint16_t index, const ProxyConfig& wanted,
         command.settings = settings;
         send_to_all(command);
     }
-    const bool close_older = !is_new && wanted.on_change == OnChange::close;
     const Endpoint present = is_new ? Endpoint{} : slot.upstream->endpoint();
+    const bool close_older =
+        !is_new && (wanted.on_change == OnChange::close || is_lost_interface(present.scope));
     if (wanted.upstream.endpoint) {
         names_.forget(index);
         if (is_new || step.upstream || step.aliases)
@@ -120,7 +121,8 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
             command.listener = index;
             if (!step.to) {
                 slot.state = SlotState::retired;
-                slot.deadline = now + drain_timeout_;
+                // No datagram reaches anybody through an interface that is gone.
+                slot.deadline = is_lost_interface(slot.endpoint.scope) ? now : now + drain_timeout_;
                 command.kind = CommandKind::retire_listener;
             } else {
                 slot.state = SlotState::serving;

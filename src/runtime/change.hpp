@@ -20,6 +20,7 @@ struct Reconfigurer::Preparation {
         ListenerSockets sockets;
         std::string proxy;
     };
+    bool is_reload = true;  // false: the same configuration, with interfaces that have changed
     Plan plan;
     Capacity capacity;
     std::map<std::string, std::uint16_t> slots;  // of every proxy of the new configuration

@@ -76,4 +76,25 @@ void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
                          opened.send_buffer_bytes);
 }
 
+void log_absent_interfaces(Log& log, const Config& config) {
+    const auto tell = [&](const ProxyConfig& proxy, const char* key, const std::string& text,
+                          const std::string& interface) {
+        log.warn("interface_absent", {{"proxy", proxy.name},
+                                      {"key", key},
+                                      {"address", text},
+                                      {"interface", interface},
+                                      {"effect", "used as soon as there is such an interface"}});
+    };
+    for (const ProxyConfig& proxy : config.proxies) {
+        for (const ListenAddress& listen : proxy.listen)
+            if (listen.is_absent()) tell(proxy, "listen", listen.text, listen.interface);
+        const UpstreamAddress& upstream = proxy.upstream;
+        if (upstream.endpoint && is_absent_interface(upstream.endpoint->scope))
+            tell(proxy, "upstream", upstream.text, upstream.interface);
+        for (const Alias& alias : proxy.reply_aliases)
+            if (is_absent_interface(alias.scope))
+                tell(proxy, "reply_aliases", alias.text, alias.interface);
+    }
+}
+
 }  // namespace udpproxy

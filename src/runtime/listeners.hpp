@@ -32,4 +32,7 @@ inline constexpr int bind_attempts_at_reload = 3;
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
                   const std::string& upstream, const ListenerSockets& opened);
 
+/// A line for each link-local address whose interface is absent.
+void log_absent_interfaces(Log& log, const Config& config);
+
 }  // namespace udpproxy

@@ -58,14 +58,16 @@ void compare_proxies(Plan& plan, const ProxyConfig& a, const ProxyConfig& b) {
     note_restarts(plan, fmt::format("proxy \"{}\": ", a.name), a, b);
 }
 
+/// A listening address whose interface is absent has no listener, and so no step.
 void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
     std::map<Endpoint, std::string> owner_wanted;
     std::map<Endpoint, std::string> owner_present;
     for (const ProxyConfig& proxy : wanted.proxies)
         for (const ListenAddress& listen : proxy.listen)
-            owner_wanted.emplace(listen.endpoint, proxy.name);
+            if (!listen.is_absent()) owner_wanted.emplace(listen.endpoint, proxy.name);
     for (const ProxyConfig& proxy : present.proxies) {
         for (const ListenAddress& listen : proxy.listen) {
+            if (listen.is_absent()) continue;
             owner_present.emplace(listen.endpoint, proxy.name);
             const auto next = owner_wanted.find(listen.endpoint);
             if (next == owner_wanted.end())
@@ -76,7 +78,7 @@ void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
     }
     for (const ProxyConfig& proxy : wanted.proxies)
         for (const ListenAddress& listen : proxy.listen)
-            if (!owner_present.contains(listen.endpoint))
+            if (!listen.is_absent() && !owner_present.contains(listen.endpoint))
                 plan.listeners.push_back({listen.endpoint, std::nullopt, proxy.name});
 }
 

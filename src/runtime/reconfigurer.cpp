@@ -113,7 +113,7 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
         proxy.number = number;
         proxy.name = slot.config.name;
         for (const ListenAddress& listen : slot.config.listen)
-            proxy.listen.push_back(listen.endpoint);
+            proxy.listen.push_back(listen.shown());
         proxy.reply_aliases = slot.config.reply_aliases;
         proxy.upstream = slot.shown;
         proxy.draining = slot.draining || state_.drain_deadline || slot.state != SlotState::serving;

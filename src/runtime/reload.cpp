@@ -62,12 +62,19 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     if (std::vector<std::string> reasons = prepare(wanted, *preparation); !reasons.empty())
         return reject(std::move(reasons));
 
+    Reload report{true, preparation->lines};
+    bring_about(std::move(wanted), preparation, now);
+    return report;
+}
+
+/// All or nothing: an exception leaves everything as it was.
+void Reconfigurer::bring_about(Config wanted, const std::shared_ptr<Preparation>& preparation,
+                               Instant now) {
     Change change(*this);
     carry_out(wanted, *preparation, now);
     state_.config = std::move(wanted);
-    ++state_.reloads;
+    if (preparation->is_reload) ++state_.reloads;
     std::shared_ptr<const Status> status = make_status();
-    Reload report{true, preparation->lines};
     change.commit();
     if (preparation->log && *preparation->log)
         log_.become(std::move(**preparation->log));
@@ -78,7 +85,6 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     is_published_ = true;
     unlogged_ = preparation;
     log_reload();
-    return report;
 }
 
 /// If memory is short, a later look() writes all lines again.
@@ -95,14 +101,17 @@ void Reconfigurer::log_reload() {
             log_listener(log_, proxy.config, opened.endpoint,
                          udpproxy::text_of(*proxy.upstream, proxy.config), opened.sockets);
         }
-        for (const std::string& line : done.lines) log_.info("reload_change", {{"change", line}});
+        const char* const event = done.is_reload ? "reload_change" : "interface_change";
+        for (const std::string& line : done.lines) log_.info(event, {{"change", line}});
+        log_absent_interfaces(log_, state_.config);
         for (const std::string& key : done.plan.needs_restart)
             log_.warn(
                 "needs_restart",
                 {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
-        log_.info("reloaded", {{"config", config_file_},
-                               {"changes", done.lines.size()},
-                               {"reloads", state_.reloads}});
+        if (done.is_reload)
+            log_.info("reloaded", {{"config", config_file_},
+                                   {"changes", done.lines.size()},
+                                   {"reloads", state_.reloads}});
         unlogged_.reset();
     } catch (const std::bad_alloc&) {
         return;

@@ -59,7 +59,9 @@ bool same_bindings(const std::vector<BindingLocation>& one,
 }
 
 std::string text_of(const Upstream& upstream, const ProxyConfig& proxy) {
-    return upstream.is_resolved() ? format(upstream.endpoint()) : proxy.upstream.text;
+    return upstream.is_resolved() && !is_absent_interface(upstream.endpoint().scope)
+               ? format(upstream.endpoint())
+               : proxy.upstream.text;
 }
 
 ProxySettings settings_of(const ProxyConfig& config) {

@@ -21,6 +21,19 @@ AliasRule rule(std::string_view prefix, std::optional<std::uint16_t> port,
     return {parse_prefix(prefix).value(), scope, port};
 }
 
+TEST_CASE("an alias on an interface that is absent has no connected member, and is listed") {
+    const std::uint32_t absent = scope_of_interface("no-such-one");
+    const Address alias = *parse_address("fe80::3");
+    const Upstream upstream(Endpoint{*parse_address("fe80::2"), 7, 53},
+                            {AliasRule{Prefix{alias, 128}, absent, 53},
+                             AliasRule{Prefix{*parse_address("fe80::4"), 128}, 7, 53}});
+    CHECK(upstream.aliases().size() == 2);
+    CHECK(upstream.connected_aliases() ==
+          std::vector<Endpoint>{Endpoint{*parse_address("fe80::4"), 7, 53}});
+    CHECK(upstream.members(false) == 2);
+    CHECK_FALSE(upstream.lists(Endpoint{alias, 7, 53}));
+}
+
 TEST_CASE("without aliases only the upstream itself may answer") {
     for (const char* text : {"192.0.2.1:53", "[2001:db8::1]:53"}) {
         const Upstream sources(endpoint(text), {});

@@ -40,7 +40,13 @@ struct NewSessions {
 /// One address to listen on. `":53"` becomes two of them: 0.0.0.0:53 and [::]:53.
 struct ListenAddress {
     Endpoint endpoint;
-    std::string text;  // as configured, for messages
+    std::string text;          // as configured, for messages
+    std::string interface {};  // of a link-local address, by name
+
+    /// Nothing can listen there until an interface has that name.
+    [[nodiscard]] bool is_absent() const noexcept { return is_absent_interface(endpoint.scope); }
+    /// The endpoint; as configured while its interface is absent.
+    [[nodiscard]] std::string shown() const { return is_absent() ? text : format(endpoint); }
 };
 
 /// Where requests go: an endpoint, or a host name that runtime/resolver.hpp resolves.
@@ -49,7 +55,8 @@ struct UpstreamAddress {
     std::string host;                  // set when configured as a name
     std::uint16_t port = 0;
     std::string text;
-    std::string position{};  // file:line:column, for complaints about the resolver's answer
+    std::string position{};    // file:line:column, for complaints about the resolver's answer
+    std::string interface {};  // of a link-local address, by name
 };
 
 /// Another address the same upstream may answer from. An exact address is a prefix of full length.
@@ -58,6 +65,7 @@ struct Alias {
     std::uint32_t scope = 0;
     std::optional<std::uint16_t> port;  // absent: any port
     std::string text;
+    std::string interface {};  // of a link-local address, by name
 
     /// One address and one port, so that a socket can be connected to it.
     [[nodiscard]] bool is_exact() const noexcept;
@@ -134,6 +142,8 @@ inline constexpr Duration config_read_limit_at_reload = std::chrono::seconds{2};
 /// The same from memory; complaints call the text `name`.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
                                                                   const std::string& name);
+/// Looks up the interfaces of link-local addresses by name again; whether an index has changed.
+[[nodiscard]] bool find_interfaces(Config& config);
 /// What --check-config prints: one short paragraph per proxy and one line for the rest.
 [[nodiscard]] std::string summarise(const Config& config);
 

@@ -83,6 +83,24 @@ socklen_t write_socket_name(const Endpoint& endpoint, SocketName& name) noexcept
 [[nodiscard]] Result<std::uint16_t> parse_port(std::string_view text);
 /// `192.0.2.1:53`, `[2001:db8::1]:53`, `[fe80::1%eth0]:53`.
 [[nodiscard]] Result<Endpoint> parse_endpoint(std::string_view text);
+/// An endpoint and the name of its interface, which may be made anew under another index, or come
+/// later.
+struct NamedEndpoint {
+    Endpoint endpoint;
+    std::string interface;  // empty: the text has no scope, or the scope is an index
+};
+/// As parse_endpoint(), also where no interface has that name now; the scope is then one of
+/// scope_of_interface().
+[[nodiscard]] Result<NamedEndpoint> parse_named_endpoint(std::string_view text);
+/// The index of the interface of that name. While there is none, a number that no interface has and
+/// that depends on the name alone.
+[[nodiscard]] std::uint32_t scope_of_interface(const std::string& name);
+/// Whether the scope stands for the name of an interface that was absent.
+[[nodiscard]] constexpr bool is_absent_interface(std::uint32_t scope) noexcept {
+    return scope >= 1U << 31;  // the kernel's indices are positive ints
+}
+/// Whether the scope is the index of an interface that has gone, or never was.
+[[nodiscard]] bool is_lost_interface(std::uint32_t scope);
 /// `192.0.2.0/24` or `2001:db8::/32`; the bits beyond the prefix length must be zero.
 [[nodiscard]] Result<Prefix> parse_prefix(std::string_view text);
 

@@ -31,8 +31,8 @@ enum class PathMtu : std::uint8_t {
 /// The local address that requests to `upstream` leave from. The source is `wanted` if that address
 /// is on this host, or routing's choice when `wanted` is unspecified.
 struct SourceAnswer {
-    // 0, EADDRNOTAVAIL (wanted is not on this host), or ENETUNREACH/EHOSTUNREACH/EACCES/EINVAL
-    // (no route).
+    // 0, EADDRNOTAVAIL (wanted is not on this host), ENODEV (the upstream's interface is absent),
+    // or ENETUNREACH/EHOSTUNREACH/EACCES/EINVAL (no route).
     int error = 0;
     Endpoint source;  // port 0
 };

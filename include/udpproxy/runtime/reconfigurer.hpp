@@ -180,6 +180,7 @@ private:
     [[nodiscard]] std::string plan_proxies(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
+    void bring_about(Config wanted, const std::shared_ptr<Preparation>& preparation, Instant now);
     void log_reload();
     Reload reject(std::vector<std::string> reasons);
 
@@ -194,6 +195,7 @@ private:
     // network_changes.cpp
     void watch_network();
     void follow_network(Instant now);
+    void follow_interfaces(Instant now);
 
     // source_bindings.cpp
     void note_held(Sources& sources) const;
@@ -214,6 +216,7 @@ private:
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet
     std::uint64_t reload_failures_ = 0;
     NetworkWatch network_;
+    std::optional<Instant> interfaces_again_at_;  // following them has failed
 };
 
 }  // namespace udpproxy

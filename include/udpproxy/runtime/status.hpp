@@ -58,7 +58,7 @@ struct UpstreamStatus {
 struct ProxyStatus {
     std::uint16_t number = 0;  // as shards and counters use it
     std::string name;
-    std::vector<Endpoint> listen;
+    std::vector<std::string> listen;
     std::vector<Alias> reply_aliases;  // as configured; those in force are in `upstream`
     UpstreamStatus upstream;           // the version in force
     bool draining = false;             // no new clients: by request, or no longer configured

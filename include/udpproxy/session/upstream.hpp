@@ -58,15 +58,17 @@ public:
             counter_indices_.push_back(static_cast<std::uint8_t>(1 + i));
         if (members_ == AliasMembers::open) return;
         for (const AliasRule& alias : aliases_)
-            connected_.push_back(
-                Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
+            if (!is_absent_interface(alias.scope))
+                connected_.push_back(
+                    Endpoint{alias.prefix.address, alias.scope, alias.port.value_or(0)});
     }
 
     [[nodiscard]] const Endpoint& endpoint() const noexcept { return endpoint_; }
     [[nodiscard]] bool is_resolved() const noexcept { return endpoint_.port != 0; }
     [[nodiscard]] const std::vector<AliasRule>& aliases() const noexcept { return aliases_; }
     [[nodiscard]] AliasMembers alias_members() const noexcept { return members_; }
-    /// The peers of a group's alias members, in their order.
+    /// The peers of a group's alias members, in their order. An alias on an interface that is
+    /// absent has none.
     [[nodiscard]] const std::vector<Endpoint>& connected_aliases() const noexcept {
         return connected_;
     }
