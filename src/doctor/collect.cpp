@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
@@ -30,6 +31,8 @@ std::optional<std::string> read_or_note(HostFacts& facts, const std::string& pat
 }
 
 void collect_limits(HostFacts& facts) {
+    const Socket trial{::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    facts.has_ipv6 = trial || errno != EAFNOSUPPORT;
     utsname system{};
     ::uname(&system);
     facts.kernel = system.release;
@@ -236,8 +239,8 @@ std::vector<BoundSocket> collect_sockets(const Config& config) {
             inodes.push_back(line.inode);
         }
     }
-    const std::vector<std::string> holders = holders_of(inodes);
-    for (std::size_t i = 0; i < found.size(); ++i) found[i].holder = holders[i];
+    const std::vector<SocketHolder> holders = holders_of(inodes);
+    for (std::size_t i = 0; i < found.size(); ++i) found[i].holder = holders[i].name;
     return found;
 }
 
@@ -255,13 +258,8 @@ void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& 
         found.is_here =
             found.is_here || found.interface_index != 0;  // a link-local one is no route of its own
     }
-    for (const BoundSocket& socket : sockets) {
-        const bool meets = socket.local.address == address ||
-                           socket.local.address.is_unspecified() || address.is_unspecified();
-        if (socket.local.port == endpoint.port && socket.local.family() == endpoint.family() &&
-            meets)
-            found.sockets.push_back(socket);
-    }
+    for (const BoundSocket& socket : sockets)
+        if (is_same_port(socket.local, endpoint)) found.sockets.push_back(socket);
 }
 
 void collect_listeners(const Config& config, HostFacts& facts, RouteTable* routes) {

@@ -22,6 +22,13 @@ void check_address(const ExaminedProxy& examined, std::size_t index, const std::
                      fmt::format("there is no interface {}", listen.interface),
                      "no client reaches it here; udpproxy listens as soon as there is one",
                      fmt::format("make the interface {}", listen.interface));
+    } else if (!address.is_ipv4() && !examined.host.has_ipv6) {
+        const bool serves_ipv4 = listen.is_of_every_family();
+        findings.add(FindingKind::listen_address, serves_ipv4 ? Severity::note : Severity::problem,
+                     where, "this kernel has no IPv6, or refuses it to this process",
+                     serves_ipv4 ? "only IPv4 clients are served" : "the start fails",
+                     "allow AF_INET6 (RestrictAddressFamilies= of the unit), or listen on an IPv4 "
+                     "address");
     } else if (address.is_unspecified()) {
         findings.ok(FindingKind::listen_address, where, "every address of this host");
     } else if (facts.is_here) {

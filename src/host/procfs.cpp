@@ -125,6 +125,7 @@ std::uint64_t find_mask(std::string_view status, std::string_view key) {
 std::vector<SocketLine> parse_sockets(std::string_view text) {
     // sl local remote st queues tr:when retransmits uid timeout inode references pointer drops
     constexpr std::size_t local_field = 1;
+    constexpr std::size_t user_field = 7;
     constexpr std::size_t inode_field = 9;
     constexpr std::size_t drops_field = 12;
     std::vector<SocketLine> sockets;
@@ -135,16 +136,17 @@ std::vector<SocketLine> parse_sockets(std::string_view text) {
         const auto local = parse_proc_endpoint(words[local_field]);
         if (!local) continue;
         sockets.push_back({*local, to_number<std::uint64_t>(words[inode_field]).value_or(0),
-                           to_number<std::uint64_t>(words[drops_field]).value_or(0)});
+                           to_number<std::uint64_t>(words[drops_field]).value_or(0),
+                           to_number<std::uint32_t>(words[user_field]).value_or(0)});
     }
     return sockets;
 }
 
-std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes) {
+std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes) {
     std::vector<std::string> wanted;
     for (const std::uint64_t inode : inodes)
         wanted.push_back("socket:[" + std::to_string(inode) + ']');
-    std::vector<std::string> holders(inodes.size());
+    std::vector<SocketHolder> holders(inodes.size());
     const Directory processes = open_directory("/proc");
     if (inodes.empty() || processes == nullptr) return holders;
     for (const dirent* process = ::readdir(processes.get()); process != nullptr;
@@ -165,10 +167,33 @@ std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes) {
             if (place == wanted.end()) continue;
             std::string name = read_host_file(base + "/comm").value_or("");
             while (!name.empty() && name.back() == '\n') name.pop_back();
-            holders[static_cast<std::size_t>(place - wanted.begin())] = name;
+            // Any user names a process as he likes; escape sequences must not reach a terminal.
+            std::replace_if(
+                name.begin(), name.end(), [](char letter) { return letter < ' ' || letter > '~'; },
+                '?');
+            holders[static_cast<std::size_t>(place - wanted.begin())] = {
+                to_number<int>(process->d_name).value_or(0), std::move(name)};
         }
     }
     return holders;
+}
+
+bool is_same_port(const Endpoint& bound, const Endpoint& wanted) {
+    return bound.port == wanted.port && bound.family() == wanted.family() &&
+           (bound.address == wanted.address || bound.address.is_unspecified() ||
+            wanted.address.is_unspecified());
+}
+
+std::string describe_holder(const Endpoint& endpoint) {
+    const char* const path = endpoint.family() == Family::ipv4 ? "/proc/net/udp" : "/proc/net/udp6";
+    for (const SocketLine& line : parse_sockets(read_host_file(path).value_or(""))) {
+        if (!is_same_port(line.local, endpoint)) continue;
+        const SocketHolder holder = holders_of({line.inode}).front();
+        return holder.process != 0
+                   ? "held by " + holder.name + " (process " + std::to_string(holder.process) + ')'
+                   : "held by a socket of user " + std::to_string(line.user);
+    }
+    return {};
 }
 
 }  // namespace udpproxy

@@ -104,6 +104,10 @@ Result<void> Bootstrap::open_all_listeners() {
             if (listen.is_absent()) continue;
             Result<ListenerSockets> opened =
                 open_listener(proxy, listen.endpoint, machine_.shards, bind_attempts_at_start);
+            if (!opened && may_go_without(proxy, listen.endpoint, opened.error())) {
+                log_left_out(log_, proxy, listen.endpoint, opened.error());
+                continue;
+            }
             if (!opened) return opened.error();
             log_listener(log_, proxy, listen.endpoint, text_of(*proxies_[index].upstream, proxy),
                          *opened);

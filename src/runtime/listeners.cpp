@@ -3,8 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <thread>
+
+#include "udpproxy/host/procfs.hpp"
+#include "udpproxy/host/routes.hpp"
 
 namespace udpproxy {
 
@@ -30,6 +34,7 @@ void warn_of_small_buffer(Log& log, const std::string& listener, const char* key
 
 Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint,
                                       std::uint32_t shards, int attempts) {
+    const Address any = Address::any(endpoint.family());
     const ListenerRequest request{endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes,
                                   proxy.path_mtu,
                                   proxy.offload == Offload::automatic && trains_supported()};
@@ -39,9 +44,33 @@ Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& 
         std::this_thread::sleep_for(bind_again_after);
         opened = open_listeners(request, shards);
     }
-    if (!opened)
-        return Error{name_of(proxy, endpoint) + ": " + opened.error().message, opened.error().code};
-    return opened;
+    if (opened) {
+        // An address of a whole block that is local is no interface's own (ip route add local …).
+        opened->address_absent =
+            opened->address_absent &&
+            !RouteTable{}.route({endpoint.address, endpoint.scope, 0}, any).is_local;
+        return opened;
+    }
+    std::string reason = name_of(proxy, endpoint) + ": " + opened.error().message;
+    if (const int code = opened.error().code; code == EADDRINUSE)
+        if (const std::string holder = describe_holder(endpoint); !holder.empty())
+            reason += " (" + holder + ')';
+    return Error{reason, opened.error().code};
+}
+
+bool may_go_without(const ProxyConfig& proxy, const Endpoint& endpoint, const Error& error) {
+    return error.code == EAFNOSUPPORT && endpoint.family() == Family::ipv6 &&
+           std::any_of(proxy.listen.begin(), proxy.listen.end(), [&](const ListenAddress& listen) {
+               return listen.endpoint == endpoint && listen.is_of_every_family();
+           });
+}
+
+void log_left_out(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
+                  const Error& error) {
+    log.warn("no_ipv6", {{"proxy", proxy.name},
+                         {"listen", format(endpoint)},
+                         {"reason", error.message},
+                         {"effect", "only IPv4 clients are served"}});
 }
 
 std::vector<int> descriptors_of(const ListenerSockets& opened) {

@@ -15,7 +15,8 @@ inline constexpr int bind_attempts_at_start = 20;
 // The control thread does nothing else meanwhile, so a reload waits less long.
 inline constexpr int bind_attempts_at_reload = 3;
 
-/// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use`.
+/// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use (held by
+/// nginx (process 123))`.
 [[nodiscard]] Result<ListenerSockets> open_listener(const ProxyConfig& proxy,
                                                     const Endpoint& endpoint, std::uint32_t shards,
                                                     int attempts);
@@ -27,6 +28,12 @@ inline constexpr int bind_attempts_at_reload = 3;
 /// refused that socket; the socket is then withdrawn from `queues` before it is closed.
 [[nodiscard]] std::shared_ptr<ListenerArrival> arrival_watched_by(
     std::shared_ptr<ListenerQueues> queues);
+
+/// Whether the error is that of a kernel without IPv6, and the address the IPv6 half of `":port"`,
+/// whose IPv4 half serves alone then.
+[[nodiscard]] bool may_go_without(const ProxyConfig& proxy, const Endpoint& endpoint,
+                                  const Error& error);
+void log_left_out(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint, const Error& error);
 
 /// Logs what was opened, and where it differs from the configuration.
 void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,

@@ -263,6 +263,10 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
         Result<ListenerSockets> opened = open_listener(
             proxy, step.endpoint, static_cast<std::uint32_t>(bootstrap_.shards().size()),
             bind_attempts_at_reload);
+        if (!opened && may_go_without(proxy, step.endpoint, opened.error())) {
+            log_left_out(log_, proxy, step.endpoint, opened.error());
+            continue;
+        }
         if (!opened && (opened.error().code == EMFILE || opened.error().code == ENFILE))
             return opened.error().message +
                    "; try again when there are fewer sessions, or raise LimitNOFILE and restart";

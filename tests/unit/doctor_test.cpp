@@ -257,6 +257,41 @@ TEST_CASE(
     CHECK(bad(facts, low).empty());
 }
 
+TEST_CASE("an interface that is absent is told, for a listener, an upstream and an alias") {
+    HostFacts facts = healthy();
+    facts.proxies[0].targets.pop_back();
+    const Config late =
+        config_of("listen = \"[fe80::1%tun9]:5353\"\nupstream = \"10.0.0.254:53\"\n");
+    check_only(bad(facts, late),
+               "problem listen_address: proxy \"dns\": listen [fe80::1%tun9]:5353: there is no "
+               "interface tun9",
+               "make the interface tun9");
+    Endpoint& upstream = facts.proxies[0].targets[0].endpoint;
+    upstream = Endpoint{address("fe80::2"), scope_of_interface("tun8"), 53};
+    facts.proxies[0].targets[0].text = "[fe80::2%tun8]:53";
+    check_only(
+        bad(facts, config_of("listen = \"192.0.2.1:5353\"\nupstream = \"[fe80::2%tun8]:53\"\n")),
+        "problem route: proxy \"dns\": upstream [fe80::2%tun8]:53: there is no interface as in "
+        "[fe80::2%tun8]:53",
+        "make the interface");
+}
+
+TEST_CASE("a kernel without IPv6 serves IPv4 on every address, and no IPv6 address by itself") {
+    HostFacts facts = healthy();
+    facts.has_ipv6 = false;
+    facts.proxies[0].targets.pop_back();
+    facts.proxies[0].listen.push_back({true, 0, {}});
+    check_only(bad(facts, config_of("listen = \":5353\"\nupstream = \"10.0.0.254:53\"\n")),
+               "note listen_address: proxy \"dns\": listen [::]:5353: this kernel has no IPv6",
+               "AF_INET6");
+    facts.proxies[0].listen.pop_back();
+    check_only(bad(facts, config_of("listen = \"[2001:db8::1]:5353\"\n"
+                                    "upstream = \"10.0.0.254:53\"\n")),
+               "problem listen_address: proxy \"dns\": listen [2001:db8::1]:5353: this kernel has "
+               "no IPv6",
+               "AF_INET6");
+}
+
 TEST_CASE("buffers that the system does not grant are a problem, or a note with CAP_NET_ADMIN") {
     HostFacts facts = healthy();
     facts.rmem_max = 212992;

@@ -45,6 +45,8 @@ struct ListenAddress {
 
     /// Nothing can listen there until an interface has that name.
     [[nodiscard]] bool is_absent() const noexcept { return is_absent_interface(endpoint.scope); }
+    /// One of the two addresses that `":port"` stands for.
+    [[nodiscard]] bool is_of_every_family() const noexcept { return text.starts_with(':'); }
     /// The endpoint; as configured while its interface is absent.
     [[nodiscard]] std::string shown() const { return is_absent() ? text : format(endpoint); }
 };

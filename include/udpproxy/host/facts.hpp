@@ -105,6 +105,7 @@ struct HostFacts {
     bool may_administer_network = false;  // CAP_NET_ADMIN
     bool may_bind_low_ports = false;      // CAP_NET_BIND_SERVICE
     bool has_seccomp_filter = false;
+    bool has_ipv6 = true;  // the kernel makes IPv6 sockets for this process
     std::uint32_t shards = 1;
     std::optional<std::uint64_t> rmem_max;
     std::optional<std::uint64_t> wmem_max;

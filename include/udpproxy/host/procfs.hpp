@@ -34,12 +34,24 @@ struct SocketLine {
     Endpoint local;
     std::uint64_t inode = 0;
     std::uint64_t drops = 0;
+    std::uint32_t user = 0;  // of the process that made it
 };
 /// The lines of /proc/net/udp or udp6.
 [[nodiscard]] std::vector<SocketLine> parse_sockets(std::string_view text);
 
-/// The names of the programs that hold these sockets, in order; empty without permission to read
-/// them. Walks /proc once.
-[[nodiscard]] std::vector<std::string> holders_of(const std::vector<std::uint64_t>& inodes);
+/// A process that holds a socket.
+struct SocketHolder {
+    int process =
+        0;  // 0: not known, for want of permission, or because a ring of io_uring holds it
+    std::string name;  // of the program; what does not print is `?`
+};
+/// The holders of these sockets, in order. Walks /proc once.
+[[nodiscard]] std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes);
+
+/// Whether a socket at `bound` and a listener at `wanted` get the same datagrams.
+[[nodiscard]] bool is_same_port(const Endpoint& bound, const Endpoint& wanted);
+/// The holder of an endpoint that is in use: `held by nginx (process 123)`, `held by a socket of
+/// user 101`; empty when no socket is found.
+[[nodiscard]] std::string describe_holder(const Endpoint& endpoint);
 
 }  // namespace udpproxy
