@@ -259,7 +259,7 @@ void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& 
             found.is_here || found.interface_index != 0;  // a link-local one is no route of its own
     }
     for (const BoundSocket& socket : sockets)
-        if (is_same_port(socket.local, endpoint)) found.sockets.push_back(socket);
+        if (overlap(socket.local, endpoint)) found.sockets.push_back(socket);
 }
 
 void collect_listeners(const Config& config, HostFacts& facts, RouteTable* routes) {

@@ -178,16 +178,10 @@ std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes) {
     return holders;
 }
 
-bool is_same_port(const Endpoint& bound, const Endpoint& wanted) {
-    return bound.port == wanted.port && bound.family() == wanted.family() &&
-           (bound.address == wanted.address || bound.address.is_unspecified() ||
-            wanted.address.is_unspecified());
-}
-
 std::string describe_holder(const Endpoint& endpoint) {
     const char* const path = endpoint.family() == Family::ipv4 ? "/proc/net/udp" : "/proc/net/udp6";
     for (const SocketLine& line : parse_sockets(read_host_file(path).value_or(""))) {
-        if (!is_same_port(line.local, endpoint)) continue;
+        if (!overlap(line.local, endpoint)) continue;
         const SocketHolder holder = holders_of({line.inode}).front();
         return holder.process != 0
                    ? "held by " + holder.name + " (process " + std::to_string(holder.process) + ')'

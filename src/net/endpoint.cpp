@@ -8,6 +8,7 @@
 #include <net/if.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -65,14 +66,18 @@ Result<Scope> parse_scope(std::string_view zone, std::string_view text) {
     if (read_number(zone, 9, index) && index > 0) return Scope{index, {}};
     // The names that the kernel takes (net/core/dev.c, dev_valid_name).
     const bool is_name =
-        !zone.empty() && zone.size() < IF_NAMESIZE && zone != "." && zone != ".." &&
+        zone.find_first_not_of("0123456789") != std::string_view::npos &&
+        zone.size() < IF_NAMESIZE && zone != "." && zone != ".." &&
         std::all_of(zone.begin(), zone.end(), [](char letter) {
             return letter > ' ' && letter != 0x7f && letter != '/' && letter != ':';
         });
     if (!is_name)
         return Error{quoted(text) + ": " + quoted(zone) + " is not the name of an interface"};
-    const std::string name{zone};
-    return Scope{scope_of_interface(name), name};
+    Scope scope{0, std::string{zone}};
+    scope.number = scope_of_interface(scope.interface);
+    if (scope.number == 0)
+        return Error{quoted(text) + ": interface " + quoted(zone) + ": " + error_text(errno)};
+    return scope;
 }
 
 /// The text between the brackets of an IPv6 endpoint: an address, and a scope if the address is
@@ -150,6 +155,13 @@ bool Address::is_broadcast() const noexcept {
     return is_ipv4() && ipv4_network_order() == 0xffffffffU;
 }
 
+bool overlap(const Endpoint& one, const Endpoint& other) noexcept {
+    const bool same_interface = one.scope == 0 || other.scope == 0 || one.scope == other.scope;
+    return one.port == other.port && one.family() == other.family() && same_interface &&
+           (one.address == other.address || one.address.is_unspecified() ||
+            other.address.is_unspecified());
+}
+
 bool Prefix::contains(const Address& candidate) const noexcept {
     if (candidate.family() != address.family()) return false;
     const unsigned shared_bits = bits + (address.is_ipv4() ? mapped_bits : 0U);
@@ -215,6 +227,7 @@ Result<std::uint16_t> parse_port(std::string_view text) {
 
 std::uint32_t scope_of_interface(const std::string& name) {
     if (const std::uint32_t index = if_nametoindex(name.c_str()); index > 0) return index;
+    if (errno != ENODEV) return 0;
     std::uint32_t hash = 2'166'136'261;  // FNV-1a; two names that meet would only look alike
     for (const char letter : name) hash = (hash ^ static_cast<unsigned char>(letter)) * 16'777'619U;
     return hash | 1U << 31;
@@ -222,7 +235,7 @@ std::uint32_t scope_of_interface(const std::string& name) {
 
 bool is_lost_interface(std::uint32_t scope) {
     std::array<char, IF_NAMESIZE> name{};
-    return scope != 0 && if_indextoname(scope, name.data()) == nullptr;
+    return scope != 0 && if_indextoname(scope, name.data()) == nullptr && errno == ENXIO;
 }
 
 Result<Endpoint> parse_endpoint(std::string_view text) {

@@ -98,7 +98,7 @@ Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size
         listeners.send_buffer_bytes = std::min(
             listeners.send_buffer_bytes, set_and_read_buffer(socket.descriptor(), SO_SNDBUFFORCE,
                                                              SO_SNDBUF, request.send_buffer_bytes));
-        if (i > 0) {
+        if (i > 0 || request.shares_port) {
             if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1))
                 return system_error("setsockopt SO_REUSEPORT", error);
         }

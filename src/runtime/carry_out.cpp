@@ -28,7 +28,7 @@ void Reconfigurer::carry_out(const Config& wanted, Preparation& preparation, Ins
         slot.state = SlotState::retired;
         slot.deadline = now + drain_timeout_;
     }
-    bring_listeners(preparation, now);
+    bring_listeners(wanted, preparation, now);
     set_known_endpoints();
 }
 
@@ -88,7 +88,7 @@ void Reconfigurer::ask_for_name(std::uint16_t proxy) {
                                             : std::nullopt);
 }
 
-void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
+void Reconfigurer::bring_listeners(const Config& wanted, Preparation& preparation, Instant now) {
     for (Preparation::Listener& opened : preparation.opened) {
         if (state_.listeners.size() <= opened.slot)
             state_.listeners.resize(opened.slot + std::size_t{1});
@@ -111,27 +111,27 @@ void Reconfigurer::bring_listeners(Preparation& preparation, Instant now) {
             state_.outbox[shard].push_back(std::move(command));
         }
     }
-    for (const ListenerStep& step : preparation.plan.listeners) {
-        for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
-            ListenerSlot& slot = state_.listeners[index];
-            if (slot.endpoint != step.endpoint ||
-                (slot.state != SlotState::serving && slot.state != SlotState::retired))
-                continue;
-            Command command;
-            command.listener = index;
-            if (!step.to) {
-                slot.state = SlotState::retired;
-                // No datagram reaches anybody through an interface that is gone.
-                slot.deadline = is_lost_interface(slot.endpoint.scope) ? now : now + drain_timeout_;
-                command.kind = CommandKind::retire_listener;
-            } else {
-                slot.state = SlotState::serving;
-                slot.proxy = preparation.slots.at(*step.to);
-                command.kind = CommandKind::move_listener;
-                command.proxy = slot.proxy;
-            }
-            send_to_all(command);
+    for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
+        ListenerSlot& slot = state_.listeners[index];
+        if (slot.state != SlotState::serving && slot.state != SlotState::retired) continue;
+        const ProxyConfig* const owner = owner_of(wanted, slot.endpoint);
+        Command command;
+        command.listener = index;
+        if (owner == nullptr) {
+            if (slot.state == SlotState::retired) continue;
+            slot.state = SlotState::retired;
+            // No datagram reaches anybody through an interface that is gone.
+            slot.deadline = is_lost_interface(slot.endpoint.scope) ? now : now + drain_timeout_;
+            command.kind = CommandKind::retire_listener;
+        } else {
+            const std::uint16_t proxy = preparation.slots.at(owner->name);
+            if (slot.state == SlotState::serving && slot.proxy == proxy) continue;
+            slot.state = SlotState::serving;
+            slot.proxy = proxy;
+            command.kind = CommandKind::move_listener;
+            command.proxy = proxy;
         }
+        send_to_all(command);
     }
 }
 
@@ -151,6 +151,23 @@ void Reconfigurer::set_known_endpoints() {
     for (std::list<Command>& commands : state_.outbox)
         commands.splice(commands.begin(), copies, copies.begin());
     state_.known_endpoints = known;
+}
+
+/// The proxy that a listener is for: the one with its endpoint; else, for a listener at one
+/// address, the one on every address; else, for a listener on every address, the one at an address
+/// without a listener of its own. Null: none, and it goes.
+const ProxyConfig* Reconfigurer::owner_of(const Config& wanted, const Endpoint& endpoint) const {
+    const ProxyConfig* owner = nullptr;
+    for (const ProxyConfig& proxy : wanted.proxies) {
+        for (const ListenAddress& listen : proxy.listen) {
+            if (listen.endpoint == endpoint) return &proxy;
+            if (!overlap(listen.endpoint, endpoint)) continue;
+            if (listen.endpoint.address.is_unspecified() ||
+                covering_listener(listen.endpoint) != nullptr)
+                owner = &proxy;
+        }
+    }
+    return owner;
 }
 
 }  // namespace udpproxy

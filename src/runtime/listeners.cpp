@@ -33,11 +33,14 @@ void warn_of_small_buffer(Log& log, const std::string& listener, const char* key
 }  // namespace
 
 Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint,
-                                      std::uint32_t shards, int attempts) {
+                                      std::uint32_t shards, int attempts, bool shares_port) {
     const Address any = Address::any(endpoint.family());
-    const ListenerRequest request{endpoint, proxy.receive_buffer_bytes, proxy.send_buffer_bytes,
+    const ListenerRequest request{endpoint,
+                                  proxy.receive_buffer_bytes,
+                                  proxy.send_buffer_bytes,
                                   proxy.path_mtu,
-                                  proxy.offload == Offload::automatic && trains_supported()};
+                                  proxy.offload == Offload::automatic && trains_supported(),
+                                  shares_port};
     Result<ListenerSockets> opened = open_listeners(request, shards);
     for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < attempts;
          ++attempt) {

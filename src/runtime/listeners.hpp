@@ -15,11 +15,11 @@ inline constexpr int bind_attempts_at_start = 20;
 // The control thread does nothing else meanwhile, so a reload waits less long.
 inline constexpr int bind_attempts_at_reload = 3;
 
-/// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use (held by
-/// nginx (process 123))`.
+/// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use (held
+/// by nginx (process 123))`.
 [[nodiscard]] Result<ListenerSockets> open_listener(const ProxyConfig& proxy,
                                                     const Endpoint& endpoint, std::uint32_t shards,
-                                                    int attempts);
+                                                    int attempts, bool shares_port = false);
 
 /// The descriptors of the sockets, in the order of the shards.
 [[nodiscard]] std::vector<int> descriptors_of(const ListenerSockets& opened);

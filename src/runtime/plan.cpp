@@ -58,7 +58,9 @@ void compare_proxies(Plan& plan, const ProxyConfig& a, const ProxyConfig& b) {
     note_restarts(plan, fmt::format("proxy \"{}\": ", a.name), a, b);
 }
 
-/// A listening address whose interface is absent has no listener, and so no step.
+/// A listening address whose interface is absent has no listener, and so no step. A listener at one
+/// address stays when one at every address takes its place: the kernel delivers to the more
+/// specific one, so its sessions and queues are left alone.
 void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
     std::map<Endpoint, std::string> owner_wanted;
     std::map<Endpoint, std::string> owner_present;
@@ -69,7 +71,10 @@ void plan_listeners(Plan& plan, const Config& present, const Config& wanted) {
         for (const ListenAddress& listen : proxy.listen) {
             if (listen.is_absent()) continue;
             owner_present.emplace(listen.endpoint, proxy.name);
-            const auto next = owner_wanted.find(listen.endpoint);
+            auto next = owner_wanted.find(listen.endpoint);
+            if (next == owner_wanted.end())
+                next = owner_wanted.find(
+                    {Address::any(listen.endpoint.family()), 0, listen.endpoint.port});
             if (next == owner_wanted.end())
                 plan.listeners.push_back({listen.endpoint, proxy.name, std::nullopt});
             else if (next->second != proxy.name)
@@ -88,6 +93,14 @@ const ProxyConfig* find_proxy(const Config& config, std::string_view name) {
     const auto found = std::find_if(config.proxies.begin(), config.proxies.end(),
                                     [&](const ProxyConfig& proxy) { return proxy.name == name; });
     return found == config.proxies.end() ? nullptr : &*found;
+}
+
+bool listens_at(const Config& config, const Endpoint& endpoint) {
+    return std::any_of(config.proxies.begin(), config.proxies.end(), [&](const ProxyConfig& proxy) {
+        return std::any_of(
+            proxy.listen.begin(), proxy.listen.end(),
+            [&](const ListenAddress& listen) { return listen.endpoint == endpoint; });
+    });
 }
 
 ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted) {

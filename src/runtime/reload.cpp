@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <new>
 #include <system_error>
 
@@ -133,6 +134,8 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
     preparation.plan = plan_reload(state_.config, wanted);
     // Before anything is made of it: with another key changed, it would take effect all the same.
     keep_what_needs_a_restart(wanted, state_.config);
+    if (std::string reason = note_covered(wanted, preparation.plan); !reason.empty())
+        return {std::move(reason)};
     preparation.lines = text_of(preparation.plan);
     // The tables keep the size that they have from the start.
     MachineLimits machine = bootstrap_.machine();
@@ -242,6 +245,44 @@ std::string Reconfigurer::plan_proxies(const Config& wanted, Preparation& prepar
     return {};
 }
 
+/// The listener on every address that serves this one, which has none of its own; null: there is
+/// none. Its clients would be steered to other shards by sockets at the one address, since the
+/// kernel's hash has the address that a socket is bound to.
+const ListenerSlot* Reconfigurer::covering_listener(const Endpoint& endpoint) const {
+    const ListenerSlot* covering = nullptr;
+    for (const ListenerSlot& slot : state_.listeners) {
+        if (slot.state != SlotState::serving && slot.state != SlotState::retired) continue;
+        if (slot.endpoint == endpoint) return nullptr;
+        if (slot.endpoint.address.is_unspecified() && overlap(slot.endpoint, endpoint))
+            covering = &slot;
+    }
+    return covering;
+}
+
+/// From every address to one: the listener on every address stays until a restart. A reason to
+/// refuse the reload: the addresses belong to several proxies.
+std::string Reconfigurer::note_covered(const Config& wanted, Plan& plan) const {
+    std::map<const ListenerSlot*, std::string> owners;
+    for (const ProxyConfig& proxy : wanted.proxies) {
+        for (const ListenAddress& listen : proxy.listen) {
+            const ListenerSlot* const slot = covering_listener(listen.endpoint);
+            if (slot == nullptr || listens_at(wanted, slot->endpoint)) continue;
+            if (owners.try_emplace(slot, proxy.name).first->second != proxy.name)
+                return fmt::format(
+                    "listener {}: this program listens on {}, and only a restart can divide that "
+                    "among proxies",
+                    format(listen.endpoint), format(slot->endpoint));
+            plan.needs_restart.push_back(fmt::format("proxy \"{}\": listen ({} stays open)",
+                                                     proxy.name, format(slot->endpoint)));
+            std::erase_if(plan.listeners, [&](const ListenerStep& step) {
+                return (step.endpoint == listen.endpoint && !step.from) ||
+                       (step.endpoint == slot->endpoint && !step.to);
+            });
+        }
+    }
+    return {};
+}
+
 std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& preparation) {
     std::uint16_t next = 0;
     for (const ListenerStep& step : preparation.plan.listeners) {
@@ -260,9 +301,13 @@ std::string Reconfigurer::open_new_listeners(const Config& wanted, Preparation& 
                 "try again when they have gone",
                 format(step.endpoint), next);
         const ProxyConfig& proxy = *find_proxy(wanted, *step.to);
+        const bool shares_port = std::any_of(
+            state_.listeners.begin(), state_.listeners.end(), [&](const ListenerSlot& slot) {
+                return slot.state != SlotState::vacant && overlap(slot.endpoint, step.endpoint);
+            });
         Result<ListenerSockets> opened = open_listener(
             proxy, step.endpoint, static_cast<std::uint32_t>(bootstrap_.shards().size()),
-            bind_attempts_at_reload);
+            bind_attempts_at_reload, shares_port);
         if (!opened && may_go_without(proxy, step.endpoint, opened.error())) {
             log_left_out(log_, proxy, step.endpoint, opened.error());
             continue;

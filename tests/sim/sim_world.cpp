@@ -9,16 +9,15 @@ namespace udpproxy::sim {
 
 void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::string payload,
                             std::uint8_t tos) {
-    for (SimListener& listener : listeners) {
-        const bool takes = listener.endpoint.port == local.port &&
-                           (listener.endpoint.address == local.address ||
-                            (listener.endpoint.address.is_unspecified() &&
-                             listener.endpoint.family() == local.family()));
-        if (!takes || !listener.is_open) continue;
-        listener.queue.push_back(Packet{client, local, std::move(payload), tos});
-        return;
-    }
-    ++refused_by_kernel;
+    SimListener* taker = nullptr;  // the more specific one, as in the kernel
+    for (SimListener& listener : listeners)
+        if (listener.is_open && overlap(listener.endpoint, local) &&
+            (taker == nullptr || taker->endpoint.address.is_unspecified()))
+            taker = &listener;
+    if (taker != nullptr)
+        taker->queue.push_back(Packet{client, local, std::move(payload), tos});
+    else
+        ++refused_by_kernel;
 }
 
 bool SimWorld::service_sends(const Endpoint& source, const Endpoint& group, std::string payload,

@@ -125,6 +125,41 @@ TEST_CASE("a link-local address has an interface, and no other address has") {
     CHECK_FALSE(parse_endpoint("[fe80::1%a-name-that-no-interface-may-have]:53").has_value());
 }
 
+TEST_CASE("an interface that is absent is kept by name, with a number that no interface has") {
+    const NamedEndpoint absent = parse_named_endpoint("[fe80::1%no-such-one]:53").value();
+    CHECK(absent.interface == "no-such-one");
+    CHECK(is_absent_interface(absent.endpoint.scope));
+    CHECK(is_lost_interface(absent.endpoint.scope));
+    CHECK(absent.endpoint.scope == scope_of_interface("no-such-one"));
+    CHECK(absent.endpoint.scope != scope_of_interface("no-such-two"));
+    const NamedEndpoint present = parse_named_endpoint("[fe80::1%lo]:53").value();
+    CHECK(present.interface == "lo");
+    CHECK_FALSE(is_absent_interface(present.endpoint.scope));
+    CHECK_FALSE(is_lost_interface(present.endpoint.scope));
+    const NamedEndpoint numbered = parse_named_endpoint("[fe80::1%7]:53").value();
+    CHECK(numbered.interface.empty());
+    CHECK(numbered.endpoint.scope == 7);
+    CHECK_FALSE(parse_named_endpoint("[fe80::1%a/b]:53").has_value());
+    CHECK_FALSE(parse_named_endpoint("[fe80::1%0]:53").has_value());
+    CHECK_FALSE(is_lost_interface(0));
+}
+
+TEST_CASE("a port at every address of a family overlaps with that port at each of them") {
+    const auto overlaps = [](const char* one, const char* other) {
+        const Endpoint a = parse_endpoint(one).value();
+        const Endpoint b = parse_endpoint(other).value();
+        CHECK(overlap(a, b) == overlap(b, a));
+        return overlap(a, b);
+    };
+    CHECK(overlaps("0.0.0.0:53", "192.0.2.1:53"));
+    CHECK(overlaps("[::]:53", "[fe80::1%7]:53"));
+    CHECK(overlaps("192.0.2.1:53", "192.0.2.1:53"));
+    CHECK_FALSE(overlaps("0.0.0.0:53", "192.0.2.1:54"));
+    CHECK_FALSE(overlaps("0.0.0.0:53", "[::1]:53"));
+    CHECK_FALSE(overlaps("192.0.2.1:53", "192.0.2.2:53"));
+    CHECK_FALSE(overlaps("[fe80::1%7]:53", "[fe80::1%8]:53"));
+}
+
 TEST_CASE("ports are plain decimal numbers from 1 to 65535") {
     CHECK(parse_port("1").value() == 1);
     CHECK(parse_port("65535").value() == 65535);

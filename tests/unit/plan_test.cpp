@@ -89,6 +89,37 @@ TEST_CASE("proxies come and go by name, listeners by address, whichever proxy's 
                       ListenerStep{parse_endpoint("192.0.2.1:55").value(), std::nullopt, "b"}});
 }
 
+TEST_CASE("a listener at one address stays when one at every address takes its place") {
+    const Config one = read(proxy("a", "192.0.2.1:53"));
+    const Config every = read(proxy("a", "0.0.0.0:53"));
+    const Endpoint at_one = parse_endpoint("192.0.2.1:53").value();
+    const Endpoint at_every = parse_endpoint("0.0.0.0:53").value();
+    CHECK(plan_reload(one, every).listeners ==
+          std::vector<ListenerStep>{{at_every, std::nullopt, "a"}});
+    CHECK(plan_reload(every, one).listeners ==
+          std::vector<ListenerStep>{{at_every, "a", std::nullopt}, {at_one, std::nullopt, "a"}});
+    // Another proxy's takes its clients.
+    CHECK(plan_reload(one, read(proxy("b", "0.0.0.0:53"))).listeners ==
+          std::vector<ListenerStep>{{at_one, "a", "b"}, {at_every, std::nullopt, "b"}});
+    CHECK(plan_reload(one, read(proxy("a", "0.0.0.0:54"))).listeners.front() ==
+          ListenerStep{at_one, "a", std::nullopt});
+}
+
+TEST_CASE("a listening address has steps only while its interface is there") {
+    const Config absent = read(proxy("a", "[fe80::1%no-such-one]:53"));
+    Config present = absent;
+    present.proxies[0].listen[0].endpoint.scope = 7;
+    const Endpoint at_interface = present.proxies[0].listen[0].endpoint;
+    CHECK(is_empty(plan_reload(absent, absent)));
+    CHECK(plan_reload(absent, present).listeners ==
+          std::vector<ListenerStep>{{at_interface, std::nullopt, "a"}});
+    CHECK(plan_reload(present, absent).listeners ==
+          std::vector<ListenerStep>{{at_interface, "a", std::nullopt}});
+    CHECK(find_interfaces(present));
+    CHECK(is_empty(plan_reload(absent, present)));
+    CHECK_FALSE(find_interfaces(present));
+}
+
 TEST_CASE("what cannot change while the program runs is named") {
     const Plan plan = plan_reload(
         read("[runtime]\nengine = \"epoll\"\nshards = 1\n" + two),

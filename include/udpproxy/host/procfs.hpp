@@ -48,8 +48,6 @@ struct SocketHolder {
 /// The holders of these sockets, in order. Walks /proc once.
 [[nodiscard]] std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes);
 
-/// Whether a socket at `bound` and a listener at `wanted` get the same datagrams.
-[[nodiscard]] bool is_same_port(const Endpoint& bound, const Endpoint& wanted);
 /// The holder of an endpoint that is in use: `held by nginx (process 123)`, `held by a socket of
 /// user 101`; empty when no socket is found.
 [[nodiscard]] std::string describe_holder(const Endpoint& endpoint);

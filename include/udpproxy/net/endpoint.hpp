@@ -52,6 +52,9 @@ struct Endpoint {
     friend auto operator<=>(const Endpoint&, const Endpoint&) = default;
 };
 
+/// Whether one datagram may be for sockets at both endpoints.
+[[nodiscard]] bool overlap(const Endpoint& one, const Endpoint& other) noexcept;
+
 /// An address block. `bits` counts from the family's own first bit: 0 to 32 for IPv4, 0 to 128 for
 /// IPv6.
 struct Prefix {
@@ -92,8 +95,8 @@ struct NamedEndpoint {
 /// As parse_endpoint(), also where no interface has that name now; the scope is then one of
 /// scope_of_interface().
 [[nodiscard]] Result<NamedEndpoint> parse_named_endpoint(std::string_view text);
-/// The index of the interface of that name. While there is none, a number that no interface has and
-/// that depends on the name alone.
+/// The index of the interface of that name; while there is none, a number that depends on the name
+/// alone; 0, with errno set, when that cannot be asked (descriptors are short).
 [[nodiscard]] std::uint32_t scope_of_interface(const std::string& name);
 /// Whether the scope stands for the name of an interface that was absent.
 [[nodiscard]] constexpr bool is_absent_interface(std::uint32_t scope) noexcept {

@@ -20,6 +20,9 @@ struct ListenerRequest {
     std::uint64_t send_buffer_bytes = 0;
     PathMtu path_mtu = PathMtu::want;
     bool offload = false;  // takes trains whole (UDP_GRO); only where trains_supported()
+    // This program has the port already, at every address or at one of those asked for here. Both
+    // can be bound only with SO_REUSEPORT; the kernel delivers to the more specific one.
+    bool shares_port = false;
 };
 
 /// The sockets of one listening address, one per shard in shard order, and what the kernel granted.
@@ -30,7 +33,8 @@ struct ListenerSockets {
     bool address_absent = false;  // not on this host (yet): bound with IP_FREEBIND
 };
 
-/// Opens `count` sockets on one address. The first socket binds exclusively, so that a second
+/// Opens `count` sockets on one address. The first socket binds exclusively unless the port is
+/// shared, so that a second
 /// instance of the program gets EADDRINUSE and takes no client from the first. Then SO_REUSEPORT is
 /// set for good, and the other sockets join; if the flag were cleared again, one socket would get
 /// everything. The order of the sockets is the kernel's steering order: it must never change while

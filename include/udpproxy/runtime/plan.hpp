@@ -52,6 +52,9 @@ struct Plan {
 /// difference again.
 void keep_what_needs_a_restart(Config& wanted, const Config& present);
 
+/// Whether a proxy listens at this very endpoint.
+[[nodiscard]] bool listens_at(const Config& config, const Endpoint& endpoint);
+
 /// The proxy of that name, or null.
 [[nodiscard]] const ProxyConfig* find_proxy(const Config& config, std::string_view name);
 

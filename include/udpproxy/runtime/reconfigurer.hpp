@@ -179,6 +179,8 @@ private:
     [[nodiscard]] std::vector<std::string> prepare(Config& wanted, Preparation& preparation);
     [[nodiscard]] std::string plan_proxies(const Config& wanted, Preparation& preparation) const;
     [[nodiscard]] std::string find_slots(const Config& wanted, Preparation& preparation) const;
+    [[nodiscard]] const ListenerSlot* covering_listener(const Endpoint& endpoint) const;
+    [[nodiscard]] std::string note_covered(const Config& wanted, Plan& plan) const;
     [[nodiscard]] std::string open_new_listeners(const Config& wanted, Preparation& preparation);
     void bring_about(Config wanted, const std::shared_ptr<Preparation>& preparation, Instant now);
     void log_reload();
@@ -188,7 +190,8 @@ private:
     void carry_out(const Config& wanted, Preparation& preparation, Instant now);
     void bring_proxy(std::uint16_t index, const ProxyConfig& wanted, const ProxyCapacity& capacity,
                      Preparation& preparation);
-    void bring_listeners(Preparation& preparation, Instant now);
+    [[nodiscard]] const ProxyConfig* owner_of(const Config& wanted, const Endpoint& endpoint) const;
+    void bring_listeners(const Config& wanted, Preparation& preparation, Instant now);
     void ask_for_name(std::uint16_t proxy);
     void set_known_endpoints();
 
