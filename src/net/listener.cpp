@@ -59,15 +59,11 @@ int set_listener_options(int descriptor, const ListenerRequest& request, const c
                                    : Option{IPPROTO_IPV6, IPV6_RECVPKTINFO, "IPV6_RECVPKTINFO"};
         failed = option.text;
         if (const int error = set_flag(descriptor, option.level, option.name, 1)) return error;
-        if (ipv4) return 0;
-        // A reply's source may be an address of a whole block that is local (`ip -6 route add local
-        // …`): without this the kernel takes the host's own addresses only (net/ipv6/datagram.c,
-        // ip6_datagram_send_ctl).
-        failed = "IPV6_FREEBIND";
-        return set_flag(descriptor, IPPROTO_IPV6, IPV6_FREEBIND, 1);
     }
-    if (endpoint.address.is_unspecified()) return 0;
-    // A listed address may appear on the host later (a floating VIP).
+    if (ipv4 && endpoint.address.is_unspecified()) return 0;
+    // A listed address may appear on the host later (a floating VIP). A reply of an IPv6 wildcard may
+    // leave from an address of a whole block that is local (`ip -6 route add local …`): without this
+    // the kernel takes the host's own addresses only (net/ipv6/datagram.c, ip6_datagram_send_ctl).
     const Option option = ipv4 ? Option{IPPROTO_IP, IP_FREEBIND, "IP_FREEBIND"}
                                : Option{IPPROTO_IPV6, IPV6_FREEBIND, "IPV6_FREEBIND"};
     failed = option.text;
