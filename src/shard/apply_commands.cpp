@@ -64,10 +64,10 @@ void set_source_bindings(Shard& shard, const Command& command, Instant now) {
         if (brought.index == shard.ports.size()) {
             UDPPROXY_ASSERT(shard.ports.size() < shard.ports.capacity());
             shard.ports.push_back(std::move(brought.pool));
-            shard.pool_sources.resize(shard.ports.size());
+            shard.pool_sources.set(brought.index, Address{});
         } else {
             if (brought.is_fresh)
-                shard.pool_sources[brought.index] = Address{};
+                shard.pool_sources.set(brought.index, Address{});
             else
                 brought.pool.take_over(shard.ports[brought.index]);
             std::swap(brought.pool, shard.ports[brought.index]);
@@ -89,7 +89,7 @@ void set_source_bindings(Shard& shard, const Command& command, Instant now) {
         binding.port_pool = change.bindings[i].port_pool;
         binding.port_range = change.bindings[i].port_range;
         if (!binding.wanted.is_unspecified())
-            shard.pool_sources[binding.port_pool] = binding.wanted;
+            shard.pool_sources.set(binding.port_pool, binding.wanted);
         shard.groups.use_binding(change.first + i, proxy.setup.port_cooldown,
                                  proxy.setup.upstream.get());
     }

@@ -56,14 +56,13 @@ std::vector<SourceBinding> bindings_of(const std::vector<BindingLocation>& locat
 
 /// The addresses known at start. Look-ups keep them up to date, and later source bindings fill in
 /// the remaining ones.
-std::vector<Address> pool_sources_of(const ShardSetup& setup, std::size_t pools) {
-    std::vector<Address> sources;
-    sources.reserve(std::max<std::size_t>(pools, setup.port_pools_max));
-    sources.resize(pools);
+PoolSources pool_sources_of(const ShardSetup& setup, std::size_t pools) {
+    PoolSources sources(std::max<std::size_t>(pools, setup.port_pools_max));
+    for (std::uint32_t pool = 0; pool < pools; ++pool) sources.set(pool, Address{});
     for (const BindingLocation& location : binding_locations(setup.proxies))
-        sources[location.port_pool] = location.source.is_unspecified()
-                                          ? setup.proxies[location.proxy].routed_source
-                                          : location.source;
+        sources.set(location.port_pool, location.source.is_unspecified()
+                                            ? setup.proxies[location.proxy].routed_source
+                                            : location.source);
     return sources;
 }
 

@@ -7,6 +7,7 @@
 // new address. Two events make the shard look: a send that fails, and a change of routes or
 // addresses, which the control thread reports once it has settled. A session whose source is
 // configured has no other source, and stays.
+#include <algorithm>
 #include <cerrno>
 
 #include "steps.hpp"
@@ -47,7 +48,7 @@ void look_up_source(Shard& shard, BindingIndex index, Instant now) {
     shard.groups.outdate(index);
     if (answer.error != 0) return;
     binding.source = answer.source;
-    shard.pool_sources[binding.port_pool] = answer.source.address;
+    shard.pool_sources.set(binding.port_pool, answer.source.address);
 }
 
 void note_lost_source(Shard& shard, const Departure& departure, int error) {
@@ -127,12 +128,10 @@ void leave_replaced_sources(Shard& shard, Sockets& sockets, Instant now) {
 }
 
 bool is_own_port(const Shard& shard, const Endpoint& source) {
-    for (std::size_t pool = 0; pool < shard.pool_sources.size(); ++pool) {
-        if (shard.pool_sources[pool] == source.address &&
-            shard.setup.use->own_ports[pool].contains(source.port))
-            return true;
-    }
-    return false;
+    const std::span<const std::uint32_t> pools = shard.pool_sources.pools_at(source.address);
+    return std::any_of(pools.begin(), pools.end(), [&](std::uint32_t pool) {
+        return shard.setup.use->own_ports[pool].contains(source.port);
+    });
 }
 
 }  // namespace udpproxy

@@ -17,6 +17,7 @@
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
 #include "udpproxy/session/known_endpoints.hpp"
+#include "udpproxy/session/pool_sources.hpp"
 #include "udpproxy/session/port_pool.hpp"
 #include "udpproxy/session/table.hpp"
 #include "udpproxy/session/upstream.hpp"
@@ -183,7 +184,7 @@ struct Shard {
     std::vector<SourceBinding> bindings;  // of all proxies; BindingIndex is the index
     GroupPool groups;
     std::vector<PortPool> ports;
-    std::vector<Address> pool_sources;  // by port pool: the address its ports are bound at
+    PoolSources pool_sources;
     std::vector<HeldUpstream> upstreams;
     SlotGroups group_of_slot;
     ShardCounters counters;
