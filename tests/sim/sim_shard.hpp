@@ -61,6 +61,9 @@ public:
                 setup.key);
         for (const ListenerSetup& listener : setup.listeners)
             world->listeners.push_back(SimListener{listener.endpoint, {}});
+        // Slots that commands may give to listeners; the test sets their endpoints.
+        while (world->listeners.size() < setup.listeners_max)
+            world->listeners.push_back(SimListener{{}, {}, false});
         const std::uint32_t slots_max = setup.slots_max;
         const std::uint32_t buffers = setup.buffers_per_leg;
         loop = std::make_unique<Loop<SimBackend, SimClock>>(

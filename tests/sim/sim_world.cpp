@@ -15,7 +15,7 @@ void SimWorld::client_sends(const Endpoint& client, const Endpoint& local, std::
             (taker == nullptr || taker->endpoint.address.is_unspecified()))
             taker = &listener;
     if (taker != nullptr)
-        taker->queue.push_back(Packet{client, local, std::move(payload), tos});
+        deliver(taker->queue, Packet{client, local, std::move(payload), tos});
     else
         ++refused_by_kernel;
 }
@@ -32,8 +32,24 @@ bool SimWorld::service_sends(const Endpoint& source, const Endpoint& group, std:
         ++refused_by_kernel;
         return false;
     }
-    best->queue.push_back(Packet{source, group, std::move(payload), tos});
+    deliver(best->queue, Packet{source, group, std::move(payload), tos});
     return true;
+}
+
+void SimWorld::deliver(std::deque<Packet>& queue, const Packet& packet) {
+    const auto happens = [&](double probability) { return probability > 0 && chance(probability); };
+    if (happens(loss_chance)) {
+        ++lost;
+        return;
+    }
+    for (int copies = happens(duplicate_chance) ? 2 : 1; copies > 0; --copies) {
+        if (queue.size() >= queue_max) {
+            ++overflowed;
+            continue;
+        }
+        const std::size_t behind = happens(reorder_chance) ? pick(queue.size() + 1) : queue.size();
+        queue.insert(queue.begin() + static_cast<std::ptrdiff_t>(behind), packet);
+    }
 }
 
 void SimWorld::reject(const Endpoint& group, const Endpoint& peer, int error) {
@@ -68,7 +84,10 @@ Result<void> SimBackend::start(std::vector<ListenerSocket>) { return {}; }
 
 const Completions& SimBackend::wait(std::optional<Instant> deadline) {
     completions_->clear();
-    for (const Slot slot : std::exchange(closed_listeners_, {})) completions_->closed.push(slot);
+    for (const Slot slot : std::exchange(closed_listeners_, {})) {
+        completions_->closed.push(slot);
+        world_->listeners[index_of(slot)].queue.clear();
+    }
     finish_closes();
     for (std::uint32_t i = 0; i < world_->listeners.size(); ++i)
         take_arrivals(Slot{i}, world_->listeners[i].queue, Leg::request,
@@ -227,7 +246,9 @@ OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slo
     if (!world_->next_opening.opened())
         return std::exchange(world_->next_opening, OpeningOutcome{});
     if (free_slots_.size() < slots.size()) return {OpeningStep::socket, EMFILE};
-    if (world_->absent.contains(opening.local.address)) return {OpeningStep::bind, EADDRNOTAVAIL};
+    if (world_->absent.contains(opening.local.address) ||
+        world_->tentative.contains(opening.local.address))
+        return {OpeningStep::bind, EADDRNOTAVAIL};
     bool is_taken = world_->taken.contains(opening.local);
     for (const auto& [slot, member] : world_->members)
         is_taken = is_taken || member.local == opening.local;

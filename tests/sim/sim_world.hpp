@@ -6,6 +6,7 @@
 #pragma once
 
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -65,6 +66,9 @@ public:
     /// What looking up a source address answers.
     [[nodiscard]] SourceAnswer source_towards(const Endpoint& to, const Address& wanted) const;
 
+    /// Through the network into the queue of a socket.
+    void deliver(std::deque<Packet>& queue, const Packet& packet);
+
     std::mt19937_64 random;
     Instant now{std::chrono::seconds{1000}};
     std::vector<SimListener> listeners;
@@ -72,7 +76,8 @@ public:
     std::set<Endpoint> taken;                    // addresses and ports of other programs
     std::set<Address> own_addresses;             // of this host: routing leads from each to itself
     std::set<Address> absent;                    // source addresses that are not on this host
-    int source_error = 0;  // what looking up a source address answers, if not 0
+    std::set<Address> tentative;  // that a look-up names already, but no socket can be bound to
+    int source_error = 0;         // what looking up a source address answers, if not 0
     Address routed = *parse_address("10.0.0.1");  // what routing says
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
     OpeningOutcome next_join;                     // not `opened()`: the next join fails so
@@ -82,12 +87,19 @@ public:
     int send_errors = 0;                          // every send fails with it, if not 0
     double train_chance =
         0;  // that a datagram which may join the one before it, in its buffer, does
+    // Of the network on either side: that a datagram is lost, comes twice, overtakes others.
+    double loss_chance = 0;
+    double duplicate_chance = 0;
+    double reorder_chance = 0;
+    std::size_t queue_max = std::numeric_limits<std::size_t>::max();  // of a socket, in datagrams
     double refusal_chance = 0;        // that the kernel refuses a train, so that it is sent singly
     int close_waits_max = 2;          // a close completes after 0 to this many waits
     std::vector<Packet> at_upstream;  // what came out on the service's side
     std::vector<Packet> at_clients;   // what came out on the clients' side
     std::uint64_t openings = 0;       // groups opened
     std::uint64_t refused_by_kernel = 0;  // datagrams that met no socket
+    std::uint64_t lost = 0;               // datagrams, in the network
+    std::uint64_t overflowed = 0;         // datagrams that found a socket's queue full
     std::uint64_t blocked_waits = 0;      // waits in which a real thread would have slept
 };
 
