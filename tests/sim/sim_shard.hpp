@@ -50,6 +50,23 @@ inline std::size_t sources_of(const ShardSetup& setup) {
     return sources;
 }
 
+/// Whether each proxy's arrivals are its departures, its drops, and what waits.
+inline bool accounts_balance(Shard& shard) {
+    for (std::uint16_t proxy = 0; proxy < shard.proxies.size(); ++proxy) {
+        const ProxyCounters& counters = shard.counters.proxies[proxy];
+        std::uint64_t accounted =
+            counters.departures_request.read() + counters.departures_reply.read();
+        for (const Counter& drop : counters.drops) accounted += drop.read();
+        for (const NewClient& each : shard.new_clients)
+            if (each.proxy == proxy) accounted += each.arrival.datagrams();
+        for (const PendingDeparture& each : shard.pending)
+            if (each.departure.proxy == proxy) accounted += each.departure.datagrams();
+        if (counters.arrivals_request.read() + counters.arrivals_reply.read() != accounted)
+            return false;
+    }
+    return true;
+}
+
 class SimShard {
 public:
     explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1)

@@ -552,17 +552,7 @@ private:
         Shard& shard = sim_.shard();
         const SharedUse& use = *shard.setup.use;
         REQUIRE(shard.departures_total == left_);
-        for (std::uint16_t proxy = 0; proxy < proxies; ++proxy) {
-            const ProxyCounters& counters = sim_.counters(proxy);
-            std::uint64_t accounted =
-                counters.departures_request.read() + counters.departures_reply.read();
-            for (const Counter& drop : counters.drops) accounted += drop.read();
-            for (const NewClient& each : shard.new_clients)
-                if (each.proxy == proxy) accounted += each.arrival.datagrams();
-            for (const PendingDeparture& each : shard.pending)
-                if (each.departure.proxy == proxy) accounted += each.departure.datagrams();
-            REQUIRE(counters.arrivals_request.read() + counters.arrivals_reply.read() == accounted);
-        }
+        REQUIRE(accounts_balance(shard));
         REQUIRE(shard.table.size() <= sessions_allowed_);
         REQUIRE(use.descriptors.used.load() <= descriptors_allowed_);
         // A group's descriptors are given back when its last socket is closed.
