@@ -18,7 +18,7 @@ using Json = nlohmann::json;
 namespace {
 
 struct Rule {
-    std::uint64_t handle = 0;
+    std::int64_t handle = 0;
     const Json* statements = nullptr;
 };
 
@@ -48,6 +48,9 @@ std::string kind_of(const Json& object) {
     return object.is_object() && !object.empty() ? object.begin().key() : "";
 }
 
+/// nft writes whole numbers; anything else throws, where get() would convert it somehow.
+std::int64_t integer_of(const Json& value) { return value.get_ref<const std::int64_t&>(); }
+
 struct Unknown {};  // the datagram does not decide the value
 struct Foreign {};  // of another protocol or family than the datagram's: no comparison holds
 using Operand = std::variant<Unknown, Foreign, std::string, std::uint16_t, Address>;
@@ -75,10 +78,12 @@ Answer equals(const Operand& operand, const Json& element) {
     if (std::holds_alternative<Unknown>(operand)) return Answer::perhaps;
     if (bare.contains("prefix")) {
         const auto first = parse_address(bare.at("prefix").at("addr").get<std::string>());
-        const auto bits = bare.at("prefix").at("len").get<std::uint8_t>();
-        if (!first || bits > 128 || !std::holds_alternative<Address>(operand))
+        const std::int64_t bits = integer_of(bare.at("prefix").at("len"));
+        if (!first || bits < 0 || bits > (first->is_ipv4() ? 32 : 128) ||
+            !std::holds_alternative<Address>(operand))
             return Answer::perhaps;
-        return answer_of(Prefix{*first, bits}.contains(std::get<Address>(operand)));
+        const Prefix prefix{*first, static_cast<std::uint8_t>(bits)};
+        return answer_of(prefix.contains(std::get<Address>(operand)));
     }
     if (bare.contains("range")) {
         const auto low = order(operand, bare.at("range").at(0));
@@ -344,7 +349,7 @@ void add_chain_or_set(const Json& entry, PacketFilter::Rules& rules) {
                                 table,
                                 table + ' ' + name,
                                 object.value("hook", ""),
-                                object.value("prio", std::int64_t{0}),
+                                object.contains("prio") ? integer_of(object.at("prio")) : 0,
                                 object.value("policy", "") == "drop",
                                 {}});
     else
@@ -356,8 +361,7 @@ void add_rule(const Json& rule, PacketFilter::Rules& rules) {
         fmt::format("{} {} {}", rule.at("family").get<std::string>(),
                     rule.at("table").get<std::string>(), rule.at("chain").get<std::string>()));
     if (place == rules.places.end()) return;
-    rules.chains[place->second].rules.push_back(
-        {rule.at("handle").get<std::uint64_t>(), &rule.at("expr")});
+    rules.chains[place->second].rules.push_back({integer_of(rule.at("handle")), &rule.at("expr")});
 }
 
 }  // namespace

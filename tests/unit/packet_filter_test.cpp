@@ -300,7 +300,9 @@ TEST_CASE("a list that is none is an error with its reason") {
     for (const char* const json : {"", "nft: command not found", "{", "[]", "{\"nftables\": [0]}",
                                    "{}", R"({"nftables": [{"chain": {"family": "ip"}}]})",
                                    R"({"nftables": [{"chain": {"family": 4}}]})",
-                                   R"({"nftables": [{"rule": {"family": "ip"}}]})"})
+                                   R"({"nftables": [{"rule": {"family": "ip"}}]})",
+                                   R"({"nftables": [{"chain": {"family": "ip", "table": "f",
+                                       "name": "in", "prio": 1e300}}]})"})
         CHECK_MESSAGE(reason(json).starts_with("nftables: the list of rules: "), json);
     CHECK(reason("\"" + std::string(100000, 'a')).size() < 300);
     const std::size_t deep = 200000;
@@ -313,13 +315,26 @@ TEST_CASE("statements in a form that is not known match perhaps") {
     for (int i = 0; i < 100000; ++i) deep += R"({"set": [)";
     for (int i = 0; i < 100000; ++i) deep += "]}";
     for (const std::string& statement :
-         {std::string{"0"}, std::string{"null"}, std::string{"{}"}, std::string{"[]"},
-          std::string{R"({"match": null})"}, std::string{R"({"match": {"op": "=="}})"},
-          std::string{R"({"xt": null})"}, std::string{R"({"vmap": {"key": 1}})"},
-          match(reply_port, "==", deep), match(deep, "==", "1"), match(reply_port, "==", "\"@\""),
-          match(reply_port, "==", R"({"range": [1]})"), match(source, "==", R"({"prefix": 1})"),
-          match(reply_port, "like", "53"), vmap(reply_port, R"({"set": [[53, {}]]})"),
-          vmap(reply_port, R"({"set": [53]})"), std::string{R"({"jump": {"to": "in"}})"}})
+         {std::string{"0"},
+          std::string{"null"},
+          std::string{"{}"},
+          std::string{"[]"},
+          std::string{R"({"match": null})"},
+          std::string{R"({"match": {"op": "=="}})"},
+          std::string{R"({"xt": null})"},
+          std::string{R"({"vmap": {"key": 1}})"},
+          match(reply_port, "==", deep),
+          match(deep, "==", "1"),
+          match(reply_port, "==", "\"@\""),
+          match(reply_port, "==", R"({"range": [1]})"),
+          match(source, "==", R"({"prefix": 1})"),
+          match(source, "==", R"({"prefix": {"addr": "10.0.0.0", "len": 33}})"),
+          match(source, "==", R"({"prefix": {"addr": "10.0.0.0", "len": 264}})"),
+          match(source, "==", R"({"prefix": {"addr": "10.0.0.0", "len": 1e300}})"),
+          match(reply_port, "like", "53"),
+          vmap(reply_port, R"({"set": [[53, {}]]})"),
+          vmap(reply_port, R"({"set": [53]})"),
+          std::string{R"({"jump": {"to": "in"}})"}})
         CHECK_MESSAGE(verdict({statement}) == Verdict::may_be_dropped, statement.substr(0, 80));
 }
 
