@@ -61,9 +61,10 @@ int set_listener_options(int descriptor, const ListenerRequest& request, const c
         if (const int error = set_flag(descriptor, option.level, option.name, 1)) return error;
     }
     if (ipv4 && endpoint.address.is_unspecified()) return 0;
-    // A listed address may appear on the host later (a floating VIP). A reply of an IPv6 wildcard may
-    // leave from an address of a whole block that is local (`ip -6 route add local …`): without this
-    // the kernel takes the host's own addresses only (net/ipv6/datagram.c, ip6_datagram_send_ctl).
+    // A listed address may appear on the host later (a floating VIP). A reply of an IPv6 wildcard
+    // may leave from an address of a whole block that is local (`ip -6 route add local …`): without
+    // this the kernel takes the host's own addresses only (net/ipv6/datagram.c,
+    // ip6_datagram_send_ctl).
     const Option option = ipv4 ? Option{IPPROTO_IP, IP_FREEBIND, "IP_FREEBIND"}
                                : Option{IPPROTO_IPV6, IPV6_FREEBIND, "IPV6_FREEBIND"};
     failed = option.text;
