@@ -25,7 +25,7 @@ std::shared_ptr<const Config> one_proxy() {
 }
 
 Log& quiet_log() {
-    static Log log = *Log::open(LogLevel::info, LogFormat::text, "/dev/null");
+    static Log log = *Log::open({LogLevel::info, LogFormat::text, "/dev/null"});
     return log;
 }
 

@@ -22,7 +22,6 @@ void packet_filter(Bytes input);  // nft's JSON
 void procfs(Bytes input);         // files of /proc
 void admin(Bytes input);          // HTTP requests
 void pcapng(Bytes input);         // capture files
-void reload(Bytes input);         // configurations, plans, and a simulated shard
 
 struct Target {
     std::string_view name;  // of its corpus, too
@@ -40,7 +39,6 @@ inline constexpr auto targets = std::to_array<Target>({
     {"procfs", procfs},
     {"admin", admin},
     {"pcapng", pcapng},
-    {"reload", reload},
 });
 
 }  // namespace udpproxy::fuzz

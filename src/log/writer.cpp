@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -81,6 +82,10 @@ struct LogWriter::Queue {
 
 void LogWriter::Queue::run() {
     ::pthread_setname_np(::pthread_self(), "log");
+    // A reader that has gone is an error of write(2), not the end of the program (SIGPIPE).
+    sigset_t all;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     std::unique_lock lock(mutex);
     for (;;) {
         news.wait(lock, [&] { return !lines.empty() || is_closing; });

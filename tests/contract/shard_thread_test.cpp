@@ -41,7 +41,7 @@ TEST_CASE_TEMPLATE("a start without a thread for a shard fails with the reason",
     file.write(one_proxy_text(std::is_same_v<Engine, UringBackend> ? "io_uring" : "epoll"));
     const std::variant<Config, ConfigComplaints> outcome = read_config(file.path);
     REQUIRE(std::holds_alternative<Config>(outcome));
-    Log log = *Log::open(LogLevel::info, LogFormat::text, "/dev/null");
+    Log log = *Log::open({LogLevel::info, LogFormat::text, "/dev/null"});
     Names names(log);
     Bootstrap bootstrap(std::get<Config>(outcome), log);
     REQUIRE(bootstrap.prepare_proxies(names, [](Duration) { return false; }));
