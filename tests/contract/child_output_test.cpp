@@ -61,7 +61,11 @@ TEST_CASE("a child has its signals unblocked and a broken pipe ends it") {
     std::signal(SIGPIPE, handler);
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     REQUIRE(text);
-    CHECK(*text == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    CHECK(text->starts_with("SigBlk:\t0000000000000000\n"));
+    // Whoever started the tests may ignore signals of its own.
+    const std::size_t ignored = text->find("SigIgn:\t");
+    REQUIRE(ignored != std::string::npos);
+    CHECK((std::stoull(text->substr(ignored + 8), nullptr, 16) & 1ULL << (SIGPIPE - 1)) == 0);
 }
 
 }  // namespace
