@@ -64,7 +64,7 @@ bool is_obeyed(std::string_view sequence) noexcept {
     if (sequence.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7f;
     if (sequence.size() == 2) return byte(0) == 0xc2 && byte(1) < 0xa0;
     if (sequence.size() != 3 || byte(0) != 0xe2) return false;
-    const unsigned tail = byte(1) << 8U | byte(2);
+    const unsigned tail = static_cast<unsigned>(byte(1)) << 8U | byte(2);
     return tail == 0x808e || tail == 0x808f ||    // U+200E and U+200F, marks of direction
            (tail >= 0x80a8 && tail <= 0x80ae) ||  // U+2028 to U+202E, separators, embeddings
            (tail >= 0x81a6 && tail <= 0x81a9);    // U+2066 to U+2069, isolates

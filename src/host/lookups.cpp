@@ -152,7 +152,7 @@ void Lookups::watch(void* lookups, int descriptor, int readable, int writable) {
 }
 
 void Lookups::read() noexcept {
-    std::array<epoll_event, events_at_once> ready;
+    std::array<epoll_event, events_at_once> ready{};
     const int count =
         ::epoll_wait(events_.descriptor(), ready.data(), static_cast<int>(ready.size()), 0);
     for (int i = 0; i < count; ++i) {

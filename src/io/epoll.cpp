@@ -11,7 +11,7 @@
 
 namespace udpproxy {
 
-Result<EpollBackend> EpollBackend::open(EngineSetup setup) {
+Result<EpollBackend> EpollBackend::open(const EngineSetup& setup) {
     Result<BufferPool> request_pool =
         BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
     if (!request_pool) return request_pool.error();

@@ -28,7 +28,7 @@ struct Incoming {
 };
 
 struct EpollBackend::State final : EngineState {
-    State(EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
+    State(const EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
         : EngineState(setup),
           requests(std::move(request_pool)),
           replies(std::move(reply_pool)),

@@ -17,7 +17,7 @@ UringProbe probe_io_uring(std::uint32_t slots_max, std::uint32_t buffers_per_leg
     EngineSetup setup;
     setup.slots_max = slots_max;
     setup.buffers_per_leg = buffers_per_leg;
-    Result<UringBackend> engine = UringBackend::open(std::move(setup));
+    Result<UringBackend> engine = UringBackend::open(setup);
     if (!engine) return {false, engine.error().message, engine.error().code};
     std::vector<ListenerSocket> listeners;
     listeners.push_back(ListenerSocket{std::move(opened->sockets[0]), Family::ipv4});

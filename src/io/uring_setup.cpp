@@ -93,7 +93,7 @@ unsigned completions_wanted(std::uint32_t buffers) {
 
 }  // namespace
 
-UringBackend::State::State(EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
+UringBackend::State::State(const EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
     : EngineState(setup),
       requests(std::move(request_pool), setup.slots_max),
       replies(std::move(reply_pool), setup.slots_max),
@@ -118,7 +118,7 @@ UringBackend::State::~State() {
     }
 }
 
-Result<UringBackend> UringBackend::open(EngineSetup setup) {
+Result<UringBackend> UringBackend::open(const EngineSetup& setup) {
     const std::size_t buffer_bytes = payload_offset + setup.payload_bytes_max;
     Result<BufferPool> request_pool = BufferPool::create(setup.buffers_per_leg, buffer_bytes);
     if (!request_pool) return request_pool.error();

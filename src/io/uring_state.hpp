@@ -50,7 +50,7 @@ struct Completed {
 };
 
 struct UringBackend::State final : EngineState {
-    State(EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool);
+    State(const EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool);
     ~State() override;
     State(const State&) = delete;
     State& operator=(const State&) = delete;

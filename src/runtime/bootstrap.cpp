@@ -179,7 +179,7 @@ Result<void> Bootstrap::create_shards(const SipKey& key) {
         engine_setup.busy_poll = config_.busy_poll;
         engine_setup.batch_wait = config_.batch_wait;
         Result<std::unique_ptr<ShardThread>> created =
-            ShardThread::create(engine_, std::move(setup), std::move(engine_setup));
+            ShardThread::create(engine_, std::move(setup), engine_setup);
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));
     }

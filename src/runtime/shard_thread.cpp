@@ -94,8 +94,9 @@ private:
 };
 
 template <Backend B>
-Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup, EngineSetup engine_setup) {
-    Result<B> backend = B::open(std::move(engine_setup));
+Result<std::unique_ptr<ShardThread>> create_over(ShardSetup setup,
+                                                 const EngineSetup& engine_setup) {
+    Result<B> backend = B::open(engine_setup);
     if (!backend) return backend.error();
     return std::unique_ptr<ShardThread>(
         std::make_unique<EngineThread<B>>(std::move(setup), std::move(*backend)));
@@ -117,10 +118,10 @@ void ShardThread::post_waiting() noexcept {
 }
 
 Result<std::unique_ptr<ShardThread>> ShardThread::create(Engine engine, ShardSetup setup,
-                                                         EngineSetup engine_setup) {
+                                                         const EngineSetup& engine_setup) {
     if (engine == Engine::io_uring)
-        return create_over<UringBackend>(std::move(setup), std::move(engine_setup));
-    return create_over<EpollBackend>(std::move(setup), std::move(engine_setup));
+        return create_over<UringBackend>(std::move(setup), engine_setup);
+    return create_over<EpollBackend>(std::move(setup), engine_setup);
 }
 
 }  // namespace udpproxy

@@ -83,7 +83,7 @@ TEST_CASE_TEMPLATE(
         std::vector<ListenerSocket> listeners;
         for (Socket& socket : opened->sockets)
             listeners.push_back(ListenerSocket{std::move(socket), family});
-        Result<Engine> engine = Engine::open(std::move(setup));
+        Result<Engine> engine = Engine::open(setup);
         REQUIRE(engine.has_value());
         REQUIRE(engine->start(std::move(listeners)).has_value());
 

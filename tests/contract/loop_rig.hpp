@@ -124,7 +124,7 @@ private:
         EngineSetup engine_setup;
         engine_setup.slots_max = setup.slots_max;
         engine_setup.buffers_per_leg = setup.buffers_per_leg;
-        Result<Engine> engine = Engine::open(std::move(engine_setup));
+        Result<Engine> engine = Engine::open(engine_setup);
         INFO(complaint(engine));
         REQUIRE(engine.has_value());
         if (from.listen.is_unspecified()) listener_.address = loopback(from.listen.family());

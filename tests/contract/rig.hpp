@@ -243,7 +243,7 @@ private:
             sockets_.push_back(
                 ListenerSocket{std::move(opened->sockets[0]), at.family(), offload_});
         }
-        Result<Engine> engine = Engine::open(std::move(engine_setup));
+        Result<Engine> engine = Engine::open(engine_setup);
         INFO(complaint(engine));
         REQUIRE(engine.has_value());
         return std::move(*engine);

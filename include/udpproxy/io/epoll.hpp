@@ -11,7 +11,7 @@ namespace udpproxy {
 class EpollBackend final : public EngineBase {
 public:
     /// Errors, each as a sentence: epoll_create1, eventfd, mmap.
-    [[nodiscard]] static Result<EpollBackend> open(EngineSetup setup);
+    [[nodiscard]] static Result<EpollBackend> open(const EngineSetup& setup);
 
     [[nodiscard]] Result<void> start(std::vector<ListenerSocket> listeners);
     const Completions& wait(std::optional<Instant> deadline);

@@ -14,7 +14,7 @@ class UringBackend final : public EngineBase {
 public:
     /// Sets up ring, buffers and tables. Errors name the call: `io_uring_setup: Operation not
     /// permitted`, `io_uring_register(PBUF_RING): …`.
-    [[nodiscard]] static Result<UringBackend> open(EngineSetup setup);
+    [[nodiscard]] static Result<UringBackend> open(const EngineSetup& setup);
 
     [[nodiscard]] Result<void> start(std::vector<ListenerSocket> listeners);
     const Completions& wait(std::optional<Instant> deadline);

@@ -20,9 +20,8 @@ public:
     virtual ~ShardThread() = default;
 
     /// Opens the engine; the thread does not run yet. Errors: what the engine's open() says.
-    [[nodiscard]] static Result<std::unique_ptr<ShardThread>> create(Engine engine,
-                                                                     ShardSetup setup,
-                                                                     EngineSetup engine_setup);
+    [[nodiscard]] static Result<std::unique_ptr<ShardThread>> create(
+        Engine engine, ShardSetup setup, const EngineSetup& engine_setup);
 
     /// Starts the thread and waits until the shard serves these listeners. Errors: those of the
     /// engine's start(); there is no thread to be had.

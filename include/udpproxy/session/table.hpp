@@ -85,6 +85,10 @@ public:
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy, Instant now,
                                                                   Duration idle, Suits&& suits) {
         IndexList& order = unassured_[proxy];
+        // Not unassured_links(): clang 14 does not know its type yet.
+        const auto links = [this](std::uint32_t index) -> ListLinks& {
+            return sessions_[index].unassured;
+        };
         const std::uint32_t scan_budget = std::min(eviction_scan_max, order.size());
         std::optional<std::uint32_t> chosen;
         std::uint32_t next = order.front();
@@ -101,8 +105,8 @@ public:
             // first. Sessions idle long enough stay in front, or the scan of 16 entries would miss
             // them.
             session.listed_at = session.last_active_at;
-            order.remove(index, unassured_links());
-            order.push_back(index, unassured_links());
+            order.remove(index, links);
+            order.push_back(index, links);
         }
         return chosen;
     }
