@@ -121,7 +121,8 @@ def test_a_second_start_on_the_same_address_fails_clearly_and_moves_no_client(
     assert second.wait() == 1
     assert (
         second.wait_event("failed")["reason"]
-        == 'listener "echo" 10.1.0.1:5353: bind: Address already in use'
+        == 'listener "echo" 10.1.0.1:5353: bind: Address already in use '
+        f"(held by udpproxy (process {first.pid}))"
     )
 
     assert len(crowd.ask_all(IPV4.listener(), lambda client: b"%d after" % client)) == 200

@@ -307,7 +307,8 @@ def test_settings_limits_and_log_change_in_place_and_what_cannot_is_named(
     # The file is moved away and opened anew.
     log.rename(tmp_path / "log.1")
     running.proxy.signal(signal.SIGUSR1)
-    while time.monotonic() < deadline and not log.exists():
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not (log.exists() and "log_reopened" in log.read_text()):
         time.sleep(0.05)
     assert "log_reopened" in log.read_text()
     running.proxy.signal(signal.SIGTERM)
