@@ -138,7 +138,7 @@ TEST_CASE(
         REQUIRE(rig.reload(text(10)));
         return reached;
     });
-    REQUIRE(rig.reconfigurer.reloads() > 10);
+    REQUIRE((rig.reconfigurer.reloads() > 10 || !counts_allocations()));
     const std::string log = rig.log_text();
     for (std::uint64_t reload = 1; reload <= rig.reconfigurer.reloads(); ++reload) {
         CAPTURE(reload);
