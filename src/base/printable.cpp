@@ -62,7 +62,9 @@ std::size_t utf8_length(std::string_view text) noexcept {
 bool is_obeyed(std::string_view sequence) noexcept {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(sequence[i]); };
     if (sequence.size() == 1) return byte(0) < 0x20 || byte(0) == 0x7f;
-    if (sequence.size() == 2) return byte(0) == 0xc2 && byte(1) < 0xa0;
+    if (sequence.size() == 2)
+        return (byte(0) == 0xc2 && byte(1) < 0xa0) ||
+               (byte(0) == 0xd8 && byte(1) == 0x9c);  // U+061C, a mark of direction
     if (sequence.size() != 3 || byte(0) != 0xe2) return false;
     const unsigned tail = static_cast<unsigned>(byte(1)) << 8U | byte(2);
     return tail == 0x808e || tail == 0x808f ||    // U+200E and U+200F, marks of direction

@@ -44,12 +44,12 @@ std::string as_text(const LogField& field) {
 }
 
 /// O_NONBLOCK, because a pipe without a reader would hold open(2); the thread that writes waits.
-Result<int> open_file(const std::string& path) {
+Result<Descriptor> open_file(const std::string& path) {
     const int descriptor = ::open(
         path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
     if (descriptor < 0) return system_error("open", errno);
     (void)::fcntl(descriptor, F_SETFL, O_APPEND);
-    return descriptor;
+    return Descriptor{descriptor};
 }
 
 }  // namespace
@@ -124,12 +124,12 @@ Log::~Log() {
 Result<Log> Log::open(const LogTarget& target) {
     Descriptor file;
     if (!target.file.empty()) {
-        const Result<int> opened =
+        Result<Descriptor> opened =
             within(open_limit, [path = target.file] { return open_file(path); });
         if (!opened)
             return Error{fmt::format("log.file \"{}\": {}", target.file, opened.error().message),
                          opened.error().code};
-        file = Descriptor{*opened};
+        file = std::move(*opened);
     }
     Result<std::unique_ptr<LogWriter>> writer = LogWriter::start(std::move(file));
     if (!writer) return Error{"log: " + writer.error().message, writer.error().code};

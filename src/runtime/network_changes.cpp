@@ -22,16 +22,22 @@ void Reconfigurer::watch_network() {
 }
 
 void Reconfigurer::follow_network(Instant now) {
-    const bool has_changed = network_.has_changed(now);
-    if (has_changed || (interfaces_again_at_ && now >= *interfaces_again_at_))
-        follow_interfaces(now);
-    if (has_changed) send_about_proxy(CommandKind::look_at_sources, all_proxies);
+    // A change is noted first: where memory is short, the next look goes on from the note.
+    if (network_.has_changed(now)) {
+        interfaces_again_at_ = now;
+        sources_unseen_ = true;
+    }
+    if (interfaces_again_at_ && now >= *interfaces_again_at_) follow_interfaces(now);
+    if (!sources_unseen_) return;
+    send_about_proxy(CommandKind::look_at_sources, all_proxies);
+    sources_unseen_ = false;
 }
 
 /// A link-local address is configured with an interface's name, and sockets are bound to its index.
 /// When the name gets another index, or none, the configuration in force is brought about anew with
 /// the indices of now, as a reload would.
 void Reconfigurer::follow_interfaces(Instant now) {
+    if (unlogged_) return;  // the lines of the last reload come first
     Config wanted = state_.config;
     if (!find_interfaces(wanted)) return interfaces_again_at_.reset();
     interfaces_again_at_ = now + interfaces_again_after;

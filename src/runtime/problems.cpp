@@ -46,10 +46,10 @@ Traffic traffic_of(const Status& status, const ProxyStatus& proxy) {
     Traffic totals;
     for (const auto& shard : status.shards) {
         const ProxyCounters& counters = shard->shard().counters.proxies[proxy.number];
-        // In the reverse order of their counting, so that no difference is below zero.
+        // The shard counts meanwhile: of an unlisted reply its arrival may not be seen yet.
         const std::uint64_t unlisted = counters.dropped(Drop::unlisted_source);
         totals.unlisted += unlisted;
-        totals.replies += counters.arrivals_reply.read() - unlisted;
+        totals.replies += growth(counters.arrivals_reply.read(), unlisted);
         totals.requests += counters.departures_request.read();
         totals.icmp_errors += counters.receive_errors.read() + counters.send_retries.read() +
                               counters.dropped(Drop::send_refused);

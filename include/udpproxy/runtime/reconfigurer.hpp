@@ -219,7 +219,8 @@ private:
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet
     std::uint64_t reload_failures_ = 0;
     NetworkWatch network_;
-    std::optional<Instant> interfaces_again_at_;  // following them has failed
+    std::optional<Instant> interfaces_again_at_;  // when to follow interfaces
+    bool sources_unseen_ = false;                 // the shards have yet to look at their sources
 };
 
 }  // namespace udpproxy

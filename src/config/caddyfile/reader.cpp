@@ -10,7 +10,6 @@
 #include <set>
 
 #include "snippets.hpp"
-#include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/values.hpp"
 
