@@ -18,60 +18,41 @@ from harness.client import open_socket
 from harness.hosts import Hosts
 from harness.program import configuration, run_once, table
 from harness.service import Reply
+from harness.unbound import start_unbound, wait_for_starts
 
 _ECHO = "10.1.0.1:5300"
 _SILENT = "10.0.0.250"
 _UNBOUND = "10.0.0.251"
 
-_CONFIGURATION = """
-server:
-  interface: 10.0.0.251
-  interface: fd00::251
-  access-control: 0.0.0.0/0 allow
-  access-control: ::/0 allow
-  username: ""
-  chroot: ""
-  directory: "{directory}"
-  pidfile: ""
-  use-syslog: no
-  log-time-ascii: yes
-  verbosity: 1
-  num-threads: 1
-  module-config: "iterator"
-  local-zone: "test." nodefault
+_ZONE = """  local-zone: "test." nodefault
 auth-zone:
   name: "test."
-  zonefile: "{directory}/test.zone"
+  zonefile: "{file}"
   for-downstream: yes
-  for-upstream: no
-remote-control:
-  control-enable: no
-"""
+  for-upstream: no"""
 
 
 class Zone:
     def __init__(self, start_process, network, directory, *records):
         self._file = directory / "test.zone"
         self._write(records)
-        file = directory / "unbound.conf"
-        file.write_text(_CONFIGURATION.format(directory=directory), encoding="ascii")
-        self._daemon = start_process(["unbound", "-d", "-p", "-c", str(file)], network.service)
-        self._wait_for_starts(1)
+        self._daemon = start_unbound(
+            start_process,
+            network.service,
+            directory,
+            [_UNBOUND, "fd00::251"],
+            _ZONE.format(file=self._file),
+        )
 
     def _write(self, records):
         lines = ["$TTL 1", "@ SOA ns root 1 60 60 60 1", "@ NS ns", "ns A 10.0.0.251", *records]
         self._file.write_text("\n".join(lines) + "\n", encoding="ascii")
 
-    def _wait_for_starts(self, count):
-        self._daemon.wait_until(
-            lambda: self._daemon.text().count("start of service") >= count, what="start of service"
-        )
-
     def has(self, *records):
         starts = self._daemon.text().count("start of service")
         self._write(records)
         self._daemon.signal(signal.SIGHUP)
-        self._wait_for_starts(starts + 1)
+        wait_for_starts(self._daemon, starts + 1)
 
 
 @pytest.fixture

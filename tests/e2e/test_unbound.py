@@ -17,31 +17,11 @@ import pytest
 
 from harness.namespaces import Network, run
 from harness.program import configuration, table
+from harness.unbound import start_unbound
 
 _NAMES = 100
 _UPSTREAM = {"ipv4": "10.0.0.254:53", "ipv6": "[fd00::254]:53"}
 _MEMBER = {"ipv4": "10.0.0.252:53", "ipv6": "[fd00::252]:53"}
-
-_UNBOUND = """
-server:
-  interface: 0.0.0.0
-  interface: ::0
-  access-control: 0.0.0.0/0 allow
-  access-control: ::/0 allow
-  username: ""
-  chroot: ""
-  directory: "{directory}"
-  pidfile: ""
-  use-syslog: no
-  log-time-ascii: yes
-  verbosity: 1
-  num-threads: 1
-  module-config: "iterator"
-  local-zone: "example." static
-{records}
-remote-control:
-  control-enable: no
-"""
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +36,13 @@ def unbound(network, start_process, tmp_path):
     records = "\n".join(
         f'  local-data: "host{i}.example. A 192.0.2.{i + 1}"' for i in range(_NAMES)
     )
-    file = tmp_path / "unbound.conf"
-    file.write_text(_UNBOUND.format(directory=tmp_path, records=records), encoding="ascii")
-    daemon = start_process(["unbound", "-d", "-p", "-c", str(file)], network.service)
-    daemon.wait_until(lambda: "start of service" in daemon.text(), what="start of service")
-    return daemon
+    return start_unbound(
+        start_process,
+        network.service,
+        tmp_path,
+        ["0.0.0.0", "::0"],
+        '  local-zone: "example." static\n' + records,
+    )
 
 
 def ask_all(network, server, at_once):
