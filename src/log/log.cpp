@@ -104,11 +104,10 @@ struct Log::State {
     LogFormat format = LogFormat::text;
     std::string file;
     std::shared_ptr<LogWriter> writer;
-    std::uint64_t dropped_before = 0;  // by earlier writers
-    std::optional<LogTarget> wanted;   // could not be opened
+    std::shared_ptr<std::atomic<std::uint64_t>> dropped;  // by every writer there was
+    std::optional<LogTarget> wanted;                      // could not be opened
 
     void take_writer(State& from) noexcept {
-        dropped_before += writer->dropped();
         writer = std::move(from.writer);
         file.swap(from.file);
     }
@@ -121,7 +120,7 @@ Log::~Log() {
     if (state_ && state_->writer) flush(log_flush_limit);  // none: another has become this one
 }
 
-Result<Log> Log::open(const LogTarget& target) {
+Result<Log> Log::open(const LogTarget& target, const Log* before) {
     Descriptor file;
     if (!target.file.empty()) {
         Result<Descriptor> opened =
@@ -131,9 +130,11 @@ Result<Log> Log::open(const LogTarget& target) {
                          opened.error().code};
         file = std::move(*opened);
     }
-    Result<std::unique_ptr<LogWriter>> writer = LogWriter::start(std::move(file));
-    if (!writer) return Error{"log: " + writer.error().message, writer.error().code};
     auto state = std::make_unique<State>();
+    state->dropped = before != nullptr ? before->state_->dropped
+                                       : std::make_shared<std::atomic<std::uint64_t>>(0);
+    Result<std::unique_ptr<LogWriter>> writer = LogWriter::start(std::move(file), state->dropped);
+    if (!writer) return Error{"log: " + writer.error().message, writer.error().code};
     state->level = target.level;
     state->format = target.format;
     state->file = target.file;
@@ -169,14 +170,16 @@ Result<void> Log::reopen() {
     const LogTarget target =
         state_->wanted.value_or(LogTarget{level(), state_->format, state_->file});
     lock.unlock();
-    Result<Log> opened = open(target);
+    Result<Log> opened = open(target, this);
     if (!opened) return opened.error();
+    lock.lock();
     if (is_wanted) {
-        become(std::move(*opened));
-    } else if (!target.file.empty()) {
-        lock.lock();
-        state_->take_writer(*opened->state_);
+        state_->level = target.level;
+        state_->format = target.format;
+        state_->wanted.reset();
     }
+    // A file may have been renamed meanwhile, so even one of the same name is taken.
+    if (target.file != state_->file || !target.file.empty()) state_->take_writer(*opened->state_);
     return {};
 }
 
@@ -195,10 +198,7 @@ void Log::flush(Duration limit) noexcept {
     writer->flush(limit);
 }
 
-std::uint64_t Log::dropped() const {
-    const std::lock_guard lock(state_->mutex);
-    return state_->dropped_before + state_->writer->dropped();
-}
+std::uint64_t Log::dropped() const { return state_->dropped->load(std::memory_order_relaxed); }
 
 LogLevel Log::level() const { return state_->level; }
 

@@ -19,6 +19,8 @@ namespace udpproxy {
 
 namespace {
 
+std::atomic<int> writers{0};
+
 /// Waits for the reader. One write for a line, so that a pipe keeps lines of several writers apart.
 bool write_line(int descriptor, std::string_view line) noexcept {
     while (!line.empty()) {
@@ -60,12 +62,16 @@ struct LogWriter::Queue {
     }
     void note_dropped(const Line& line) noexcept {
         unannounced += line.announces > 0 ? line.announces : 1;
-        if (line.announces == 0) ++dropped;
+        if (line.announces == 0) dropped->fetch_add(1, std::memory_order_relaxed);
     }
     void run();
     void write_first(std::unique_lock<std::mutex>& lock);
 
-    explicit Queue(Descriptor to) : file(std::move(to)) {}
+    Queue(Descriptor to, std::shared_ptr<std::atomic<std::uint64_t>> count)
+        : file(std::move(to)), dropped(std::move(count)) {}
+    ~Queue() { writers.fetch_sub(1, std::memory_order_relaxed); }
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
 
     Descriptor file;
     std::mutex mutex;
@@ -74,7 +80,7 @@ struct LogWriter::Queue {
     std::deque<Line> lines;
     std::size_t bytes = 0;
     LogFormat format = LogFormat::text;  // of the latest line
-    std::uint64_t dropped = 0;
+    std::shared_ptr<std::atomic<std::uint64_t>> dropped;
     std::uint64_t unannounced = 0;
     bool is_writing = false;
     bool is_closing = false;
@@ -116,14 +122,18 @@ void LogWriter::Queue::write_first(std::unique_lock<std::mutex>& lock) {
     }
 }
 
-Result<std::unique_ptr<LogWriter>> LogWriter::start(Descriptor file) {
-    auto queue = std::make_shared<Queue>(std::move(file));
+Result<std::unique_ptr<LogWriter>> LogWriter::start(
+    Descriptor file, std::shared_ptr<std::atomic<std::uint64_t>> dropped) {
+    const auto queue = std::make_shared<Queue>(std::move(file), std::move(dropped));
+    if (writers.fetch_add(1, std::memory_order_relaxed) >= log_writers_max)
+        return Error{"the readers of " + std::to_string(log_writers_max) +
+                     " earlier logs take nothing"};
     try {
         std::thread([queue] { queue->run(); }).detach();
     } catch (const std::system_error& failure) {
         return system_error("no thread", failure.code().value());
     }
-    return std::unique_ptr<LogWriter>{new LogWriter{std::move(queue)}};
+    return std::unique_ptr<LogWriter>{new LogWriter{queue}};
 }
 
 LogWriter::~LogWriter() {
@@ -149,11 +159,6 @@ void LogWriter::flush(Duration limit) noexcept {
     std::unique_lock lock(queue_->mutex);
     queue_->written.wait_for(lock, limit,
                              [&] { return queue_->lines.empty() && !queue_->is_writing; });
-}
-
-std::uint64_t LogWriter::dropped() const noexcept {
-    const std::lock_guard lock(queue_->mutex);
-    return queue_->dropped;
 }
 
 }  // namespace udpproxy

@@ -3,6 +3,7 @@
 // processes, and the flag would hold for them too.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,11 +18,16 @@ namespace udpproxy {
 
 /// Lines that wait for the reader, in bytes. A start with the most listeners writes 2 MiB at once.
 inline constexpr std::size_t log_bytes_max = 4 << 20;
+/// Writers of this process. One that was replaced stays while its reader stands still.
+inline constexpr int log_writers_max = 16;
 
 class LogWriter {
 public:
-    /// Writes to `file`, or to standard error when it holds nothing. Errors: there is no thread.
-    [[nodiscard]] static Result<std::unique_ptr<LogWriter>> start(Descriptor file);
+    /// Writes to `file`, or to standard error when it holds nothing. `dropped` counts lines that
+    /// found no room, or that could not be written (a full disk), also after this object's end.
+    /// Errors: there is no thread; too many earlier writers still wait for their readers.
+    [[nodiscard]] static Result<std::unique_ptr<LogWriter>> start(
+        Descriptor file, std::shared_ptr<std::atomic<std::uint64_t>> dropped);
     /// Does not wait: the thread writes what is queued, then closes the file and ends.
     ~LogWriter();
     LogWriter(const LogWriter&) = delete;
@@ -32,8 +38,6 @@ public:
     void put(std::string line, LogFormat format);
     /// Waits until every line is written, but not beyond `limit`.
     void flush(Duration limit) noexcept;
-    /// Lines that found no room, or that could not be written (a full disk).
-    [[nodiscard]] std::uint64_t dropped() const noexcept;
 
 private:
     struct Queue;

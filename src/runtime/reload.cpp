@@ -151,7 +151,7 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
         return {std::move(reason)};
     if (preparation.plan.log || log_.is_behind()) {
         preparation.log_target = {wanted.log_level, wanted.log_format, wanted.log_file};
-        preparation.log.emplace(Log::open(preparation.log_target));
+        preparation.log.emplace(Log::open(preparation.log_target, &log_));
         if (!*preparation.log)
             preparation.lines.push_back("log: kept: " + preparation.log->error().message);
         else

@@ -12,9 +12,12 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <thread>
 
+#include "log/writer.hpp"
 #include "udpproxy/base/assert.hpp"
 #include "udpproxy/base/descriptor.hpp"
 
@@ -22,6 +25,11 @@ namespace udpproxy {
 namespace {
 
 constexpr Duration generous = std::chrono::seconds{30};
+
+std::string text_of(const std::string& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
 
 /// A pipe with a name, open for reading, that holds little.
 class NamedPipe {
@@ -150,6 +158,71 @@ TEST_CASE("a file that could not be opened is what reopen() opens, until another
     CHECK_FALSE(log->is_behind());
     log->info("there");
     CHECK(wanted.read_until("}\n").find("\"there\"") != std::string::npos);
+}
+
+TEST_CASE("a file that was renamed is left for a new one, also when its name is the wanted one") {
+    const NamedPipe pipe;  // for its directory
+    const std::string file = pipe.path + ".log";
+    Result<Log> log = Log::open({LogLevel::info, LogFormat::text, file});
+    REQUIRE(log);
+    SUBCASE("as it is") {}
+    SUBCASE("in a format that was wanted while it could not be opened") {
+        log->want({LogLevel::info, LogFormat::json, file});
+    }
+    log->info("early");
+    log->flush(generous);
+    std::filesystem::rename(file, file + ".1");
+    REQUIRE(log->reopen());
+    log->info("late");
+    log->flush(generous);
+    CHECK(text_of(file).find("late") != std::string::npos);
+    CHECK(text_of(file + ".1").find("late") == std::string::npos);
+}
+
+TEST_CASE("lines that the earlier and the present writer drop are counted together") {
+    NamedPipe first;
+    NamedPipe second;
+    const auto handler = std::signal(SIGPIPE, SIG_IGN);
+    Result<Log> log = Log::open({LogLevel::info, LogFormat::text, first.path});
+    REQUIRE(log);
+    log->info("early", {{"text", std::string(10'000, 'x')}});
+    Result<Log> other = Log::open({LogLevel::info, LogFormat::text, second.path}, &*log);
+    REQUIRE(other);
+    log->become(std::move(*other));
+    CHECK(log->dropped() == 0);
+    const auto comes_to = [&](std::uint64_t dropped) {
+        const Instant limit = monotonic_now() + generous;
+        while (log->dropped() < dropped && monotonic_now() < limit)
+            sleep_for(std::chrono::milliseconds{1});
+        return log->dropped() == dropped;
+    };
+    first.reader = Descriptor{};
+    CHECK(comes_to(1));
+    second.reader = Descriptor{};
+    log->info("late");
+    CHECK(comes_to(2));
+    std::signal(SIGPIPE, handler);
+}
+
+TEST_CASE("writers whose readers stand still are bounded, and make room when they read") {
+    const NamedPipe pipe;
+    const auto dropped = std::make_shared<std::atomic<std::uint64_t>>(0);
+    const auto start = [&] {
+        return LogWriter::start(Descriptor{::open(pipe.path.c_str(), O_WRONLY | O_CLOEXEC)},
+                                dropped);
+    };
+    int started = 0;
+    for (; started < 2 * log_writers_max; ++started) {
+        const Result<std::unique_ptr<LogWriter>> writer = start();
+        if (!writer) break;
+        (*writer)->put(std::string(10'000, 'x'), LogFormat::text);
+    }
+    CHECK(started > 0);
+    CHECK(started <= log_writers_max);
+    for (int read = 0; read < started; ++read) (void)pipe.read_until("x\n");
+    const Instant limit = monotonic_now() + generous;
+    while (!start() && monotonic_now() < limit) sleep_for(std::chrono::milliseconds{1});
+    CHECK(start());
 }
 
 TEST_CASE("a pipe without a reader is an error, not a wait") {

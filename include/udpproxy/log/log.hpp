@@ -43,9 +43,10 @@ struct LogTarget {
 
 class Log {
 public:
-    /// Opens `target.file`, or standard error when it is empty. Errors: `log.file "/x/y": open:
-    /// Permission denied`; a file system that does not answer in time.
-    [[nodiscard]] static Result<Log> open(const LogTarget& target);
+    /// Opens `target.file`, or standard error when it is empty. A log that takes the place of
+    /// `before` goes on with its count of dropped lines. Errors: `log.file "/x/y": open: Permission
+    /// denied`; a file system that does not answer in time; no thread for its writer.
+    [[nodiscard]] static Result<Log> open(const LogTarget& target, const Log* before = nullptr);
     Log(Log&&) noexcept;
     Log& operator=(Log&&) = delete;
     /// Waits a second at most for the lines to be written.
