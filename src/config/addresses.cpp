@@ -211,13 +211,14 @@ Result<Address> parse_source(std::string_view text) {
     return address;
 }
 
-bool find_interfaces(Config& config) {
-    bool has_changed = false;
+InterfaceNews find_interfaces(Config& config) {
+    InterfaceNews news;
     const auto find = [&](const std::string& interface, std::uint32_t& scope) {
         if (interface.empty()) return;
         const std::uint32_t present = scope_of_interface(interface);
-        if (present == 0) return;  // cannot be asked now
-        has_changed = has_changed || present != scope;
+        news.is_complete = news.is_complete && present != 0;
+        if (present == 0) return;
+        news.has_changed = news.has_changed || present != scope;
         scope = present;
     };
     for (ProxyConfig& proxy : config.proxies) {
@@ -225,7 +226,7 @@ bool find_interfaces(Config& config) {
         if (proxy.upstream.endpoint) find(proxy.upstream.interface, proxy.upstream.endpoint->scope);
         for (Alias& alias : proxy.reply_aliases) find(alias.interface, alias.scope);
     }
-    return has_changed;
+    return news;
 }
 
 std::string_view family_name(Family family) { return family == Family::ipv4 ? "IPv4" : "IPv6"; }

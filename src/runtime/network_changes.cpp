@@ -2,6 +2,8 @@
 // and link-local addresses move to the interface that has their name now.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "change.hpp"
 
 namespace udpproxy {
@@ -39,18 +41,28 @@ void Reconfigurer::follow_network(Instant now) {
 void Reconfigurer::follow_interfaces(Instant now) {
     if (unlogged_) return;  // the lines of the last reload come first
     Config wanted = state_.config;
-    if (!find_interfaces(wanted)) return interfaces_again_at_.reset();
+    const InterfaceNews news = find_interfaces(wanted);
     interfaces_again_at_ = now + interfaces_again_after;
-    const auto preparation = std::make_shared<Preparation>();
-    preparation->is_reload = false;
-    if (const std::vector<std::string> reasons = prepare(wanted, *preparation); !reasons.empty()) {
-        for (const std::string& reason : reasons)
-            log_.error("interface_change_failed",
-                       {{"reason", reason}, {"effect", "tried again in 10 s"}});
-        return;
+    if (news.has_changed) {
+        const auto preparation = std::make_shared<Preparation>();
+        preparation->is_reload = false;
+        std::vector<std::string> reasons = prepare(wanted, *preparation);
+        if (!reasons.empty()) return log_interface_failures(std::move(reasons));
+        bring_about(std::move(wanted), preparation, now);
     }
-    bring_about(std::move(wanted), preparation, now);
-    interfaces_again_at_.reset();
+    interface_failures_.clear();
+    if (news.is_complete) interfaces_again_at_.reset();
+}
+
+/// One line for a reason, however often it is tried in vain.
+void Reconfigurer::log_interface_failures(std::vector<std::string> reasons) {
+    for (const std::string& reason : reasons) {
+        if (std::find(interface_failures_.begin(), interface_failures_.end(), reason) ==
+            interface_failures_.end())
+            log_.error("interface_change_failed",
+                       {{"reason", reason}, {"effect", "tried again every 10 s"}});
+    }
+    interface_failures_ = std::move(reasons);
 }
 
 }  // namespace udpproxy

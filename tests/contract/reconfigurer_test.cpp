@@ -92,6 +92,30 @@ TEST_CASE("what was retired is closed in the end, however short memory was") {
     });
 }
 
+// A change of the network was forgotten when there was no memory to follow it.
+TEST_CASE("a change of the network reaches the shards in the end, however short memory was") {
+    const std::string text =
+        head_text() + proxy_text("one", unused_endpoint(loopback(Family::ipv4)), to_upstream);
+    let_each_allocation_fail([&](std::size_t failing) {
+        RuntimeRig rig(text);
+        rig.stop();  // the test reads in their stead
+        // What has changed before the watch began counts as a change, and has settled later.
+        const Instant begin = monotonic_now();
+        rig.reconfigurer.look(begin);
+        bool reached = false;
+        (void)succeeds(failing, reached,
+                       [&] { rig.reconfigurer.look(begin + tentative_wait_max); });
+        rig.reconfigurer.look(begin + tentative_wait_max);
+        for (const auto& shard : rig.bootstrap.shards()) {
+            bool is_told = false;
+            for (Command command; shard->shard().commands.take(command);)
+                is_told = is_told || command.kind == CommandKind::look_at_sources;
+            REQUIRE(is_told);
+        }
+        return reached;
+    });
+}
+
 // An event was taken from its mailbox before there was memory for its line, and was lost.
 TEST_CASE("each event gets its line in the end, however short memory was") {
     RuntimeRig rig(head_text() +

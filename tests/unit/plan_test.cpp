@@ -2,6 +2,7 @@
 #include "udpproxy/runtime/plan.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <variant>
 
@@ -115,9 +116,24 @@ TEST_CASE("a listening address has steps only while its interface is there") {
           std::vector<ListenerStep>{{at_interface, std::nullopt, "a"}});
     CHECK(plan_reload(present, absent).listeners ==
           std::vector<ListenerStep>{{at_interface, "a", std::nullopt}});
-    CHECK(find_interfaces(present));
+    CHECK(find_interfaces(present).has_changed);
     CHECK(is_empty(plan_reload(absent, present)));
-    CHECK_FALSE(find_interfaces(present));
+    CHECK_FALSE(find_interfaces(present).has_changed);
+}
+
+TEST_CASE("an interface that cannot be asked for keeps its index, and is to be asked for again") {
+    Config config = read(proxy("a", "[fe80::1%no-such-one]:53"));
+    const std::uint32_t before = config.proxies[0].listen[0].endpoint.scope;
+    CHECK(find_interfaces(config).is_complete);
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    const rlimit none{0, limit.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    const InterfaceNews news = find_interfaces(config);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    CHECK_FALSE(news.is_complete);
+    CHECK_FALSE(news.has_changed);
+    CHECK(config.proxies[0].listen[0].endpoint.scope == before);
 }
 
 TEST_CASE("what cannot change while the program runs is named") {

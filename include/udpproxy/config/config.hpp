@@ -144,8 +144,13 @@ inline constexpr Duration config_read_limit_at_reload = std::chrono::seconds{2};
 /// The same from memory; complaints call the text `name`.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
                                                                   const std::string& name);
-/// Looks up the interfaces of link-local addresses by name again; whether an index has changed.
-[[nodiscard]] bool find_interfaces(Config& config);
+struct InterfaceNews {
+    bool has_changed = false;  // an index is another than before
+    bool is_complete = true;   // every interface could be asked for
+};
+/// Looks up the interfaces of link-local addresses by name again. One that cannot be asked for now
+/// (no descriptor, no memory) keeps its index.
+[[nodiscard]] InterfaceNews find_interfaces(Config& config);
 /// What --check-config prints: one short paragraph per proxy and one line for the rest.
 [[nodiscard]] std::string summarise(const Config& config);
 

@@ -199,6 +199,7 @@ private:
     void watch_network();
     void follow_network(Instant now);
     void follow_interfaces(Instant now);
+    void log_interface_failures(std::vector<std::string> reasons);
 
     // source_bindings.cpp
     void note_held(Sources& sources) const;
@@ -219,8 +220,9 @@ private:
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet
     std::uint64_t reload_failures_ = 0;
     NetworkWatch network_;
-    std::optional<Instant> interfaces_again_at_;  // when to follow interfaces
-    bool sources_unseen_ = false;                 // the shards have yet to look at their sources
+    std::optional<Instant> interfaces_again_at_;   // when to follow interfaces
+    std::vector<std::string> interface_failures_;  // of the latest time, logged
+    bool sources_unseen_ = false;                  // the shards have yet to look at their sources
 };
 
 }  // namespace udpproxy
