@@ -4,8 +4,6 @@
 #include "udpproxy/host/lookups.hpp"
 
 #include <ares.h>
-#include <fcntl.h>
-#include <netdb.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>

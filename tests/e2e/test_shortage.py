@@ -14,7 +14,6 @@ import re
 import resource
 import time
 
-import pytest
 
 from harness.namespaces import run
 from harness.program import table

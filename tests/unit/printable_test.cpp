@@ -27,6 +27,8 @@ TEST_CASE("what a terminal obeys, and bytes that are no UTF-8, are shown as byte
                     "31m") == "\\x9b31m");                          // the same in Latin-1
     CHECK(printable("\xe2\x80\xaelmot") == "\\xe2\\x80\\xaelmot");  // from right to left
     CHECK(printable("\xe2\x81\xa6x") == "\\xe2\\x81\\xa6x");
+    CHECK(printable("\xd8\x9cx") == "\\xd8\\x9cx");  // U+061C
+    CHECK(printable("\xd8\x9b") == "\xd8\x9b");      // its neighbour, a semicolon
     CHECK(printable("\xe2\x80\xa8x") == "\\xe2\\x80\\xa8x");
     CHECK(printable("\xe2\x80") == "\\xe2\\x80");
     CHECK(printable("a\nb") == "a\\x0ab");
