@@ -3,7 +3,8 @@
 metrics and a listing of every session each second, against the same without, in interleaved
 pairs.
 
-    unshare -n bash -c 'ip link set lo up; bench/admin_cost.py' [--program build/release/udpproxy] [--engine io_uring] [--sessions 10000] [--pairs 12]
+    unshare -n bash -c 'ip link set lo up; bench/admin_cost.py' [--program build/release/udpproxy]
+        [--engine io_uring] [--sessions 10000] [--pairs 12]
 
 Two windows make a pair, their order changes from pair to pair; the interval is Student's, over the
 pairs' ratios. Run it on an otherwise idle machine.
@@ -130,8 +131,10 @@ def main():
         admin = f"{directory}/admin.sock"
         config = pathlib.Path(directory) / "udpproxy.toml"
         config.write_text(
-            f'[runtime]\nengine = "{options.engine}"\nshards = 1\n[log]\nlevel = "warn"\n[admin]\nsocket = "{admin}"\n[[proxy]]\nname = "cost"\n'
-            f'listen = "{LISTEN[0]}:{LISTEN[1]}"\nupstream = "{UPSTREAM[0]}:{UPSTREAM[1]}"\nunlisted_replies = "off"\n'
+            f'[runtime]\nengine = "{options.engine}"\nshards = 1\n[log]\nlevel = "warn"\n[admin]\n'
+            f'socket = "{admin}"\n[[proxy]]\nname = "cost"\n'
+            f'listen = "{LISTEN[0]}:{LISTEN[1]}"\nupstream = "{UPSTREAM[0]}:{UPSTREAM[1]}"\n'
+            'unlisted_replies = "off"\n'
             'ports = "22000-60000"\nidle_timeout = "10m"\nunassured_timeout = "10m"\n',
             encoding="utf-8",
         )
@@ -159,7 +162,8 @@ def main():
             time.sleep(2)
             found = ask(admin, "/v1/sessions?limit=1")
             print(
-                f"{options.engine}, {found.split(b',')[0].decode().split(':')[1]} sessions, {options.rate} datagrams/s asked for, "
+                f"{options.engine}, {found.split(b',')[0].decode().split(':')[1]} sessions, "
+                f"{options.rate} datagrams/s asked for, "
                 f"{options.pairs} pairs of {options.seconds:g} s windows"
             )
             shards, process, plain = [], [], []
@@ -172,12 +176,14 @@ def main():
                 process.append(result[True][1] / result[False][1])
                 plain.append(result[False][0])
             print(
-                f"shards alone, without looking: {statistics.median(plain):.0f} ns a datagram (median)"
+                f"shards alone, without looking: {statistics.median(plain):.0f} ns a datagram "
+                "(median)"
             )
             for name, ratios in (("the shards' threads", shards), ("the whole process", process)):
                 mean, half = interval(ratios)
                 print(
-                    f"processor time per datagram of {name} with looking: {100 * (mean - 1):+.1f} % ± {100 * half:.1f} % (95 %)"
+                    f"processor time per datagram of {name} with looking: {100 * (mean - 1):+.1f} "
+                    f"% ± {100 * half:.1f} % (95 %)"
                 )
         finally:
             if traffic:

@@ -87,7 +87,11 @@ class Target:
     def merge(self, log):
         """Adds to the corpus what reaches an edge that nothing in the corpus reaches."""
         before = count_of(self.corpus)
-        arguments = ["-set_cover_merge=1", "-use_counters=0", f"-max_total_time={MERGE_SECONDS_MAX}"]
+        arguments = [
+            "-set_cover_merge=1",
+            "-use_counters=0",
+            f"-max_total_time={MERGE_SECONDS_MAX}",
+        ]
         if self.fuzzer([*arguments, str(self.corpus), str(self.found)], log) != 0:
             self.failed = True
         self.added = count_of(self.corpus) - before

@@ -173,7 +173,8 @@ class Progress:
         passed = time.monotonic() - self._began
         # By what was measured so far, once there is something to go by.
         left = (self._total - self._done) * (passed / self._done if self._done > 10 else 1)
-        text = f"round {turn + 1}  {workload.name}  {contender.name}  {int(left) // 60}:{int(left) % 60:02} left"
+        minutes, seconds = divmod(int(left), 60)
+        text = f"round {turn + 1}  {workload.name}  {contender.name}  {minutes}:{seconds:02} left"
         if sys.stderr.isatty():
             print(f"\r{text:<79}", end="", file=sys.stderr, flush=True)
         elif self._last != (turn, workload.name):
@@ -196,7 +197,8 @@ def run_all(arguments, workloads, contenders, cycles):
     plan = list(schedule(workloads, contenders, arguments.rounds))
     lengths = [_length(workload, arguments) for _, workload, _ in plan]
     print(
-        f"{len(plan)} measurements, about {sum(lengths) / 60:.0f} minutes; at most {sum(lengths) * 3 / 60:.0f}",
+        f"{len(plan)} measurements, about {sum(lengths) / 60:.0f} minutes; at most "
+        f"{sum(lengths) * 3 / 60:.0f}",
         file=sys.stderr,
         flush=True,
     )
@@ -264,7 +266,8 @@ def report(results, complaints):
     for each in results.misdelivered():
         print(
             f"MISDELIVERED: {each['contender']}, {each['workload']}: {each['foreign']} foreign and "
-            f"{each['damaged']} damaged datagrams, {each['shared_ports']} from a port of another client"
+            f"{each['damaged']} damaged datagrams, {each['shared_ports']} from a port of another "
+            "client"
         )
     checked = sum(each.get("checked", 0) for each in results.measurements)
     print(f"\n{checked:,} datagrams had their owner checked")
@@ -288,7 +291,8 @@ def main(words):
     machine = machine_of(arguments, cycles)
     if machine["load_before"] > 0.5:
         print(
-            f"bench: this machine is busy (load {machine['load_before']:.1f}): figures of the whole core will be wrong, others noisy",
+            f"bench: this machine is busy (load {machine['load_before']:.1f}): figures of the "
+            "whole core will be wrong, others noisy",
             file=sys.stderr,
         )
     measurements, complaints, links = run_all(arguments, workloads, contenders, cycles)

@@ -247,7 +247,10 @@ class KernelNat(Contender):
     def configuration(self, link, setting):
         port = link.listen.split(":")[1]
         return f"""table ip bench {{
-    chain in {{ type nat hook prerouting priority dstnat; iifname "to-client" udp dport {port} dnat to {link.upstream}; }}
+    chain in {{
+        type nat hook prerouting priority dstnat;
+        iifname "to-client" udp dport {port} dnat to {link.upstream};
+    }}
     chain out {{ type nat hook postrouting priority srcnat; oifname "to-service" masquerade; }}
 }}
 """
@@ -304,7 +307,8 @@ class Floor(Contender):
 
 
 class Nothing(Contender):
-    """Nobody: what the clients send is dropped on arrival. Its cost is the clients' own and is taken off the whole core's."""
+    """Nobody: what the clients send is dropped on arrival. Its cost is the clients' own and is
+    taken off the whole core's."""
 
     def configuration(self, link, setting):
         return "frames for a hardware address that nobody has"

@@ -52,7 +52,8 @@ def estimates_table(results):
             ],
             [
                 "groups, cooling ones included",
-                f"{_number(_SESSIONS)} sessions + {_number(_NEW_PER_S)} new a second x {_COOLDOWN_S} s",
+                f"{_number(_SESSIONS)} sessions + {_number(_NEW_PER_S)} new a second x "
+                f"{_COOLDOWN_S} s",
                 _number(groups),
             ],
             [

@@ -34,7 +34,8 @@ class Namespace:
         self.ip("link set lo up")
         # The defaults of the host's init namespace may differ from machine to machine.
         self.shell(
-            "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.disable_ipv6=1 "
+            "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 "
+            "net.ipv6.conf.all.disable_ipv6=1 "
             "net.ipv6.conf.default.disable_ipv6=1",
             check=False,
         )

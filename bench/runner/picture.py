@@ -64,15 +64,18 @@ def _panel(results, top, title, workload, figure, note, scale, unit):
     longest = max(value for _, value in bars)
     lines = [
         f'<text x="12" y="{top + 22}" class="title">{escape(title)}</text>',
-        f'<text x="{_WIDTH - 12}" y="{top + 22}" class="note" text-anchor="end">{escape(note)}</text>',
+        f'<text x="{_WIDTH - 12}" y="{top + 22}" class="note" '
+        f'text-anchor="end">{escape(note)}</text>',
     ]
     y = top + _HEAD - 10
     for name, value in bars:
         width = max(1.0, (_WIDTH - _LEFT - _RIGHT) * value / longest)
         lines += [
             f'<text x="{_LEFT - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{_colour(name)}"/>',
-            f'<text x="{_LEFT + width + 6:.1f}" y="{y + 13}">{_number(value * scale)} {unit}</text>',
+            f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" '
+            f'fill="{_colour(name)}"/>',
+            f'<text x="{_LEFT + width + 6:.1f}" y="{y + 13}">{_number(value * scale)} '
+            f'{unit}</text>',
         ]
         y += _BAR + _GAP
     return lines, y + 10
@@ -84,11 +87,18 @@ def draw(results):
     for panel in _PANELS:
         lines, top = _panel(results, top, *panel)
         body += lines
-    machine = f'{results.machine["cpu"]}, Linux {results.machine["kernel"]}, medians of {results.machine["rounds"]} interleaved rounds'
+    machine = (
+        f'{results.machine["cpu"]}, Linux {results.machine["kernel"]}, '
+        f'medians of {results.machine["rounds"]} interleaved rounds'
+    )
     body.append(f'<text x="12" y="{top + 14}" class="note">{escape(machine)}</text>')
-    style = "text{font:13px sans-serif;fill:#222}.title{font-weight:bold}.note{font-size:12px;fill:#666}"
+    style = (
+        "text{font:13px sans-serif;fill:#222}"
+        ".title{font-weight:bold}.note{font-size:12px;fill:#666}"
+    )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top + 26}" viewBox="0 0 {_WIDTH} {top + 26}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top + 26}" viewBox="0 '
+        f'0 {_WIDTH} {top + 26}">\n'
         f'<style>{style}</style>\n<rect width="100%" height="100%" fill="#ffffff"/>\n'
         + "\n".join(body)
         + "\n</svg>\n"

@@ -1,11 +1,15 @@
 """What is measured. Each workload says who sends what to whom, from which CPU, and which figures it
 is good for.
 
-    flood    clients on a CPU of their own send as fast as they can: datagrams a second that come through
-    queued   the same, but clients and proxy share one CPU: the proxy always finds full queues; its own CPU time per datagram
-    paced    the same CPU for both, bursts at a fixed rate: what one datagram costs the whole core, less what sending alone costs
+    flood    clients on a CPU of their own send as fast as they can: datagrams a second that
+             come through
+    queued   the same, but clients and proxy share one CPU: the proxy always finds full queues; its
+             own CPU time per datagram
+    paced    the same CPU for both, bursts at a fixed rate: what one datagram costs the
+             whole core, less what sending alone costs
     echo     the service answers; own CPU time per datagram, both ways
-    churn    every datagram comes from a client never seen before, and is answered: CPU time per session, sessions a second
+    churn    every datagram comes from a client never seen before, and is answered: CPU time
+             per session, sessions a second
     latency  one request at a time
     memory   sessions are opened and kept: memory of each
 """

@@ -25,11 +25,14 @@ def _machine(results):
     busy = (
         ""
         if machine["load_before"] <= 0.5
-        else " **The machine was busy with other work**: whole-core figures are wrong, the others noisy."
+        else " **The machine was busy with other work**: whole-core figures are wrong, the others "
+        "noisy."
     )
     return (
-        f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}; {machine['date']}; {machine['rounds']} rounds of "
-        f"{machine['seconds']:g} s each; load before the run {machine['load_before']:.1f}; cycles: {machine['cycles']}.{busy}"
+        f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}; {machine['date']}; "
+        f"{machine['rounds']} rounds of "
+        f"{machine['seconds']:g} s each; load before the run {machine['load_before']:.1f}; cycles: "
+        f"{machine['cycles']}.{busy}"
     )
 
 
@@ -50,7 +53,8 @@ def _ownership(results):
         for place, key in enumerate(("foreign", "damaged", "shared_ports")):
             found[place] += each.get(key, 0)
     lines += [
-        f"- {name}: {foreign} replies reached another client, {damaged} datagrams were damaged, {shared} came from another client's port"
+        f"- {name}: {foreign} replies reached another client, {damaged} datagrams were damaged, "
+        f"{shared} came from another client's port"
         for name, (foreign, damaged, shared) in by_name.items()
     ]
     return "\n".join(

@@ -282,7 +282,8 @@ def show(sources, answered, relay, proxy):
         role = "the upstream" if number == 0 else "an alias"
         print(
             f"    {source + '  ' + role:<36}"
-            f"{f'{relay.home[source]} of {answered[0][source]}':>19}{f'{proxy.home[source]} of {answered[1][source]}':>19}"
+            f"{f'{relay.home[source]} of {answered[0][source]}':>19}"
+            f"{f'{proxy.home[source]} of {answered[1][source]}':>19}"
         )
     totals = [
         f"{sum(outcome.home.values())} of {sum(sent.values())}"
@@ -296,10 +297,12 @@ def demonstrate(program_path, configuration):
     service = Service(sources)
     try:
         print(
-            f"A service is asked on {name(sources[0])} and answers from {len(sources)} addresses in turn."
+            f"A service is asked on {name(sources[0])} and answers from {len(sources)} addresses "
+            "in turn."
         )
         print(
-            f"{CLIENTS} clients ask it {ROUNDS} times each, first through a plain relay, then through udpproxy."
+            f"{CLIENTS} clients ask it {ROUNDS} times each, first through a plain relay, then "
+            "through udpproxy."
         )
         relay = PlainRelay(sources[0])
         try:
@@ -319,15 +322,18 @@ def demonstrate(program_path, configuration):
 
     show(sources, (answered_relay, answered_proxy), through_relay, through_proxy)
     print(
-        "The plain relay has one connected socket per client: the kernel gives it what the upstream sends and refuses the rest."
+        "The plain relay has one connected socket per client: the kernel gives it what the "
+        "upstream sends and refuses the rest."
     )
     if through_proxy.sample:
         number, question, payload, source = through_proxy.sample
         print(
-            "udpproxy knows the aliases and hands every reply to its client from the address that the client wrote to, for example:"
+            "udpproxy knows the aliases and hands every reply to its client from the address that "
+            "the client wrote to, for example:"
         )
         print(
-            f"    client {number} asked {name(listener)} \"{question}\" and heard from {source} \"{payload}\""
+            f"    client {number} asked {name(listener)} \"{question}\" and heard from {source} "
+            f"\"{payload}\""
         )
     print(f"(engine {program.engine()}, configuration {configuration})")
     conclude(sources, through_proxy, answered_proxy, exit_code)
@@ -337,7 +343,8 @@ def conclude(sources, outcome, answered, exit_code):
     home = sum(outcome.home.values())
     if outcome.misplaced:
         raise Trouble(
-            f"{outcome.misplaced} datagrams reached a client that does not own them, or from a wrong address"
+            f"{outcome.misplaced} datagrams reached a client that does not own them, or from a "
+            "wrong address"
         )
     if home != outcome.asked or any(
         outcome.home[name(source)] != answered[name(source)] for source in sources

@@ -283,7 +283,10 @@ def test_two_builds_are_compared_round_by_round_in_the_figure_of_the_workload(ru
 
 def test_a_document_gets_the_tables_of_a_run_and_loses_what_the_run_did_not_measure(runner):
     written = runner("write_docs").written
-    text = "prose\n<!-- table: one -->\nold\n<!-- end -->\nmore\n<!-- table: two -->\nold\n<!-- end -->\n"
+    text = (
+        "prose\n<!-- table: one -->\nold\n<!-- end -->\n"
+        "more\n<!-- table: two -->\nold\n<!-- end -->\n"
+    )
     assert written(text, {"one": "NEW"}) == (
         "prose\n<!-- table: one -->\nNEW\n<!-- end -->\nmore\n"
         "<!-- table: two -->\nNot measured in this run.\n<!-- end -->\n"

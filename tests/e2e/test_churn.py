@@ -86,7 +86,8 @@ def test_every_query_of_300_new_clients_a_second_is_answered_and_residents_lose_
         f"{churned['answered']} of {churned['sent']}",
     )
     figures.tell(
-        f"DNS churn, {family}, {descriptors} descriptors, {seconds} s: 100 assured clients lose nothing",
+        f"DNS churn, {family}, {descriptors} descriptors, {seconds} s: 100 assured clients lose "
+        "nothing",
         f"{asked['lost']} of {asked['sent']} lost",
     )
     assert watch.losses() == {}

@@ -108,7 +108,8 @@ def test_wrong_configuration_exits_78_and_says_where_and_what_would_be_right(wri
 
 def test_all_complaints_of_meaning_come_at_once(write):
     file = write(
-        '[runtime]\nengine = "epol"\nshrads = 2\n[[proxy]]\nname = "dns"\nlisten = "10.1.0.1"\nupstream = "10.0.0.254:0"\n'
+        '[runtime]\nengine = "epol"\nshrads = 2\n[[proxy]]\nname = "dns"\nlisten = "10.1.0.1"\n'
+        'upstream = "10.0.0.254:0"\n'
     )
     done = run_once("--config", file)
     assert done.returncode == 78

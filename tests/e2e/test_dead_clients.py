@@ -85,7 +85,8 @@ def test_30_dead_clients_that_are_answered_at_full_rate_cost_the_others_nothing(
     figures.count(result)
     figures.tell(
         f"32 dead clients answered at full rate for {seconds} s cost 100 others nothing",
-        f"{shards} shard(s): {result['lost']} of {result['sent']} lost, beside {spoofed['sent']} answers to the dead",
+        f"{shards} shard(s): {result['lost']} of {result['sent']} lost, beside {spoofed['sent']} "
+        "answers to the dead",
     )
     assert [result[name] for name in NEVER] == [0] * len(NEVER)
     assert counters["arrivals_reply"] > 0.9 * spoofed["sent"], "the dead were answered"

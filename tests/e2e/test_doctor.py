@@ -123,8 +123,8 @@ def test_a_strict_reverse_path_is_named_proved_and_fixed(network, examine):
     finding = examined.only("reverse_path")
     assert alias in finding["where"]
     assert (
-        "comes in on to-service is refused: rp_filter is 1 (strict) there, and the route back goes out on to-client"
-        in finding["looked_at"]
+        "comes in on to-service is refused: rp_filter is 1 (strict) there, and the route back goes "
+        "out on to-client" in finding["looked_at"]
     )
     with Client(network.proxy, "10.0.0.1:40000") as listener, Client(
         network.service, "10.9.0.1:53"
@@ -187,7 +187,10 @@ def test_a_listen_address_that_is_not_here_is_named_and_fixed(network, examine):
 def test_a_listen_port_that_somebody_else_holds_is_named_with_the_holder(
     network, examine, start_process
 ):
-    program = "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.1.0.1', 5353)); print('bound', flush=True); time.sleep(60)"
+    program = (
+        "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); "
+        "s.bind(('10.1.0.1', 5353)); print('bound', flush=True); time.sleep(60)"
+    )
     holder = start_process(["/usr/bin/python3", "-c", program], network.proxy)
     holder.wait_until(lambda: "bound" in holder.lines, what="bound")
     finding = examine().only("listen_port")
@@ -284,7 +287,8 @@ def nft(network, rules):
 def test_a_filter_that_drops_requests_is_named_proved_and_fixed(network, examine):
     nft(
         network,
-        "table inet f { chain out { type filter hook output priority 0; udp dport { 53, 123 } ip daddr 10.0.0.0/24 drop; }; }",
+        "table inet f { chain out { type filter hook output priority 0; udp dport { 53, 123 } ip "
+        "daddr 10.0.0.0/24 drop; }; }",
     )
     examined = examine("--probe", "00")
     kinds = [finding["finding"] for finding in examined.findings]
@@ -302,7 +306,8 @@ def test_a_stateful_filter_that_drops_what_aliases_answer_is_named_proved_and_fi
     answers is new to it."""
     nft(
         network,
-        "table inet f { chain in { type filter hook input priority 0; policy drop; ct state vmap { established : accept, related : accept, invalid : drop };"
+        "table inet f { chain in { type filter hook input priority 0; policy drop; ct state vmap { "
+        "established : accept, related : accept, invalid : drop };"
         " udp dport 5353 accept; }; }",
     )
     examined = examine()

@@ -175,7 +175,8 @@ def test_complaints_about_a_configuration_print_nothing_of_it_raw(tmp_path):
             configuration(
                 table(listen="10.1.0.1:1", upstream="10.0.0.1:2"), head=f"[log]\nx={word}"
             ),
-            f"[[proxy]]\nname = {word}\nlisten = {word}\nupstream = {word}\nreply_aliases = [{word}]",
+            f"[[proxy]]\nname = {word}\nlisten = {word}\nupstream = {word}\nreply_aliases = "
+            f"[{word}]",
             f"[log]\nlevel = {word}\nfile = {word}\n[runtime]\nengine = {word}\n",
         ):
             file.write_text(text, encoding="utf-8")

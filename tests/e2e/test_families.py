@@ -48,7 +48,8 @@ def test_a_client_of_one_family_is_served_by_an_upstream_of_the_other(
 def test_one_proxy_listens_in_both_families_and_others_stand_beside_it(
     engine, start_proxy, open_service, open_client
 ):
-    """Three proxies in one program, a list of listeners in one of them; each has its own upstream."""
+    """Three proxies in one program, a list of listeners in one of them; each has its own
+    upstream."""
     open_service([IPV4.service(254), IPV4.service(253)], in_turn([IPV4.service(253)]))
     open_service([IPV6.service(254)], in_turn([IPV6.service(254)]))
     start_proxy(

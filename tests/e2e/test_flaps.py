@@ -85,7 +85,8 @@ def flaps_of(network, family):
 
 @pytest.fixture
 def load(engine, start_proxy, start_asking, start_load):
-    """load(family) -> (clients that ask for a long time, service, proxy); all clients are assured."""
+    """load(family) -> (clients that ask for a long time, service, proxy); all clients are
+    assured."""
 
     def make(family):
         sources = [family.service(254), family.service(253)]
@@ -127,7 +128,8 @@ def check(figures, what, family, times, asking, service, proxy, there):
     }
     figures.count(result)
     figures.tell(
-        f"{what} gone and back {times} times under load: no session lost, what is asked after the return is answered",
+        f"{what} gone and back {times} times under load: no session lost, what is asked after the "
+        "return is answered",
         f"{family}: {sum(lost.values())} lost after a return of {result['sent']} asked",
     )
     assert [result[name] for name in NEVER] == [0] * len(NEVER)

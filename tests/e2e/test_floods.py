@@ -139,8 +139,10 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     recovered = max([gap["last"] for gap in probes["gaps"]], default=ended)
     used = samples.between(ended, recovered)
     figures.tell(
-        "flood of forged sources at 80 % of the shed capacity: residents lose nothing, memory is flat, then full service within 100 ms of thread time",
-        f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {lost} lost, {growth / 1024:.0f} KiB more, full service after "
+        "flood of forged sources at 80 % of the shed capacity: residents lose nothing, memory is "
+        "flat, then full service within 100 ms of thread time",
+        f"{family}, {sent} at {rate:.0f}/s of {capacity:.0f}/s: {lost} lost, {growth / 1024:.0f} "
+        "KiB more, full service after "
         f"{used * 1000:.0f} ms of thread time, {(recovered - ended) * 1000:.0f} ms in all; "
         f"tried (rate, overflows) {tries}",
     )
@@ -171,7 +173,8 @@ def test_a_flood_from_one_site_is_held_back_and_new_clients_from_elsewhere_are_s
     of_site = counters["sessions_admitted"] - 100 - served["sent"]
     figures.tell(
         "a flood from one site is held back, new clients from elsewhere are served",
-        f"{family}: {of_site} admitted of {sent}, {served['lost']} of {served['sent']} others refused",
+        f"{family}: {of_site} admitted of {sent}, {served['lost']} of {served['sent']} others "
+        "refused",
     )
     assert overflows == 0
     assert served["lost"] == 0 and result["lost"] == 0, f"{served} {counters}"
@@ -200,8 +203,10 @@ def test_new_sessions_come_at_the_pace_that_is_allowed_and_residents_notice_noth
     for each in (new_clients, result):
         figures.count(each)
     figures.tell(
-        "new_sessions_per_second: new clients come at the pace that is allowed, residents notice nothing",
-        f"{place}: {new_clients['answered']} of {new_clients['sent']} in 2 s at 50/s and 120 at once",
+        "new_sessions_per_second: new clients come at the pace that is allowed, residents notice "
+        "nothing",
+        f"{place}: {new_clients['answered']} of {new_clients['sent']} in 2 s at 50/s and 120 at "
+        "once",
     )
     assert result["lost"] == 0
     assert 2 * 50 + 100 - 5 <= new_clients["answered"] <= 120 + 50 * new_clients["seconds"] + 5

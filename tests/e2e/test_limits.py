@@ -215,7 +215,8 @@ def test_two_instances_in_a_ring_come_to_rest(
     most = next(iter(bound.values()))
     figures.tell(
         "two instances in a ring come to rest",
-        f"{next(iter(bound))} {most}: {[each['sessions_admitted'] for each in counters]} sessions, then {max(shares) * 100:.1f} % of a processor",
+        f"{next(iter(bound))} {most}: {[each['sessions_admitted'] for each in counters]} sessions, "
+        f"then {max(shares) * 100:.1f} % of a processor",
     )
     # The client's own session beside those of the ring's address.
     assert all(each["sessions_admitted"] <= most + 1 for each in counters), counters
@@ -234,7 +235,8 @@ def test_what_a_session_sends_to_the_listener_itself_is_dropped_before_admission
     nft = network.proxy.command("nft", "-f", "-")
     run(
         *nft,
-        stdin="table ip back { chain out { type nat hook output priority -100; ip daddr 10.0.0.254 udp dport 53 dnat to 10.1.0.1:5353; }; }",
+        stdin="table ip back { chain out { type nat hook output priority -100; "
+        "ip daddr 10.0.0.254 udp dport 53 dnat to 10.1.0.1:5353; }; }",
     )
     try:
         client = open_client()

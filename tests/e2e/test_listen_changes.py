@@ -1,5 +1,5 @@
-"""A reload goes from one address to every address, and back: the program itself holds the port. What
-other programs hold, and what the kernel does not have, is said.
+"""A reload goes from one address to every address, and back: the program itself holds the port.
+What other programs hold, and what the kernel does not have, is said.
 
     client                              proxy                             service
     10.1.0.2  ──────── 10.1.0.1, 10.1.0.3  port 5353 │ 10.0.0.1  ──────── 10.0.0.254:53
@@ -35,7 +35,8 @@ def listening(family, listen):
 
 
 def ask_all(crowd, service, to, words):
-    """Each client's port towards the service; all are answered, from the address that they asked."""
+    """Each client's port towards the service; all are answered, from the address that they
+    asked."""
     got = crowd.ask_all(to, lambda client: b"%s %d" % (words, client))
     assert len(got) == len(crowd) and {reply.source for _, reply in got} == {to}
     return [service.sender_of(b"%s %d" % (words, client)) for client in range(len(crowd))]

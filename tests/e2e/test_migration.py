@@ -1,4 +1,5 @@
-"""From a Caddyfile to a proxy that runs: what --from-caddyfile prints is what --check-config accepts and clients are served by.
+"""From a Caddyfile to a proxy that runs: what --from-caddyfile prints is what --check-config
+accepts and clients are served by.
 
     client                        proxy                             service
     10.1.0.2  ────────  10.1.0.1:12345 │ 10.0.0.1  ────────  10.0.0.254:12345 the upstream, .253 and .252 answer as well

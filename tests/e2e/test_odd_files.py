@@ -1,5 +1,5 @@
-"""The configuration is something else than a file: a pipe, a directory, a device, a file system that
-does not answer, another encoding.
+"""The configuration is something else than a file: a pipe, a directory, a device, a file system
+that does not answer, another encoding.
 
     client                        proxy
     10.1.0.2  ────────  10.1.0.1:5353 │ 10.0.0.1

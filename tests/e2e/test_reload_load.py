@@ -99,8 +99,10 @@ def test_5000_sessions_at_half_of_the_capacity_lose_nothing_and_keep_their_ports
     service.stop()
     figures.count(result)
     figures.tell(
-        f"{_RELOADS} reloads at half of the capacity: {_CLIENTS} sessions lose nothing and keep their ports",
-        f"{result['lost']} of {result['sent']} lost at {capacity / 2:.0f}/s of {capacity:.0f}/s, {counters['sessions_admitted']} sessions, "
+        f"{_RELOADS} reloads at half of the capacity: {_CLIENTS} sessions lose nothing and keep "
+        "their ports",
+        f"{result['lost']} of {result['sent']} lost at {capacity / 2:.0f}/s of {capacity:.0f}/s, "
+        f"{counters['sessions_admitted']} sessions, "
         f"{counters['members_joined']} members joined",
     )
     assert [result[name] for name in NEVER] == [0] * len(NEVER)

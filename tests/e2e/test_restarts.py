@@ -60,7 +60,8 @@ def test_the_first_datagram_of_every_client_after_each_return_is_answered_in_its
     figures.count(result)
     figures.tell(
         f"service killed {kills} times under load: what is asked while it is there is answered",
-        f"{family}: {lost} lost, of {result['sent']} asked {result['lost']} were asked while it was gone",
+        f"{family}: {lost} lost, of {result['sent']} asked {result['lost']} were asked while it "
+        "was gone",
     )
     assert [result[name] for name in NEVER] == [0] * len(NEVER)
     assert lost == 0, f"{there} {result} {counters}"

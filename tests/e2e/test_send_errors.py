@@ -36,7 +36,8 @@ def packet_filter(network, verdict, host):
     nft = network.proxy.command("nft", "-f", "-")
     run(
         *nft,
-        stdin=f"table {family} hurt {{ chain out {{ type filter hook output priority 0; {family} daddr {host} {verdict}; }}; }}",
+        stdin=f"table {family} hurt {{ chain out {{ type filter hook output priority 0; "
+        f"{family} daddr {host} {verdict}; }}; }}",
     )
     try:
         yield

@@ -46,7 +46,8 @@ def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(
     figures.count(result)
     figures.tell(
         f"stopped for {seconds} s: expired sessions gone, others serve, no burst",
-        f"{result['lost']} of {result['sent']} lost, {counters['sessions_expired']} expired, {used * 1000:.0f} ms of CPU in the second after",
+        f"{result['lost']} of {result['sent']} lost, {counters['sessions_expired']} expired, "
+        f"{used * 1000:.0f} ms of CPU in the second after",
     )
     assert [result[name] for name in NEVER] == [0] * len(NEVER)
     assert result["lost"] == 0, "what was queued is served late, not lost"

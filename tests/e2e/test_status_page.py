@@ -127,7 +127,8 @@ def test_the_page_shows_what_goes_on(engine, page, tmp_path):
         "the field says that it is no address",
     )
     browser.run(
-        "document.querySelector('#client').value = ''; document.querySelector('#client').dispatchEvent(new Event('input'))"
+        "document.querySelector('#client').value = ''; "
+        "document.querySelector('#client').dispatchEvent(new Event('input'))"
     )
     browser.wait("return document.querySelectorAll('#table tr').length === 60", "all again")
 

@@ -56,8 +56,10 @@ def test_each_of_many_replies_reaches_its_own_client(
         figures.count(each)
     figures.tell(
         "ten million deliveries, none to a wrong client",
-        f"{family}: {result['replies'] + churned['replies']} in {result['seconds']:.0f} s, {result['foreign'] + churned['foreign']} foreign, "
-        f"{result['lost'] + churned['lost']} lost, {served['switched']} ports used again, kernel {watch.losses()}",
+        f"{family}: {result['replies'] + churned['replies']} in {result['seconds']:.0f} s, "
+        f"{result['foreign'] + churned['foreign']} foreign, "
+        f"{result['lost'] + churned['lost']} lost, {served['switched']} ports used again, kernel "
+        f"{watch.losses()}",
     )
     for each in (result, churned):
         assert [each[name] for name in NEVER] == [0] * len(NEVER)

@@ -97,7 +97,8 @@ def test_an_alias_that_is_gone_disturbs_no_other_source(
 
 
 def test_an_alias_without_a_route_refuses_nobody(engine, open_service, start_proxy, open_client):
-    """Connecting to it fails with ENETUNREACH; the upstream and the other alias can do without it."""
+    """Connecting to it fails with ENETUNREACH; the upstream and the other alias can do without
+    it."""
     upstream, alias = IPV4.service(254), IPV4.service(253)
     open_service([upstream, alias], from_each([upstream, alias]))
     proxy = start_proxy(

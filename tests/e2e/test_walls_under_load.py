@@ -23,7 +23,8 @@ _LOG_LINES_MAX = 3
 
 
 def _lower_descriptors(proxy):
-    """Somebody gives the running program fewer descriptors than it counted on; it has what it has."""
+    """Somebody gives the running program fewer descriptors than it counted on; it has what it
+    has."""
     _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (64, hard))
 
@@ -104,8 +105,10 @@ def test_at_the_wall_residents_lose_nothing_new_clients_are_refused_under_one_re
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
     figures.tell(
-        "at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
-        f"{wall}: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as {reason}, then {served['answered']} of {served['sent']} served",
+        "at the wall: residents lose nothing, new clients are refused, later ones served without a "
+        "restart",
+        f"{wall}: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as "
+        f"{reason}, then {served['answered']} of {served['sent']} served",
     )
     assert result["lost"] == 0, f"{result} {counters}"
     assert refused["answered"] == 0 and counters.drops() == {f"drop_{reason}": refused["sent"]}
@@ -134,8 +137,10 @@ def test_while_all_ports_cool_down_new_clients_are_refused_and_then_served_again
         figures.count(each)
         assert [each[name] for name in NEVER] == [0] * len(NEVER)
     figures.tell(
-        "at the wall: residents lose nothing, new clients are refused, later ones served without a restart",
-        f"ports: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as ports_exhausted, "
+        "at the wall: residents lose nothing, new clients are refused, later ones served without a "
+        "restart",
+        f"ports: {result['lost']} of {result['sent']} lost, {refused['lost']} refused as "
+        "ports_exhausted, "
         f"then {served['answered']} of {served['sent']} served",
     )
     assert result["lost"] == 0, f"{result} {counters}"
@@ -192,7 +197,8 @@ def test_a_program_that_gets_no_more_memory_goes_on_and_admits(
         ), f"{each} {counters}"
     figures.tell(
         "without another byte of memory it goes on and admits",
-        f"{result['lost'] + new_clients['lost']} of {result['sent'] + new_clients['sent']} lost, {counters['sessions_admitted']} admitted",
+        f"{result['lost'] + new_clients['lost']} of {result['sent'] + new_clients['sent']} lost, "
+        f"{counters['sessions_admitted']} admitted",
     )
     assert counters.drops() == {}
 

@@ -69,7 +69,10 @@ def test_wraps_and_dependencies_match_one_to_one():
     assert not violations, report(violations)
 
 
-GOOD = "[wrap-git]\nurl = https://github.com/a/one.git\nrevision = v1.0\n[provide]\ndependency_names = one\n"
+GOOD = (
+    "[wrap-git]\nurl = https://github.com/a/one.git\nrevision = v1.0\n"
+    "[provide]\ndependency_names = one\n"
+)
 MESON = "one_dep = dependency('one')\nthreads = dependency('threads')\n"
 
 

@@ -110,7 +110,10 @@ def test_every_relative_link_resolves():
     assert not violations, report(violations)
 
 
-SCRIPT = "<<'HELP'\n  setup   x\n  build [TYPE]\nHELP\ncase $command in\n    setup | build) x ;;\n    help | -h) y ;;\n    *) z ;;\nesac\n"
+SCRIPT = (
+    "<<'HELP'\n  setup   x\n  build [TYPE]\nHELP\ncase $command in\n"
+    "    setup | build) x ;;\n    help | -h) y ;;\n    *) z ;;\nesac\n"
+)
 
 
 def test_the_command_rule_bites():
@@ -123,7 +126,8 @@ def test_the_command_rule_bites():
 
 def test_the_link_rule_bites():
     documents = {
-        "docs/a.md": "# A heading\n\n[b](b.md) [up](../README.md#way-in) [here](#a-heading) [out](https://example.org) `[x](y)`\n",
+        "docs/a.md": "# A heading\n\n[b](b.md) [up](../README.md#way-in) [here](#a-heading) "
+        "[out](https://example.org) `[x](y)`\n",
         "README.md": "## Way in\n\n[a]: docs/a.md\n",
     }
     here = {*documents, "docs/b.md"}

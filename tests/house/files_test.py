@@ -13,7 +13,8 @@ NAMES_OF_NOTHING = {"util", "utils", "common", "misc", "helper", "helpers", "man
 
 def sign_violations(tree):
     return [
-        f"{path}:1: opens without its sign (a comment: what lives here, who calls it, what lives elsewhere)"
+        f"{path}:1: opens without its sign (a comment: what lives here, who calls it, what lives "
+        "elsewhere)"
         for path, text in tree.items()
         if not re.match(r"//+ ?\S.*|/\*", text)
     ]
@@ -193,21 +194,26 @@ def test_the_listing_rule_bites_on_a_missing_and_on_a_doubled_file():
 
 
 _COLUMNS = 100
+# Lines of boxes, or what stands in the columns of a drawing.
+_DRAWING = re.compile(r"[─│├┘]|\S {4,}\S|^ {20,}")
 
 
 def width_violations(tree):
     """Code, and the paragraphs of documents: what stands in a table, in a drawing or in a raw
-    string cannot be broken."""
+    string cannot be broken, nor can the name of a test."""
     violations = []
     for path, text in tree.items():
         fenced = False
         for number, line in enumerate(text.splitlines(), 1):
             fenced ^= path.endswith(".md") and line.lstrip().startswith("```")
-            unbreakable = (
-                fenced or line.lstrip().startswith("|") or line.startswith(("    ", "!["))
-                if path.endswith(".md")
-                else 'R"(' in line
-            )
+            if path.endswith(".md"):
+                unbreakable = (
+                    fenced or line.lstrip().startswith("|") or line.startswith(("    ", "!["))
+                )
+            elif path.endswith(".py"):
+                unbreakable = _DRAWING.search(line) or line.startswith("def test_")
+            else:
+                unbreakable = 'R"(' in line
             if len(line) > _COLUMNS and not unbreakable:
                 violations.append(f"{path}:{number}: {len(line)} columns")
     return violations
@@ -216,14 +222,19 @@ def width_violations(tree):
 def test_lines_have_100_columns_at_most():
     tree = {
         **files("include/", "src/", "tests/", "bench/", "fuzz/", suffixes=(".hpp", ".cpp")),
-        **files(suffixes=(".md",)),
+        **files(suffixes=(".md", ".py")),
     }
     violations = width_violations(tree)
     assert not violations, report(violations)
 
 
 @pytest.mark.parametrize(
-    "path, line", [("src/net/endpoint.cpp", "// " + "x" * 98), ("docs/operating.md", "x" * 101)]
+    "path, line",
+    [
+        ("src/net/endpoint.cpp", "// " + "x" * 98),
+        ("docs/operating.md", "x" * 101),
+        ("tests/e2e/conftest.py", "    # " + "x " * 50),
+    ],
 )
 def test_the_rule_of_columns_bites_on(path, line):
     assert width_violations({path: line})

@@ -152,7 +152,8 @@ HOUSE = {
     "include/udpproxy/io/traffic.hpp": '#include "udpproxy/net/endpoint.hpp"',
     "include/udpproxy/net/socket.hpp": "#include <vector>",
     "include/udpproxy/net/endpoint.hpp": "",
-    "include/udpproxy/shard/loop.hpp": '#include "udpproxy/session/table.hpp"\n#include "udpproxy/io/traffic.hpp"',
+    "include/udpproxy/shard/loop.hpp": '#include "udpproxy/session/table.hpp"\n'
+    '#include "udpproxy/io/traffic.hpp"',
     "src/io/ring.hpp": "",
     "src/io/ring.cpp": '#include "ring.hpp"\n#include "io/ring.hpp"\n#include <sys/socket.h>',
     "include/udpproxy/log/log.hpp": '#include "udpproxy/base/result.hpp"',

@@ -25,7 +25,8 @@ def main():
         .replace("/*SCRIPT*/", script)
     )
     policy = (
-        f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; connect-src 'self'; img-src data:; "
+        f"default-src 'none'; style-src {hash_source(style)}; script-src {hash_source(script)}; "
+        "connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     assert ')page"' not in page

@@ -64,7 +64,8 @@ function showStatus(status) {
   $('facts').textContent = `${status.version} · ${status.engine} · ${status.shards} shard${status.shards === 1 ? '' : 's'} · up ${time(status.uptime_seconds)} · pid ${status.pid}`;
   $('config').textContent = status.config;
   $('problems-panel').hidden = status.problems.length === 0;
-  $('problems').replaceChildren(...status.problems.map(problem => make('p', '', make('b', '', problem.proxy), ' ' + problem.text)));
+  $('problems').replaceChildren(...status.problems.map(
+    problem => make('p', '', make('b', '', problem.proxy), ' ' + problem.text)));
   $('sessions').textContent = count(status.sessions);
   const share = status.sessions_max ? status.sessions / status.sessions_max : 0;
   $('sessions-meter').style.width = 100 * share + '%';

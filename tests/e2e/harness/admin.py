@@ -51,9 +51,10 @@ class Admin:
     def shown(self, *words, **options):
         """Its output; it must succeed."""
         done = self.ctl(*words, **options)
-        assert (
-            done.returncode == 0
-        ), f"udpproxyctl {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, (
+            f"udpproxyctl {' '.join(map(str, words))}: exit {done.returncode}\n"
+            f"{done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def json(self, *words, **options):

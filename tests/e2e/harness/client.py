@@ -141,7 +141,8 @@ class Crowd:
         self.sockets[client].sendto(payload, address.to_socket(to))
 
     def arrived(self, timeout=0.0):
-        """(client, datagram) of everything that is there, waiting at most `timeout` for the first."""
+        """(client, datagram) of everything that is there, waiting at most `timeout` for the
+        first."""
         got = []
         for descriptor, _ in self._epoll.poll(timeout, 256):
             client = self._index[descriptor]

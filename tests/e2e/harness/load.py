@@ -1,6 +1,7 @@
 """Real load: the C++ tool of tests/tools, started in a namespace, read to its last line.
 
-    asking = Load(network.client, "ask", from_="10.1.0.2", to="10.1.0.1:5353", clients=100, rate=1000, seconds=10, warm=True)
+    asking = Load(network.client, "ask", from_="10.1.0.2", to="10.1.0.1:5353", clients=100,
+                  rate=1000, seconds=10, warm=True)
     asking.wait_event("asking")     every client is assured; what follows is counted
     result = asking.result()        its sums, as a dict
 

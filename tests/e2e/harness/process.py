@@ -82,7 +82,8 @@ class Process:
                     if found := condition():
                         return found
                     raise AssertionError(
-                        f"{self.words[0]} ended with exit code {self._popen.returncode} before {what}:\n{self.text()}"
+                        f"{self.words[0]} ended with exit code {self._popen.returncode} before "
+                        f"{what}:\n{self.text()}"
                     )
                 if time.monotonic() >= deadline:
                     raise AssertionError(
@@ -165,7 +166,8 @@ def slow_thread(process, name, seconds):
     tasks = pathlib.Path(f"/proc/{process.pid}/task")
     (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == f"{name}\n"]
     tracer = subprocess.Popen(
-        f"strace -qq -o /dev/null -p {thread.name} -e inject=all:delay_enter={seconds * 1e6:.0f}".split()
+        ["strace", "-qq", "-o", "/dev/null", "-p", thread.name]
+        + ["-e", f"inject=all:delay_enter={seconds * 1e6:.0f}"]
     )
     try:
         deadline = time.monotonic() + 20

@@ -110,7 +110,8 @@ class Proxy(Process):
         return self.stopped(timeout)
 
     def stopped(self, timeout=30):
-        """Exit code 0, and the final counters; the law that nothing vanishes is checked each time."""
+        """Exit code 0, and the final counters; the law that nothing vanishes is checked each
+        time."""
         code = self.wait(timeout)
         assert code == 0, f"exit code {code} after a signal to stop:\n{self.text()}"
         counters = self.counters()
@@ -122,9 +123,10 @@ class Proxy(Process):
         # Under strace every system call costs a hundred times as much.
         for shard in self.all_events("shard_counters") if "strace" not in self.words else []:
             longest = int(shard["longest_turn_cpu_ns"])
-            assert (
-                longest <= TURN_CPU_NS_MAX
-            ), f"a turn of shard {shard['shard']} took {longest / 1e6:.1f} ms of processor time: {shard}"
+            assert longest <= TURN_CPU_NS_MAX, (
+                f"a turn of shard {shard['shard']} took {longest / 1e6:.1f} ms of processor time: "
+                f"{shard}"
+            )
         return counters
 
     def counters(self):
