@@ -163,6 +163,9 @@ Result<void> UringBackend::start(std::vector<ListenerSocket> listeners) {
     if (state.batch_wait > Duration::zero()) make_sleep_exact();
     if (const int error = register_with_ring(state.ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0))
         return system_error("io_uring_register(ENABLE_RINGS)", error);
+    // A seccomp filter may allow a ring to be made, and nothing to be done with it.
+    if (const int outcome = io_uring_get_events(&state.ring); outcome < 0)
+        return system_error("io_uring_enter", -outcome);
     if (const int error = state.adopt_all(std::move(listeners)))
         return system_error("io_uring_register(FILES_UPDATE)", error);
     return {};
