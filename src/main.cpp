@@ -23,17 +23,30 @@ int complain(const std::vector<std::string>& lines) {
 }
 
 int check(const udpproxy::Config& config, const std::string& file) {
+    const auto warn = [](const std::string& line) {
+        udpproxy::print_error(udpproxy::printable(line) + " (a warning)\n");
+    };
     const udpproxy::MachineReport machine = udpproxy::check_machine(config);
-    for (const std::string& warning : machine.warnings)
-        udpproxy::print_error(warning + " (a warning)\n");
-    if (!machine.complaints.empty()) return complain(machine.complaints);
+    std::vector<std::string> complaints = machine.complaints;
+    for (const std::string& warning : machine.warnings) warn(file + ": " + warning);
+    for (const udpproxy::Finding& finding : udpproxy::examine_start(config)) {
+        const std::string line = file + ": " + udpproxy::text_of(finding);
+        if (finding.at_start == udpproxy::StartEffect::fails)
+            complaints.push_back(line);
+        else
+            warn(line);
+    }
     // The running program asks for a name again until it has an address, and its other proxies
     // serve meanwhile. So an unresolved name is an error only if no proxy would serve.
     const std::vector<std::string> unresolved = udpproxy::complaints_of_resolver(config);
     const bool nothing_serves = unresolved.size() == config.proxies.size();
-    for (const std::string& complaint : unresolved)
-        udpproxy::print_error(complaint + (nothing_serves ? "\n" : " (a warning)\n"));
-    if (nothing_serves) return udpproxy::exit_config;
+    for (const std::string& complaint : unresolved) {
+        if (nothing_serves)
+            complaints.push_back(complaint);
+        else
+            warn(complaint);
+    }
+    if (!complaints.empty()) return complain(complaints);
     udpproxy::print(
         fmt::format("{}{}: configuration is good\n", udpproxy::summarise(config), file));
     return udpproxy::exit_ok;
@@ -81,7 +94,8 @@ int run(int argc, char** argv) {
     std::string drain_timeout = "30s";
     app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
     app.add_flag("-t,--check-config", check_only,
-                 "check the configuration, print a summary and exit; opens no sockets");
+                 "check the configuration, and whether it can start here; print a summary "
+                 "and exit");
     auto* from_caddyfile =
         app.add_option(
                "--from-caddyfile", caddyfile,

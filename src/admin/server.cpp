@@ -21,6 +21,7 @@
 #include "responses.hpp"
 #include "routes.hpp"
 #include "sockets.hpp"
+#include "udpproxy/host/access.hpp"
 
 namespace udpproxy {
 
@@ -330,9 +331,9 @@ Result<std::unique_ptr<AdminServer>> AdminServer::open(const AdminConfig& config
     server->state_ = std::make_unique<State>(log);
     State& state = *server->state_;
     if (!config.group.empty()) {
-        const Result<gid_t> group = find_group(config.group);
-        if (!group) return group.error();
-        state.group = *group;
+        state.group = find_group(config.group);
+        if (!state.group)
+            return Error{fmt::format("admin.group \"{}\": {}", config.group, no_such_group)};
     }
     if (!config.socket.empty()) {
         Result<AdminSocket> opened =

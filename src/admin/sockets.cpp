@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <grp.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,9 +12,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <thread>
 #include <vector>
+
+#include "udpproxy/host/access.hpp"
+#include "udpproxy/host/procfs.hpp"
 
 namespace udpproxy {
 
@@ -38,11 +39,6 @@ public:
     }
 
 private:
-    static std::string directory_of(const std::string& path) {
-        const std::string directory = std::filesystem::path(path).parent_path().string();
-        return directory.empty() ? "." : directory;
-    }
-
     Socket directory_;
 };
 
@@ -149,7 +145,13 @@ Result<Socket> open_admin_listener(const Endpoint& endpoint) {
         return fail("setsockopt IPV6_V6ONLY");
     SocketName name{};
     const socklen_t length = write_socket_name(endpoint, name);
-    if (::bind(made.descriptor(), &name.any, length) != 0) return fail("bind");
+    if (::bind(made.descriptor(), &name.any, length) != 0) {
+        Error error = fail("bind");
+        if (const auto holder = find_holder(endpoint, Transport::tcp);
+            error.code == EADDRINUSE && holder)
+            error.message += " (held by " + holder->shown + ')';
+        return error;
+    }
     if (::listen(made.descriptor(), backlog) != 0) return fail("listen");
     return made;
 }
@@ -174,13 +176,6 @@ bool may_change(int descriptor, const Peer& peer, std::optional<gid_t> group) {
         ::getsockopt(descriptor, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) != 0)
         return false;
     return std::find(groups.begin(), groups.end(), *group) != groups.end();
-}
-
-Result<gid_t> find_group(const std::string& name) {
-    const group* found = ::getgrnam(name.c_str());  // at start, with one thread
-    if (found == nullptr)
-        return Error{fmt::format("admin.group \"{}\": there is no such group", name)};
-    return found->gr_gid;
 }
 
 }  // namespace udpproxy

@@ -41,7 +41,8 @@ private:
     ino_t inode_ = 0;
 };
 
-/// Errors: `admin.listen 127.0.0.1:9090: bind: Address already in use`.
+/// Errors: `admin.listen 127.0.0.1:9090: bind: Address already in use (held by nginx (process
+/// 123))`.
 [[nodiscard]] Result<Socket> open_admin_listener(const Endpoint& endpoint);
 
 /// The credentials of the peer of a Unix socket (SO_PEERCRED).
@@ -55,8 +56,5 @@ struct Peer {
 /// Whether the peer may change the program: root, the user of this program, or a member of `group`
 /// (absent: no group).
 [[nodiscard]] bool may_change(int descriptor, const Peer& peer, std::optional<gid_t> group);
-
-/// The number of a group's name. Errors: `admin.group "x": there is no such group`.
-[[nodiscard]] Result<gid_t> find_group(const std::string& name);
 
 }  // namespace udpproxy

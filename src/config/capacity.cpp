@@ -183,6 +183,14 @@ Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
                         config.sessions_max_position, *config.sessions_max, budget, fewest_members,
                         by_descriptors));
     }
+    const bool asks_for_no_number =
+        !config.sessions_max &&
+        std::any_of(config.proxies.begin(), config.proxies.end(),
+                    [](const ProxyConfig& proxy) { return !proxy.sessions_max; });
+    if (capacity.complaints.empty() && asks_for_no_number && by_descriptors < few_sessions)
+        capacity.want_of_descriptors =
+            fmt::format("{} sessions at most, for want of descriptors: {} / {} per session",
+                        capacity.sessions_max, budget, fewest_members);
     return capacity;
 }
 

@@ -232,7 +232,11 @@ MachineReport check_machine(const Config& config) {
     const MachineLimits limits{descriptor_limit(), shards, ephemeral_ports()};
     const MachineLimits machine = fit_address_space(limits);
     MachineReport report;
-    report.complaints = compute_capacity(config, machine).complaints;
+    const Capacity capacity = compute_capacity(config, machine);
+    report.complaints = capacity.complaints;
+    if (!capacity.want_of_descriptors.empty())
+        report.warnings.push_back(
+            fmt::format("{}; fix: {}", capacity.want_of_descriptors, more_descriptors));
     if (!can_reserve(table_sizes(machine).bytes))
         report.complaints.push_back(
             fmt::format("{}; not even the smallest tables fit", address_space_short));

@@ -10,8 +10,6 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::uint32_t few_sessions = 1024;
-
 std::string text_of(const PortRange& range) {
     return range.first == range.last ? fmt::format("{}", range.first)
                                      : fmt::format("{}-{}", range.first, range.last);
@@ -144,16 +142,11 @@ void check_capacity(const Config& config, const HostFacts& facts, Findings& find
         for (const std::string& complaint : capacity.complaints)
             findings.add(FindingKind::descriptors, Severity::problem, "host", limits,
                          complaint + "; the program does not start",
-                         "LimitNOFILE= in the unit, or ulimit -Hn, or a smaller sessions_max");
+                         fmt::format("{}, or a smaller sessions_max", more_descriptors));
     } else if (has_ports) {
-        const bool is_small = capacity.sessions_max < few_sessions && !config.sessions_max &&
-                              facts.descriptors_hard < 4 * few_sessions;
-        if (is_small)
-            findings.add(
-                FindingKind::descriptors, Severity::note, "host", limits,
-                fmt::format("capacity for {} sessions: {}", capacity.sessions_max,
-                            capacity.proxies.empty() ? "" : capacity.proxies.front().arithmetic),
-                "LimitNOFILE= in the unit, or ulimit -Hn");
+        if (!capacity.want_of_descriptors.empty())
+            findings.add(FindingKind::descriptors, Severity::note, "host", limits,
+                         capacity.want_of_descriptors, std::string{more_descriptors});
         else
             findings.ok(FindingKind::descriptors, "host", limits,
                         fmt::format("capacity for {} sessions", capacity.sessions_max));

@@ -10,8 +10,10 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "findings.hpp"
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/upstream_choice.hpp"
+#include "udpproxy/host/access.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/host/lookups.hpp"
 #include "udpproxy/host/procfs.hpp"
@@ -36,6 +38,7 @@ void collect_limits(HostFacts& facts) {
     utsname system{};
     ::uname(&system);
     facts.kernel = system.release;
+    facts.user = effective_user();
     const std::string status = read_host_file("/proc/self/status").value_or("");
     const std::uint64_t capabilities = find_mask(status, "CapEff:");
     facts.may_administer_network = (capabilities >> cap_net_admin & 1U) != 0;
@@ -58,7 +61,25 @@ void collect_limits(HostFacts& facts) {
     facts.files_open = read_host_number("/proc/sys/fs/file-nr");
     if (const auto disabled = read_host_number("/proc/sys/kernel/io_uring_disabled"))
         facts.io_uring_disabled = static_cast<int>(*disabled);
-    facts.io_uring = probe_io_uring();
+}
+
+/// What this machine lets the program have, as a start finds it. The trial ring is as large as the
+/// start's, whose table of files needs the raised limit of descriptors; a running program has its
+/// rings, and only learns whether another is allowed.
+void collect_engine(const Config& config, const DoctorRequest& request, HostFacts& facts) {
+    facts.shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
+    if (request.descriptors_fitting) {
+        facts.descriptors_fitting = *request.descriptors_fitting;
+        facts.io_uring = probe_io_uring();
+        return;
+    }
+    const MachineLimits machine =
+        fit_address_space({raise_descriptor_limit(), facts.shards, facts.ephemeral});
+    const TableSizes tables = table_sizes(machine);
+    facts.descriptors_fitting = can_reserve(tables.bytes) ? machine.descriptors : 0;
+    facts.io_uring = facts.descriptors_fitting > 0
+                         ? probe_io_uring(tables.slots, tables.buffers_per_leg)
+                         : probe_io_uring();
 }
 
 void collect_drops(HostFacts& facts) {
@@ -225,6 +246,7 @@ void resolve_upstreams(const Config& config, HostFacts& facts) {
 std::vector<BoundSocket> collect_sockets(const Config& config) {
     std::vector<BoundSocket> found;
     std::vector<std::uint64_t> inodes;
+    std::vector<std::uint32_t> users;
     for (const char* path : {"/proc/net/udp", "/proc/net/udp6"}) {
         for (const SocketLine& line : parse_sockets(read_host_file(path).value_or(""))) {
             const bool is_wanted = std::any_of(
@@ -235,12 +257,16 @@ std::vector<BoundSocket> collect_sockets(const Config& config) {
                                        });
                 });
             if (!is_wanted) continue;
-            found.push_back({line.local, line.drops, {}});
+            found.push_back({line.local, line.drops, {}, {}});
             inodes.push_back(line.inode);
+            users.push_back(line.user);
         }
     }
     const std::vector<SocketHolder> holders = holders_of(inodes);
-    for (std::size_t i = 0; i < found.size(); ++i) found[i].holder = holders[i].name;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        found[i].holder = holders[i].name;
+        found[i].shown = text_of(holders[i], users[i]);
+    }
     return found;
 }
 
@@ -258,8 +284,12 @@ void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& 
         found.is_here =
             found.is_here || found.interface_index != 0;  // a link-local one is no route of its own
     }
-    for (const BoundSocket& socket : sockets)
-        if (overlap(socket.local, endpoint)) found.sockets.push_back(socket);
+    for (const BoundSocket& socket : sockets) {
+        if (overlap(socket.local, endpoint))
+            found.sockets.push_back(socket);
+        else if (may_hold(socket.local, endpoint))
+            found.of_both_families.push_back(socket);
+    }
 }
 
 void collect_listeners(const Config& config, HostFacts& facts, RouteTable* routes) {
@@ -271,39 +301,48 @@ void collect_listeners(const Config& config, HostFacts& facts, RouteTable* route
     }
 }
 
-}  // namespace
-
-HostFacts collect_host_facts(const Config& config, bool resolves_names) {
+/// The facts that a start depends on.
+HostFacts collect_start(const Config& config, const DoctorRequest& request, RouteTable& routes) {
     HostFacts facts;
     collect_limits(facts);
-    facts.shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
-    const MachineLimits machine =
-        fit_address_space({facts.descriptors_hard, facts.shards, facts.ephemeral});
-    facts.descriptors_fitting = can_reserve(table_sizes(machine).bytes) ? machine.descriptors : 0;
+    collect_engine(config, request, facts);
+    facts.proxies.resize(config.proxies.size());
+    auto interfaces = routes.interfaces();
+    if (interfaces)
+        facts.interfaces = std::move(*interfaces);
+    else
+        facts.unseen.push_back({"routes, interfaces and neighbours", interfaces.error().message,
+                                "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
+    collect_listeners(config, facts, interfaces ? &routes : nullptr);
+    if (!request.descriptors_fitting)
+        facts.start = collect_start_facts(config, interfaces ? &routes : nullptr);
+    return facts;
+}
+
+}  // namespace
+
+HostFacts collect_host_facts(const Config& config, const DoctorRequest& request) {
+    RouteTable routes;
+    HostFacts facts = collect_start(config, request, routes);
     collect_drops(facts);
     collect_filters(facts);
-    facts.proxies.resize(config.proxies.size());
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         facts.proxies[i].upstream = config.proxies[i].upstream.endpoint;
         if (!facts.proxies[i].upstream)
             facts.proxies[i].resolve_error =
                 "it has no address yet (the log has the resolver's answer)";
     }
-    if (resolves_names) resolve_upstreams(config, facts);
-    RouteTable routes;
-    auto interfaces = routes.interfaces();
-    if (!interfaces) {
-        facts.unseen.push_back({"routes, interfaces and neighbours", interfaces.error().message,
-                                "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
-        collect_listeners(config, facts, nullptr);
-        return facts;
-    }
-    facts.interfaces = std::move(*interfaces);
+    if (request.resolves_names) resolve_upstreams(config, facts);
+    if (facts.interfaces.empty()) return facts;
     Paths paths{facts, routes};
     for (std::size_t i = 0; i < config.proxies.size(); ++i)
         paths.collect(config.proxies[i], facts.proxies[i]);
-    collect_listeners(config, facts, &routes);
     return facts;
+}
+
+std::vector<Finding> examine_start(const Config& config) {
+    RouteTable routes;
+    return diagnose_start(config, collect_start(config, {}, routes));
 }
 
 }  // namespace udpproxy

@@ -102,6 +102,12 @@ const std::vector<FindingName>& finding_names() {
          "No client reaches an address that is not here; it is served as soon as it is."},
         {"listen_port", "who holds the listen ports, and whether the program may bind them",
          "Where another program holds the port, clients talk to that one, or the start fails."},
+        {"admin",
+         "whether the start can open `admin.socket` and `admin.listen`, and knows "
+         "`admin.group`",
+         "The program does not start without an admin socket that is configured."},
+        {"log_file", "whether the start can open `log.file`",
+         "The program does not start without."},
         {"probe", "from where the answer to `--probe` came",
          "It is the only proof; what is not listed never reaches a client."},
         {"conntrack", "how full the kernel's table of flows is, and how long it remembers UDP",
@@ -132,9 +138,17 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
         check_filters(examined, findings);
         check_listeners(examined, findings);
     }
+    check_start(config, facts, findings);
     check_capacity(config, facts, findings);
     check_host(config, facts, findings);
     return std::move(findings.list);
+}
+
+std::string text_of(const Finding& finding) {
+    std::string text = finding.where + ": " + finding.looked_at;
+    if (!finding.meaning.empty()) text += "; " + finding.meaning;
+    if (!finding.fix.empty()) text += "; fix: " + finding.fix;
+    return text;
 }
 
 std::string findings_text(const std::vector<Finding>& findings) {
@@ -151,10 +165,8 @@ std::string findings_text(const std::vector<Finding>& findings) {
         return one.severity > other.severity;
     });
     for (const Finding& finding : shown) {
-        std::string line = fmt::format("{:7} {}: {}: {}", name_of(finding.severity),
-                                       name_of(finding.kind), finding.where, finding.looked_at);
-        if (!finding.meaning.empty()) line += "; " + finding.meaning;
-        if (!finding.fix.empty()) line += "; fix: " + finding.fix;
+        const std::string line = fmt::format("{:7} {}: {}", name_of(finding.severity),
+                                             name_of(finding.kind), text_of(finding));
         // Names of interfaces, programs, tables and chains are whatever bytes somebody chose.
         text += printable(line) + '\n';
     }
@@ -206,8 +218,7 @@ Result<std::vector<Finding>> examine(const Config& config, const DoctorRequest& 
         payload = *bytes;
         probed = *index;
     }
-    HostFacts facts = collect_host_facts(config, request.resolves_names);
-    if (request.descriptors_fitting) facts.descriptors_fitting = *request.descriptors_fitting;
+    const HostFacts facts = collect_host_facts(config, request);
     std::vector<Finding> findings = diagnose(config, facts);
     if (request.with_probe && facts.proxies[probed].upstream) {
         const ProxyConfig& proxy = config.proxies[probed];

@@ -6,18 +6,24 @@
 #include <vector>
 
 #include "udpproxy/doctor/doctor.hpp"
+#include "udpproxy/host/routes.hpp"
 
 namespace udpproxy {
+
+/// The name of this program, as /proc has it.
+inline constexpr std::string_view own_name = "udpproxy";
 
 class Findings {
 public:
     void ok(FindingKind kind, std::string where, std::string looked_at, std::string meaning = {}) {
-        add(kind, Severity::ok, std::move(where), std::move(looked_at), std::move(meaning), {});
+        (void)add(kind, Severity::ok, std::move(where), std::move(looked_at), std::move(meaning),
+                  {});
     }
-    void add(FindingKind kind, Severity severity, std::string where, std::string looked_at,
-             std::string meaning, std::string fix) {
-        list.push_back({kind, severity, std::move(where), std::move(looked_at), std::move(meaning),
-                        std::move(fix)});
+    /// The caller may say what the finding means for a start.
+    Finding& add(FindingKind kind, Severity severity, std::string where, std::string looked_at,
+                 std::string meaning, std::string fix) {
+        return list.emplace_back(Finding{kind, severity, std::move(where), std::move(looked_at),
+                                         std::move(meaning), std::move(fix)});
     }
     std::vector<Finding> list;
 };
@@ -40,9 +46,18 @@ void check_paths(const ExaminedProxy& examined, Findings& findings);
 void check_filters(const ExaminedProxy& examined, Findings& findings);
 /// listen_address, listen_port, drops of the listeners, buffers
 void check_listeners(const ExaminedProxy& examined, Findings& findings);
+/// What only a start opens; without routes every address counts as here.
+[[nodiscard]] StartFacts collect_start_facts(const Config& config, RouteTable* routes);
+/// See examine_start().
+[[nodiscard]] std::vector<Finding> diagnose_start(const Config& config, const HostFacts& facts);
+
+/// admin, log_file
+void check_start(const Config& config, const HostFacts& facts, Findings& findings);
 /// ports, descriptors
 void check_capacity(const Config& config, const HostFacts& facts, Findings& findings);
 /// conntrack, drops, engine, unseen
 void check_host(const Config& config, const HostFacts& facts, Findings& findings);
+/// engine
+void check_engine(const Config& config, const HostFacts& facts, Findings& findings);
 
 }  // namespace udpproxy

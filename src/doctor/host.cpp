@@ -111,6 +111,8 @@ std::string allowed_by(const HostFacts& facts) {
     return "runtime.engine = \"epoll\"";
 }
 
+}  // namespace
+
 void check_engine(const Config& config, const HostFacts& facts, Findings& findings) {
     if (config.engine == EngineChoice::epoll)
         return findings.ok(FindingKind::engine, "host",
@@ -119,18 +121,19 @@ void check_engine(const Config& config, const HostFacts& facts, Findings& findin
         return findings.ok(FindingKind::engine, "host",
                            "io_uring may be used: " + facts.io_uring.reason);
     const std::string looked_at =
-        fmt::format("io_uring is refused ({}) by {}", facts.io_uring.reason, forbidden_by(facts));
+        fmt::format("io_uring is refused to user {} ({}) by {}", facts.user, facts.io_uring.reason,
+                    forbidden_by(facts));
     if (config.engine == EngineChoice::io_uring)
-        findings.add(FindingKind::engine, Severity::problem, "host", looked_at,
-                     "runtime.engine = \"io_uring\" requires it: the program does not start",
-                     allowed_by(facts) + ", or runtime.engine = \"auto\"");
+        findings
+            .add(FindingKind::engine, Severity::problem, "host", looked_at,
+                 "runtime.engine = \"io_uring\" requires it: the program does not start",
+                 allowed_by(facts) + ", or runtime.engine = \"auto\"")
+            .at_start = StartEffect::fails;
     else
         findings.add(FindingKind::engine, Severity::note, "host", looked_at,
                      "epoll does the same work with more CPU; this does not cause missing replies",
                      allowed_by(facts));
 }
-
-}  // namespace
 
 void check_host(const Config& config, const HostFacts& facts, Findings& findings) {
     check_legacy_tables(facts, findings);

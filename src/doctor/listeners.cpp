@@ -10,8 +10,6 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::string_view own_name = "udpproxy";
-
 void check_address(const ExaminedProxy& examined, std::size_t index, const std::string& where,
                    Findings& findings) {
     const ListenFacts& facts = examined.facts.listen[index];
@@ -24,11 +22,13 @@ void check_address(const ExaminedProxy& examined, std::size_t index, const std::
                      fmt::format("make the interface {}", listen.interface));
     } else if (!address.is_ipv4() && !examined.host.has_ipv6) {
         const bool serves_ipv4 = listen.is_of_every_family();
-        findings.add(FindingKind::listen_address, serves_ipv4 ? Severity::note : Severity::problem,
-                     where, "this kernel has no IPv6, or refuses it to this process",
-                     serves_ipv4 ? "only IPv4 clients are served" : "the start fails",
-                     "allow AF_INET6 (RestrictAddressFamilies= of the unit), or listen on an IPv4 "
-                     "address");
+        findings
+            .add(FindingKind::listen_address, serves_ipv4 ? Severity::note : Severity::problem,
+                 where, "this kernel has no IPv6, or refuses it to this process",
+                 serves_ipv4 ? "only IPv4 clients are served" : "the start fails",
+                 "allow AF_INET6 (RestrictAddressFamilies= of the unit), or listen on an IPv4 "
+                 "address")
+            .at_start = serves_ipv4 ? StartEffect::warns : StartEffect::fails;
     } else if (address.is_unspecified()) {
         findings.ok(FindingKind::listen_address, where, "every address of this host");
     } else if (facts.is_here) {
@@ -45,40 +45,72 @@ void check_address(const ExaminedProxy& examined, std::size_t index, const std::
     }
 }
 
+/// A socket of another program than this one.
+const BoundSocket* foreign_among(const std::vector<BoundSocket>& sockets) {
+    const auto place = std::find_if(sockets.begin(), sockets.end(), [](const BoundSocket& each) {
+        return !each.holder.empty() && each.holder != own_name;
+    });
+    return place != sockets.end() ? &*place : nullptr;
+}
+
+/// Tells about a port that is free, or held by this program, or by one that cannot be seen.
+void check_own_port(const ListenFacts& facts, bool has_started, const std::string& where,
+                    Findings& findings) {
+    if (facts.sockets.empty())
+        return findings.ok(
+            FindingKind::listen_port, where,
+            "is free: udpproxy is not running, or runs in another network namespace");
+    const auto hidden = std::find_if(facts.sockets.begin(), facts.sockets.end(),
+                                     [](const BoundSocket& each) { return each.holder.empty(); });
+    const bool is_hidden = hidden != facts.sockets.end();
+    const std::string looked_at =
+        is_hidden
+            ? fmt::format("is held by {}, of which no more can be seen from here", hidden->shown)
+            : "is held by " + facts.sockets.front().shown;
+    if (has_started) return findings.ok(FindingKind::listen_port, where, looked_at);
+    findings
+        .add(FindingKind::listen_port, Severity::ok, where, looked_at,
+             is_hidden ? "unless that is udpproxy, the start fails"
+                       : "a reload or restart of it takes the file; another start beside it fails",
+             {})
+        .at_start = StartEffect::warns;
+}
+
 void check_port(const ExaminedProxy& examined, std::size_t index, const std::string& where,
                 Findings& findings) {
     const ListenFacts& facts = examined.facts.listen[index];
     const std::uint16_t port = examined.config.listen[index].endpoint.port;
-    const auto foreign = std::find_if(
-        facts.sockets.begin(), facts.sockets.end(),
-        [](const BoundSocket& each) { return !each.holder.empty() && each.holder != own_name; });
-    const auto hidden = std::find_if(facts.sockets.begin(), facts.sockets.end(),
-                                     [](const BoundSocket& each) { return each.holder.empty(); });
+    const BoundSocket* const foreign = foreign_among(facts.sockets);
+    const BoundSocket* const of_both = foreign_among(facts.of_both_families);
     std::uint64_t drops = 0;
     for (const BoundSocket& socket : facts.sockets) drops += socket.drops;
-    if (foreign != facts.sockets.end()) {
-        findings.add(FindingKind::listen_port, Severity::problem, where,
-                     fmt::format("is held by {} ({})", foreign->holder, format(foreign->local)),
-                     "the start fails: address already in use",
-                     fmt::format("stop {}, or listen on another address or port", foreign->holder));
+    if (foreign != nullptr) {
+        findings
+            .add(FindingKind::listen_port, Severity::problem, where,
+                 fmt::format("is held by {} at {}", foreign->shown, format(foreign->local)),
+                 "the start fails: address already in use",
+                 fmt::format("stop {}, or listen on another address or port", foreign->holder))
+            .at_start = StartEffect::warns;
     } else if (port < examined.host.unprivileged_port_start && !examined.host.may_bind_low_ports) {
-        findings.add(
-            FindingKind::listen_port, Severity::problem, where,
-            fmt::format("ports below {} need CAP_NET_BIND_SERVICE, which this process lacks",
-                        examined.host.unprivileged_port_start),
-            "the start fails: permission denied",
-            fmt::format("AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or sysctl -w "
-                        "net.ipv4.ip_unprivileged_port_start={}",
-                        port));
-    } else if (facts.sockets.empty()) {
-        findings.ok(FindingKind::listen_port, where,
-                    "is free: udpproxy is not running, or runs in another network namespace");
-    } else if (hidden != facts.sockets.end()) {
-        // With io_uring this is true of udpproxy too: its sockets are files of the ring.
-        findings.ok(FindingKind::listen_port, where,
-                    "is held by a program that cannot be seen from here");
+        findings
+            .add(FindingKind::listen_port, Severity::problem, where,
+                 fmt::format("ports below {} need CAP_NET_BIND_SERVICE, which this process (user "
+                             "{}) lacks",
+                             examined.host.unprivileged_port_start, examined.host.user),
+                 "the start fails: permission denied",
+                 fmt::format("AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or sysctl -w "
+                             "net.ipv4.ip_unprivileged_port_start={}",
+                             port))
+            .at_start = StartEffect::warns;
+    } else if (of_both != nullptr && facts.sockets.empty()) {
+        findings
+            .add(FindingKind::listen_port, Severity::note, where,
+                 fmt::format("{} holds {}", of_both->shown, format(of_both->local)),
+                 "unless that socket is for IPv6 alone, the start fails: address already in use",
+                 fmt::format("stop {}, or listen on another port", of_both->holder))
+            .at_start = StartEffect::warns;
     } else {
-        findings.ok(FindingKind::listen_port, where, "is held by udpproxy");
+        check_own_port(facts, !examined.host.start, where, findings);
     }
     if (drops > 0)
         findings.add(FindingKind::drops, Severity::note, where,

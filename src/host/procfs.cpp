@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -125,6 +126,8 @@ std::uint64_t find_mask(std::string_view status, std::string_view key) {
 std::vector<SocketLine> parse_sockets(std::string_view text) {
     // sl local remote st queues tr:when retransmits uid timeout inode references pointer drops
     constexpr std::size_t local_field = 1;
+    constexpr std::size_t state_field = 3;
+    constexpr std::string_view listening = "0A";  // TCP_LISTEN (include/net/tcp_states.h)
     constexpr std::size_t user_field = 7;
     constexpr std::size_t inode_field = 9;
     constexpr std::size_t drops_field = 12;
@@ -137,7 +140,8 @@ std::vector<SocketLine> parse_sockets(std::string_view text) {
         if (!local) continue;
         sockets.push_back({*local, to_number<std::uint64_t>(words[inode_field]).value_or(0),
                            to_number<std::uint64_t>(words[drops_field]).value_or(0),
-                           to_number<std::uint32_t>(words[user_field]).value_or(0)});
+                           to_number<std::uint32_t>(words[user_field]).value_or(0),
+                           words[state_field] == listening});
     }
     return sockets;
 }
@@ -178,16 +182,51 @@ std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes) {
     return holders;
 }
 
-std::string describe_holder(const Endpoint& endpoint) {
-    const char* const path = endpoint.family() == Family::ipv4 ? "/proc/net/udp" : "/proc/net/udp6";
-    for (const SocketLine& line : parse_sockets(read_host_file(path).value_or(""))) {
-        if (!overlap(line.local, endpoint)) continue;
-        const SocketHolder holder = holders_of({line.inode}).front();
-        return holder.process != 0
-                   ? "held by " + holder.name + " (process " + std::to_string(holder.process) + ')'
-                   : "held by a socket of user " + std::to_string(line.user);
+std::string text_of(const SocketHolder& holder, std::uint32_t user) {
+    return holder.process != 0 ? fmt::format("{} (process {})", holder.name, holder.process)
+                               : fmt::format("a socket of user {}", user);
+}
+
+std::optional<std::uint64_t> find_unix_listener(std::string_view text, std::string_view path) {
+    constexpr std::uint32_t accepts = 0x10000;  // __SO_ACCEPTCON (include/linux/net.h)
+    std::istringstream stream{std::string{text}};
+    for (std::string line; std::getline(stream, line);) {
+        std::istringstream fields{line};
+        std::string address;
+        std::string references;
+        std::string protocol;
+        std::string flags;
+        std::string type;
+        std::string state;
+        std::string inode;
+        std::string found;
+        fields >> address >> references >> protocol >> flags >> type >> state >> inode >> std::ws;
+        std::getline(fields, found);  // the rest: a path may have spaces
+        if (found == path && (to_number<std::uint32_t>(flags, 16).value_or(0) & accepts) != 0)
+            return to_number<std::uint64_t>(inode);
     }
-    return {};
+    return std::nullopt;
+}
+
+bool may_hold(const Endpoint& held, const Endpoint& wanted) noexcept {
+    const bool is_of_both_families = held.family() == Family::ipv6 &&
+                                     held.address.is_unspecified() &&
+                                     wanted.family() == Family::ipv4;
+    return overlap(held, wanted) || (is_of_both_families && held.port == wanted.port);
+}
+
+std::optional<BoundSocket> find_holder(const Endpoint& endpoint, Transport transport) {
+    const bool is_tcp = transport == Transport::tcp;
+    // An IPv4 address may be held by an IPv6 socket too.
+    for (const char* path : {is_tcp ? "/proc/net/tcp" : "/proc/net/udp",
+                             is_tcp ? "/proc/net/tcp6" : "/proc/net/udp6"}) {
+        for (const SocketLine& line : parse_sockets(read_host_file(path).value_or(""))) {
+            if (line.listens != is_tcp || !may_hold(line.local, endpoint)) continue;
+            const SocketHolder holder = holders_of({line.inode}).front();
+            return BoundSocket{line.local, line.drops, holder.name, text_of(holder, line.user)};
+        }
+    }
+    return std::nullopt;
 }
 
 }  // namespace udpproxy

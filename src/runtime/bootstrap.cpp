@@ -95,6 +95,10 @@ void Bootstrap::log_capacity() {
                                {"sessions", proxies_[i].sessions_max},
                                {"limit", capacity_.proxies[i].arithmetic}});
     }
+    if (!capacity_.want_of_descriptors.empty())
+        log_.warn("few_sessions", {{"sessions", capacity_.sessions_max},
+                                   {"reason", capacity_.want_of_descriptors},
+                                   {"set", more_descriptors}});
 }
 
 Result<void> Bootstrap::open_all_listeners() {

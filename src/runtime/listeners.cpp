@@ -56,8 +56,8 @@ Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& 
     }
     std::string reason = name_of(proxy, endpoint) + ": " + opened.error().message;
     if (const int code = opened.error().code; code == EADDRINUSE)
-        if (const std::string holder = describe_holder(endpoint); !holder.empty())
-            reason += " (" + holder + ')';
+        if (const auto holder = find_holder(endpoint, Transport::udp))
+            reason += " (held by " + holder->shown + ')';
     return Error{reason, opened.error().code};
 }
 

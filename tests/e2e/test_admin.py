@@ -427,7 +427,12 @@ def test_without_the_default_directory_it_serves_and_says_what_is_off(
             'admin.socket "/etc/passwd": is no socket; take it away, or name another path',
         ),
         ({"group": "no-such-group"}, 'admin.group "no-such-group": there is no such group'),
-        ({"listen": "127.0.0.1:9090"}, "admin.listen 127.0.0.1:9090: bind: Address already in use"),
+        (
+            {"listen": "127.0.0.1:9090"},
+            "admin.listen 127.0.0.1:9090: bind: Address already in use "
+            f"(held by {pathlib.Path('/proc/self/comm').read_text().strip()} "
+            f"(process {os.getpid()}))",
+        ),
     ],
 )
 def test_what_is_asked_for_and_cannot_be_opened_ends_the_start(

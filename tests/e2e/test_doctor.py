@@ -194,9 +194,8 @@ def test_a_listen_port_that_somebody_else_holds_is_named_with_the_holder(
     holder = start_process(["/usr/bin/python3", "-c", program], network.proxy)
     holder.wait_until(lambda: "bound" in holder.lines, what="bound")
     finding = examine().only("listen_port")
-    assert "is held by python3 (10.1.0.1:5353)" in finding["looked_at"] and finding[
-        "fix"
-    ].startswith("stop python3")
+    shown = f"is held by python3 (process {holder.pid}) at 10.1.0.1:5353"
+    assert shown in finding["looked_at"] and finding["fix"].startswith("stop python3")
 
 
 def test_the_running_proxy_is_no_foreign_holder(engine, examine, start_proxy):
@@ -244,7 +243,10 @@ def test_descriptors_that_are_too_few_are_named(examine):
 def test_io_uring_refused_is_a_note_and_a_problem_where_it_is_demanded(tmp_path, examine):
     refused = injecting("io_uring_setup", "error=EPERM", tmp_path)
     finding = examine(prefix=refused).only("engine", "note")
-    assert "io_uring is refused (io_uring_setup: Operation not permitted)" in finding["looked_at"]
+    assert (
+        "io_uring is refused to user root (io_uring_setup: Operation not permitted)"
+        in finding["looked_at"]
+    )
     examine(prefix=refused, engine="io_uring").only("engine")
     assert examine(prefix=refused, engine="epoll").findings == []
 

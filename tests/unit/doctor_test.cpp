@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <set>
 
+#include "doctor/findings.hpp"
 #include "source_tree.hpp"
 
 namespace udpproxy {
@@ -51,6 +52,7 @@ TargetFacts target(const char* endpoint, RouteFacts route) {
 HostFacts healthy() {
     HostFacts facts;
     facts.kernel = "6.1.0";
+    facts.user = "nobody";
     facts.rmem_max = facts.wmem_max = 8 << 20;
     facts.descriptors_soft = facts.descriptors_hard = facts.descriptors_fitting = 20000;
     facts.nr_open = 1048576;
@@ -236,14 +238,17 @@ TEST_CASE(
                "this host",
                "ip addr add 192.0.2.1 dev");
     listen.is_here = true;
-    listen.sockets = {{parse_endpoint("192.0.2.1:5353").value(), 7, "udpproxy"}};
+    listen.sockets = {
+        {parse_endpoint("192.0.2.1:5353").value(), 7, "udpproxy", "udpproxy (process 12)"}};
     check_only(bad(facts),
                "note drops: proxy \"dns\": listen 192.0.2.1:5353: 7 datagrams found the receive "
                "queue full",
                "receive_buffer");
-    listen.sockets = {{parse_endpoint("192.0.2.1:5353").value(), 0, "dnsmasq"}};
+    listen.sockets = {
+        {parse_endpoint("192.0.2.1:5353").value(), 0, "dnsmasq", "dnsmasq (process 13)"}};
     check_only(bad(facts),
-               "problem listen_port: proxy \"dns\": listen 192.0.2.1:5353: is held by dnsmasq",
+               "problem listen_port: proxy \"dns\": listen 192.0.2.1:5353: is held by dnsmasq "
+               "(process 13) at 192.0.2.1:5353",
                "stop dnsmasq");
     listen.sockets[0].holder.clear();
     CHECK(bad(facts).empty());
@@ -334,6 +339,123 @@ TEST_CASE("ports that others may take, or that are reserved for others, are a no
                "note ports: proxy \"dns\": ports 32000-32900 are reserved", "in ports");
 }
 
+/// What a start would say: `fails where: looked at; meaning` or `warns …`.
+std::vector<std::string> at_start(const HostFacts& facts, const Config& config) {
+    std::vector<std::string> lines;
+    for (const Finding& finding : diagnose_start(config, facts))
+        lines.push_back((finding.at_start == StartEffect::fails ? "fails " : "warns ") +
+                        text_of(finding));
+    return lines;
+}
+
+TEST_CASE("a start is told of nothing on a healthy host, and of no buffer or path elsewhere") {
+    HostFacts facts = healthy();
+    facts.start.emplace();
+    CHECK(at_start(facts, config_of(usual)).empty());
+    facts.rmem_max = 4096;
+    facts.proxies[0].listen[0].is_here = false;
+    facts.io_uring = {false, "io_uring_setup: Operation not permitted"};
+    CHECK(at_start(facts, config_of(usual)).empty());
+}
+
+TEST_CASE("a start fails for what is so whoever asks, and only warns of what may change before") {
+    HostFacts facts = healthy();
+    facts.start.emplace();
+    const std::string head =
+        "[runtime]\nengine = \"io_uring\"\n[log]\nfile = \"/srv/log/x\"\n[admin]\nsocket = "
+        "\"/srv/x/admin.sock\"\ngroup = \"nobodies\"\nlisten = \"127.0.0.1:9090\"\n";
+    const Config config = config_of(usual, head);
+    CHECK(at_start(facts, config).empty());
+
+    facts.start->has_admin_group = false;
+    check_only(at_start(facts, config), "fails admin.group \"nobodies\": there is no such group",
+               "groupadd");
+    facts.start.emplace();
+    facts.start->admin_socket_error = ENOENT;
+    check_only(at_start(facts, config),
+               "fails admin.socket \"/srv/x/admin.sock\": there is no directory /srv/x", "mkdir");
+    facts.start->admin_socket_error = EACCES;
+    check_only(at_start(facts, config),
+               "warns admin.socket \"/srv/x/admin.sock\": Permission denied to user nobody",
+               "rights");
+    facts.start->admin_socket_is_file = true;
+    check_only(at_start(facts, config),
+               "fails admin.socket \"/srv/x/admin.sock\": is there, and no socket", "away");
+    facts.start.emplace();
+    facts.start->admin_socket_holder = "udpproxy (process 12)";
+    check_only(at_start(facts, config),
+               "warns admin.socket \"/srv/x/admin.sock\": udpproxy (process 12) listens on it",
+               "another start beside it fails");
+    facts.start.emplace();
+    facts.start->admin_address_is_here = false;
+    check_only(at_start(facts, config), "warns admin.listen 127.0.0.1:9090: is not an address of",
+               "the start fails");
+    facts.start.emplace();
+    facts.start->admin_port = {parse_endpoint("[::]:9090").value(), 0, "nginx",
+                               "nginx (process 13)"};
+    check_only(at_start(facts, config),
+               "warns admin.listen 127.0.0.1:9090: is held by nginx (process 13) at [::]:9090",
+               "another port");
+    facts.start.emplace();
+    facts.start->log_file_error = ENOENT;
+    check_only(at_start(facts, config),
+               "fails log.file \"/srv/log/x\": there is no directory /srv/log", "mkdir");
+    facts.start.emplace();
+    facts.io_uring = {false, "io_uring_setup: Operation not permitted"};
+    check_only(at_start(facts, config), "fails host: io_uring is refused to user nobody", "auto");
+}
+
+TEST_CASE("a directory that service managers make at a start may still come") {
+    HostFacts facts = healthy();
+    facts.start.emplace();
+    facts.start->admin_socket_error = ENOENT;
+    check_only(at_start(facts, config_of(usual, "[admin]\nsocket = \"/run/x/admin.sock\"\n")),
+               "warns admin.socket \"/run/x/admin.sock\": there is no directory /run/x; the start "
+               "fails unless the service manager makes it",
+               "RuntimeDirectory=");
+    CHECK_MESSAGE(at_start(facts, config_of(usual)).empty(),
+                  "the default socket is no condition of a start");
+}
+
+TEST_CASE("a start is warned of ports in use, and the holder is named once for all listeners") {
+    HostFacts facts = healthy();
+    facts.start.emplace();
+    facts.proxies[0].listen.assign(3, {});
+    const Config config = config_of(
+        "listen = [\"192.0.2.1:5353\", \"192.0.2.1:5354\", \"192.0.2.1:5355\"]\n"
+        "upstream = \"10.0.0.254:53\"\n");
+    const auto hold = [&](const BoundSocket& socket) {
+        for (ListenFacts& listen : facts.proxies[0].listen) listen.sockets = {socket};
+    };
+    const Endpoint held = parse_endpoint("192.0.2.1:5353").value();
+    hold({held, 0, "udpproxy", "udpproxy (process 12)"});
+    check_only(at_start(facts, config),
+               "warns proxy \"dns\": listen 192.0.2.1:5353 and 2 more: is held by udpproxy "
+               "(process 12)",
+               "a reload or restart of it takes the file");
+    hold({held, 0, "", "a socket of user 101"});
+    check_only(at_start(facts, config),
+               "warns proxy \"dns\": listen 192.0.2.1:5353 and 2 more: is held by a socket of user "
+               "101",
+               "unless that is udpproxy");
+    hold({held, 0, "nginx", "nginx (process 13)"});
+    check_only(at_start(facts, config),
+               "warns proxy \"dns\": listen 192.0.2.1:5353 and 2 more: is held by nginx (process "
+               "13) at 192.0.2.1:5353",
+               "stop nginx");
+    for (ListenFacts& listen : facts.proxies[0].listen) {
+        listen.of_both_families = std::move(listen.sockets);
+        listen.sockets.clear();
+    }
+    check_only(at_start(facts, config),
+               "warns proxy \"dns\": listen 192.0.2.1:5353 and 2 more: nginx (process 13) holds",
+               "unless that socket is for IPv6 alone");
+    // A running program asks no such thing about its own ports.
+    facts.start.reset();
+    hold({held, 0, "udpproxy", "udpproxy (process 12)"});
+    CHECK(at_start(facts, config).empty());
+}
+
 TEST_CASE(
     "descriptors that do not hold sessions_max are a problem, few descriptors and a full system a "
     "note") {
@@ -345,6 +467,8 @@ TEST_CASE(
         "problem descriptors: host: 1024 open files (soft 64, raised at start; fs.nr_open 1048576)",
         "LimitNOFILE=");
     check_only(bad(facts), "note descriptors: host: 1024 open files", "LimitNOFILE=");
+    CHECK_MESSAGE(bad(facts, config_of(usual + "sessions_max = 100\n")).empty(),
+                  "few are wanted, and few there are");
     facts = healthy();
     facts.descriptors_fitting = 10000;
     check_only(bad(facts),
@@ -406,19 +530,22 @@ TEST_CASE("what forbids io_uring is named, and it is a problem only where io_uri
     facts.io_uring = {false, "io_uring_setup: Operation not permitted"};
     facts.io_uring_disabled = 2;
     check_only(bad(facts),
-               "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) "
+               "note engine: host: io_uring is refused to user nobody (io_uring_setup: Operation "
+               "not permitted) "
                "by the sysctl kernel.io_uring_disabled is 2",
                "sysctl -w kernel.io_uring_disabled=0");
     facts.io_uring_disabled = 0;
     facts.has_seccomp_filter = true;
     check_only(bad(facts),
-               "note engine: host: io_uring is refused (io_uring_setup: Operation not permitted) "
+               "note engine: host: io_uring is refused to user nobody (io_uring_setup: Operation "
+               "not permitted) "
                "by a seccomp filter",
                "seccomp profile");
     facts.io_uring.reason = "io_uring_setup: Function not implemented";
     facts.io_uring.error = ENOSYS;
     check_only(bad(facts),
-               "note engine: host: io_uring is refused (io_uring_setup: Function not implemented) "
+               "note engine: host: io_uring is refused to user nobody (io_uring_setup: Function "
+               "not implemented) "
                "by Linux 6.1.0",
                "");
     CHECK(bad(facts, config_of(usual, "[runtime]\nengine = \"io_uring\"\n"))

@@ -54,5 +54,44 @@ TEST_CASE("sockets are read with address, inode and drops, and short lines are p
     CHECK(format(sockets[1].local) == "[::1]:5353");
 }
 
+TEST_CASE("listening sockets are told from connected ones, of TCP and of a path") {
+    const std::string tcp =
+        "   0: 0100007F:2382 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        "
+        "0 "
+        "4711 1 0000000000000000 100 0 0 10 0\n"
+        "   1: 0100007F:2382 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        "
+        "0 "
+        "4712 1 0000000000000000 20 4 30 10 -1\n";
+    const std::vector<SocketLine> sockets = parse_sockets(tcp);
+    REQUIRE(sockets.size() == 2);
+    CHECK((sockets[0].listens && !sockets[1].listens));
+
+    const std::string unix_sockets =
+        "Num       RefCount Protocol Flags    Type St Inode Path\n"
+        "0000000000000000: 00000003 00000000 00000000 0001 03 1001 /run/udpproxy/admin.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 1002 /run/udpproxy/admin.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 1003 /srv/a b/admin.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 1004\n";
+    CHECK(find_unix_listener(unix_sockets, "/run/udpproxy/admin.sock") == 1002);
+    CHECK(find_unix_listener(unix_sockets, "/srv/a b/admin.sock") == 1003);
+    CHECK_FALSE(find_unix_listener(unix_sockets, "b/admin.sock"));
+    CHECK_FALSE(find_unix_listener(unix_sockets, "/run/udpproxy/admin"));
+    CHECK_FALSE(find_unix_listener("", ""));
+}
+
+TEST_CASE("an IPv6 socket on every address may hold an IPv4 port, and no other way round") {
+    const auto may = [](const char* held, const char* wanted) {
+        return may_hold(parse_endpoint(held).value(), parse_endpoint(wanted).value());
+    };
+    CHECK(may("[::]:53", "192.0.2.1:53"));
+    CHECK(may("[::]:53", "0.0.0.0:53"));
+    CHECK(may("0.0.0.0:53", "192.0.2.1:53"));
+    CHECK(may("192.0.2.1:53", "0.0.0.0:53"));
+    CHECK_FALSE(may("[::]:54", "192.0.2.1:53"));
+    CHECK_FALSE(may("[2001:db8::1]:53", "192.0.2.1:53"));
+    CHECK_FALSE(may("0.0.0.0:53", "[::]:53"));
+    CHECK_FALSE(may("192.0.2.2:53", "192.0.2.1:53"));
+}
+
 }  // namespace
 }  // namespace udpproxy

@@ -59,7 +59,14 @@ struct Capacity {
     std::uint32_t sessions_max = 0;     // all proxies together
     std::vector<ProxyCapacity> proxies;
     std::vector<std::string> complaints;  // numbers that exceed a limit, with file:line:column
+    // Where the configuration asks for no number, and there are fewer sessions than few_sessions:
+    // `2 sessions at most, for want of descriptors: (100 descriptors - 92 reserved) / 3 per
+    // session`; else empty.
+    std::string want_of_descriptors;
 };
+inline constexpr std::uint32_t few_sessions = 1024;
+/// What gives more descriptors.
+inline constexpr std::string_view more_descriptors = "LimitNOFILE= in the unit, or ulimit -Hn";
 
 [[nodiscard]] Capacity compute_capacity(const Config& config, const MachineLimits& machine);
 

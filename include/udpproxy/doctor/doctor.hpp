@@ -33,6 +33,8 @@ enum class FindingKind : std::uint8_t {
     mtu,
     listen_address,
     listen_port,
+    admin,
+    log_file,
     probe,
     conntrack,
     drops,
@@ -52,6 +54,13 @@ struct FindingName {
 };
 [[nodiscard]] const std::vector<FindingName>& finding_names();
 
+/// What a finding means for a start that is still to come.
+enum class StartEffect : std::uint8_t {
+    none,
+    warns,  // it fails, or serves fewer, unless what was found changes before
+    fails,
+};
+
 struct Finding {
     FindingKind kind = FindingKind::name;
     Severity severity = Severity::ok;
@@ -59,11 +68,8 @@ struct Finding {
     std::string looked_at;  // what was found
     std::string meaning;    // what follows from it
     std::string fix;        // a command or a line of the configuration; empty: nothing to fix
+    StartEffect at_start = StartEffect::none;
 };
-
-/// Collects the facts about this host that concern the configuration. Resolving names may block for
-/// half a minute.
-[[nodiscard]] HostFacts collect_host_facts(const Config& config, bool resolves_names = true);
 
 [[nodiscard]] std::vector<Finding> diagnose(const Config& config, const HostFacts& facts);
 
@@ -111,8 +117,18 @@ struct DoctorRequest {
     // run, and address space is tried out.
     std::optional<std::uint64_t> descriptors_fitting;
 };
+/// Collects the facts about this host that concern the configuration. Resolving names may block for
+/// half a minute.
+[[nodiscard]] HostFacts collect_host_facts(const Config& config, const DoctorRequest& request = {});
+
 /// Collects facts, diagnoses them, and probes if asked to. Errors: an invalid request.
 [[nodiscard]] Result<std::vector<Finding>> examine(const Config& config,
                                                    const DoctorRequest& request);
+
+/// The findings that stop a start here or make it warn, without those of compute_capacity(). Equal
+/// ones of several listeners are one. Sends nothing, listens on nothing.
+[[nodiscard]] std::vector<Finding> examine_start(const Config& config);
+/// `proxy "dns": listen 10.1.0.1:53: what was found; what it means; fix: a command`
+[[nodiscard]] std::string text_of(const Finding& finding);
 
 }  // namespace udpproxy

@@ -61,12 +61,25 @@ struct BoundSocket {
     Endpoint local;
     std::uint64_t drops = 0;  // datagrams lost to a full receive queue
     std::string holder;       // name of the program; empty without permission to read it
+    std::string shown{};      // `nginx (process 123)`, `a socket of user 101`
 };
 
 struct ListenFacts {
     bool is_here = true;                // an address of this host, or unspecified
     std::uint32_t interface_index = 0;  // of the address; 0: unspecified, or none
     std::vector<BoundSocket> sockets;
+    std::vector<BoundSocket> of_both_families{};  // for IPv4: IPv6 sockets that may hold it too
+};
+
+/// What only a start opens. Errors are errno, 0: nothing stands in the way.
+struct StartFacts {
+    bool has_admin_group = true;            // or none is configured
+    int admin_socket_error = 0;             // of its directory
+    bool admin_socket_is_file = false;      // its path is taken by what is no socket
+    std::string admin_socket_holder;        // a program that listens on it; empty: none
+    bool admin_address_is_here = true;      // that of admin.listen
+    std::optional<BoundSocket> admin_port;  // a listening socket that holds admin.listen
+    int log_file_error = 0;
 };
 
 struct ProxyFacts {
@@ -102,6 +115,7 @@ struct Unseen {
 
 struct HostFacts {
     std::string kernel;                   // `6.1.0-13-amd64`
+    std::string user;                     // that this process runs as: `root`
     bool may_administer_network = false;  // CAP_NET_ADMIN
     bool may_bind_low_ports = false;      // CAP_NET_BIND_SERVICE
     bool has_seccomp_filter = false;
@@ -128,6 +142,7 @@ struct HostFacts {
     std::vector<std::string>
         legacy_tables;  // of iptables-legacy and ip6tables-legacy, whose rules are not read
     DropFacts drops;
+    std::optional<StartFacts> start;  // absent: this process has started already
     std::vector<Unseen> unseen;
 
     [[nodiscard]] const InterfaceFacts* interface_of(std::uint32_t index) const;

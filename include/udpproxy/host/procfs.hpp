@@ -35,8 +35,9 @@ struct SocketLine {
     std::uint64_t inode = 0;
     std::uint64_t drops = 0;
     std::uint32_t user = 0;  // of the process that made it
+    bool listens = false;    // a TCP socket; never true of a UDP socket
 };
-/// The lines of /proc/net/udp or udp6.
+/// The lines of /proc/net/udp, udp6, tcp or tcp6. `drops` means nothing for TCP.
 [[nodiscard]] std::vector<SocketLine> parse_sockets(std::string_view text);
 
 /// A process that holds a socket.
@@ -48,8 +49,19 @@ struct SocketHolder {
 /// The holders of these sockets, in order. Walks /proc once.
 [[nodiscard]] std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes);
 
-/// The holder of an endpoint that is in use: `held by nginx (process 123)`, `held by a socket of
-/// user 101`; empty when no socket is found.
-[[nodiscard]] std::string describe_holder(const Endpoint& endpoint);
+/// `nginx (process 123)`, or `a socket of user 101` when the process is not known.
+[[nodiscard]] std::string text_of(const SocketHolder& holder, std::uint32_t user);
+
+/// The inode of the socket that listens on a path, by the text of /proc/net/unix.
+[[nodiscard]] std::optional<std::uint64_t> find_unix_listener(std::string_view text,
+                                                              std::string_view path);
+
+/// Whether a bound socket may keep another from binding `wanted`. An IPv6 socket on every address
+/// holds the port of IPv4 too unless it is for IPv6 alone (IPV6_V6ONLY), which /proc does not tell.
+[[nodiscard]] bool may_hold(const Endpoint& held, const Endpoint& wanted) noexcept;
+
+enum class Transport : std::uint8_t { udp, tcp };
+/// The first socket that may hold an endpoint, of those of TCP a listening one.
+[[nodiscard]] std::optional<BoundSocket> find_holder(const Endpoint& endpoint, Transport transport);
 
 }  // namespace udpproxy
