@@ -153,7 +153,7 @@ Result<void> Bootstrap::start_shards() {
     if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_)
         return system_error("getrandom", errno);
     use_ = std::make_shared<SharedUse>(config_proxies_max, tables_.port_pools, tables_.clients, key,
-                                       tables_.listeners, tables_.source_bindings);
+                                       tables_.listeners, tables_.source_bindings, machine_.shards);
     for (const ListenerSockets& listener : listener_sockets_)
         listener_queues_.push_back(std::make_shared<ListenerQueues>(descriptors_of(listener)));
     Result<void> created = create_shards(key);
@@ -186,6 +186,15 @@ Result<void> Bootstrap::create_shards(const SipKey& key) {
             ShardThread::create(engine_, std::move(setup), engine_setup);
         if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
         shards_.push_back(std::move(*created));
+    }
+    // Plain pointers: all shards have ended before the first of them goes.
+    for (const auto& shard : shards_) {
+        std::vector<ShardThread*> others;
+        for (const auto& other : shards_)
+            if (other != shard) others.push_back(other.get());
+        shard->shard().wake_others = [others = std::move(others)] {
+            for (ShardThread* other : others) other->wake();
+        };
     }
     return {};
 }

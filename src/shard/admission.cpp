@@ -34,8 +34,9 @@ AdmissionDecision Admission::decide(const NewClient& new_client) {
     if (const std::optional<Drop> refused = failed_admission_check(shard_, new_client))
         return reject(*refused);
     Reservation reservation(shard_, proxy, now_);
-    if (const std::optional<Drop> refused = reserve(reservation, proxy, new_client))
-        return reject(*refused);
+    if (const AdmissionDecision reserved = reserve(reservation, proxy, new_client);
+        reserved.verdict != Verdict::admitted)
+        return reserved;
 
     const AdmissionDecision decision = find_group(proxy, reservation);
     if (!reservation.holds_group()) return decision;
@@ -198,16 +199,61 @@ bool Admission::shall_watch(Proxy& proxy) const {
 
 namespace {
 
-/// Whether one of the first `kept` new clients is the same client. If so, this datagram waits
-/// behind that one.
-bool waits_already(const Shard& shard, std::size_t kept, const NewClient& new_client) {
+/// The same client among the first `kept` new clients, behind whose datagram this one waits; null
+/// when there is none.
+NewClient* waiting(Shard& shard, std::size_t kept, const NewClient& new_client) {
     for (std::size_t i = 0; i < kept; ++i) {
-        if (shard.new_clients[i].hash == new_client.hash &&
-            shard.new_clients[i].key == new_client.key)
-            return true;
+        NewClient& other = shard.new_clients[i];
+        if (other.hash == new_client.hash && other.key == new_client.key) return &other;
     }
-    return false;
+    return nullptr;
 }
+
+/// The new clients of one pass that wait for other shards to evict, and what they ask for. The one
+/// that has waited longest says what is lacking. Those that lack something else ask after it.
+class AskingOtherShards {
+public:
+    AskingOtherShards(Shard& shard, Instant now) : shard_(shard), now_(now) {}
+
+    /// Whether the new client may wait.
+    [[nodiscard]] bool may_wait(NewClient& new_client, Drop lacks) {
+        if (!new_client.waits_for_shards_since) new_client.waits_for_shards_since = now_;
+        new_client.lacks = lacks;
+        if (waiting_ == other_shards_waiting_max ||
+            now_ - *new_client.waits_for_shards_since >= other_shards_wait_max)
+            return false;
+        const bool descriptors = lacks == Drop::descriptor_limit;
+        if (waiting_++ == 0) {
+            more_.proxy = new_client.proxy;
+            more_.descriptors = descriptors;
+        }
+        if (new_client.proxy != more_.proxy || descriptors != more_.descriptors) return true;
+        if (now_ - new_client.asked_at >= other_shards_asked_every) {
+            new_client.asked_at = now_;
+            ++more_.count;
+        } else {
+            ++asked_before_;
+        }
+        return true;
+    }
+    /// Whether a further datagram of a client that waits for them may wait behind it.
+    [[nodiscard]] bool may_follow() {
+        return waiting_ < other_shards_waiting_max && ++waiting_ > 0;
+    }
+    /// `is_complete`: the pass has looked at every new client.
+    void ask(bool is_complete) {
+        if (shard_.setup.shards == 1 || (!is_complete && more_.count == 0)) return;
+        shard_.setup.use->eviction_requests.ask(shard_.setup.shard, more_, asked_before_);
+        if (more_.count > 0) shard_.wake_others();
+    }
+
+private:
+    Shard& shard_;
+    Instant now_;
+    std::uint32_t waiting_ = 0;  // datagrams
+    std::uint32_t asked_before_ = 0;
+    EvictionRequest more_;
+};
 
 /// The new clients that one pass over their queue keeps, in their order, and the number of their
 /// datagrams.
@@ -252,6 +298,7 @@ void drop_new_clients_of(Shard& shard, std::uint16_t proxy) {
 
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
     Admission admission(shard, sockets, now);
+    AskingOtherShards asking(shard, now);
     std::uint32_t left = admissions_per_turn;
     KeptNewClients kept(shard);
     std::size_t next = 0;
@@ -259,11 +306,19 @@ void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
         NewClient& new_client = shard.new_clients[next];
         if (admission.forward_if_admitted(new_client)) continue;
         AdmissionDecision decision = wait_for_descriptors;
-        if (!waits_already(shard, kept.count(), new_client)) {
+        if (const NewClient* ahead = waiting(shard, kept.count(), new_client)) {
+            if (ahead->waits_for_shards_since && !asking.may_follow())
+                decision = reject(ahead->lacks);
+        } else {
             if (!shard.stopping) --left;  // refusing costs nothing
             decision = admission.decide(new_client);
             if (decision.verdict == Verdict::wait && ++new_client.waits > waits_max)
                 decision.verdict = Verdict::dropped;
+            if (decision.verdict == Verdict::ask_other_shards) {
+                ++new_client.waits;
+                decision.verdict =
+                    asking.may_wait(new_client, decision.reason) ? Verdict::wait : Verdict::dropped;
+            }
         }
         switch (decision.verdict) {
             case Verdict::admitted:
@@ -272,11 +327,13 @@ void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
                 shard.drop(new_client.arrival, new_client.proxy, decision.reason);
                 break;
             case Verdict::wait:
+            case Verdict::ask_other_shards:
                 kept.keep(new_client);
                 break;
         }
     }
     shard.admission_bound_met = next < shard.new_clients.size();
+    asking.ask(!shard.admission_bound_met);
     for (; next < shard.new_clients.size(); ++next) {
         const NewClient& new_client = shard.new_clients[next];
         if (!admission.forward_if_admitted(new_client)) kept.keep(new_client);

@@ -11,11 +11,16 @@
 
 namespace udpproxy {
 
-enum class Verdict : std::uint8_t { admitted, dropped, wait };
+enum class Verdict : std::uint8_t {
+    admitted,
+    dropped,
+    wait,             // for descriptors to be closed, or for a port
+    ask_other_shards  // to evict: this one has nothing to evict
+};
 
 struct AdmissionDecision {
     Verdict verdict = Verdict::admitted;
-    Drop reason = Drop::group_failed;  // with Verdict::dropped, and after too many waits
+    Drop reason = Drop::group_failed;  // with Verdict::dropped, and when it has waited too long
 };
 
 inline constexpr AdmissionDecision admitted{};
@@ -34,13 +39,18 @@ public:
     /// Opens a group and puts it among the cooled down ones, ready for a new client. False: this
     /// would need an eviction.
     [[nodiscard]] bool prepare_group(BindingIndex binding);
+    /// Evicts what another shard's new clients lack, until nothing is asked for or nothing is to be
+    /// had here.
+    void evict_for(std::uint32_t other_shard);
     /// Whether this turn has opened as many groups as it may.
     [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
 
 private:
     // eviction.cpp: the limits, and what is evicted when one is met
-    [[nodiscard]] std::optional<Drop> reserve(Reservation& reservation, std::uint16_t proxy,
-                                              const NewClient& new_client);
+    [[nodiscard]] AdmissionDecision reserve(Reservation& reservation, std::uint16_t proxy,
+                                            const NewClient& new_client);
+    [[nodiscard]] bool meets_session_limit(std::uint16_t proxy) const;
+    [[nodiscard]] AdmissionDecision ask_for_session(std::uint16_t proxy) const;
     [[nodiscard]] bool may_evict(std::uint16_t proxy) const;
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);
@@ -64,6 +74,7 @@ private:
     Instant now_;
     std::uint32_t members_lacking_ = 0;     // for which the latest group got no descriptors
     std::uint32_t openings_ = 0;            // tried in this turn
+    std::uint32_t evicted_for_others_ = 0;  // in this turn
     std::uint32_t admitted_count_ = 0;      // of admitted_
     std::uint32_t fruitless_scans_ = 0;     // scans of this turn that found no session to evict
     std::uint32_t descriptors_wanted_ = 0;  // by waiting new clients of this turn

@@ -37,32 +37,59 @@ Rate eviction_rate(const Shard& shard, std::uint16_t index) {
 
 /// Takes rate tokens, session and client count, cheapest refusal first. Evicts a session if a
 /// session limit is met.
-std::optional<Drop> Admission::reserve(Reservation& reservation, std::uint16_t proxy,
-                                       const NewClient& new_client) {
+AdmissionDecision Admission::reserve(Reservation& reservation, std::uint16_t proxy,
+                                     const NewClient& new_client) {
     const Address& client = new_client.key.client;
-    if (!reservation.take_tokens()) return Drop::session_rate;
+    const auto take_client = [&] {
+        const std::optional<Drop> refused = reservation.take_client(client);
+        return refused ? reject(*refused) : admitted;
+    };
+    if (!reservation.take_tokens()) return reject(Drop::session_rate);
     // A client that waits had its token in an earlier turn.
     const auto is_held_back = [&] {
         return new_client.waits == 0 && is_above_source_rate(shard_, proxy, client, now_);
     };
     if (reservation.take_session()) {
-        if (const std::optional<Drop> refused = reservation.take_client(client)) return refused;
-        return is_held_back() ? std::optional{Drop::source_rate} : std::nullopt;
+        const AdmissionDecision taken = take_client();
+        return taken.verdict == Verdict::admitted && is_held_back() ? reject(Drop::source_rate)
+                                                                    : taken;
     }
     // Checked first, so that no session is evicted for a client that is at its own limit.
     if (shard_.setup.use->client_counts.meets_limit(
             proxy, client, shard_.proxies[proxy].setup.sessions_per_client_max))
-        return Drop::client_limit;
+        return reject(Drop::client_limit);
     // Another shard may take the capacity that an eviction freed; then the next candidate is
     // evicted.
     for (int tried = 0; tried < evictions_per_new_client_max && may_evict(proxy); ++tried) {
         const std::optional<std::uint32_t> gone = first_to_evict(proxy);
-        if (!gone) break;
-        if (tried == 0 && is_held_back()) return Drop::source_rate;
+        const AdmissionDecision decision = gone ? admitted : ask_for_session(proxy);
+        if (decision.verdict == Verdict::dropped) return decision;
+        if (tried == 0 && is_held_back()) return reject(Drop::source_rate);
+        if (!gone) return decision;
         evict(proxy, *gone);
-        if (reservation.take_session()) return reservation.take_client(client);
+        if (reservation.take_session()) return take_client();
     }
-    return Drop::session_limit;
+    return reject(Drop::session_limit);
+}
+
+/// Whether it is a limit that all shards count against together.
+bool Admission::meets_session_limit(std::uint16_t proxy) const {
+    const SharedUse& use = *shard_.setup.use;
+    return use.sessions.read() >= shard_.setup.sessions_max ||
+           use.proxies[proxy].sessions.read() >= shard_.proxies[proxy].setup.sessions_max;
+}
+
+/// This shard has no session to evict. Another one has, if any session of those that count here is
+/// unassured and idle.
+AdmissionDecision Admission::ask_for_session(std::uint16_t proxy) const {
+    const SharedUse& use = *shard_.setup.use;
+    const bool own_limit =
+        use.proxies[proxy].sessions.read() >= shard_.proxies[proxy].setup.sessions_max;
+    const std::uint32_t unassured =
+        own_limit ? use.proxies[proxy].unassured.read() : use.unassured.read();
+    if (shard_.setup.shards == 1 || unassured == 0 || !meets_session_limit(proxy))
+        return reject(Drop::session_limit);
+    return {Verdict::ask_other_shards, Drop::session_limit};
 }
 
 bool Admission::may_evict(std::uint16_t proxy) const {
@@ -164,12 +191,47 @@ AdmissionDecision Admission::free_descriptors(std::uint16_t proxy) {
     }
     const std::optional<std::uint32_t> gone =
         may_evict(proxy) ? eviction_candidate(proxy) : std::nullopt;
-    if (!gone) return reject(Drop::descriptor_limit);
+    if (!gone)
+        return {shard_.setup.shards > 1 ? Verdict::ask_other_shards : Verdict::dropped,
+                Drop::descriptor_limit};
     // Without a cooldown, the evicted session's group serves the new client as it is.
     const bool keep_group = shard_.proxies[proxy].setup.port_cooldown == Duration::zero() &&
                             shard_.table[*gone].proxy == proxy;
     evict(proxy, *gone, keep_group);
     return wait_for_descriptors;
+}
+
+void Admission::evict_for(std::uint32_t other_shard) {
+    EvictionRequests& requests = shard_.setup.use->eviction_requests;
+    for (EvictionRequest request = requests.of(other_shard);
+         request.count > 0 && request.proxy < shard_.proxies.size() &&
+         evicted_for_others_ < admissions_per_turn;
+         request = requests.of(other_shard)) {
+        std::optional<std::uint32_t> cooling;
+        std::optional<std::uint32_t> gone;
+        if (request.descriptors)
+            cooling = shard_.groups.oldest_cooling();
+        else if (!meets_session_limit(request.proxy))
+            return;  // it has what it needs by now
+        if (!cooling && may_evict(request.proxy))
+            gone = request.descriptors ? eviction_candidate(request.proxy)
+                                       : first_to_evict(request.proxy);
+        if (!cooling && !gone) return;
+        if (!requests.take(other_shard, request)) continue;
+        ++evicted_for_others_;
+        if (cooling)
+            close_group(shard_, sockets_, *cooling);
+        else
+            evict(request.proxy, *gone, !request.descriptors);
+    }
+}
+
+void evict_for_other_shards(Shard& shard, Sockets& sockets, Instant now) {
+    const EvictionRequests& requests = shard.setup.use->eviction_requests;
+    if (!requests.are_any()) return;
+    Admission admission(shard, sockets, now);
+    for (std::uint32_t i = 1; i < shard.setup.shards; ++i)
+        admission.evict_for((shard.setup.shard + i) % shard.setup.shards);
 }
 
 }  // namespace udpproxy

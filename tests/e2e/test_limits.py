@@ -185,6 +185,35 @@ def test_a_broadcast_address_of_a_link_is_never_written_to(
     )
 
 
+@pytest.mark.parametrize("bound", ["proxy", "limits"])
+def test_a_new_client_takes_the_place_of_an_idle_one_whichever_shard_has_it(
+    engine, bound, start_proxy, open_service, open_client
+):
+    """With sessions_max = 1, four shards and a session that had been silent for 1.5 s, none of six
+    new clients was served: each shard evicted its own sessions only."""
+    open_service([IPV4.service(254)], echo())
+    proxy = start_proxy(
+        configuration(
+            table(
+                listen=IPV4.listener(),
+                upstream=IPV4.service(254),
+                **({"sessions_max": 1} if bound == "proxy" else {}),
+            ),
+            engine=engine,
+            shards=4,
+            head="[limits]\nsessions_max = 1\n" if bound == "limits" else "",
+        )
+    )
+    for number in range(7):
+        # Its one datagram leaves the session unassured.
+        reply = open_client().ask(b"%d" % number, IPV4.listener())
+        assert reply.payload == b"%d" % number
+        time.sleep(1.2)
+    counters = proxy.stop()
+    assert counters.drops() == {}
+    assert counters["sessions_evicted"] == 6
+
+
 @pytest.mark.parametrize(
     "bound",
     [{"sessions_per_client_max": 20}, {"sessions_max": 200}],

@@ -75,7 +75,7 @@ public:
             setup.use = std::make_shared<SharedUse>(
                 std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
                 std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max,
-                setup.key);
+                setup.key, 64, 64, setup.shards);
         for (const ListenerSetup& listener : setup.listeners)
             world->listeners.push_back(SimListener{listener.endpoint, {}});
         // Slots that commands may give to listeners; the test sets their endpoints.

@@ -81,6 +81,158 @@ TEST_CASE("no session is evicted in favour of a client that may have no more") {
     CHECK(sim.counters().sessions_evicted.read() == 1);
 }
 
+namespace {
+
+/// Two shards that count against the same limits. Time passes for both.
+struct TwoShards {
+    explicit TwoShards(ShardSetup setup) {
+        setup.shards = 2;
+        setup.use = std::make_shared<SharedUse>(1, 1, setup.sessions_max, setup.key, 64, 64, 2);
+        first = std::make_unique<SimShard>(setup, 1);
+        setup.shard = 1;
+        second = std::make_unique<SimShard>(setup, 2);
+        first->shard().wake_others = [this] { ++second_woken; };
+        second->shard().wake_others = [this] { ++first_woken; };
+    }
+    void advance(Duration by) {
+        first->advance(by);
+        second->advance(by);
+    }
+    void turns(int count = 1) {
+        for (int i = 0; i < count; ++i) {
+            first->turns();
+            second->turns();
+        }
+    }
+    /// Turns until nothing waits.
+    void pass(Duration time) {
+        for (Duration passed{}; passed < time; passed += 1ms) {
+            advance(1ms);
+            turns();
+        }
+    }
+    [[nodiscard]] bool asks() const {
+        return first->shard().setup.use->eviction_requests.are_any();
+    }
+
+    std::unique_ptr<SimShard> first, second;
+    int first_woken = 0;
+    int second_woken = 0;
+};
+
+ShardSetup one_session_setup() {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].sessions_max = 1;
+    return setup;
+}
+
+}  // namespace
+
+TEST_CASE("a session of one shard is evicted for a new client of another") {
+    // Each shard looked among its own sessions only: with four shards none of six new clients were
+    // served where one shard served all of them.
+    for (const bool of_all : {false, true}) {
+        CAPTURE(of_all);
+        ShardSetup setup = small_setup();
+        (of_all ? setup.sessions_max : setup.proxies[0].sessions_max) = 1;
+        TwoShards shards(setup);
+        for (std::uint32_t i = 0; i < 6; ++i) {
+            SimShard& here = *(i % 2 == 0 ? shards.first : shards.second);
+            here.ask(numbered("192.0.2.7", i), "x");
+            shards.turns(3);
+            CHECK(here.asked().size() == 1);
+            shards.advance(1500ms);
+            shards.turns();
+        }
+        CHECK(shards.first->counters().sessions_evicted.read() == 3);
+        CHECK(shards.second->counters().sessions_evicted.read() == 2);
+        CHECK(shards.first->dropped(Drop::session_limit) == 0);
+        CHECK(shards.second->dropped(Drop::session_limit) == 0);
+        CHECK(shards.first_woken == 3);
+        CHECK(shards.second_woken == 2);
+        CHECK_FALSE(shards.asks());
+    }
+}
+
+TEST_CASE("a group of one shard cools down no longer when another lacks its descriptors") {
+    ShardSetup setup = small_setup();
+    setup.descriptors_max = 4;  // one group
+    TwoShards shards(setup);
+    shards.first->ask(numbered("192.0.2.7", 1), "x");
+    shards.turns(3);
+    REQUIRE(shards.first->asked().size() == 1);
+    shards.advance(31s);  // unassured, so it ends; its group cools down
+    shards.turns(3);
+    REQUIRE(shards.first->shard().table.size() == 0);
+    shards.second->ask(numbered("192.0.2.7", 2), "x");
+    shards.pass(50ms);
+    CHECK(shards.second->asked().size() == 1);
+    // An unassured session's as well.
+    shards.advance(1500ms);
+    shards.first->ask(numbered("192.0.2.7", 3), "x");
+    shards.pass(50ms);
+    CHECK(shards.first->asked().size() == 1);
+    CHECK(shards.second->counters().sessions_evicted.read() == 1);
+}
+
+TEST_CASE("a new client waits for other shards a moment only, and only a few at a time") {
+    TwoShards shards(one_session_setup());
+    shards.first->ask(numbered("192.0.2.7", 0), "x");
+    shards.turns(3);
+    // Idle for less than a second.
+    for (std::uint32_t i = 1; i <= 100; ++i) shards.second->ask(numbered("192.0.2.8", i), "x");
+    shards.turns(3);
+    CHECK(shards.second->dropped(Drop::session_limit) == 100 - other_shards_waiting_max);
+    CHECK(shards.second->shard().new_clients.size() == other_shards_waiting_max);
+    CHECK(shards.asks());
+    shards.pass(101ms);
+    CHECK(shards.second->dropped(Drop::session_limit) == 100);
+    CHECK(shards.first->counters().sessions_evicted.read() == 0);
+    CHECK_FALSE(shards.asks());
+    CHECK(shards.first_woken <= 6);
+}
+
+TEST_CASE(
+    "further datagrams of a client that waits for other shards take no more room than others") {
+    TwoShards shards(one_session_setup());
+    shards.first->ask(numbered("192.0.2.7", 0), "x");
+    shards.turns(3);
+    for (int i = 0; i < 100; ++i) shards.second->ask(numbered("192.0.2.8", 1), "x");
+    shards.turns(3);
+    CHECK(shards.second->shard().new_clients.size() == other_shards_waiting_max);
+    shards.advance(1s);
+    shards.turns();
+    shards.pass(50ms);
+    CHECK(shards.second->asked().size() == other_shards_waiting_max);
+}
+
+TEST_CASE("nobody is evicted for a client of another shard that is gone, or served by now") {
+    TwoShards shards(one_session_setup());
+    shards.first->ask(numbered("192.0.2.7", 0), "x");
+    shards.turns(3);
+    shards.second->ask(numbered("192.0.2.8", 1), "x");
+    shards.second->turns(2);
+    REQUIRE(shards.asks());
+    SUBCASE("it gave up") {
+        shards.second->advance(150ms);
+        shards.second->turns(2);
+        CHECK(shards.second->dropped(Drop::session_limit) == 1);
+        shards.first->advance(2s);
+        shards.first->turns(2);
+        CHECK(shards.first->counters().sessions_evicted.read() == 0);
+    }
+    SUBCASE("the limit is no longer met") {
+        shards.first->shard().proxies[0].setup.sessions_max = 2;
+        shards.second->shard().proxies[0].setup.sessions_max = 2;
+        shards.first->advance(2s);
+        shards.first->turns(2);
+        CHECK(shards.first->counters().sessions_evicted.read() == 0);
+        shards.second->turns(2);
+        CHECK(shards.second->asked().size() == 1);
+    }
+    CHECK_FALSE(shards.asks());
+}
+
 TEST_CASE("with a limit for each client, a host beyond sessions_max is one counted drop") {
     ShardSetup setup = small_setup();
     setup.sessions_max = 4;

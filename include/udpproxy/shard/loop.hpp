@@ -50,6 +50,7 @@ public:
         forward_requests(shard_, completions.requests, now);
         note_closed(shard_, completions.closed, now);
         admit_new_clients(shard_, backend_, now);
+        evict_for_other_shards(shard_, backend_, now);
         leave_lost_sources(shard_, backend_, now);
         leave_replaced_sources(shard_, backend_, now);
         quiet_ = completions.requests.empty() && completions.replies.empty();

@@ -47,6 +47,12 @@ inline constexpr std::uint32_t source_lookups_per_turn = 8;
 /// process holds.
 inline constexpr std::uint32_t waits_max = 256;
 
+/// How long a new client waits for another shard to evict, how often it asks, and how many new
+/// datagrams of one shard wait for that at a time (their buffers are known clients' as well).
+inline constexpr Duration other_shards_wait_max = std::chrono::milliseconds{100};
+inline constexpr Duration other_shards_asked_every = std::chrono::milliseconds{20};
+inline constexpr std::uint32_t other_shards_waiting_max = 16;
+
 /// Groups checked in one turn because the error of a send may mean that the source address has
 /// gone.
 inline constexpr std::uint32_t suspect_groups_max = 64;
@@ -76,6 +82,10 @@ struct NewClient {
     std::uint64_t hash = 0;
     std::uint16_t proxy = 0;  // the listener's proxy at arrival; the listener may have moved since
     std::uint32_t waits = 0;  // turns in which the decision was to wait
+    // For another shard to evict: since when it waits, for want of what, and when it asked last.
+    std::optional<Instant> waits_for_shards_since{};
+    Drop lacks = Drop::session_limit;
+    Instant asked_at{};
 };
 
 /// A departure that the kernel could not queue; the shard still owns its buffer.
@@ -176,6 +186,8 @@ struct Shard {
     /// Looks up a source address; net's function, except in a simulation.
     std::function<SourceAnswer(const Endpoint& upstream, const Address& wanted)> source_towards =
         udpproxy::source_towards;
+    /// Wakes every other shard.
+    std::function<void()> wake_others = [] {};
     std::vector<Proxy> proxies;
     std::vector<Listener> listeners;
     std::shared_ptr<const KnownEndpoints> known_endpoints;  // of all proxies; never null
@@ -250,6 +262,8 @@ void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant n
 /// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within
 /// each client is kept.
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
+/// eviction.cpp: evicts what new clients of other shards wait for, if this one has it.
+void evict_for_other_shards(Shard& shard, Sockets& sockets, Instant now);
 /// sources.cpp: sessions end whose sends fail for want of their source address while routing has
 /// another one.
 void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now);

@@ -11,14 +11,16 @@
 #include "udpproxy/session/client_counts.hpp"
 #include "udpproxy/session/source_buckets.hpp"
 #include "udpproxy/session/token_bucket.hpp"
+#include "udpproxy/shard/eviction_requests.hpp"
 
 namespace udpproxy {
 
 struct SharedUse {
     /// The most that there may be while the program runs: proxies, port pools (no more than
-    /// sources), sessions, listeners, source bindings.
+    /// sources), sessions, listeners, source bindings, shards.
     SharedUse(std::size_t proxies_max, std::size_t pools_max, std::uint32_t sessions_max,
-              SipKey key, std::size_t listeners_max = 64, std::size_t bindings_max = 64)
+              SipKey key, std::size_t listeners_max = 64, std::size_t bindings_max = 64,
+              std::size_t shards = 1)
         : client_counts(sessions_max, key),
           source_buckets(key),
           proxies(proxies_max),
@@ -26,7 +28,8 @@ struct SharedUse {
           listener_sessions(listeners_max),
           proxies_held(proxies_max),
           listeners_held(listeners_max),
-          bindings_held(bindings_max) {}
+          bindings_held(bindings_max),
+          eviction_requests(shards) {}
 
     struct alignas(64) Line {
         std::atomic<std::uint32_t> used{0};
@@ -91,6 +94,7 @@ struct SharedUse {
     Reserved<Holders> proxies_held;
     Reserved<Holders> listeners_held;
     Reserved<Holders> bindings_held;
+    EvictionRequests eviction_requests;
 };
 
 }  // namespace udpproxy
