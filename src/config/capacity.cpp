@@ -72,7 +72,8 @@ std::string per_session(const ProxyConfig& config, const GroupSize& size) {
 /// What stands in the way of this proxy's number of sessions; empty when nothing does.
 std::string complaint_about(const ProxyConfig& config, const ProxyCapacity& capacity,
                             std::uint64_t fit, const MachineLimits& machine) {
-    const std::uint32_t ports = config.ports.value_or(machine.ephemeral).ports();
+    const std::uint32_t ports =
+        usable_ports(config.ports.value_or(machine.ephemeral), machine.reserved_ports);
     if (config.sessions_max && *config.sessions_max > fit)
         return fmt::format("sessions_max: {} do not fit: {}; use \"auto\" or at most {}",
                            *config.sessions_max, capacity.arithmetic, fit);
@@ -148,13 +149,18 @@ Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
         const GroupSize size(proxy);
         const std::uint64_t by_descriptors = sessions_by_descriptors(proxy, size, free);
         ProxyCapacity& of_proxy = capacity.proxies.emplace_back();
-        of_proxy.ports = std::uint64_t{proxy.ports.value_or(machine.ephemeral).ports()} *
-                         std::max<std::size_t>(1, proxy.source.size());
+        const PortRange range = proxy.ports.value_or(machine.ephemeral);
+        const std::uint32_t ports = usable_ports(range, machine.reserved_ports);
+        const std::string spared =
+            ports < range.ports()
+                ? fmt::format(" ({} reserved ones left out)", range.ports() - ports)
+                : std::string{};
+        of_proxy.ports = std::uint64_t{ports} * std::max<std::size_t>(1, proxy.source.size());
         const std::uint64_t fit =
             std::min<std::uint64_t>({by_descriptors, of_proxy.ports, sessions_per_proxy_max});
-        of_proxy.arithmetic = fmt::format("{} / {} per session = {}; {} ports; at most {}", budget,
-                                          per_session(proxy, size), by_descriptors, of_proxy.ports,
-                                          sessions_per_proxy_max);
+        of_proxy.arithmetic = fmt::format("{} / {} per session = {}; {} ports{}; at most {}",
+                                          budget, per_session(proxy, size), by_descriptors,
+                                          of_proxy.ports, spared, sessions_per_proxy_max);
         of_proxy.sessions_max = proxy.sessions_max.value_or(static_cast<std::uint32_t>(fit));
         if (const std::string text = complaint_about(proxy, of_proxy, fit, machine); !text.empty())
             capacity.complaints.push_back(

@@ -229,7 +229,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
 
 MachineReport check_machine(const Config& config) {
     const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
-    const MachineLimits limits{descriptor_limit(), shards, ephemeral_ports()};
+    const MachineLimits limits{descriptor_limit(), shards, ephemeral_ports(), reserved_ports()};
     const MachineLimits machine = fit_address_space(limits);
     MachineReport report;
     const Capacity capacity = compute_capacity(config, machine);

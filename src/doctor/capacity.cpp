@@ -42,7 +42,7 @@ bool check_number_of_ports(const ProxyConfig& config, const ProxyCapacity& capac
     const std::size_t sources = std::max<std::size_t>(1, config.source.size());
     const std::string looked_at = fmt::format("{} ports ({}) of {} address{}", capacity.ports,
                                               text_of(range), sources, sources == 1 ? "" : "es");
-    if (range.ports() < facts.shards) {
+    if (usable_ports(range, facts.reserved_ports) < facts.shards) {
         findings.add(FindingKind::ports, Severity::problem, where,
                      fmt::format("{} for {} shards", looked_at, facts.shards),
                      "each shard has ports of its own: the program does not start",
@@ -81,15 +81,6 @@ void check_other_users(const ProxyConfig& config, const HostFacts& facts, const 
                 "what they hold no session gets, and a busy resolver may take many",
                 fmt::format("sysctl -w net.ipv4.ip_local_reserved_ports={}", text_of(common)));
     }
-    for (const PortRange& reserved : facts.reserved_ports) {
-        if (!config.ports && overlap(reserved, facts.ephemeral))
-            findings.add(FindingKind::ports, Severity::note, where,
-                         fmt::format("ports {} are reserved (net.ipv4.ip_local_reserved_ports)",
-                                     text_of(reserved)),
-                         "sessions take them nevertheless, and whoever they are reserved for may "
-                         "find one taken",
-                         "a range beside them in ports");
-    }
 }
 
 /// False: there is no room for any tables, and sessions need not be counted.
@@ -122,8 +113,8 @@ void check_system_files(const HostFacts& facts, const Capacity& capacity, Findin
 }  // namespace
 
 void check_capacity(const Config& config, const HostFacts& facts, Findings& findings) {
-    const Capacity capacity =
-        compute_capacity(config, {facts.descriptors_fitting, facts.shards, facts.ephemeral});
+    const Capacity capacity = compute_capacity(
+        config, {facts.descriptors_fitting, facts.shards, facts.ephemeral, facts.reserved_ports});
     bool has_ports = true;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         const std::string where = "proxy \"" + config.proxies[i].name + '"';

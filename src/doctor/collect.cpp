@@ -47,8 +47,7 @@ void collect_limits(HostFacts& facts) {
     facts.rmem_max = read_host_number("/proc/sys/net/core/rmem_max");
     facts.wmem_max = read_host_number("/proc/sys/net/core/wmem_max");
     facts.ephemeral = ephemeral_ports();
-    facts.reserved_ports =
-        parse_port_list(read_host_file("/proc/sys/net/ipv4/ip_local_reserved_ports").value_or(""));
+    facts.reserved_ports = reserved_ports();
     facts.unprivileged_port_start = static_cast<std::uint32_t>(
         read_host_number("/proc/sys/net/ipv4/ip_unprivileged_port_start").value_or(1024));
     rlimit limit{};

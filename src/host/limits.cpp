@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "udpproxy/host/procfs.hpp"
 #include "udpproxy/net/socket.hpp"
 
 namespace udpproxy {
@@ -57,8 +58,13 @@ PortRange ephemeral_ports() {
     unsigned last = 0;
     std::ifstream file("/proc/sys/net/ipv4/ip_local_port_range");
     if (file >> first >> last && first >= 1 && first <= last && last <= 65535)
-        return {static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(last)};
-    return {32768, 60999};
+        return {static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(last), true};
+    return {32768, 60999, true};
+}
+
+std::vector<PortRange> reserved_ports() {
+    return parse_port_list(
+        read_host_file("/proc/sys/net/ipv4/ip_local_reserved_ports").value_or(""));
 }
 
 std::uint64_t run_queue_delay_ns(int thread_id) {

@@ -74,6 +74,7 @@ void Bootstrap::take_upstreams(Names& names, Instant now) {
 std::vector<std::string> Bootstrap::compute_capacity() {
     machine_.shards = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
     machine_.ephemeral = ephemeral_ports();
+    machine_.reserved_ports = reserved_ports();
     machine_.descriptors = raise_descriptor_limit();
     const std::uint64_t limit = machine_.descriptors;
     machine_ = fit_address_space(machine_);
@@ -144,6 +145,7 @@ ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) con
     setup.key = key;
     setup.use = use_;
     setup.ports_start = ports_start_;
+    setup.reserved_ports = machine_.reserved_ports;
     return setup;
 }
 

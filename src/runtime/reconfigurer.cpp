@@ -118,7 +118,8 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
         proxy.upstream = slot.shown;
         proxy.draining = slot.draining || state_.drain_deadline || slot.state != SlotState::serving;
         proxy.sessions_max = slot.settings.sessions_max;
-        for (const BindingLocation& binding : slot.bindings) proxy.ports += binding.ports.ports();
+        for (const BindingLocation& binding : slot.bindings)
+            proxy.ports += usable_ports(binding.ports, bootstrap_.machine().reserved_ports);
     }
     for (std::uint16_t number = 0; number < state_.listeners.size(); ++number) {
         const ListenerSlot& slot = state_.listeners[number];

@@ -141,6 +141,7 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
     MachineLimits machine = bootstrap_.machine();
     machine.descriptors = std::min(machine.descriptors, descriptor_limit());
     machine.ephemeral = ephemeral_ports();
+    machine.reserved_ports = reserved_ports();
     preparation.capacity = compute_capacity(wanted, machine);
     if (!preparation.capacity.complaints.empty()) return preparation.capacity.complaints;
     if (std::string reason = find_slots(wanted, preparation); !reason.empty())

@@ -2,6 +2,7 @@
 // which exist, and which the shards get. Bindings that no shard holds are reused.
 #include <algorithm>
 
+#include "udpproxy/host/limits.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
@@ -98,6 +99,7 @@ void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
     const auto shards = static_cast<std::uint32_t>(bootstrap_.shards().size());
     for (BindingIndex binding = 0; binding < grant.bindings.size(); ++binding)
         state_.newly_held.push_back(&bootstrap_.use()->bindings_held[grant.first + binding]);
+    const std::vector<PortRange> reserved = reserved_ports();
     for (std::uint32_t shard = 0; shard < shards; ++shard) {
         const auto change = std::make_shared<SourceBindingChange>();
         change->first = grant.first;
@@ -106,7 +108,7 @@ void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
         for (const BindingGrant::Change& changed : grant.changes)
             change->pools.push_back({changed.pool,
                                      PortPool(state_.sources.pools[changed.pool].ranges, shard,
-                                              shards, bootstrap_.ports_start()),
+                                              shards, bootstrap_.ports_start(), reserved),
                                      changed.is_fresh});
         state_.brought.push_back(change);
         Command command;

@@ -7,11 +7,26 @@
 
 namespace udpproxy {
 
+std::uint32_t usable_ports(const PortRange& range, std::span<const PortRange> reserved) noexcept {
+    std::uint32_t count = range.ports();
+    if (!range.spares_reserved) return count;
+    for (const PortRange& spared : reserved) {
+        const PortRange common{std::max(range.first, spared.first),
+                               std::min(range.last, spared.last)};
+        if (common.first <= common.last) count -= common.ports();
+    }
+    return count;
+}
+
 PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards,
-                   std::uint64_t start)
+                   std::uint64_t start, std::span<const PortRange> reserved)
     : ranges_(ranges.begin(), ranges.end()) {
     std::vector<std::uint32_t> cuts;
     for (const PortRange& range : ranges_) {
+        cuts.push_back(range.first);
+        cuts.push_back(std::uint32_t{range.last} + 1);
+    }
+    for (const PortRange& range : reserved) {
         cuts.push_back(range.first);
         cuts.push_back(std::uint32_t{range.last} + 1);
     }
@@ -21,11 +36,13 @@ PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::
         PortInterval interval;
         interval.first = static_cast<std::uint16_t>(cuts[i]);
         interval.last = static_cast<std::uint16_t>(cuts[i + 1] - 1);
-        const bool wanted =
-            std::any_of(ranges_.begin(), ranges_.end(), [&](const PortRange& range) {
+        const auto is_in = [&](std::span<const PortRange> some) {
+            return std::any_of(some.begin(), some.end(), [&](const PortRange& range) {
                 return range.first <= interval.first && interval.last <= range.last;
             });
-        if (!wanted) continue;
+        };
+        if (!is_in(ranges_)) continue;
+        interval.is_reserved = is_in(reserved);
         for (std::uint32_t port = interval.first; port <= interval.last; ++port) {
             if (port % shards == shard)
                 interval.queue.push_back(Cooling{static_cast<std::uint16_t>(port), Instant::min()});
@@ -40,8 +57,7 @@ const PortPool::PortInterval* PortPool::next_to_lease(std::size_t range) const n
     const PortRange& wanted = ranges_[range];
     const PortInterval* best = nullptr;
     for (const PortInterval& interval : intervals_) {
-        if (interval.first < wanted.first || interval.last > wanted.last || interval.count == 0)
-            continue;
+        if (!may_serve(interval, wanted) || interval.count == 0) continue;
         if (best == nullptr || interval.queue[interval.head].until < best->queue[best->head].until)
             best = &interval;
     }
@@ -63,10 +79,14 @@ std::size_t PortPool::ports(std::size_t range) const noexcept {
     const PortRange& wanted = ranges_[range];
     std::size_t count = 0;
     for (const PortInterval& interval : intervals_) {
-        if (interval.first >= wanted.first && interval.last <= wanted.last)
-            count += interval.queue.size();
+        if (may_serve(interval, wanted)) count += interval.queue.size();
     }
     return count;
+}
+
+bool PortPool::may_serve(const PortInterval& interval, const PortRange& range) {
+    return range.first <= interval.first && interval.last <= range.last &&
+           !(interval.is_reserved && range.spares_reserved);
 }
 
 void PortPool::release(std::uint16_t port, Instant until) {

@@ -83,7 +83,8 @@ std::vector<PortPool> port_pools_of(const ShardSetup& setup) {
     std::vector<PortPool> pools;
     pools.reserve(setup.port_pools_max);
     for (const std::vector<PortRange>& pool : ranges)
-        pools.emplace_back(pool, setup.shard, setup.shards, setup.ports_start);
+        pools.emplace_back(pool, setup.shard, setup.shards, setup.ports_start,
+                           setup.reserved_ports);
     return pools;
 }
 

@@ -231,6 +231,31 @@ def test_two_instances_that_share_a_range_of_ports_never_share_a_port(
     assert len({request.sender for request in service.requests}) == 200
 
 
+def test_ports_that_the_host_reserves_are_left_to_those_they_are_reserved_for(
+    engine, network, open_service, start_proxy, open_crowd
+):
+    """Unless the configuration names them: then they are reserved for us. There are more clients
+    than ports, so that each shard takes all of its ports."""
+    service = open_service(_SOURCES, in_turn(_SOURCES))
+    network.proxy.sysctl("net.ipv4.ip_local_port_range", "40000 40015")
+    network.proxy.sysctl("net.ipv4.ip_local_reserved_ports", "40000-40003,40010")
+    try:
+        proxy = start_proxy(one_proxy(engine))
+        assert "11 ports (5 reserved ones left out)" in proxy.wait_event("capacity")["limit"]
+        open_crowd(64).ask_all(IPV4.listener(), lambda client: b"%d" % client, patience=0.5)
+        ours = {address.port_of(request.sender) for request in service.requests}
+        assert ours == set(range(40000, 40016)) - {40000, 40001, 40002, 40003, 40010}
+        proxy.stop()
+        service.requests.clear()
+        start_proxy(one_proxy(engine, ports="40000-40015"))
+        open_crowd(64).ask_all(IPV4.listener(), lambda client: b"%d" % client, patience=0.5)
+        ours = {address.port_of(request.sender) for request in service.requests}
+        assert ours == set(range(40000, 40016))
+    finally:
+        network.proxy.sysctl("net.ipv4.ip_local_port_range", "32768 60999")
+        network.proxy.sysctl("net.ipv4.ip_local_reserved_ports", "")
+
+
 def test_outsiders_that_bind_any_port_with_reuse_never_get_one_of_ours(
     engine, network, open_service, start_proxy, open_crowd
 ):

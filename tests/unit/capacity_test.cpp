@@ -14,7 +14,7 @@
 namespace udpproxy {
 namespace {
 
-const PortRange ephemeral{32768, 60999};
+const PortRange ephemeral{32768, 60999, true};
 
 Alias alias(std::string_view prefix, std::optional<std::uint16_t> port, std::uint32_t scope = 0) {
     return {parse_prefix(prefix).value(), scope, port, std::string{prefix}};

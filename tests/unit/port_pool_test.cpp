@@ -34,6 +34,28 @@ TEST_CASE("every port of the range is leased once, in order, then none") {
     CHECK_FALSE(pool.lease(0, Instant::max()).has_value());
 }
 
+TEST_CASE("reserved ports are left out of a range that spares them, and of no other") {
+    const std::vector<PortRange> ranges{{1000, 1005, true}, {1000, 1005}};
+    const std::vector<PortRange> reserved{{900, 1000}, {1002, 1003}, {1005, 2000}};
+    PortPool pool(ranges, 0, 1, 0, reserved);
+    CHECK(pool.ports(0) == 2);
+    CHECK(pool.ports(1) == 6);
+    CHECK(usable_ports(ranges[0], reserved) == 2);
+    CHECK(usable_ports(ranges[1], reserved) == 6);
+    CHECK(lease_all(pool, 0, Instant{}) == std::vector<std::uint16_t>{1001, 1004});
+    CHECK(lease_all(pool, 1, Instant{}) == std::vector<std::uint16_t>{1000, 1002, 1003, 1005});
+    pool.release(1003, Instant{});
+    pool.release(1004, Instant{});
+    CHECK(lease_all(pool, 0, Instant{}) == std::vector<std::uint16_t>{1004});
+
+    // A session stays on a port that was reserved after it had begun.
+    PortPool next(ranges, 0, 1, 0, std::vector<PortRange>{{1001, 1001}});
+    next.take_over(pool);
+    next.release(1001, Instant{});
+    CHECK(lease_all(next, 0, Instant{}) == std::vector<std::uint16_t>{1003});
+    CHECK(lease_all(next, 1, Instant{}) == std::vector<std::uint16_t>{1001});
+}
+
 TEST_CASE("a port that was given back is leased after all that were given back before it") {
     PortPool pool = pool_of({{1000, 1003}});
     (void)lease_all(pool, 0, Instant{});

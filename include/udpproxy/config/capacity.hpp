@@ -20,7 +20,8 @@ inline constexpr std::uint32_t sessions_per_proxy_max = 65536;
 struct MachineLimits {
     std::uint64_t descriptors = 0;  // RLIMIT_NOFILE, or what fit_address_space() leaves of it
     std::uint32_t shards = 1;
-    PortRange ephemeral;  // net.ipv4.ip_local_port_range
+    PortRange ephemeral;                         // net.ipv4.ip_local_port_range
+    std::vector<PortRange> reserved_ports = {};  // net.ipv4.ip_local_reserved_ports
 };
 
 /// The sizes of tables: as much as the machine allows, whatever the configuration of the start

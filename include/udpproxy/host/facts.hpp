@@ -123,7 +123,7 @@ struct HostFacts {
     std::uint32_t shards = 1;
     std::optional<std::uint64_t> rmem_max;
     std::optional<std::uint64_t> wmem_max;
-    PortRange ephemeral{32768, 60999};
+    PortRange ephemeral{32768, 60999, true};
     std::vector<PortRange> reserved_ports;
     std::uint32_t unprivileged_port_start = 1024;
     std::uint64_t descriptors_soft = 1024;

@@ -28,6 +28,10 @@ namespace udpproxy {
 /// read.
 [[nodiscard]] PortRange ephemeral_ports();
 
+/// net.ipv4.ip_local_reserved_ports, which IPv6 uses too: ports that the kernel gives to nobody who
+/// does not ask for them.
+[[nodiscard]] std::vector<PortRange> reserved_ports();
+
 /// How long a thread of this process has been ready to run and waited for a processor. 0 where the
 /// kernel does not tell (CONFIG_SCHED_INFO).
 [[nodiscard]] std::uint64_t run_queue_delay_ns(int thread_id);

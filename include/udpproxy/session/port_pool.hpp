@@ -16,18 +16,27 @@ namespace udpproxy {
 struct PortRange {
     std::uint16_t first = 0;  // 1 to 65535
     std::uint16_t last = 0;   // >= first
+    /// The ephemeral range: ports that this host reserves (net.ipv4.ip_local_reserved_ports) are
+    /// left out. In a configured range they are used: reserving them is how other programs are kept
+    /// off them.
+    bool spares_reserved = false;
 
     [[nodiscard]] std::uint32_t ports() const noexcept { return std::uint32_t{last} - first + 1; }
     friend bool operator==(const PortRange&, const PortRange&) = default;
 };
+
+/// How many ports of a range sessions may take.
+[[nodiscard]] std::uint32_t usable_ports(const PortRange& range,
+                                         std::span<const PortRange> reserved) noexcept;
 
 class PortPool {
 public:
     /// This shard's share of `ranges`: every port p with p % shards == shard, so that no two shards
     /// ever want the same port. `start` rotates each queue by that many ports. A random `start`
     /// keeps a restarted program off the ports to which late replies for its predecessor still go.
+    /// `reserved` is what ranges may have to spare.
     PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards,
-             std::uint64_t start = 0);
+             std::uint64_t start = 0, std::span<const PortRange> reserved = {});
 
     /// Leases the port of ranges[range] that was released first, if its cooldown is over.
     [[nodiscard]] std::optional<std::uint16_t> lease(std::size_t range, Instant now);
@@ -36,7 +45,7 @@ public:
         const PortInterval* interval = next_to_lease(range);
         return interval != nullptr && interval->queue[interval->head].until <= now;
     }
-    /// How many ports of ranges[range] this shard has, leased or not.
+    /// How many ports sessions may take in ranges[range], leased or not.
     [[nodiscard]] std::size_t ports(std::size_t range) const noexcept;
     /// Releases a port, which is not leased again before `until`. Requires: the port is leased.
     void release(std::uint16_t port, Instant until);
@@ -56,11 +65,13 @@ private:
     struct PortInterval {
         std::uint16_t first = 0;
         std::uint16_t last = 0;
+        bool is_reserved = false;
         std::vector<Cooling> queue;  // a ring: `head` and `count`
         std::size_t head = 0;
         std::size_t count = 0;
     };
 
+    [[nodiscard]] static bool may_serve(const PortInterval& interval, const PortRange& range);
     [[nodiscard]] PortInterval* interval_of(std::uint16_t port);
     /// The interval whose first port was released first; null when every port is leased.
     [[nodiscard]] const PortInterval* next_to_lease(std::size_t range) const noexcept;

@@ -121,6 +121,7 @@ struct ShardSetup {
     std::uint32_t buffers_per_leg = 0;  // of the engine
     bool report_sessions = false;       // whether the end of a session is an event
     SipKey key;
+    std::vector<PortRange> reserved_ports;  // that ranges may have to spare
     std::uint64_t ports_start = 0;  // where the queues of ports begin; random except in tests
     std::shared_ptr<SharedUse> use;
 };
