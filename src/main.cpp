@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <sstream>
 
 #include "udpproxy/base/file.hpp"
+#include "udpproxy/base/nearest.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/caddyfile.hpp"
 #include "udpproxy/config/config.hpp"
@@ -71,6 +73,19 @@ int migrate(const std::string& caddyfile) {
     return udpproxy::exit_ok;
 }
 
+/// A line about the first option that there is not; empty when all are known.
+std::string unknown_option(const CLI::App& app, int argc, char** argv) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options())
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (int i = 1; i < argc; ++i) {
+        const std::string word = std::string{argv[i]}.substr(0, std::string{argv[i]}.find('='));
+        if (word.starts_with("--") && std::find(names.begin(), names.end(), word) == names.end())
+            return udpproxy::unknown_word("option", word, {names.begin(), names.end()});
+    }
+    return {};
+}
+
 int run(int argc, char** argv) {
     CLI::App app{
         "udpproxy forwards UDP datagrams to an upstream and relays the replies from any of its "
@@ -126,7 +141,10 @@ int run(int argc, char** argv) {
         std::ostringstream complaint;
         const int code = app.exit(error, out, complaint);
         udpproxy::print(out.str());
-        udpproxy::print_error(complaint.str());
+        const std::string unknown = unknown_option(app, argc, argv);
+        udpproxy::print_error(code == 0 || unknown.empty()
+                                  ? complaint.str()
+                                  : unknown + "\nRun with --help for more information.\n");
         return code == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
     }
     const bool serves = !version && !*from_caddyfile && !with_doctor && !check_only;

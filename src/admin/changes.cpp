@@ -17,11 +17,6 @@ namespace {
 /// The control thread looks ten times a second; an earlier reload may take some seconds.
 constexpr Duration answer_limit = std::chrono::seconds{5};
 
-AdminResponse no_such_proxy(const std::string& name) {
-    return error_response(404,
-                          fmt::format("there is no proxy \"{}\", or it is being removed", name));
-}
-
 /// Returns what `describe` makes of an answer `done`, else the response with the reason.
 template <class Describe>
 AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
@@ -42,7 +37,7 @@ AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
             return error_response(409, fmt::format("not reloaded, everything stays as it was:\n{}",
                                                    fmt::join(answer.lines, "\n")));
         case ControlOutcome::no_such_proxy:
-            return no_such_proxy(question.proxy);
+            return no_such_proxy(context.status, question.proxy);
         case ControlOutcome::all_drain:
             return error_response(
                 409, "all proxies drain, and then the program ends; that cannot be taken back");

@@ -117,8 +117,7 @@ std::optional<AdminResponse> read_query(const Status& status, const AdminRequest
             400, fmt::format("client: \"{}\" is no address, address:port or prefix", client));
     if (const std::string proxy = request.argument("proxy"); !proxy.empty()) {
         const ProxyStatus* found = status.find_proxy(proxy);
-        if (found == nullptr)
-            return error_response(404, fmt::format("there is no proxy \"{}\"", proxy));
+        if (found == nullptr) return no_such_proxy(status, proxy);
         query.proxy = found->number;
     }
     const std::string order = request.argument("sort");

@@ -1,8 +1,11 @@
 // Lists every verb with its method, path and access, and checks a request against the list.
 #include "routes.hpp"
 
+#include <fmt/format.h>
+
 #include <array>
 
+#include "udpproxy/base/nearest.hpp"
 #include "verbs.hpp"
 
 namespace udpproxy {
@@ -51,6 +54,15 @@ AdminResponse as_response(JsonText& json) {
     AdminResponse response;
     response.body = json.take();
     return response;
+}
+
+AdminResponse no_such_proxy(const Status& status, const std::string& name) {
+    if (status.find_proxy(std::string_view{name}) != nullptr)
+        return error_response(404, fmt::format("proxy \"{}\" is being removed", name));
+    std::vector<std::string_view> names;
+    for (const ProxyStatus& proxy : status.proxies)
+        if (!proxy.name.empty()) names.push_back(proxy.name);
+    return error_response(404, unknown_word("proxy", name, names));
 }
 
 AdminResponse error_response(unsigned status, const std::string& why) {

@@ -50,5 +50,7 @@ struct AdminResponse {
 
 /// A response with a message: {"error": "…"}.
 [[nodiscard]] AdminResponse error_response(unsigned status, const std::string& why);
+/// 404: `there is no proxy "dsn"; did you mean dns?`, or that it is being removed.
+[[nodiscard]] AdminResponse no_such_proxy(const Status& status, const std::string& name);
 
 }  // namespace udpproxy

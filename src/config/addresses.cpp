@@ -100,7 +100,34 @@ bool Alias::is_exact() const noexcept {
     return port.has_value() && prefix.bits == (prefix.address.is_ipv4() ? 32 : 128);
 }
 
+Result<void> check_plain(std::string_view text) {
+    constexpr std::string_view spaces = " \t";
+    constexpr std::string_view scheme_end = "://";
+    std::string_view plain = text;
+    std::string_view surplus;
+    if (const std::size_t first = plain.find_first_not_of(spaces); first != 0 && !plain.empty()) {
+        surplus = "a space";
+        plain.remove_prefix(std::min(first, plain.size()));
+    }
+    while (!plain.empty() && spaces.find(plain.back()) != std::string_view::npos) {
+        surplus = "a space";
+        plain.remove_suffix(1);
+    }
+    if (const std::size_t end = plain.find(scheme_end); end != std::string_view::npos) {
+        surplus = "a scheme";
+        plain.remove_prefix(end + scheme_end.size());
+        plain = plain.substr(0, plain.find('/'));
+    } else if (plain.ends_with("/udp") || plain.ends_with("/tcp")) {
+        surplus = "a protocol";
+        plain.remove_suffix(4);
+    }
+    if (surplus.empty()) return {};
+    const std::string right = plain.empty() ? "an address" : quoted(plain);
+    return Error{fmt::format("{}: {} has no place here; write {}", quoted(text), surplus, right)};
+}
+
 Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
+    if (const Result<void> plain = check_plain(text); !plain) return plain.error();
     if (!text.empty() && text.front() == ':' && text.find(':', 1) == std::string_view::npos) {
         const Result<std::uint16_t> port = parse_port(text.substr(1));
         if (!port) return port.error();
@@ -129,6 +156,7 @@ Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
 }
 
 Result<UpstreamAddress> parse_upstream(std::string_view text) {
+    if (const Result<void> plain = check_plain(text); !plain) return plain.error();
     UpstreamAddress upstream;
     upstream.text = text;
     const std::size_t colon = text.find(':');
@@ -166,6 +194,7 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
 }
 
 Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port) {
+    if (const Result<void> plain = check_plain(text); !plain) return plain.error();
     const Result<AliasParts> parts = split_alias(text);
     if (!parts) return parts.error();
     Alias alias;
@@ -197,6 +226,7 @@ Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port) {
 }
 
 Result<Address> parse_source(std::string_view text) {
+    if (const Result<void> plain = check_plain(text); !plain) return plain.error();
     Result<Address> address = parse_address(text);
     if (!address) {
         if (parse_endpoint(text))

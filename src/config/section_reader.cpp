@@ -6,6 +6,7 @@
 
 #include "sections.hpp"
 #include "udpproxy/base/assert.hpp"
+#include "udpproxy/base/nearest.hpp"
 #include "udpproxy/config/values.hpp"
 
 namespace udpproxy {
@@ -13,6 +14,8 @@ namespace udpproxy {
 namespace {
 
 using Kind = ConfigNode::Kind;
+
+constexpr std::size_t keys_listed_max = 8;
 
 bool is_number(std::string_view text) {
     return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
@@ -61,9 +64,13 @@ void SectionReader::reject_unknown_keys() const {
         else if (elsewhere != keys.end())
             complaints_.add(place, fmt::format("unknown key here; it belongs to {}",
                                                section_heading(elsewhere->section)));
-        else
+        else if (names.size() <= keys_listed_max)
             complaints_.add(place, fmt::format("unknown key; the keys here are {}",
                                                listed({names.begin(), names.end()}, "and")));
+        else
+            complaints_.add(place, fmt::format("unknown key; docs/configuration.md and "
+                                               "udpproxy.toml.example have the {} keys of {}",
+                                               names.size(), section_heading(section_)));
     }
 }
 

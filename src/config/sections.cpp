@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include "proxy.hpp"
+#include "udpproxy/base/nearest.hpp"
+#include "udpproxy/config/values.hpp"
 
 namespace udpproxy {
 
@@ -116,6 +118,8 @@ void read_admin_listen(SectionReader& admin, AdminConfig& config) {
     const std::optional<SectionReader::Item> item =
         admin.item("listen", "an address and a port, as in \"127.0.0.1:9090\"");
     if (!item || item->text.empty()) return;
+    if (const Result<void> plain = check_plain(item->text); !plain)
+        return admin.complain(item->place, plain.error().message);
     const Result<Endpoint> endpoint = parse_endpoint(item->text);
     if (!endpoint)
         return admin.complain(

@@ -21,6 +21,7 @@ struct ParserAsserted {};
 #include <toml++/toml.h>
 
 #include "sections.hpp"
+#include "toml_advice.hpp"
 #include "toml_guard.hpp"
 #include "tree.hpp"
 #include "udpproxy/base/file.hpp"
@@ -131,8 +132,14 @@ std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
         // complaint about that end is replaced by the fault.
         const bool is_cut =
             fault && error.description().find("end-of-file") != std::string_view::npos;
-        const Location place{is_cut ? fault->at : position_of(error.source()), "syntax"};
-        complaints.add(place, is_cut ? fault->message : printable(error.description()));
+        const Position refused_at = position_of(error.source());
+        const auto advice = advise(text, refused_at, error.description());
+        if (is_cut)
+            complaints.add({fault->at, "syntax"}, fault->message);
+        else if (advice)
+            complaints.add({advice->at, "syntax"}, advice->message);
+        else
+            complaints.add({refused_at, "syntax"}, printable(error.description()));
     } catch (const ParserAsserted&) {
         const Position line = line_of_failure(shadow);
         complaints.add({line, "syntax"},

@@ -72,12 +72,6 @@ private:
 [[nodiscard]] std::string_view encoding_fault(std::string_view text);
 /// The text in quotation marks, escaped to one line and cut to a bounded length.
 [[nodiscard]] std::string quoted(std::string_view text);
-/// The candidate that a mistyped or shortened `name` most likely means; empty if none is near.
-[[nodiscard]] std::string_view nearest(std::string_view name,
-                                       const std::vector<std::string_view>& candidates);
-/// `a, b and c`
-[[nodiscard]] std::string listed(const std::vector<std::string>& words,
-                                 std::string_view conjunction);
 /// The key as TOML writes it: bare if possible, else quoted().
 [[nodiscard]] std::string key_text(std::string_view key);
 

@@ -57,6 +57,19 @@ const Unit* find_unit(const std::array<Unit, N>& units, std::string_view name) {
     return nullptr;
 }
 
+/// The runs of digits in the text.
+std::vector<std::string_view> numbers_in(std::string_view text) {
+    constexpr std::string_view digits = "0123456789";
+    std::vector<std::string_view> numbers;
+    for (std::size_t at = text.find_first_of(digits); at != std::string_view::npos;
+         at = text.find_first_of(digits, at)) {
+        const std::size_t end = std::min(text.find_first_not_of(digits, at), text.size());
+        numbers.push_back(text.substr(at, end - at));
+        at = end;
+    }
+    return numbers;
+}
+
 /// The number with the largest unit that leaves no remainder.
 template <std::size_t N>
 std::string format_quantity(std::uint64_t number, const std::array<Unit, N>& units) {
@@ -93,15 +106,19 @@ Result<std::uint64_t> parse_size(std::string_view text) {
 }
 
 Result<PortRange> parse_port_range(std::string_view text) {
-    const std::size_t dash = text.find('-');
-    if (dash == std::string_view::npos)
-        return Error{fmt::format(
-            "{} is not a range of ports; write the first and the last, as in \"20000-59999\"",
-            quoted(text))};
-    const Result<std::uint16_t> first = parse_port(text.substr(0, dash));
-    if (!first) return first.error();
-    const Result<std::uint16_t> last = parse_port(text.substr(dash + 1));
-    if (!last) return last.error();
+    const std::vector<std::string_view> numbers = numbers_in(text);
+    const std::string plain =
+        numbers.size() == 2 ? fmt::format("{}-{}", numbers[0], numbers[1]) : "";
+    if (plain.empty() || plain != text) {
+        const std::string right = plain.size() > 1 && plain.size() <= text.size() + 1
+                                      ? fmt::format("write \"{}\"", plain)
+                                      : "write the first and the last, as in \"20000-59999\"";
+        return Error{fmt::format("{} is not a range of ports; {}", quoted(text), right)};
+    }
+    const Result<std::uint16_t> first = parse_port(numbers[0]);
+    const Result<std::uint16_t> last = parse_port(numbers[1]);
+    if (!first || !last)
+        return Error{fmt::format("{}: {}", quoted(text), (first ? last : first).error().message)};
     if (*first > *last)
         return Error{
             fmt::format("{} ends before it begins; write \"{}-{}\"", quoted(text), *last, *first)};

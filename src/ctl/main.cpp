@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <functional>
 #include <sstream>
 
@@ -12,6 +13,7 @@
 #include "trace.hpp"
 #include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
+#include "usage.hpp"
 #include "views.hpp"
 
 namespace udpproxy::ctl {
@@ -31,6 +33,20 @@ struct Options {
     TopOptions top;
     TraceOptions trace;
 };
+
+/// Refuses what is not a whole number from `least` up, with words of ours: those of CLI11 show the
+/// bounds of a floating-point number.
+CLI::Validator whole_number(std::uint64_t least, const char* what) {
+    return CLI::Validator{
+        [least, what](const std::string& word) -> std::string {
+            std::uint64_t number = 0;
+            const char* const end = word.data() + word.size();
+            const auto read = std::from_chars(word.data(), end, number);
+            const bool is_right = read.ec == std::errc{} && read.ptr == end;
+            return is_right && number >= least ? "" : fmt::format("\"{}\" is not {}", word, what);
+        },
+        ""};
+}
 
 int fail(const Error& error) {
     print_error("udpproxyctl: " + error.message + '\n');
@@ -122,7 +138,7 @@ void add_live_views(CLI::App& app, Options& options, Action& action) {
         ->check(CLI::Range(1, 600))
         ->capture_default_str();
     trace->add_option("--datagrams", options.trace.datagrams, "stop after this many datagrams")
-        ->check(CLI::PositiveNumber)
+        ->check(whole_number(1, "a number from 1 on"))
         ->capture_default_str();
     trace->callback([&] {
         action = [&] {
@@ -138,7 +154,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
         "kill", "end a session; the client's next datagram begins a new one");
     kill->add_option("ID", options.id, "session id, as shown by `sessions`")
         ->required()
-        ->check(CLI::NonNegativeNumber);
+        ->check(whole_number(0, "the number of a session; `udpproxyctl sessions` shows them"));
     kill->callback([&] {
         action = [&] {
             return show(options, "POST", "/v1/sessions/kill", {{"id", options.id}},
@@ -235,7 +251,9 @@ int run(int argc, char** argv) {
         std::ostringstream complaint;
         const int code = app.exit(error, out, complaint);
         print(out.str());
-        print_error(complaint.str());
+        const std::string better = code == 0 ? "" : usage_complaint(app, argc, argv);
+        print_error(better.empty() ? complaint.str()
+                                   : better + "\nRun with --help for more information.\n");
         return code == 0 ? 0 : exit_usage;
     }
     return action();

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "findings.hpp"
+#include "udpproxy/base/nearest.hpp"
 #include "udpproxy/base/printable.hpp"
 
 namespace udpproxy {
@@ -57,16 +58,16 @@ Result<std::vector<std::uint8_t>> parse_payload(std::string_view text) {
 
 /// The index of the proxy that is probed.
 Result<std::size_t> proxy_to_probe(const Config& config, const std::string& name) {
-    std::string names;
+    std::vector<std::string_view> names;
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         if (config.proxies[i].name == name || (name.empty() && config.proxies.size() == 1))
             return i;
-        names += (names.empty() ? "" : ", ") + config.proxies[i].name;
+        names.push_back(config.proxies[i].name);
     }
     if (name.empty())
-        return Error{"--probe: several proxies; choose one with --probe-proxy: " + names};
-    return Error{
-        fmt::format("--probe-proxy: there is no proxy \"{}\"; there are: {}", name, names)};
+        return Error{"--probe: several proxies; choose one with --probe-proxy: " +
+                     listed({names.begin(), names.end()}, "or")};
+    return Error{"--probe-proxy: " + unknown_word("proxy", name, names)};
 }
 
 }  // namespace

@@ -147,7 +147,7 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     for verb in ("drain", "resume"):
         assert (
             refusal(admin.ctl(verb, "three"))
-            == 'udpproxyctl: there is no proxy "three", or it is being removed\n'
+            == 'udpproxyctl: there is no proxy "three"; there are one and two\n'
         )
     assert proxy.stop().drops() == {"drop_draining": 1}
 

@@ -3,9 +3,11 @@ configuration. No network but loopback."""
 
 import pathlib
 import re
+import subprocess
 
 import pytest
 
+from harness.admin import ctl_path
 from harness.program import REPOSITORY, configuration, run_once, table
 
 _GOOD = table(
@@ -148,3 +150,36 @@ def test_the_example_passes_the_check():
     done = run_once("--check-config", "--config", example)
     assert done.returncode == 0, done.stderr
     assert "127.0.0.254:12345" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("sesions", 'there is no command "sesions"; did you mean sessions?'),
+        ("--json stat", 'there is no command "stat"; did you mean status?'),
+        ("--socket sessions sesions", 'there is no command "sesions"; did you mean sessions?'),
+        ("session kil 3", 'there is no command "kil"; did you mean kill?'),
+        ("log lvl", 'there is no command "lvl"; there is level'),
+        ("xyzzy", 'there is no command "xyzzy"; there are status, proxies, unlisted, drops, '),
+        ("", "a command is missing; there are status, proxies, "),
+        ("session", "a command is missing; there is kill"),
+        ("sessions --clint 10.0.0.1", 'there is no option "--clint"; did you mean --client?'),
+        ("--jsn status", 'there is no option "--jsn"; did you mean --json?'),
+        ("session kill abc", 'ID: "abc" is not the number of a session; `udpproxyctl sessions`'),
+        ("session kill -1", ""),
+        ("trace --client 10.0.0.1 --datagrams x", '--datagrams: "x" is not a number from 1 on'),
+        ("trace --client 10.0.0.1 --datagrams 0", '--datagrams: "0" is not a number from 1 on'),
+    ],
+)
+def test_a_word_that_udpproxyctl_does_not_know_is_told_with_the_one_that_was_meant(words, told):
+    """It said `A subcommand is required` to a mistyped command, and 309 digits to `kill abc`."""
+    done = subprocess.run([ctl_path(), *words.split()], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(told) and len(done.stderr) < 250, done.stderr
+
+
+@pytest.mark.parametrize("words", ["--confg x", "--confg=x", "-t --config x --confg"])
+def test_an_option_that_udpproxy_does_not_know_is_told_with_the_one_that_was_meant(words):
+    done = run_once(*words.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith('there is no option "--confg"; did you mean --config?'), done

@@ -17,7 +17,7 @@ FENCES = {
     "libmicrohttpd": (r"microhttpd\.h", r"src/admin/(server\.cpp|responses\.[ch]pp)"),
     "CLI11": (
         r"CLI/.*",
-        r"src/(ctl/main\.cpp|main\.cpp)|bench/traffic/(clients|floor|service|soak)\.cpp",
+        r"src/(ctl/(main|usage)\.cpp|main\.cpp)|bench/traffic/(clients|floor|service|soak)\.cpp",
     ),
     # Not in a shard and not below one; formatting an endpoint is the one exception.
     "fmt": (

@@ -407,5 +407,95 @@ TEST_CASE("a complaint that repeats a part of the value repeats it on one line")
     CHECK(is_one_line(parse_listen("*:\x1b").error()));
 }
 
+TEST_CASE("a value that lacks its quotation marks is told so, in words and not in grammar") {
+    // The parser's words were `could not determine value type`, or spoke of dates and digits.
+    const auto told = [](const std::string& line) {
+        const std::vector<std::string> lines = complaints(minimal + line);
+        REQUIRE(lines.size() == 1);
+        return lines.front();
+    };
+    const auto value = [](const std::string& right) {
+        return "syntax: the value needs quotation marks; write " + right;
+    };
+    CHECK(told("listen = :53") == "test.toml:5:10: " + value("listen = \":53\""));
+    CHECK(told("source = 10.0.0.1 # here") == "test.toml:5:10: " + value("source = \"10.0.0.1\""));
+    CHECK(told("listen=[::1]:53") == "test.toml:5:8: " + value("listen = \"[::1]:53\""));
+    CHECK(told("\"\xc3\xa9\" = :53") == "test.toml:5:7: " + value("\"\xc3\xa9\" = \":53\""));
+    CHECK(told("a.dscp = copy") == "test.toml:5:10: " + value("dscp = \"copy\""));
+    for (const char* right :
+         {"idle_timeout = \"30s\"", "idle_timeout = \"1h30m\"", "receive_buffer = \"4MiB\"",
+          "ports = \"20000-30000\"", "sessions_max = \"auto\"", "xyzzy = \"a/b\""}) {
+        std::string line = right;
+        line.erase(std::remove(line.begin(), line.end(), '"'), line.end());
+        CHECK(told(line).find(value(right)) != std::string::npos);
+    }
+    CHECK(told("reply_aliases = [10.0.0.1, \"10.0.0.2\"]") ==
+          "test.toml:5:18: syntax: the entry needs quotation marks; write \"10.0.0.1\"");
+    CHECK(told("reply_aliases = [\n  \"10.0.0.1\",\n  10.0.0.2, # b\n]") ==
+          "test.toml:7:3: syntax: the entry needs quotation marks; write \"10.0.0.2\"");
+    CHECK(told("sessions_max = 10 000") ==
+          "test.toml:5:16: syntax: \"10 000\" is not a number; write digits alone");
+    CHECK(told("idle_timeout = \"30s") ==
+          "test.toml:5:16: syntax: \"30s\" does not end; the second quotation mark is missing");
+    CHECK(
+        complaints("[runtime]\ncpu_pinning = yes\n" + minimal).front() ==
+        "test.toml:2:15: syntax: \"yes\" is not a boolean; write true or false, in small letters");
+    CHECK(told("# \xe4").find("a byte that is not UTF-8; save the file as UTF-8") !=
+          std::string::npos);
+    // Where no quotation mark is missing the parser's words stay.
+    CHECK(told("listen 10.0.0.1:53").find("expected '='") != std::string::npos);
+    CHECK(told("dscp = \"copy\" x").find("expected a comment") != std::string::npos);
+    CHECK(told("dscp =\n").find("expected value") != std::string::npos);
+    CHECK(told("[x\n").find("expected ']'") != std::string::npos);
+}
+
+TEST_CASE("what URLs and other programs' files add to an address is refused with what is right") {
+    const auto told = [](const std::string& key, const std::string& text) {
+        const std::string head = key == "admin" ? "[admin]\nlisten = \"" + text + "\"\n" : "";
+        const std::string line = key == "admin" ? "" : key + " = \"" + text + "\"\n";
+        std::string proxy = minimal;
+        if (proxy.find("\n" + key + " = ") != std::string::npos)
+            proxy.replace(proxy.find("\n" + key + " = ") + 1, 0, "#");
+        return complaints(head + proxy + line).front();
+    };
+    const std::pair<const char*, const char*> wrong[] = {
+        {"udp://10.0.0.1:53", "a scheme has no place here; write \"10.0.0.1:53\""},
+        {"udp://[2001:db8::1]:53/", "a scheme has no place here; write \"[2001:db8::1]:53\""},
+        {"10.0.0.1:53/udp", "a protocol has no place here; write \"10.0.0.1:53\""},
+        {" 10.0.0.1:53", "a space has no place here; write \"10.0.0.1:53\""},
+        {"10.0.0.1:53 ", "a space has no place here; write \"10.0.0.1:53\""},
+        {"udp://", "a scheme has no place here; write an address"},
+        {"  ", "a space has no place here; write an address"}};
+    for (const auto& pair : wrong) {
+        for (const char* key : {"listen", "upstream", "reply_aliases", "source", "admin"}) {
+            const std::string line = told(key, pair.first);
+            CHECK_MESSAGE(line.find(pair.second) != std::string::npos, line);
+        }
+    }
+}
+
+TEST_CASE("a range of ports that is written otherwise is told as it should be") {
+    const auto told = [](const std::string& text) {
+        return complaints(minimal + "ports = \"" + text + "\"").front();
+    };
+    for (const char* text :
+         {"20000 - 30000", " 20000-30000", "20000:30000", "20000..30000", "20000,30000",
+          "20000\xe2\x80\x93"
+          "30000",
+          "20000 to 30000"})
+        CHECK_MESSAGE(
+            told(text).find(" is not a range of ports; write \"20000-30000\"") != std::string::npos,
+            told(text));
+    for (const char* text : {"", "20000", "20000-", "-30000", "a-b", "1-2-3"})
+        CHECK_MESSAGE(told(text).find("; write the first and the last, as in \"20000-59999\"") !=
+                          std::string::npos,
+                      told(text));
+    CHECK(told("30000-20000").find("ends before it begins; write \"20000-30000\"") !=
+          std::string::npos);
+    CHECK(told("20000-70000").find("\"20000-70000\": \"70000\" is not a port (1 to 65535)") !=
+          std::string::npos);
+    CHECK(told("0-100").find("\"0-100\": \"0\" is not a port") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace udpproxy

@@ -21,6 +21,9 @@ namespace udpproxy {
 [[nodiscard]] Result<std::uint64_t> parse_size(std::string_view text);
 /// `20000-59999`
 [[nodiscard]] Result<PortRange> parse_port_range(std::string_view text);
+/// Refuses what URLs and other programs' files add to an address, with the text without it: a
+/// scheme (`udp://`), a protocol (`/udp`), spaces around it. The functions below call it.
+[[nodiscard]] Result<void> check_plain(std::string_view text);
 /// `address:port`, `[IPv6 address]:port`; `:port` gives both families' unspecified address.
 [[nodiscard]] Result<std::vector<ListenAddress>> parse_listen(std::string_view text);
 /// `address:port`, `[IPv6 address]:port` or `name:port`.

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "snippets.hpp"
+#include "udpproxy/base/nearest.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/values.hpp"
 
