@@ -20,6 +20,7 @@ void GroupPool::use_binding(BindingIndex binding, Duration cooldown, const Upstr
     bindings_[binding].cooldown = cooldown;
     bindings_[binding].upstream = upstream;
     bindings_[binding].kept = 0;
+    next_surplus_.reset();
 }
 
 std::uint32_t GroupPool::add(BindingIndex binding, std::uint32_t session) {
@@ -44,6 +45,7 @@ std::optional<std::uint32_t> GroupPool::acquire(BindingIndex binding, std::uint3
     if (is_outdated(group) || now - group.cooling_since < from.cooldown) return std::nullopt;
     from.cooling.remove(index, links());
     --cooling_count_;
+    next_surplus_.reset();
     group.state = GroupState::in_use;
     group.session = session;
     group.cooling_since = Instant::max();
@@ -58,6 +60,7 @@ void GroupPool::cooldown(std::uint32_t index, Instant now) {
     group.cooling_since = now;
     bindings_[group.binding].cooling.push_back(index, links());
     ++cooling_count_;
+    next_surplus_.reset();
 }
 
 void GroupPool::add_ready(std::uint32_t index, Instant now) {
@@ -68,6 +71,7 @@ void GroupPool::add_ready(std::uint32_t index, Instant now) {
     group.cooling_since = now - bindings_[group.binding].cooldown;
     bindings_[group.binding].cooling.push_front(index, links());
     ++cooling_count_;
+    next_surplus_.reset();
 }
 
 void GroupPool::begin_close(std::uint32_t index) {
@@ -76,6 +80,7 @@ void GroupPool::begin_close(std::uint32_t index) {
     if (group.state == GroupState::cooling) {
         bindings_[group.binding].cooling.remove(index, links());
         --cooling_count_;
+        next_surplus_.reset();
     }
     group.state = GroupState::closing;
     group.session = no_index;
@@ -98,6 +103,8 @@ std::optional<Instant> GroupPool::surplus_at(const Binding& binding, Duration su
 }
 
 std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_after) const {
+    const std::optional<Instant> next = next_surplus(surplus_after);
+    if (!next || *next > now) return std::nullopt;
     for (const Binding& binding : bindings_) {
         if (const auto at = surplus_at(binding, surplus_after); at && *at <= now)
             return binding.cooling.front();
@@ -106,11 +113,13 @@ std::optional<std::uint32_t> GroupPool::surplus(Instant now, Duration surplus_af
 }
 
 std::optional<Instant> GroupPool::next_surplus(Duration surplus_after) const {
+    if (next_surplus_ && next_surplus_->surplus_after == surplus_after) return next_surplus_->at;
     std::optional<Instant> next;
     for (const Binding& binding : bindings_) {
         if (const auto at = surplus_at(binding, surplus_after); at && (!next || *at < *next))
             next = at;
     }
+    next_surplus_ = NextSurplus{surplus_after, next};
     return next;
 }
 

@@ -62,7 +62,7 @@ AdmissionDecision Admission::find_group(std::uint16_t proxy_index, Reservation& 
     for (BindingIndex tried = 0; tried < proxy.bindings; ++tried) {
         const BindingIndex binding =
             proxy.first_binding + (proxy.next_binding + tried) % proxy.bindings;
-        look_up_source(shard_, binding, now_);
+        if (look_up_source(shard_, binding, now_)) ++lookups_;
         if (shard_.bindings[binding].error != 0) {
             decision = reject(Drop::source_unavailable);
             continue;
@@ -139,7 +139,7 @@ AdmissionDecision Admission::open_group(BindingIndex binding_index, Reservation&
 }
 
 bool Admission::prepare_group(BindingIndex binding) {
-    look_up_source(shard_, binding, now_);
+    (void)look_up_source(shard_, binding, now_);
     if (shard_.bindings[binding].error != 0) return false;
     // The reservation is not committed, so the group stands ready for a new client.
     Reservation reservation(shard_, shard_.bindings[binding].proxy, now_);

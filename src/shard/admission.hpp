@@ -42,8 +42,10 @@ public:
     /// Evicts what another shard's new clients lack, until nothing is asked for or nothing is to be
     /// had here.
     void evict_for(std::uint32_t other_shard);
-    /// Whether this turn has opened as many groups as it may.
-    [[nodiscard]] bool is_spent() const noexcept { return openings_ >= openings_per_turn; }
+    /// Whether this turn has opened as many groups, or looked up as many sources, as it may.
+    [[nodiscard]] bool is_spent() const noexcept {
+        return openings_ >= openings_per_turn || lookups_ >= admission_lookups_per_turn;
+    }
 
 private:
     // eviction.cpp: the limits, and what is evicted when one is met
@@ -55,6 +57,7 @@ private:
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy);
+    [[nodiscard]] std::optional<std::uint32_t> cooled_down_in(std::uint32_t port_pool);
     [[nodiscard]] AdmissionDecision evict_for_port(std::uint16_t proxy, Reservation& reservation);
     [[nodiscard]] AdmissionDecision evict_for_group(std::uint16_t proxy);
     [[nodiscard]] AdmissionDecision free_descriptors(std::uint16_t proxy);
@@ -74,6 +77,7 @@ private:
     Instant now_;
     std::uint32_t members_lacking_ = 0;     // for which the latest group got no descriptors
     std::uint32_t openings_ = 0;            // tried in this turn
+    std::uint32_t lookups_ = 0;             // of sources, in this turn
     std::uint32_t evicted_for_others_ = 0;  // in this turn
     std::uint32_t admitted_count_ = 0;      // of admitted_
     std::uint32_t fruitless_scans_ = 0;     // scans of this turn that found no session to evict

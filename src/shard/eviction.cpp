@@ -131,6 +131,20 @@ std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
     return gone;
 }
 
+/// A cooled down group, of any source binding, whose port is of this pool. With many source
+/// bindings a search is long, and every refused client would make one for each of its sources:
+/// after one in vain the next is some time later.
+std::optional<std::uint32_t> Admission::cooled_down_in(std::uint32_t port_pool) {
+    Instant& searched_at = shard_.pools_searched_at[port_pool];
+    if (now_ - searched_at < port_pool_searched_every) return std::nullopt;
+    for (BindingIndex binding = 0; binding < shard_.bindings.size(); ++binding) {
+        if (shard_.bindings[binding].port_pool != port_pool) continue;
+        if (const auto cooled_down = shard_.groups.cooled_down(binding, now_)) return cooled_down;
+    }
+    searched_at = now_;
+    return std::nullopt;
+}
+
 /// Every port of some source bindings of the proxy is in use or cools down. A cooled down group of
 /// another binding with the same ports releases its port at once. Otherwise a session is evicted
 /// that holds one of those ports: its group serves a later new client after its cooldown, or this
@@ -146,14 +160,9 @@ AdmissionDecision Admission::evict_for_port(std::uint16_t proxy_index, Reservati
     for (BindingIndex index = proxy.first_binding; index < proxy.first_binding + proxy.bindings;
          ++index) {
         if (!lacks_port(index)) continue;
-        for (BindingIndex other = 0; other < shard_.bindings.size(); ++other) {
-            if (other == index ||
-                shard_.bindings[other].port_pool != shard_.bindings[index].port_pool)
-                continue;
-            if (const auto cooled_down = shard_.groups.cooled_down(other, now_)) {
-                close_group(shard_, sockets_, *cooled_down);
-                return wait_for_port;
-            }
+        if (const auto cooled_down = cooled_down_in(shard_.bindings[index].port_pool)) {
+            close_group(shard_, sockets_, *cooled_down);
+            return wait_for_port;
         }
     }
     if (!may_evict(proxy_index)) return reject(Drop::ports_exhausted);

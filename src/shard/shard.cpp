@@ -125,6 +125,8 @@ Shard::Shard(ShardSetup from)
       groups(setup.slots_max, cooldowns_of(setup), setup.bindings_max),
       ports(port_pools_of(setup)),
       pool_sources(pool_sources_of(setup, ports.size())),
+      pools_searched_at(std::max<std::size_t>(ports.size(), setup.port_pools_max),
+                        Instant{} - port_pool_searched_every),
       upstreams(upstream_versions_max),
       group_of_slot(setup.slots_max),
       counters(proxies.size()),

@@ -34,21 +34,23 @@ bool may_mean_a_lost_source(int error) {
 
 }  // namespace
 
-void look_up_source(Shard& shard, BindingIndex index, Instant now) {
+bool look_up_source(Shard& shard, BindingIndex index, Instant now) {
     SourceBinding& binding = shard.bindings[index];
-    if (binding.checked && now - binding.checked_at < source_check_every) return;
+    if (binding.checked && now - binding.checked_at < source_check_every) return false;
     binding.checked = true;
     binding.checked_at = now;
     const SourceAnswer answer = shard.source_towards(
         shard.proxies[binding.proxy].setup.upstream->endpoint(), binding.wanted);
-    if (binding.error == 0 && binding.looked_up && says_nothing_of_the_source(answer.error)) return;
+    if (binding.error == 0 && binding.looked_up && says_nothing_of_the_source(answer.error))
+        return true;
     binding.looked_up = true;
     binding.error = answer.error;
-    if (answer.error == 0 && answer.source == binding.source) return;
+    if (answer.error == 0 && answer.source == binding.source) return true;
     shard.groups.outdate(index);
-    if (answer.error != 0) return;
+    if (answer.error != 0) return true;
     binding.source = answer.source;
     shard.pool_sources.set(binding.port_pool, answer.source.address);
+    return true;
 }
 
 void note_lost_source(Shard& shard, const Departure& departure, int error) {
@@ -64,7 +66,7 @@ void leave_lost_sources(Shard& shard, Sockets& sockets, Instant now) {
         if (!shard.groups.is_live(index) || shard.groups[index].state != GroupState::in_use)
             continue;
         const ReplyGroup& group = shard.groups[index];
-        look_up_source(shard, group.binding, now);
+        (void)look_up_source(shard, group.binding, now);
         const SourceBinding& binding = shard.bindings[group.binding];
         if (binding.error == 0 && binding.source.address != group.local.address)
             end_session(shard, sockets, group.session, SessionEnd::source_changed, now);

@@ -49,8 +49,9 @@ void trace_unsent(Shard& shard, const Departure& departure, std::uint32_t offset
 /// eviction.cpp: how fast sessions of any proxy may be evicted for new clients of this one.
 [[nodiscard]] Rate eviction_rate(const Shard& shard, std::uint16_t proxy);
 /// sources.cpp: the source binding's source address, looked up at most once a second. When it has
-/// changed or gone, groups bound to the old address are not acquired again.
-void look_up_source(Shard& shard, BindingIndex binding, Instant now);
+/// changed or gone, groups bound to the old address are not acquired again. Whether it was looked
+/// up now, which takes three system calls.
+bool look_up_source(Shard& shard, BindingIndex binding, Instant now);
 /// sources.cpp: remembers the group of a request whose error may mean that its source address has
 /// gone.
 void note_lost_source(Shard& shard, const Departure& departure, int error);

@@ -233,6 +233,42 @@ TEST_CASE("nobody is evicted for a client of another shard that is gone, or serv
     CHECK_FALSE(shards.asks());
 }
 
+TEST_CASE("however many sources there are, a turn looks up a few of them") {
+    // 256 proxies with 16 sources each made turns of 20 ms.
+    ShardSetup setup = small_setup();
+    setup.proxies[0].sources.clear();
+    setup.proxies[0].ports = PortRange{20000, 20000};
+    for (std::uint32_t source = 1; source <= 16; ++source)
+        setup.proxies[0].sources.push_back(Address::ipv4(0x0a010200U + source));
+    const ProxySetup first = setup.proxies[0];
+    for (std::uint16_t proxy = 1; proxy < 32; ++proxy) {
+        setup.proxies.push_back(first);
+        setup.listeners.push_back(ListenerSetup{proxy, numbered("10.1.0.1", proxy)});
+    }
+    setup.sessions_max = 1024;
+    setup.descriptors_max = 4096;
+    setup.slots_max = 4200;
+    SimShard sim(setup);
+    int lookups = 0;
+    sim.shard().source_towards = [&](const Endpoint& to, const Address& wanted) {
+        ++lookups;
+        return sim.world->source_towards(to, wanted);
+    };
+    // Ports for 16 sessions in all.
+    for (std::uint16_t round = 0; round < 3; ++round) {
+        for (std::uint16_t proxy = 1; proxy < 32; ++proxy)
+            sim.world->client_sends(numbered("192.0.2.7", proxy + 100U * round),
+                                    numbered("10.1.0.1", proxy), "x");
+        for (int turn = 0; turn < 100; ++turn) {
+            lookups = 0;
+            sim.loop->turn();
+            CHECK(lookups <= static_cast<int>(admission_lookups_per_turn + 16));
+        }
+        CHECK(sim.shard().new_clients.empty());
+        sim.advance(1500ms);
+    }
+}
+
 TEST_CASE("with a limit for each client, a host beyond sessions_max is one counted drop") {
     ShardSetup setup = small_setup();
     setup.sessions_max = 4;

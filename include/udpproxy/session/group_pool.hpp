@@ -97,7 +97,10 @@ public:
     void forget(std::uint32_t index);
 
     /// Groups opened before are not acquired again, because their source address has gone.
-    void outdate(BindingIndex binding) { ++bindings_[binding].generation; }
+    void outdate(BindingIndex binding) {
+        ++bindings_[binding].generation;
+        next_surplus_.reset();
+    }
     [[nodiscard]] std::uint32_t generation(BindingIndex binding) const noexcept {
         return bindings_[binding].generation;
     }
@@ -107,12 +110,17 @@ public:
     /// `upstream` must outlive every group opened with it.
     void set_upstream(BindingIndex binding, const Upstream* upstream) {
         bindings_[binding].upstream = upstream;
+        next_surplus_.reset();
     }
     void set_cooldown(BindingIndex binding, Duration cooldown) {
         bindings_[binding].cooldown = cooldown;
+        next_surplus_.reset();
     }
     /// The number of cooling groups of the source binding that are never surplus.
-    void set_kept(BindingIndex binding, std::uint32_t kept) { bindings_[binding].kept = kept; }
+    void set_kept(BindingIndex binding, std::uint32_t kept) {
+        bindings_[binding].kept = kept;
+        next_surplus_.reset();
+    }
     /// How many cooling groups the source binding is short of the number kept.
     [[nodiscard]] std::uint32_t lacking(BindingIndex binding) const noexcept {
         return bindings_[binding].kept -
@@ -157,9 +165,17 @@ private:
         return [this](std::uint32_t index) -> ListLinks& { return groups_[index].links; };
     }
 
+    struct NextSurplus {
+        Duration surplus_after{};
+        std::optional<Instant> at;
+    };
+
     Slab<ReplyGroup> groups_;
     std::vector<Binding> bindings_;
     std::uint32_t cooling_count_ = 0;
+    /// What next_surplus() said last, until anything changes it: each turn asks, and there may be
+    /// thousands of source bindings.
+    mutable std::optional<NextSurplus> next_surplus_;
 };
 
 }  // namespace udpproxy

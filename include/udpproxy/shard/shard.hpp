@@ -43,6 +43,8 @@ inline constexpr std::uint32_t reconciled_per_turn = 256;
 inline constexpr std::uint32_t joins_per_turn = 4;  // of new members to existing groups
 /// Look-ups of a source per turn when routing has changed; each takes three system calls.
 inline constexpr std::uint32_t source_lookups_per_turn = 8;
+/// Those for new clients, each of which may try many sources. The last one may go beyond it.
+inline constexpr std::uint32_t admission_lookups_per_turn = 64;
 /// How many turns a new client may wait for descriptors to be closed or for a port that no other
 /// process holds.
 inline constexpr std::uint32_t waits_max = 256;
@@ -68,6 +70,8 @@ inline constexpr std::uint32_t catch_up_turns_max = 64;
 inline constexpr Duration surplus_after = std::chrono::seconds{60};
 /// How long a session must have been idle before it may be evicted.
 inline constexpr Duration eviction_idle = std::chrono::seconds{1};
+/// How long no other search follows one for a cooled down group of a port pool that found none.
+inline constexpr Duration port_pool_searched_every = std::chrono::milliseconds{10};
 /// How long a datagram that the kernel could not queue is tried again, and how many of them a shard
 /// keeps.
 inline constexpr Duration pending_time_max = std::chrono::milliseconds{100};
@@ -197,6 +201,7 @@ struct Shard {
     GroupPool groups;
     std::vector<PortPool> ports;
     PoolSources pool_sources;
+    std::vector<Instant> pools_searched_at;  // by port pool: when no cooled down group was found
     std::vector<HeldUpstream> upstreams;
     SlotGroups group_of_slot;
     ShardCounters counters;
