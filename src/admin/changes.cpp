@@ -98,6 +98,13 @@ AdminResponse reload_configuration(const AdminContext& context, const AdminReque
         JsonText json;
         json.begin_object().member("reloads", answer.reloads).key("changes").begin_array();
         for (const std::string& line : answer.lines) json.value(line);
+        json.end_array().key("keys").begin_array();
+        for (const KeyChange& change : answer.keys) {
+            json.begin_object().member("proxy", change.proxy).member("key", change.key);
+            json.member("old", change.present).member("new", change.wanted);
+            json.member("needs_restart", change.takes_effect != TakesEffect::at_reload);
+            json.end_object();
+        }
         return as_response(json.end_array().end_object());
     });
 }

@@ -14,6 +14,7 @@ void reload(ControlAnswer& answer, Reconfigurer& reconfigurer) {
     Reconfigurer::Reload report = reconfigurer.reload(monotonic_now());
     if (!report.done) answer.outcome = ControlOutcome::reload_refused;
     answer.lines = std::move(report.lines);
+    answer.keys = std::move(report.keys);
     answer.reloads = reconfigurer.reloads();
 }
 

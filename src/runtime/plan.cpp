@@ -119,6 +119,7 @@ ProxyStep step_between(const ProxyConfig& present, const ProxyConfig& wanted) {
 
 Plan plan_reload(const Config& present, const Config& wanted) {
     Plan plan;
+    plan.keys = key_changes(present, wanted);
     for (const ProxyConfig& proxy : present.proxies) {
         if (const ProxyConfig* next = find_proxy(wanted, proxy.name))
             compare_proxies(plan, proxy, *next);

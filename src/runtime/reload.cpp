@@ -29,13 +29,27 @@ std::string text_of(const ListenerStep& step) {
                        *step.to);
 }
 
+/// A step whose keys are told needs no line of its own; an interface that comes or goes changes no
+/// key.
+bool is_told_by_keys(const Plan& plan, const ProxyStep& step) {
+    return step.kind == ProxyStep::Kind::changed &&
+           std::any_of(plan.keys.begin(), plan.keys.end(),
+                       [&](const KeyChange& change) { return change.proxy == step.name; });
+}
+
+/// At most `key_changes_told_max` lines about keys, then one that counts the others.
 std::vector<std::string> text_of(const Plan& plan) {
     std::vector<std::string> lines;
     for (const ProxyStep& step : plan.proxies)
-        lines.push_back(fmt::format("proxy \"{}\": {}", step.name, text_of(step)));
+        if (!is_told_by_keys(plan, step))
+            lines.push_back(fmt::format("proxy \"{}\": {}", step.name, text_of(step)));
     for (const ListenerStep& step : plan.listeners) lines.push_back(text_of(step));
-    if (plan.limits) lines.emplace_back("limits: changed");
-    for (const std::string& key : plan.needs_restart) lines.push_back(key + ": needs a restart");
+    const std::size_t told = std::min(plan.keys.size(), key_changes_told_max);
+    for (std::size_t i = 0; i < told; ++i) lines.push_back(text_of(plan.keys[i]));
+    if (told < plan.keys.size())
+        lines.push_back(fmt::format("{} more keys changed", plan.keys.size() - told));
+    for (const std::string& listener : plan.listeners_kept)
+        lines.push_back(listener + ": needs a restart");
     return lines;
 }
 
@@ -63,7 +77,8 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     if (std::vector<std::string> reasons = prepare(wanted, *preparation); !reasons.empty())
         return reject(std::move(reasons));
 
-    Reload report{true, preparation->lines};
+    Reload report{true, preparation->lines, preparation->plan.keys};
+    if (report.keys.size() > key_changes_told_max) report.keys.resize(key_changes_told_max);
     bring_about(std::move(wanted), preparation, now);
     return report;
 }
@@ -105,10 +120,12 @@ void Reconfigurer::log_reload() {
         const char* const event = done.is_reload ? "reload_change" : "interface_change";
         for (const std::string& line : done.lines) log_.info(event, {{"change", line}});
         log_absent_interfaces(log_, state_.config);
-        for (const std::string& key : done.plan.needs_restart)
-            log_.warn(
-                "needs_restart",
-                {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
+        for (const std::vector<std::string>* keys :
+             {&done.plan.needs_restart, &done.plan.listeners_kept})
+            for (const std::string& key : *keys)
+                log_.warn(
+                    "needs_restart",
+                    {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
         if (done.is_reload)
             log_.info("reloaded", {{"config", config_file_},
                                    {"changes", done.lines.size()},
@@ -126,7 +143,7 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
     log_.error("not_reloaded", {{"config", config_file_},
                                 {"effect", "everything stays as it was"},
                                 {"failures", reload_failures_}});
-    return {false, std::move(reasons)};
+    return {false, std::move(reasons), {}};
 }
 
 /// The reasons to refuse the reload; empty if it can be carried out.
@@ -155,8 +172,8 @@ std::vector<std::string> Reconfigurer::prepare(Config& wanted, Preparation& prep
         preparation.log.emplace(Log::open(preparation.log_target, &log_));
         if (!*preparation.log)
             preparation.lines.push_back("log: kept: " + preparation.log->error().message);
-        else
-            preparation.lines.emplace_back("log: changed");
+        else if (!preparation.plan.log)
+            preparation.lines.emplace_back("log: the wanted file is open now");
     }
     return {};
 }
@@ -273,8 +290,8 @@ std::string Reconfigurer::note_covered(const Config& wanted, Plan& plan) const {
                     "listener {}: this program listens on {}, and only a restart can divide that "
                     "among proxies",
                     format(listen.endpoint), format(slot->endpoint));
-            plan.needs_restart.push_back(fmt::format("proxy \"{}\": listen ({} stays open)",
-                                                     proxy.name, format(slot->endpoint)));
+            plan.listeners_kept.push_back(fmt::format("proxy \"{}\": listen ({} stays open)",
+                                                      proxy.name, format(slot->endpoint)));
             std::erase_if(plan.listeners, [&](const ListenerStep& step) {
                 return (step.endpoint == listen.endpoint && !step.from) ||
                        (step.endpoint == slot->endpoint && !step.to);

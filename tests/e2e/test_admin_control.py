@@ -67,15 +67,46 @@ def test_a_reload_tells_what_it_has_changed_and_what_needs_a_restart(
     assert client.receive(0.3) is None, "the source of the reply is not listed"
     assert admin.shown("reload") == "reloaded; nothing has changed\n"
     running.write(proxy_table(reply_aliases=[_ALIAS, _UNLISTED]), shards=3)
-    assert (
-        admin.shown("reload")
-        == 'reloaded:\nproxy "echo": changed aliases\nruntime.shards: needs a restart\n'
+    assert admin.shown("reload") == (
+        f'reloaded:\nproxy "echo": reply_aliases {_ALIAS} -> {_ALIAS}, {_UNLISTED}\n'
+        "runtime.shards 2 -> 3: needs a restart\n"
     )
+    assert [event["change"] for event in proxy.all_events("reload_change")] == [
+        f'proxy "echo": reply_aliases {_ALIAS} -> {_ALIAS}, {_UNLISTED}',
+        "runtime.shards 2 -> 3: needs a restart",
+    ]
     assert client.ask(b"2", IPV4.listener()).payload == f"2 via {_UNLISTED}".encode()
     answer = admin.json("reload")
-    assert answer["reloads"] == 3 and answer["changes"] == ["runtime.shards: needs a restart"]
+    assert answer["reloads"] == 3
+    assert answer["changes"] == ["runtime.shards 2 -> 3: needs a restart"]
+    assert answer["keys"] == [
+        {"proxy": "", "key": "runtime.shards", "old": "2", "new": "3", "needs_restart": True}
+    ]
     assert len(proxy.all_events("admin", verb="reload")) == 3
     assert proxy.stop()["sessions_admitted"] == 1
+
+
+def test_a_reload_that_changes_thousands_of_keys_is_told_in_bounds(admin, running):
+    def tables(**keys):
+        return [
+            proxy_table(name=f"n{number}", listen=IPV4.listener(6000 + number), **keys)
+            for number in range(102)
+        ]
+
+    proxy = running(*tables())
+    values = {
+        **{key: 7 for key in ("sessions_max", "sessions_per_client_max", "replies_max")},
+        **{key: 7 for key in ("new_sessions_per_second", "new_sessions_burst")},
+        **{key: "7s" for key in ("idle_timeout", "unassured_timeout", "port_cooldown")},
+        "amplification_limit": 7,
+        "dscp": "clear",
+    }
+    running.write(*tables(**values))
+    answer = admin.json("reload")
+    assert len(answer["keys"]) == 1000 and len(answer["changes"]) == 1001
+    assert answer["changes"][-1] == "20 more keys changed"
+    assert proxy.wait_event("reloaded")["changes"] == "1001"
+    proxy.stop()
 
 
 def test_a_reload_of_a_wrong_file_names_the_place_and_changes_nothing(

@@ -188,5 +188,124 @@ TEST_CASE("limits and the log are told apart") {
     CHECK(plan_reload(read(two), read("[log]\nsessions = true\n" + two)).limits);
 }
 
+/// The lines about keys of a reload from the first file to the second.
+std::vector<std::string> told(const std::string& before, const std::string& after) {
+    std::vector<std::string> lines;
+    for (const KeyChange& change : key_changes(read(before), read(after)))
+        lines.push_back(text_of(change));
+    return lines;
+}
+
+TEST_CASE("a key that is different is told with the value that was and the one that comes") {
+    const auto of_a = [](const std::string& line) {
+        const std::vector<std::string> lines =
+            told(two, proxy("a", "192.0.2.1:53", line) + proxy("b", "192.0.2.1:54"));
+        REQUIRE(lines.size() == 1);
+        return lines.front();
+    };
+    CHECK(of_a("idle_timeout = \"30s\"") == "proxy \"a\": idle_timeout 5m -> 30s");
+    CHECK(of_a("sessions_max = 7") == "proxy \"a\": sessions_max auto -> 7");
+    CHECK(of_a("dscp = \"clear\"") == "proxy \"a\": dscp copy -> clear");
+    CHECK(of_a("on_change = \"close\"") == "proxy \"a\": on_change keep -> close");
+    CHECK(of_a("source = [\"192.0.2.9\", \"192.0.2.8\"]") ==
+          "proxy \"a\": source (none) -> 192.0.2.9, 192.0.2.8");
+    CHECK(of_a("ports = \"20000-29999\"") == "proxy \"a\": ports (none) -> 20000-29999");
+    CHECK(of_a("reply_aliases = [\"10.0.0.2\", \"10.0.0.3:*\", \"10.0.1.0/24:53\"]") ==
+          "proxy \"a\": reply_aliases (none) -> 10.0.0.2:53, 10.0.0.3:*, 10.0.1.0/24:53");
+    CHECK(of_a("receive_buffer = \"1MiB\"") ==
+          "proxy \"a\": receive_buffer 4MiB -> 1MiB: needs a restart");
+    CHECK(of_a("path_mtu = \"probe\"") ==
+          "proxy \"a\": path_mtu want -> probe: its listeners need a restart");
+    CHECK(told(two, proxy("a", "192.0.2.1:53", "", "[2001:db8::1]:53") +
+                        proxy("b", "192.0.2.1:54", "", "service.test:53")) ==
+          std::vector<std::string>{"proxy \"a\": upstream 10.0.0.1:53 -> [2001:db8::1]:53",
+                                   "proxy \"b\": upstream 10.0.0.1:53 -> service.test:53"});
+    CHECK(told("[runtime]\nshards = 2\n[log]\nlevel = \"warn\"\n[admin]\nsocket = \"\"\n" + two,
+               "[limits]\nsessions_max = 9\n[admin]\nsocket = \"\"\nlisten = \"127.0.0.1:9090\"\n" +
+                   two) ==
+          std::vector<std::string>{"runtime.shards 2 -> auto: needs a restart",
+                                   "log.level warn -> info", "limits.sessions_max auto -> 9",
+                                   "admin.listen (none) -> 127.0.0.1:9090: needs a restart"});
+}
+
+TEST_CASE("what is only spelled otherwise is no change, and what comes or goes has no values") {
+    CHECK(told(two, two).empty());
+    const std::string one =
+        proxy("a", "192.0.2.1:53", "reply_aliases = [\"2001:db8::2\"]", "[2001:db8::1]:53");
+    CHECK(told(one, proxy("a", "192.0.2.1:53", "reply_aliases = [\"[2001:DB8:0::2]:53\"]",
+                          "[2001:DB8::0:1]:53"))
+              .empty());
+    CHECK(told(two, proxy("a", "192.0.2.1:53") + proxy("c", "192.0.2.1:54", "sessions_max = 3"))
+              .empty());
+    CHECK_MESSAGE(told(two, proxy("a", "192.0.2.2:53") + proxy("b", "192.0.2.1:54")).empty(),
+                  "listening addresses have steps of their own");
+}
+
+TEST_CASE("every key but name and listen tells its values when they differ") {
+    // Another value for each kind that the reader knows; forms have their own.
+    for (const ConfigKey& key : config_keys()) {
+        if (key.section == "proxy" && (key.name == "name" || key.name == "listen")) continue;
+        std::string value = "7";
+        if (const auto* words = std::get_if<ConfigKey::Words>(&key.accepts)) {
+            value = '"' + std::string{words->back()} + '"';
+            if (value == key.default_value) value = '"' + std::string{words->front()} + '"';
+        } else if (key.kind == "boolean") {
+            value = key.default_value == "true" ? "false" : "true";
+        } else if (key.kind == "duration") {
+            value = key.section == "runtime" ? "\"7us\"" : "\"7s\"";
+        } else if (key.kind == "size") {
+            value = "\"7MiB\"";
+        } else if (key.name == "ports") {
+            value = "\"20000-29999\"";
+        } else if (key.name == "upstream") {
+            value = "\"10.0.0.7:53\"";
+        } else if (key.kind == "string or list") {
+            value = "\"10.0.0.7\"";
+        } else if (key.kind == "string") {
+            value = key.name == "listen" ? "\"127.0.0.1:7\"" : "\"/x\"";
+        }
+        std::string line = std::string{key.name} + " = " + value + '\n';
+        if (key.name == "new_sessions_burst") line += "new_sessions_per_second = 9\n";
+        const bool is_of_proxy = key.section == "proxy";
+        const std::string before =
+            "[[proxy]]\nname = \"a\"\nlisten = \"192.0.2.1:53\"\nunassured_timeout = \"1s\"\n";
+        std::string after = before;
+        if (key.name == "unassured_timeout")
+            after = "[[proxy]]\nname = \"a\"\nlisten = \"192.0.2.1:53\"\n";
+        after += is_of_proxy ? line : "";
+        if (key.name != "upstream") after += "upstream = \"10.0.0.1:53\"\n";
+        if (!is_of_proxy) after = '[' + std::string{key.section} + "]\n" + line + after;
+        CAPTURE(line);
+        const auto changes =
+            key_changes(read(before + "upstream = \"10.0.0.1:53\"\n"), read(after));
+        const std::string name =
+            (is_of_proxy ? "" : std::string{key.section} + '.') + std::string{key.name};
+        const auto found = std::find_if(changes.begin(), changes.end(),
+                                        [&](const KeyChange& each) { return each.key == name; });
+        REQUIRE(found != changes.end());
+        CHECK(found->takes_effect == key.takes_effect);
+        CHECK(found->present != found->wanted);
+        CHECK(changes.size() == (key.name == "new_sessions_burst" ? 2 : 1));
+    }
+}
+
+TEST_CASE("values of any length are cut, and what is different about them stays") {
+    const auto aliases = [](int last) {
+        std::string list = "reply_aliases = [";
+        for (int i = 0; i < 63; ++i) list += "\"10.200.200." + std::to_string(i) + "\", ";
+        return proxy("a", "192.0.2.1:53", list + "\"10.200.200." + std::to_string(last) + "\"]");
+    };
+    const std::vector<std::string> lines = told(aliases(100), aliases(200));
+    REQUIRE(lines.size() == 1);
+    CHECK(lines[0] ==
+          "proxy \"a\": reply_aliases ..., 10.200.200.100:53 -> ..., 10.200.200.200:53");
+    const std::string path(100'000, 'x');
+    const std::vector<std::string> paths = told("[log]\nfile = \"/a" + path + "\"\n" + two,
+                                                "[log]\nfile = \"/b" + path + "\"\n" + two);
+    REQUIRE(paths.size() == 1);
+    CHECK(paths[0].size() < 1200);
+    CHECK(paths[0].find("-> /bxxx") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace udpproxy

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "udpproxy/base/query_slot.hpp"
+#include "udpproxy/runtime/plan.hpp"
 
 namespace udpproxy {
 
@@ -31,6 +32,7 @@ enum class ControlOutcome : std::uint8_t {
 struct ControlAnswer {
     ControlOutcome outcome = ControlOutcome::done;
     std::vector<std::string> lines;  // reload: what was changed, or why nothing was changed
+    std::vector<KeyChange> keys;     // reload: the keys among the changes, with their values
     std::uint64_t reloads = 0;       // since the start
     std::uint64_t sessions = 0;      // drain, resume: sessions at present
     Duration ends_within{};          // drain of all: at the latest

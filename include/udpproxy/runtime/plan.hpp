@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/config/keys.hpp"
 #include "udpproxy/shard/setup.hpp"
 
 namespace udpproxy {
@@ -35,12 +36,33 @@ struct ListenerStep {
     friend bool operator==(const ListenerStep&, const ListenerStep&) = default;
 };
 
+/// A key with another value than before. An absent value is an empty text, a long one is cut.
+struct KeyChange {
+    std::string proxy;    // empty: a key of the other sections
+    std::string key;      // `idle_timeout`, `limits.sessions_max`
+    std::string present;  // as the file would have it, without quotation marks
+    std::string wanted;
+    TakesEffect takes_effect = TakesEffect::at_reload;
+};
+
+inline constexpr std::size_t key_changes_told_max = 1000;
+
+/// All keys but `listen` and `name` of the proxies that stay; then those of the other sections.
+[[nodiscard]] std::vector<KeyChange> key_changes(const Config& present, const Config& wanted);
+/// `limits.sessions_max`, `proxy "dns": idle_timeout`
+[[nodiscard]] std::string name_of(const KeyChange& change);
+/// `proxy "dns": idle_timeout 1m -> 30s`, `runtime.shards 2 -> 4: needs a restart`
+[[nodiscard]] std::string text_of(const KeyChange& change);
+
 struct Plan {
+    std::vector<KeyChange> keys;
     std::vector<ProxyStep> proxies;          // in present order; added ones last, in new order
     std::vector<ListenerStep> listeners;     // in the same order
     std::vector<std::string> needs_restart;  // keys whose change needs one, as `runtime.shards`
-    bool limits = false;                     // [limits], or whether ended sessions are reported
-    bool log = false;                        // level, format or file
+    // Listeners on every address that only a restart makes narrower; the reconfigurer knows them.
+    std::vector<std::string> listeners_kept;
+    bool limits = false;  // [limits], or whether ended sessions are reported
+    bool log = false;     // level, format or file
 };
 
 /// The differences for a proxy in both configurations; all false when there are none.

@@ -80,6 +80,7 @@ public:
     struct Reload {
         bool done = false;
         std::vector<std::string> lines;
+        std::vector<KeyChange> keys;  // key_changes_told_max at most
     };
     Reload reload(Instant now);
     [[nodiscard]] std::uint64_t reloads() const { return state_.reloads; }
