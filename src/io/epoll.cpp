@@ -42,10 +42,9 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
     State& state = this->state();
     state.last_arrivals = state.completions.requests.size() + state.completions.replies.size();
     state.completions.clear();
-    for (const Leg leg : {Leg::request, Leg::reply})
-        UDPPROXY_ASSERT(state.pool_of(leg).available() +
-                            state.in_flight[static_cast<std::size_t>(leg)] ==
-                        state.pool_of(leg).count());
+    for (const Receiving* receiving : {&state.requests, &state.replies})
+        UDPPROXY_ASSERT(receiving->pool.available() + receiving->ready + receiving->in_flight ==
+                        receiving->pool.count());
     state.close_queued();
     state.feed_starved();
     int limit_ms = -1;
@@ -73,8 +72,9 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
 }
 
 void EpollBackend::discard(Buffer buffer) {
-    --state().in_flight[static_cast<std::size_t>(leg_of(buffer))];
-    state().pool_of(leg_of(buffer)).release(index_of(buffer));
+    Receiving& receiving = state().receiving(leg_of(buffer));
+    --receiving.in_flight;
+    receiving.pool.release(index_of(buffer));
 }
 
 /// The Sender sends everything, socket by socket.
@@ -151,7 +151,7 @@ void EpollBackend::State::starve(Slot slot) {
 void EpollBackend::State::feed_starved() {
     std::size_t kept = 0;
     for (const Slot slot : starved) {
-        if (pool_of(slots[slot].leg).available() == 0) {
+        if (!receiving(slots[slot].leg).has_buffer()) {
             starved[kept++] = slot;
             continue;
         }
@@ -174,57 +174,73 @@ void EpollBackend::State::close_queued() {
     }
 }
 
+void Receiving::prepare(std::size_t place, std::uint32_t buffer) {
+    Incoming& assign = incoming[place];
+    assign.buffer = buffer;
+    assign.payload = iovec{pool.at(buffer), payload_bytes};
+    msghdr& header = messages[place].msg_hdr;
+    header = msghdr{};
+    header.msg_name = &assign.name;
+    header.msg_namelen = sizeof assign.name;
+    header.msg_iov = &assign.payload;
+    header.msg_iovlen = 1;
+    header.msg_control = assign.control;
+    header.msg_controllen = sizeof assign.control;
+}
+
+bool Receiving::prepare_all() {
+    for (; ready < messages.size() && pool.available() > 0; ++ready) prepare(ready, pool.acquire());
+    return ready > 0;
+}
+
+void Receiving::refill(std::size_t taken) {
+    in_flight += taken;
+    for (std::size_t place = 0; place < taken; ++place) {
+        if (pool.available() > 0) {
+            prepare(place, pool.acquire());
+        } else if (ready > taken) {
+            --ready;
+            prepare(place, incoming[ready].buffer);
+        } else {
+            ready = place;
+            return;
+        }
+    }
+}
+
 void EpollBackend::State::receive_from(Slot slot) {
-    std::size_t left = receives_per_socket;
     // The kernel reports a pending error before data already queued: read the error, count it, and
     // receive once more.
-    for (int attempt = 0; attempt < 2 && left > 0; ++attempt) {
-        const BufferPool& pool = pool_of(slots[slot].leg);
-        if (pool.available() == 0) {
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        if (!receiving(slots[slot].leg).prepare_all()) {
             starve(slot);
             return;
         }
-        const int received = receive_batch(slot, std::min(left, pool.available()));
-        if (received >= 0) return;
-        if (errno == EAGAIN || errno == EINTR) return;
+        if (receive_batch(slot) >= 0 || errno == EAGAIN || errno == EINTR) return;
         if (!completions.faults.full())
             completions.faults.push(Fault{FaultKind::receive, errno, slot, 0});
     }
 }
 
-int EpollBackend::State::receive_batch(Slot slot, std::size_t wanted) {
+/// The number of datagrams, or -1 and errno.
+int EpollBackend::State::receive_batch(Slot slot) {
     const SlotEntry& entry = slots[slot];
-    BufferPool& pool = pool_of(entry.leg);
-    for (std::size_t i = 0; i < wanted; ++i) {
-        Incoming& assign = incoming[i];
-        assign.buffer = pool.acquire();
-        assign.payload = iovec{pool.at(assign.buffer), payload_bytes_max};
-        msghdr& header = receive_messages[i].msg_hdr;
-        header = msghdr{};
-        header.msg_name = &assign.name;
-        header.msg_namelen = sizeof assign.name;
-        header.msg_iov = &assign.payload;
-        header.msg_iovlen = 1;
-        header.msg_control = assign.control;
-        header.msg_controllen = sizeof assign.control;
-    }
+    Receiving& receiving = this->receiving(entry.leg);
     // MSG_TRUNC: the kernel tells the true length of a datagram or train that does not fit.
     const int received =
-        ::recvmmsg(entry.descriptor, receive_messages.data(), static_cast<unsigned>(wanted),
-                   MSG_DONTWAIT | MSG_TRUNC, nullptr);
-    const int error = errno;
-    const std::size_t taken = received > 0 ? static_cast<std::size_t>(received) : 0;
+        ::recvmmsg(entry.descriptor, receiving.messages.data(),
+                   static_cast<unsigned>(receiving.ready), MSG_DONTWAIT | MSG_TRUNC, nullptr);
+    if (received <= 0) return received;
+    const auto taken = static_cast<std::size_t>(received);
     for (std::size_t i = 0; i < taken; ++i)
-        take_arrival(slot, entry, receive_messages[i], incoming[i]);
-    for (std::size_t i = wanted; i > taken; --i) pool.release(incoming[i - 1].buffer);
-    errno = error;
+        take_arrival(slot, entry, receiving.messages[i], receiving.incoming[i]);
+    receiving.refill(taken);
     return received;
 }
 
 void EpollBackend::State::take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message,
                                        const Incoming& assign) {
     const ControlIn control = read_control(assign.control, message.msg_hdr.msg_controllen);
-    ++in_flight[static_cast<std::size_t>(entry.leg)];
     Arrival& arrival =
         (entry.leg == Leg::request ? completions.requests : completions.replies).append();
     arrival.slot = slot;

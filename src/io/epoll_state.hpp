@@ -27,11 +27,31 @@ struct Incoming {
     std::uint32_t buffer;
 };
 
+/// The receives of one leg. The first `ready` places have a buffer, and keep it until a datagram
+/// comes: most sockets that are ready have one datagram, and all places would be prepared for it.
+struct Receiving {
+    Receiving(BufferPool from, std::size_t bytes) : pool(std::move(from)), payload_bytes(bytes) {}
+
+    void prepare(std::size_t place, std::uint32_t buffer);
+    /// Prepares as many places as there are buffers for. Whether there is one.
+    [[nodiscard]] bool prepare_all();
+    /// Datagrams came to the first `taken` places.
+    void refill(std::size_t taken);
+    [[nodiscard]] bool has_buffer() const noexcept { return ready > 0 || pool.available() > 0; }
+
+    BufferPool pool;
+    std::size_t payload_bytes;  // of a buffer
+    std::size_t in_flight = 0;  // buffers that the shard holds
+    std::size_t ready = 0;
+    std::array<mmsghdr, receives_per_socket> messages{};
+    std::array<Incoming, receives_per_socket> incoming{};
+};
+
 struct EpollBackend::State final : EngineState {
     State(const EngineSetup& setup, BufferPool request_pool, BufferPool reply_pool)
         : EngineState(setup),
-          requests(std::move(request_pool)),
-          replies(std::move(reply_pool)),
+          requests(std::move(request_pool), setup.payload_bytes_max),
+          replies(std::move(reply_pool), setup.payload_bytes_max),
           starved(setup.slots_max) {}
     ~State() override {
         if (epoll_descriptor >= 0) ::close(epoll_descriptor);
@@ -45,7 +65,7 @@ struct EpollBackend::State final : EngineState {
     void forget_socket(Slot) override {}    // closing the descriptor does it
     void begin_receiving(Slot) override {}  // the slot has received since register_socket()
 
-    [[nodiscard]] BufferPool& pool_of(Leg leg) noexcept {
+    [[nodiscard]] Receiving& receiving(Leg leg) noexcept {
         return leg == Leg::request ? requests : replies;
     }
     [[nodiscard]] int wait_for_events(int limit_ms);
@@ -58,22 +78,19 @@ struct EpollBackend::State final : EngineState {
     void starve(Slot slot);
     void feed_starved();
     void receive_from(Slot slot);
-    [[nodiscard]] int receive_batch(Slot slot, std::size_t wanted);
+    [[nodiscard]] int receive_batch(Slot slot);
     void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message,
                       const Incoming& assign);
     void close_queued();
 
     int epoll_descriptor = -1;
-    BufferPool requests;
-    BufferPool replies;
-    std::array<std::size_t, 2> in_flight{};  // buffers that the shard holds, by leg
-    std::size_t last_arrivals = 0;           // of the wait before
+    Receiving requests;
+    Receiving replies;
+    std::size_t last_arrivals = 0;  // of the wait before
     // Sockets with data but no buffer for it: not watched until a buffer is available.
     Batch<Slot> starved;
 
     std::array<epoll_event, events_per_wait> events{};
-    std::array<mmsghdr, receives_per_socket> receive_messages{};
-    std::array<Incoming, receives_per_socket> incoming{};
 };
 
 EpollBackend::State& EpollBackend::state() noexcept { return static_cast<State&>(*state_); }
