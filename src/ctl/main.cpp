@@ -167,7 +167,9 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     });
     CLI::App* log = app.add_subcommand("log", "act on the log")->require_subcommand(1);
     CLI::App* level = log->add_subcommand("level", "show or set the minimum log level");
-    level->add_option("LEVEL", options.level, "new level, until the next restart")
+    level
+        ->add_option("LEVEL", options.level,
+                     "new level, until the next restart or a reload that changes [log]")
         ->check(CLI::IsMember({"error", "warn", "info"}));
     level->callback([&] {
         action = [&] {
