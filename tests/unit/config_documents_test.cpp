@@ -105,6 +105,18 @@ TEST_CASE("every configuration shown in docs/configuration.md is accepted") {
     CHECK_FALSE(is_toml);
 }
 
+TEST_CASE("the complaints that docs/configuration.md shows are those of one file") {
+    const auto outcome = parse_config(
+        "[[proxy]]\nname = \"dns\"\nlisten = \"10.1.0.1\"\nupstream = \"10.0.0.254:53\"\n"
+        "reply_aliases = [\"10.0.0.253\", \"2001:db8::1\"]\nidle-timeout = \"30s\"\n",
+        "udpproxy.toml");
+    std::vector<std::string> shown;
+    for (const std::string& line : lines_of(read_file(source_path("docs/configuration.md"))))
+        if (starts_with(line, "    udpproxy.toml:")) shown.push_back(line.substr(4));
+    REQUIRE(std::holds_alternative<ConfigComplaints>(outcome));
+    CHECK(joined(std::get<ConfigComplaints>(outcome).lines) == joined(shown));
+}
+
 TEST_CASE(
     "udpproxy.toml.example has every key, in its section and in the order of the code, set or as a "
     "comment with its default") {
