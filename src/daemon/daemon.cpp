@@ -234,9 +234,6 @@ MachineReport check_machine(const Config& config) {
     MachineReport report;
     const Capacity capacity = compute_capacity(config, machine);
     report.complaints = capacity.complaints;
-    if (!capacity.want_of_descriptors.empty())
-        report.warnings.push_back(
-            fmt::format("{}; fix: {}", capacity.want_of_descriptors, more_descriptors));
     if (!can_reserve(table_sizes(machine).bytes))
         report.complaints.push_back(
             fmt::format("{}; not even the smallest tables fit", address_space_short));
@@ -244,6 +241,9 @@ MachineReport check_machine(const Config& config) {
         report.warnings.push_back(fmt::format("{} descriptors of {} would be used: {}",
                                               machine.descriptors, limits.descriptors,
                                               address_space_short));
+    else if (!capacity.want_of_descriptors.empty())
+        report.warnings.push_back(
+            fmt::format("{}; fix: {}", capacity.want_of_descriptors, more_descriptors));
     return report;
 }
 

@@ -135,7 +135,9 @@ void check_capacity(const Config& config, const HostFacts& facts, Findings& find
                          complaint + "; the program does not start",
                          fmt::format("{}, or a smaller sessions_max", more_descriptors));
     } else if (has_ports) {
-        if (!capacity.want_of_descriptors.empty())
+        // Where address space is short, that is told already, and no limit of files would help.
+        if (!capacity.want_of_descriptors.empty() &&
+            facts.descriptors_fitting == facts.descriptors_hard)
             findings.add(FindingKind::descriptors, Severity::note, "host", limits,
                          capacity.want_of_descriptors, std::string{more_descriptors});
         else

@@ -85,6 +85,10 @@ std::vector<std::string> Bootstrap::compute_capacity() {
                                    {"reason", address_space_short},
                                    {"effect", "no more are used, whatever a reload brings"}});
     capacity_ = udpproxy::compute_capacity(config_, machine_);
+    if (machine_.descriptors == limit && !capacity_.want_of_descriptors.empty())
+        log_.warn("few_sessions", {{"sessions", capacity_.sessions_max},
+                                   {"reason", capacity_.want_of_descriptors},
+                                   {"set", more_descriptors}});
     for (std::size_t i = 0; i < proxies_.size(); ++i)
         proxies_[i].sessions_max = capacity_.proxies[i].sessions_max;
     return capacity_.complaints;
@@ -96,10 +100,6 @@ void Bootstrap::log_capacity() {
                                {"sessions", proxies_[i].sessions_max},
                                {"limit", capacity_.proxies[i].arithmetic}});
     }
-    if (!capacity_.want_of_descriptors.empty())
-        log_.warn("few_sessions", {{"sessions", capacity_.sessions_max},
-                                   {"reason", capacity_.want_of_descriptors},
-                                   {"set", more_descriptors}});
 }
 
 Result<void> Bootstrap::open_all_listeners() {

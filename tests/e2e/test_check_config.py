@@ -164,6 +164,16 @@ def test_a_limit_of_descriptors_that_leaves_room_for_two_sessions_is_a_warning(
     assert word in told["reason"] and int(told["sessions"]) < 20
 
 
+def test_few_sessions_for_want_of_address_space_are_not_blamed_on_descriptors(
+    engine, check, start_proxy
+):
+    little = ("prlimit", f"--as={750_000_000}")
+    check.warns("address space is short", engine=engine, shards=1, prefix=little)
+    proxy = start_proxy(check.text, prefix=little)
+    assert int(proxy.wait_event("small_tables")["descriptors"]) < 2000
+    assert proxy.all_events("few_sessions") == []
+
+
 def test_a_port_that_another_program_holds_is_a_warning_with_its_name(
     engine, check, network, start_process, start_proxy
 ):

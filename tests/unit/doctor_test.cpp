@@ -483,6 +483,7 @@ TEST_CASE(
                "vm.overcommit_memory = 2; not even the smallest tables fit",
                "LimitAS=");
     facts.descriptors_fitting = 1250;
+    check_only(bad(facts), "note descriptors: host: address space is short", "LimitAS=");
     CHECK(bad(facts, config_of(usual + "sessions_max = 5000\n")).size() == 2);
     facts = healthy();
     facts.files_open = 999000;
