@@ -145,6 +145,63 @@ TEST_CASE("each event gets its line in the end, however short memory was") {
     });
 }
 
+std::size_t count_of(const std::string& text, const std::string& part) {
+    std::size_t count = 0;
+    for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1))
+        ++count;
+    return count;
+}
+
+TEST_CASE("an unlisted source has a line a minute, and sources beyond 32 are summed") {
+    RuntimeRig rig(head_text() +
+                   proxy_text("one", unused_endpoint(loopback(Family::ipv4)), to_upstream));
+    rig.stop();  // the test posts in their stead
+    Shard& shard = rig.bootstrap.shards()[0]->shard();
+    EventLog event_log(rig.reconfigurer, rig.log);
+    const auto post = [&](std::uint16_t port) {
+        Event event;
+        event.source = Endpoint{address("192.0.2.1"), 0, port};
+        event.datagrams = 3;
+        REQUIRE(shard.events.post(event));
+    };
+    const Instant begin = monotonic_now();
+    const auto look_at = [&](std::chrono::seconds after) { event_log.look(begin + after); };
+    using namespace std::chrono_literals;
+    for (const auto after : {0s, 1s, 59s}) {
+        post(1);
+        look_at(after);
+    }
+    CHECK(count_of(rig.log_text(), "event=unlisted_reply") == 1);
+    post(1);
+    look_at(60s);
+    CHECK(count_of(rig.log_text(), "event=unlisted_reply") == 2);
+    CHECK(count_of(rig.log_text(), "source=192.0.2.1:1 datagrams=9 ") == 1);
+    for (std::uint16_t port = 2; port <= 41; ++port) {
+        post(port);
+        look_at(61s);
+    }
+    // With the first source's second one there are 32 lines in this minute.
+    CHECK(count_of(rig.log_text(), "event=unlisted_reply") == 1 + 32);
+    CHECK(count_of(rig.log_text(), "event=unlisted_others") == 0);
+    post(1);
+    look_at(121s);
+    CHECK(count_of(rig.log_text(), "event=unlisted_others datagrams=27 ") == 1);
+}
+
+TEST_CASE("a listener that a shard could not take is an error with its address and the reason") {
+    const Endpoint listen = unused_endpoint(loopback(Family::ipv4));
+    RuntimeRig rig(head_text() + proxy_text("one", listen, to_upstream));
+    rig.stop();  // the test posts in their stead
+    EventLog event_log(rig.reconfigurer, rig.log);
+    Event event;
+    event.kind = EventKind::listener_refused;
+    event.error = ENOSPC;
+    REQUIRE(rig.bootstrap.shards()[0]->shard().events.post(event));
+    event_log.look(monotonic_now());
+    CHECK(rig.log_text().find("level=error event=listener_refused listen=" + format(listen) +
+                              " reason=\"No space left on device\"") != std::string::npos);
+}
+
 // The lines of a reload that had no memory for them were lost when the next reload came first.
 TEST_CASE(
     "each reload has its lines in the end, however short memory was and however soon the next") {

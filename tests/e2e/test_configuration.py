@@ -82,6 +82,20 @@ def test_sockets_towards_the_upstream_get_a_quarter_of_the_receive_buffer(
     assert granted == {"listener": {1 << 20}, "member": {1 << 18}}, shown
 
 
+@pytest.mark.parametrize("key, sysctl", [("receive", "rmem_max"), ("send", "wmem_max")])
+def test_a_buffer_that_the_kernel_does_not_grant_is_told_with_the_sysctl_to_set(
+    engine, key, sysctl, start_proxy
+):
+    proxy = start_proxy(
+        configuration(_table(**{f"{key}_buffer": "1GiB"}), engine=engine),
+        prefix=("setpriv", "--bounding-set", "-net_admin", "--"),
+    )
+    (event,) = proxy.all_events("small_buffer")
+    assert event["level"] == "warn" and event["key"] == f"{key}_buffer"
+    assert int(event["granted"]) < int(event["asked"]) == 1 << 30
+    assert event["set"] == f"sysctl -w net.core.{sysctl}={1 << 30}"
+
+
 def test_an_unlisted_source_has_a_log_line_once_a_minute(
     engine, start_proxy, open_service, open_client
 ):

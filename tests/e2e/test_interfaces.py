@@ -134,3 +134,37 @@ def test_an_upstream_and_an_alias_are_used_whenever_their_interface_is_there(
         tun8.go()
     assert answered(open_client, "10.1.0.1:5354", "0.0.0.0:0")
     proxy.stop()
+
+
+@pytest.mark.slow
+def test_an_interface_that_cannot_be_followed_is_told_once_and_tried_again(
+    engine, network, tun9, start_proxy, start_process, open_service, open_client
+):
+    """Somebody else holds the port on every address, so the listener cannot be opened on it."""
+    open_service([IPV4.service(254)], echo())
+    holder = start_process(
+        [
+            "/usr/bin/python3",
+            "-c",
+            "import socket, time; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); "
+            "s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1); "
+            "s.bind(('::', 5353)); print('bound', flush=True); time.sleep(60)",
+        ],
+        network.proxy,
+    )
+    holder.wait_until(lambda: "bound" in holder.lines, what="bound")
+    proxy = start_proxy(
+        configuration(
+            table(listen="[fe80::1%tun9]:5353", upstream=IPV4.service(254)), engine=engine
+        )
+    )
+    tun9.come()
+    failed = proxy.wait_event("interface_change_failed")
+    assert f"(held by python3 (process {holder.pid}))" in failed["reason"]
+    holder.signal(signal.SIGKILL)
+    holder.wait()
+    # Tried again every ten seconds, whether or not anything changes.
+    proxy.wait_event("listening", timeout=60)
+    assert answered(open_client, "[fe80::1%to-tun9]:5353", "[fe80::2%to-tun9]:0")
+    assert len(proxy.all_events("interface_change_failed")) == 1
+    assert proxy.stop().drops() == {}
