@@ -74,15 +74,18 @@ void GroupPool::add_ready(std::uint32_t index, Instant now) {
     next_surplus_.reset();
 }
 
-void GroupPool::begin_close(std::uint32_t index) {
+void GroupPool::begin_close(std::uint32_t index, Instant now) {
     ReplyGroup& group = groups_[index];
+    Binding& binding = bindings_[group.binding];
     UDPPROXY_ASSERT(group.state != GroupState::closing);
     if (group.state == GroupState::cooling) {
-        bindings_[group.binding].cooling.remove(index, links());
+        binding.cooling.remove(index, links());
         --cooling_count_;
         next_surplus_.reset();
     }
     group.state = GroupState::closing;
+    group.frees_port = now - std::min(group.cooling_since, now) >= binding.cooldown;
+    if (group.frees_port) ++binding.freeing;
     group.session = no_index;
     group.members_open = static_cast<std::uint8_t>(group.members + group.members_leaving);
 }
@@ -90,7 +93,9 @@ void GroupPool::begin_close(std::uint32_t index) {
 void GroupPool::forget(std::uint32_t index) {
     UDPPROXY_ASSERT(groups_[index].state == GroupState::closing &&
                     groups_[index].members_open == 0);
-    --bindings_[groups_[index].binding].groups;
+    Binding& binding = bindings_[groups_[index].binding];
+    --binding.groups;
+    if (groups_[index].frees_port) --binding.freeing;
     groups_.release(index);
 }
 

@@ -57,7 +57,7 @@ private:
     void evict(std::uint16_t proxy, std::uint32_t session, bool keep_group = true);
     [[nodiscard]] std::optional<std::uint32_t> first_to_evict(std::uint16_t proxy);
     [[nodiscard]] std::optional<std::uint32_t> eviction_candidate(std::uint16_t proxy);
-    [[nodiscard]] std::optional<std::uint32_t> cooled_down_in(std::uint32_t port_pool);
+    [[nodiscard]] bool free_port_in(std::uint32_t port_pool);
     [[nodiscard]] AdmissionDecision evict_for_port(std::uint16_t proxy, Reservation& reservation);
     [[nodiscard]] AdmissionDecision evict_for_group(std::uint16_t proxy);
     [[nodiscard]] AdmissionDecision free_descriptors(std::uint16_t proxy);

@@ -131,18 +131,24 @@ std::optional<std::uint32_t> Admission::first_to_evict(std::uint16_t proxy) {
     return gone;
 }
 
-/// A cooled down group, of any source binding, whose port is of this pool. With many source
-/// bindings a search is long, and every refused client would make one for each of its sources:
-/// after one in vain the next is some time later.
-std::optional<std::uint32_t> Admission::cooled_down_in(std::uint32_t port_pool) {
+/// Whether a port of this pool will be free in a moment: the one of a cooled down group, of any
+/// source binding, which is closed for that, or of such a group that is being closed already. With
+/// many source bindings a search is long, and every refused client would make one for each of its
+/// sources: after one in vain the next is some time later.
+bool Admission::free_port_in(std::uint32_t port_pool) {
     Instant& searched_at = shard_.pools_searched_at[port_pool];
-    if (now_ - searched_at < port_pool_searched_every) return std::nullopt;
+    if (now_ - searched_at < port_pool_searched_every) return false;
+    bool is_being_freed = false;
     for (BindingIndex binding = 0; binding < shard_.bindings.size(); ++binding) {
         if (shard_.bindings[binding].port_pool != port_pool) continue;
-        if (const auto cooled_down = shard_.groups.cooled_down(binding, now_)) return cooled_down;
+        if (const auto cooled_down = shard_.groups.cooled_down(binding, now_)) {
+            close_group(shard_, sockets_, *cooled_down);
+            return true;
+        }
+        is_being_freed = is_being_freed || shard_.groups.frees_port(binding);
     }
-    searched_at = now_;
-    return std::nullopt;
+    if (!is_being_freed) searched_at = now_;
+    return is_being_freed;
 }
 
 /// Every port of some source bindings of the proxy is in use or cools down. A cooled down group of
@@ -160,10 +166,7 @@ AdmissionDecision Admission::evict_for_port(std::uint16_t proxy_index, Reservati
     for (BindingIndex index = proxy.first_binding; index < proxy.first_binding + proxy.bindings;
          ++index) {
         if (!lacks_port(index)) continue;
-        if (const auto cooled_down = cooled_down_in(shard_.bindings[index].port_pool)) {
-            close_group(shard_, sockets_, *cooled_down);
-            return wait_for_port;
-        }
+        if (free_port_in(shard_.bindings[index].port_pool)) return wait_for_port;
     }
     if (!may_evict(proxy_index)) return reject(Drop::ports_exhausted);
     const auto frees_port = [&](const Session& session) {

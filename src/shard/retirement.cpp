@@ -84,7 +84,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
 }
 
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t index) {
-    shard.groups.begin_close(index);
+    shard.groups.begin_close(index, shard.turn_at);
     const ReplyGroup& group = shard.groups[index];
     for (std::size_t i = 0; i < group.members; ++i) sockets.close(group.slots[i]);
     shard.descriptors_closing += group.members;

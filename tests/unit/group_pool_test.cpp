@@ -20,7 +20,7 @@ constexpr Duration idle_after = 60s;
 
 /// As the shard does it: closing begins, the last socket goes, the group is forgotten.
 void close(GroupPool& pool, std::uint32_t index) {
-    pool.begin_close(index);
+    pool.begin_close(index, Instant{});
     pool[index].members_open = 0;
     pool.forget(index);
 }
@@ -167,7 +167,7 @@ TEST_CASE(
     const std::uint32_t group = pool.add(0, 1);
     pool[group].members = 3;
     CHECK(pool.full());
-    pool.begin_close(group);
+    pool.begin_close(group, Instant{0s});
     CHECK(pool[group].state == GroupState::closing);
     CHECK(pool[group].session == no_index);
     CHECK(pool[group].members_open == 3);
@@ -184,11 +184,31 @@ TEST_CASE("a cooling group that begins to close is no longer acquired, surplus o
     GroupPool pool(2, {0s, 0s});
     const std::uint32_t group = pool.add(0, 1);
     pool.cooldown(group, Instant{0s});
-    pool.begin_close(group);
+    pool.begin_close(group, Instant{0s});
     CHECK(pool.cooling() == 0);
     CHECK_FALSE(pool.acquire(0, 2, Instant{1h}).has_value());
     CHECK_FALSE(pool.surplus(Instant{1h}, 0s).has_value());
     CHECK_FALSE(pool.oldest_cooling().has_value());
+}
+
+TEST_CASE("a closing group frees its port if that has cooled down, until its last socket is gone") {
+    GroupPool pool(2, {10s, 0s});
+    for (const auto closed_at : {Instant{9s}, Instant{10s}}) {
+        const std::uint32_t group = pool.add(0, 1);
+        pool.cooldown(group, Instant{0s});
+        pool.begin_close(group, closed_at);
+        CHECK(pool.frees_port(0) == (closed_at == Instant{10s}));
+        CHECK_FALSE(pool.frees_port(1));
+        pool.forget(group);
+        CHECK_FALSE(pool.frees_port(0));
+    }
+    // In use until now: the cooldown has yet to begin, if there is one.
+    const std::uint32_t with_cooldown = pool.add(0, 1);
+    pool.begin_close(with_cooldown, Instant{1h});
+    CHECK_FALSE(pool.frees_port(0));
+    const std::uint32_t without = pool.add(1, 2);
+    pool.begin_close(without, Instant{1h});
+    CHECK(pool.frees_port(1));
 }
 
 TEST_CASE("a group pool asserts the order of a group's life") {
@@ -200,8 +220,8 @@ TEST_CASE("a group pool asserts the order of a group's life") {
     pool.cooldown(group, Instant{0s});
     CHECK(breaks_a_law([&] { pool.cooldown(group, Instant{0s}); }));
     CHECK(breaks_a_law([&] { pool.forget(group); }));
-    pool.begin_close(group);
-    CHECK(breaks_a_law([&] { pool.begin_close(group); }));
+    pool.begin_close(group, Instant{0s});
+    CHECK(breaks_a_law([&] { pool.begin_close(group, Instant{0s}); }));
     CHECK(breaks_a_law([&] { pool.cooldown(group, Instant{0s}); }));
     CHECK(breaks_a_law([&] { pool.forget(group); }));  // a socket is open
     pool[group].members_open = 0;
@@ -240,7 +260,7 @@ TEST_CASE(
                           [&](const auto& cooling) { return cooling.group == group; });
         }
         closing.insert(group);
-        pool.begin_close(group);
+        pool.begin_close(group, now);
     };
 
     for (int event = 0; event < 100'000; ++event) {

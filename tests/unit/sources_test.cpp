@@ -166,3 +166,89 @@ TEST_CASE("reports that come faster than passes keep no session waiting for ever
     }
     CHECK(sim.counters().sessions_moved.read() == sessions);
 }
+
+// All ports stood in groups that had cooled down, and routing had changed. The first new client
+// made one group close, and the shard closed the others, since nothing would use them again. In the
+// next turn none was left to close for it, and it was dropped while its port was on the way.
+TEST_CASE("after a change of source the first client waits for a port that is being freed") {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        CAPTURE(seed);
+        ShardSetup setup = small_setup();
+        setup.proxies[0].ports = PortRange{20000, 20003};
+        setup.proxies[0].unassured_timeout = 1s;
+        SimShard sim(setup, seed);
+        sim.world->close_waits_max = 5;
+        for (std::uint16_t port = 1; port <= 4; ++port) sim.ask({client.address, 0, port}, "early");
+        sim.turns();
+        REQUIRE(sim.asked().size() == 4);
+        sim.advance(5s);
+        sim.turns(3);
+        REQUIRE(sim.shard().groups.cooling() == 4);
+        sim.advance(30s);
+        sim.turns(3);
+
+        sim.world->routed = second_source;
+        sim.ask(client, "question");
+        std::vector<Packet> asked;
+        for (int left = 20; left > 0 && asked.empty(); --left) {
+            sim.advance(1ms);
+            sim.turns();
+            asked = sim.asked();
+        }
+        REQUIRE(asked.size() == 1);
+        CHECK(asked[0].from.address == second_source);
+        CHECK(sim.dropped(Drop::ports_exhausted) == 0);
+    }
+}
+TEST_CASE("a client waits until the group that was closed for its port is closed") {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        CAPTURE(seed);
+        // Two proxies with the same ports; the first one's only group has cooled down.
+        ShardSetup setup = small_setup();
+        setup.proxies[0].ports = PortRange{20000, 20000};
+        setup.proxies[0].unassured_timeout = 1s;
+        setup.proxies.push_back(setup.proxies[0]);
+        setup.listeners.push_back({1, at("10.1.0.1:54")});
+        SimShard sim(setup, seed);
+        sim.world->close_waits_max = 5;
+        sim.ask(client, "early");
+        sim.turns();
+        REQUIRE(sim.asked().size() == 1);
+        sim.advance(5s);
+        sim.turns(3);
+        sim.advance(30s);
+        sim.turns(3);
+        REQUIRE(sim.shard().groups.cooling() == 1);
+
+        sim.world->client_sends(client, at("10.1.0.1:54"), "question");
+        std::size_t asked = 0;
+        for (int left = 20; left > 0 && asked == 0; --left) {
+            sim.advance(1ms);
+            sim.turns();
+            asked = sim.asked().size();
+        }
+        CHECK(asked == 1);
+        CHECK(sim.dropped(Drop::ports_exhausted, 1) == 0);
+    }
+}
+// While the cooldown lasts nothing is on the way, and waiting would only hold up others.
+TEST_CASE("a client does not wait for a port that has yet to cool down") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 20000};
+    setup.proxies[0].unassured_timeout = 1s;
+    SimShard sim(setup);
+    sim.world->close_waits_max = 5;
+    sim.ask(client, "early");
+    sim.turns();
+    sim.advance(5s);
+    sim.turns(3);
+    REQUIRE(sim.shard().groups.cooling() == 1);
+    sim.world->routed = second_source;
+    for (int left = 3; left > 0; --left) {
+        sim.ask(at("192.0.2.8:8"), "question");
+        sim.turns();
+        CHECK(sim.shard().new_clients.empty());
+        sim.advance(20ms);
+    }
+    CHECK(sim.dropped(Drop::ports_exhausted) == 3);
+}

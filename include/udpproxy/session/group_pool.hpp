@@ -44,6 +44,7 @@ struct alignas(64) ReplyGroup {
     std::uint8_t members_leaving = 0;
     std::uint8_t members_open = 0;  // counts down while closing
     bool has_open_member = false;
+    bool frees_port = false;  // while closing: its port needs no cooldown after that
     BindingIndex binding = 0;
     std::uint32_t generation = 0;  // of the source binding when it was opened
     Endpoint local;                // the source address and port of all members
@@ -92,7 +93,7 @@ public:
     /// No session has used the group yet, so it needs no cooldown. Requires: in use.
     void add_ready(std::uint32_t index, Instant now);
     /// The group's sockets are about to close. Requires: not closing yet.
-    void begin_close(std::uint32_t index);
+    void begin_close(std::uint32_t index, Instant now);
     /// The group's last socket is closed.
     void forget(std::uint32_t index);
 
@@ -139,6 +140,10 @@ public:
     /// The oldest cooling group of the source binding if its cooldown is over, whatever its
     /// generation.
     [[nodiscard]] std::optional<std::uint32_t> cooled_down(BindingIndex binding, Instant now) const;
+    /// Whether a group of the source binding is being closed whose port has cooled down.
+    [[nodiscard]] bool frees_port(BindingIndex binding) const noexcept {
+        return bindings_[binding].freeing > 0;
+    }
     /// The group that has cooled down longest, of any source binding: the first to close when
     /// descriptors are short.
     [[nodiscard]] std::optional<std::uint32_t> oldest_cooling() const;
@@ -149,6 +154,7 @@ private:
         const Upstream* upstream = nullptr;
         std::uint32_t generation = 0;
         std::uint32_t groups = 0;
+        std::uint32_t freeing = 0;  // closing groups that free their ports
         std::uint32_t kept = 0;
         IndexList cooling;
     };
