@@ -77,8 +77,12 @@ void set_buffer(int descriptor, int force_option, int option, std::uint64_t byte
 }
 
 bool trains_supported() {
-    const Socket trial{open_datagram_socket(Family::ipv4)};
-    return trial && receive_trains(trial.descriptor()) == 0;
+    // Asked once: the kernel stays the same, and a later trial may meet a lack of descriptors.
+    static const bool supported = [] {
+        const Socket trial{open_datagram_socket(Family::ipv4)};
+        return trial && receive_trains(trial.descriptor()) == 0;
+    }();
+    return supported;
 }
 
 SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) {

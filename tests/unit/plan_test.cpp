@@ -6,6 +6,8 @@
 
 #include <variant>
 
+#include "udpproxy/runtime/shard_setup.hpp"
+
 namespace udpproxy {
 namespace {
 
@@ -32,6 +34,18 @@ const std::string two = proxy("a", "192.0.2.1:53") + proxy("b", "192.0.2.1:54");
 bool is_empty(const Plan& plan) {
     return plan.proxies.empty() && plan.listeners.empty() && plan.needs_restart.empty() &&
            !plan.limits && !plan.log;
+}
+
+/// What `asked` answers while no descriptor can be had.
+template <class Asked>
+auto without_descriptors(Asked asked) {
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    const rlimit none{0, limit.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    auto answer = asked();
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    return answer;
 }
 
 TEST_CASE("the same configuration, written in another order or not, is no plan") {
@@ -125,15 +139,17 @@ TEST_CASE("an interface that cannot be asked for keeps its index, and is to be a
     Config config = read(proxy("a", "[fe80::1%no-such-one]:53"));
     const std::uint32_t before = config.proxies[0].listen[0].endpoint.scope;
     CHECK(find_interfaces(config).is_complete);
-    rlimit limit{};
-    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    const rlimit none{0, limit.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-    const InterfaceNews news = find_interfaces(config);
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    const InterfaceNews news = without_descriptors([&] { return find_interfaces(config); });
     CHECK_FALSE(news.is_complete);
     CHECK_FALSE(news.has_changed);
     CHECK(config.proxies[0].listen[0].endpoint.scope == before);
+}
+
+// Each look at a proxy's settings asked the kernel anew, with a socket of its own.
+TEST_CASE("a reload for which no descriptor is left does not switch offload off") {
+    const Config config = read(proxy("a", "192.0.2.1:53"));
+    const ProxySettings before = settings_of(config.proxies[0]);
+    CHECK(without_descriptors([&] { return settings_of(config.proxies[0]); }) == before);
 }
 
 TEST_CASE("what cannot change while the program runs is named") {
