@@ -57,9 +57,13 @@ void read_any(Bytes control) {
     for (const Message& message : messages_of(control)) {
         if (const auto info = value_of<in_pktinfo>(message, IPPROTO_IP, IP_PKTINFO)) {
             expected.local = Address::ipv4(info->ipi_spec_dst.s_addr);
+            expected.is_copied = info->ipi_addr.s_addr != info->ipi_spec_dst.s_addr;
             expected.interface_index = static_cast<std::uint32_t>(info->ipi_ifindex);
         } else if (const auto info6 = value_of<in6_pktinfo>(message, IPPROTO_IPV6, IPV6_PKTINFO)) {
-            expected.local = Address::ipv6(info6->ipi6_addr);
+            // No answer can leave from a multicast address.
+            const Address written_to = Address::ipv6(info6->ipi6_addr);
+            expected.is_copied = written_to.is_multicast();
+            expected.local = expected.is_copied ? Address{} : written_to;
             expected.interface_index = info6->ipi6_ifindex;
         } else if (const auto tos = value_of<std::uint8_t>(message, IPPROTO_IP, IP_TOS)) {
             expected.tos = *tos;
@@ -70,7 +74,8 @@ void read_any(Bytes control) {
         }
     }
     UDPPROXY_ASSERT(found.local == expected.local && found.tos == expected.tos);
-    UDPPROXY_ASSERT(found.interface_index == expected.interface_index);
+    UDPPROXY_ASSERT(found.is_copied == expected.is_copied &&
+                    found.interface_index == expected.interface_index);
     UDPPROXY_ASSERT(found.segment_bytes == expected.segment_bytes);
 }
 
