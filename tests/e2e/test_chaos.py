@@ -7,19 +7,25 @@ reaches a wrong client. Afterwards the program works, and its books balance.
     10.1.0.2  ───────────  10.1.0.1 │ 10.0.0.1  ───────────  10.0.0.254 .253 .252
     fd01::2                fd01::1  │ fd00::1                fd00::254 ::253 ::252
 
+Services stand still for a moment, so that their replies come when sessions have ended.
+
 The same seed draws the same deeds; what the machine makes of them differs. $UDPPROXY_CHAOS is a
 seed. `./dev test --long` runs the long one with the sanitisers.
 """
 
+import collections
 import contextlib
+import json
 import os
 import random
 import secrets
 import signal
+import threading
 import time
 
 import pytest
 
+from harness.client import open_socket
 from harness.load import NEVER
 from harness.namespaces import Network
 from harness.program import configuration, is_sanitised, table
@@ -32,6 +38,11 @@ _ADMIN_S = (
 )
 _EXTRA_PORTS = range(5401, 5407)
 _MORE_PORTS = range(5407, 5410)
+# Longer than any reply is under way: a service stands still for two seconds, and a neighbour that
+# does not answer keeps some datagrams for three.
+_COOLDOWNS = ["6s", "8s"]
+_CLOSED_PORT = 54  # at the service
+_TAKEN = IPV4.listener(5412)  # by another program
 _ADDRESSES = [
     ("10.1.0.1/24", "to-client", ""),
     ("10.0.0.1/24", "to-service", ""),
@@ -68,16 +79,46 @@ def network():
         yield made
 
 
+class Visitor(threading.Thread):
+    """Pays visits one after the other: reloads do not wait until they are over."""
+
+    def __init__(self, visit):
+        super().__init__(daemon=True)
+        self._visit = visit
+        self._leaving = threading.Event()
+        self._failure = None
+        self.start()
+
+    def run(self):
+        try:
+            while not self._leaving.wait(0.05):
+                self._visit()
+        except BaseException as failure:  # told by check(): a thread has nobody to tell
+            self._failure = failure
+
+    def check(self):
+        if self._failure:
+            raise self._failure
+
+    def close(self):
+        self._leaving.set()
+        self.join(2 * _ADMIN_S)
+        self.check()
+        assert not self.is_alive(), "a visit does not end"
+
+
 class Chaos:
     """One proxy and what is done to it."""
 
     def __init__(self, seed, engine, network, admin, start_proxy):
         self.draw = random.Random(seed)
+        self.visitor_draw = random.Random(seed + 1)
+        self.present = threading.Lock()  # held by visitors, and while there is no program
         self.engine, self.network, self.admin = engine, network, admin
         self.start_proxy = start_proxy
         self.repairs = {}  # what is broken now: how it is mended
         self.connections = []
-        self.counts = {}
+        self.counts = collections.Counter()
         self.ended = []  # programs that were killed
         self.proxy = start_proxy(self.calm_configuration())
 
@@ -98,7 +139,7 @@ class Chaos:
                     reply_aliases=[family.host(253), family.host(252)],
                     idle_timeout="5s",
                     unassured_timeout="1s",
-                    port_cooldown="1s",
+                    port_cooldown=_COOLDOWNS[0],
                 )
                 for family in BOTH
             ]
@@ -110,20 +151,24 @@ class Chaos:
             "name": name,
             "listen": listen,
             "unassured_timeout": draw.choice(["100ms", "1s"]),
-            "upstream": family.service(draw.choice([254, 254, 254, 253])),
+            "upstream": family.service(
+                draw.choice([254, 254, 254, 253]), draw.choice([53] * 7 + [_CLOSED_PORT])
+            ),
             "reply_aliases": draw.sample(
                 [family.host(254), family.host(253), family.host(252)], draw.randint(0, 3)
             ),
         }
-        if keys["upstream"].removesuffix(":53").strip("[]") in keys["reply_aliases"]:
-            keys["reply_aliases"].remove(keys["upstream"].removesuffix(":53").strip("[]"))
+        host = keys["upstream"].rpartition(":")[0].strip("[]")
+        if host in keys["reply_aliases"]:
+            keys["reply_aliases"].remove(host)
         choices = {
             "idle_timeout": ["2s", "5s", "1m"],
-            "port_cooldown": ["0s", "100ms", "5s"],
+            "port_cooldown": _COOLDOWNS,
             "on_change": ["keep", "close"],
             "alias_filter": ["open", "auto"],
             "unlisted_replies": ["auto", "all", "off"],
             "ports": ["20000-20099", "20050-29999"],
+            "source": [family.host(1)] * 3 + [family.host(7)],
             "sessions_max": [3, 50, 100],
             "sessions_per_client_max": [0, 5, 400],
             "new_sessions_per_second": [0, 5, 1000],
@@ -160,11 +205,20 @@ class Chaos:
         more = [family.listener(port) for port in _MORE_PORTS]
         return [family.listener(), *self.draw.sample(more, self.draw.choice([0, 0, 1, 2]))]
 
+    def _refused_configuration(self):
+        """The machine refuses it, after some listeners have been opened."""
+        more = self.draw.sample(_EXTRA_PORTS, 3)
+        listen = [*(IPV4.listener(port) for port in more), _TAKEN]
+        return self._file([table(name="refused", listen=listen, upstream=IPV4.service(254))])
+
     # Deeds
 
     def reload(self):
-        if self.draw.random() < 0.2:
+        kind = self.draw.random()
+        if kind < 0.15:
             text = self.draw.choice(_WRONG)
+        elif kind < 0.25:
+            text = self._refused_configuration()
         else:
             text = self._random_configuration()
         self.proxy.configuration_file.write_text(text, encoding="latin-1")
@@ -174,7 +228,9 @@ class Chaos:
             self.admin.ctl("reload", timeout=_ADMIN_S)
 
     def _toggle(self, name, break_, mend):
-        if mended := self.repairs.pop(name, None):
+        """One thing is broken at a time, or nothing would ever be answered."""
+        if self.repairs:
+            _, mended = self.repairs.popitem()
             mended()
         else:
             break_()
@@ -205,8 +261,19 @@ class Chaos:
     def service(self):
         self._toggle("service", self.stop_service, self.start_service)
 
+    def late_replies(self):
+        """What the service is asked meanwhile it answers after the end of many sessions."""
+        if "service" in self.repairs:
+            return
+        self.signal_services(signal.SIGSTOP)
+        for _ in range(self.draw.randint(3, 6)):
+            self._do(self.reload)
+            time.sleep(self.draw.uniform(0.02, 0.3))
+        self.signal_services(signal.SIGCONT)
+
     def look(self):
-        for words in self.draw.sample(
+        draw = self.visitor_draw
+        words = draw.choice(
             [
                 ["status"],
                 ["proxies"],
@@ -217,19 +284,24 @@ class Chaos:
                 ["doctor"],
                 ["drain", "main-ipv4"],
                 ["resume", "main-ipv4"],
-                ["session", "kill", str(self.draw.randint(1, 5000))],
-                ["log", "level", self.draw.choice(["error", "warn", "info"])],
+                ["log", "level", draw.choice(["error", "warn", "info"])],
                 ["trace", "--client", "10.1.0.2", "--seconds", "1", "--datagrams", "20"],
-            ],
-            1,
-        ):
-            done = self.admin.ctl(*words, timeout=_ADMIN_S)
-            assert done.returncode in (0, 1), f"{words}: {done.returncode} {done.stderr}"
+            ]
+        )
+        done = self.admin.ctl(*words, timeout=_ADMIN_S)
+        assert done.returncode in (0, 1), f"{words}: {done.returncode} {done.stderr}"
+
+    def kill_sessions(self):
+        status, _, body = self.admin.http("/v1/sessions?limit=100")
+        sessions = json.loads(body)["sessions"] if status == 200 else []
+        for session in self.visitor_draw.sample(sessions, min(3, len(sessions))):
+            self.admin.http(f"/v1/sessions/kill?id={session['id']}", method="POST")
 
     def visit(self):
         """A request; one that is never finished or never read; one that breaks off."""
-        kind = self.draw.choice(["whole", "half", "unread", "reset"])
-        path = self.draw.choice(_PAGES)
+        draw = self.visitor_draw
+        kind = draw.choice(["whole", "half", "unread", "reset"])
+        path = draw.choice(_PAGES)
         if kind == "whole":
             status, _, _ = self.admin.http(path)
             assert status in (200, 404, 503)
@@ -254,12 +326,25 @@ class Chaos:
         self.proxy.signal(signal.SIGCONT)
 
     def kill(self):
-        self.proxy.kill()
-        self.ended.append(self.proxy)
+        with self.present:
+            self.proxy.kill()
+            self.ended.append(self.proxy)
+            self.close_connections()
+            self.proxy = self.start_proxy(self.calm_configuration())
+
+    def close_connections(self):
         for connection in self.connections:
             connection.close()
         self.connections.clear()
-        self.proxy = self.start_proxy(self.calm_configuration())
+
+    def _draw_visit(self):
+        (deed,) = self.visitor_draw.choices([self.look, self.visit, self.kill_sessions], [5, 5, 1])
+        with self.present:
+            self._do(deed)
+
+    def _do(self, deed):
+        deed()
+        self.counts[deed.__name__] += 1
 
     def run(self, seconds):
         deeds = {
@@ -267,8 +352,7 @@ class Chaos:
             self.address: 4,
             self.another_address: 2,
             self.service: 1,
-            self.look: 12,
-            self.visit: 12,
+            self.late_replies: 4,
             self.signals: 2,
             self.stand_still: 1,
         }
@@ -277,28 +361,26 @@ class Chaos:
         # None in the second half, over which the memory is watched.
         kill_at = [begun + seconds / 2 * (i + 1) / (kills + 1) for i in range(kills)]
         memory = None
-        while (now := time.monotonic()) < begun + seconds:
-            deed = self.reload
-            if kill_at and now >= kill_at[0]:
-                kill_at.pop(0)
-                deed = self.kill
-            elif self.draw.random() < 0.5:
-                (deed,) = self.draw.choices(list(deeds), list(deeds.values()))
-            deed()
-            self.counts[deed.__name__] = self.counts.get(deed.__name__, 0) + 1
-            if memory is None and now >= begun + seconds * 0.75:
-                memory = self.memory()
-            assert self.proxy.running(), f"ended by itself:\n{self.proxy.text()}"
-            time.sleep(self.draw.uniform(0.02, 0.3))
+        with contextlib.closing(Visitor(self._draw_visit)) as visitor:
+            while (now := time.monotonic()) < begun + seconds:
+                self._do(self.reload)
+                if kill_at and now >= kill_at[0]:
+                    kill_at.pop(0)
+                    self._do(self.kill)
+                elif self.draw.random() < 0.3:
+                    self._do(*self.draw.choices(list(deeds), list(deeds.values())))
+                if memory is None and now >= begun + seconds * 0.75:
+                    memory = self.memory()
+                assert self.proxy.running(), f"ended by itself:\n{self.proxy.text()}"
+                visitor.check()
+                time.sleep(self.draw.uniform(0.02, 0.3))
         return memory
 
     def calm_down(self):
         for mend in self.repairs.values():
             mend()
         self.repairs.clear()
-        for connection in self.connections:
-            connection.close()
-        self.connections.clear()
+        self.close_connections()
         for host, link, end in _ADDRESSES:  # IPv6 addresses have gone with their link
             with contextlib.suppress(RuntimeError):
                 self.network.proxy.ip(f"addr add {host} dev {link}{end}")
@@ -339,10 +421,13 @@ class Chaos:
         return seen[-1]
 
 
-def run_chaos(seconds, engine, network, admin, start_proxy, start_load, open_client, figures):
+def run_chaos(
+    seconds, engine, network, admin, start_proxy, start_load, open_client, closing, figures
+):
     seed = int(os.environ.get("UDPPROXY_CHAOS", secrets.randbelow(2**32)))
     print(f"UDPPROXY_CHAOS={seed}")
     chaos = Chaos(seed, engine, network, admin, start_proxy)
+    closing(open_socket(network.proxy, _TAKEN))
     at = [family.service(last) for family in BOTH for last in (254, 253, 252)]
     services = []
     chaos.start_service = lambda: services.append(
@@ -351,6 +436,7 @@ def run_chaos(seconds, engine, network, admin, start_proxy, start_load, open_cli
             start_load("serve", at=at[3:], answer_from="random"),
         ]
     )
+    chaos.signal_services = lambda number: [service.signal(number) for service in services[-1]]
     chaos.stop_service = lambda: [service.stop() for service in services.pop()]
     chaos.start_service()
     for family in BOTH:
@@ -367,6 +453,7 @@ def run_chaos(seconds, engine, network, admin, start_proxy, start_load, open_cli
     chaos.calm_down()
     results = [load.stop() for load in clients]
     for result in results:
+        figures.count(result)
         assert [result.get(name, 0) for name in NEVER] == [0] * len(NEVER), result
     assert sum(result["answered"] for result in results) > 0
     for family in BOTH:
@@ -380,23 +467,31 @@ def run_chaos(seconds, engine, network, admin, start_proxy, start_load, open_cli
     assert "Sanitizer" not in "".join(proxy.text() for proxy in (*chaos.ended, chaos.proxy))
     figures.tell(
         f"{seconds} s of everything at once: no wrong datagram, and the books balance",
-        f"seed {seed}: {chaos.counts}, {len(chaos.proxy.all_events('reloaded'))} reloads answered, "
+        f"seed {seed}: {dict(chaos.counts)}, "
+        f"{len(chaos.proxy.all_events('reloaded'))} reloads answered, "
+        f"{len(chaos.proxy.all_events('not_reloaded'))} refused, "
         f"{sum(result['answered'] for result in results)} of "
         f"{sum(result['sent'] for result in results)} answered, "
-        f"{counters['sessions_admitted']} sessions, {grown / 2**20:+.1f} MiB",
+        f"{counters['sessions_admitted']} sessions, {counters.drops()}, {grown / 2**20:+.1f} MiB",
     )
     # A sanitiser keeps freed memory for a while. It looks for leaks at the end instead.
     assert is_sanitised() or grown < 24 * 2**20, grown
 
 
 @pytest.mark.slow
-def test_chaos_of_a_moment(engine, network, admin, start_proxy, start_load, open_client, figures):
-    run_chaos(_SHORT_S, engine, network, admin, start_proxy, start_load, open_client, figures)
+def test_chaos_of_a_moment(
+    engine, network, admin, start_proxy, start_load, open_client, closing, figures
+):
+    run_chaos(
+        _SHORT_S, engine, network, admin, start_proxy, start_load, open_client, closing, figures
+    )
 
 
 @pytest.mark.long
 @pytest.mark.bound(_LONG_S + 200)
 def test_chaos_of_ten_minutes(
-    engine, network, admin, start_proxy, start_load, open_client, figures
+    engine, network, admin, start_proxy, start_load, open_client, closing, figures
 ):
-    run_chaos(_LONG_S, engine, network, admin, start_proxy, start_load, open_client, figures)
+    run_chaos(
+        _LONG_S, engine, network, admin, start_proxy, start_load, open_client, closing, figures
+    )
