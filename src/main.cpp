@@ -11,6 +11,7 @@
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/caddyfile.hpp"
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/daemon/daemon.hpp"
 #include "udpproxy/doctor/doctor.hpp"
 #include "udpproxy/runtime/resolver.hpp"
@@ -73,6 +74,37 @@ int migrate(const std::string& caddyfile) {
     return udpproxy::exit_ok;
 }
 
+/// A configuration is a file, or one proxy by options.
+struct Given {
+    std::string file;
+    udpproxy::OneProxy proxy;
+
+    [[nodiscard]] bool has_proxy() const {
+        return !proxy.name.empty() || !proxy.listen.empty() || !proxy.upstream.empty() ||
+               !proxy.reply_aliases.empty() || !proxy.settings.empty();
+    }
+    /// What is missing or too much; empty if nothing is.
+    [[nodiscard]] std::string misuse(bool print_config) const {
+        if (!file.empty() && (has_proxy() || print_config))
+            return "--config is a file, --listen, --upstream, --reply-alias, --name, --set and "
+                   "--print-config are for one proxy without a file: use the one or the others";
+        if (file.empty() && !has_proxy())
+            return "--config FILE is required, or --listen and --upstream for one proxy without "
+                   "a file";
+        return {};
+    }
+    [[nodiscard]] std::variant<udpproxy::Config, udpproxy::ConfigComplaints> read() const {
+        return file.empty() ? udpproxy::parse_one_proxy(proxy) : udpproxy::read_config(file);
+    }
+    [[nodiscard]] std::string shown() const { return file.empty() ? "command line" : file; }
+};
+
+/// Each value stands behind an option of its own: a second word would be a mistake.
+void add_list(CLI::App& app, const std::string& name, std::vector<std::string>& values,
+              const char* type, const std::string& help) {
+    app.add_option(name, values, help)->type_name(type)->take_all()->allow_extra_args(false);
+}
+
 /// A line about the first option that there is not; empty when all are known.
 std::string unknown_option(const CLI::App& app, int argc, char** argv) {
     std::vector<std::string> names;
@@ -100,14 +132,30 @@ int run(int argc, char** argv) {
         "Exit codes: 0 ok, 1 failure at run time or a problem found by --doctor, 2 wrong usage,\n"
         "78 wrong configuration.\n"
         "An example with every key explained: udpproxy.toml.example.");
-    std::string file;
+    Given given;
     std::string caddyfile;
+    bool print_config = false;
     udpproxy::DoctorRequest request;
     bool check_only = false;
     bool with_doctor = false;
     bool version = false;
     std::string drain_timeout = "30s";
-    app.add_option("--config", file, "the configuration (TOML)")->type_name("FILE");
+    app.add_option("--config", given.file, "the configuration (TOML)")->type_name("FILE");
+    add_list(app, "--listen", given.proxy.listen, "ADDRESS",
+             "one proxy without a file: where clients write to, as :53 or 192.0.2.1:53; may be "
+             "given again");
+    app.add_option("--upstream", given.proxy.upstream,
+                   "where requests go, as 10.0.0.254:53 or name:53")
+        ->type_name("ADDRESS");
+    add_list(app, "--reply-alias", given.proxy.reply_aliases, "ADDRESS",
+             "another address that the service may answer from, as 10.0.0.253 or 10.0.0.253:*; "
+             "may be given again");
+    app.add_option("--name", given.proxy.name, "what logs and metrics call the proxy (udpproxy)")
+        ->type_name("NAME");
+    add_list(app, "--set", given.proxy.settings, "KEY=VALUE",
+             "any other key of a proxy, as idle_timeout=10m; may be given again");
+    app.add_flag("--print-config", print_config,
+                 "print the configuration file that says the same as these options, and exit");
     app.add_flag("-t,--check-config", check_only,
                  "check the configuration, and whether it can start here; print a summary "
                  "and exit");
@@ -147,15 +195,16 @@ int run(int argc, char** argv) {
                                   : unknown + "\nRun with --help for more information.\n");
         return code == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
     }
-    const bool serves = !version && !*from_caddyfile && !with_doctor && !check_only;
+    const bool serves =
+        !version && !*from_caddyfile && !with_doctor && !check_only && !print_config;
     if (!serves) udpproxy::release_signals();
     if (version) {
         udpproxy::print(udpproxy::version_text());
         return udpproxy::exit_ok;
     }
     if (*from_caddyfile) return migrate(caddyfile);
-    if (file.empty()) {
-        udpproxy::print_error("--config is required\nRun with --help for more information.\n");
+    if (const std::string misuse = given.misuse(print_config); !misuse.empty()) {
+        udpproxy::print_error(misuse + "\nRun with --help for more information.\n");
         return udpproxy::exit_usage;
     }
     const auto timeout = udpproxy::parse_drain_timeout(drain_timeout);
@@ -165,16 +214,20 @@ int run(int argc, char** argv) {
                         timeout.error().message));
         return udpproxy::exit_usage;
     }
-    const auto outcome = udpproxy::read_config(file);
+    const auto outcome = given.read();
     if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome))
         return complain(complaints->lines);
     const auto& config = std::get<udpproxy::Config>(outcome);
+    if (print_config) {
+        udpproxy::print(udpproxy::text_of(given.proxy).toml);
+        return udpproxy::exit_ok;
+    }
     request.with_probe = !probe->empty();
     if (with_doctor) return run_doctor(config, request);
-    if (check_only) return check(config, file);
+    if (check_only) return check(config, given.shown());
     udpproxy::ServeOptions options;
     options.drain_timeout = *timeout;
-    return udpproxy::serve(config, file, options);
+    return udpproxy::serve(config, given.file, options);
 }
 
 }  // namespace

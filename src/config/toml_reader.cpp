@@ -110,11 +110,12 @@ std::variant<Config, ConfigComplaints> read_config(const std::string& path, Dura
 }
 
 std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
-                                                    const std::string& name) {
+                                                    const std::string& name,
+                                                    std::vector<std::string> origins) {
     if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
     if (const std::string_view reason = encoding_fault(text); !reason.empty())
         return unreadable(name, reason);
-    Complaints complaints{name};
+    Complaints complaints{name, std::move(origins)};
     const std::optional<TextFault> fault = find_fault(text);
     const std::string shadow = ascii_shadow(fault ? fault->lines_before : text);
     try {

@@ -10,6 +10,7 @@
 namespace udpproxy {
 
 std::string Complaints::position(Position at) const {
+    if (at.line <= origins_.size()) return origins_[at.line - 1];
     return fmt::format("{}:{}:{}", file_, at.line, at.column);
 }
 
@@ -50,6 +51,19 @@ std::string quoted(std::string_view text) {
         --shown;
     return fmt::format("\"{}{}\"", printable(text.substr(0, shown)),
                        shown < text.size() ? "..." : "");
+}
+
+std::string toml_string(std::string_view text) {
+    std::string result = "\"";
+    for (const char letter : text) {
+        if (letter == '"' || letter == '\\')
+            (result += '\\') += letter;
+        else if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f)
+            result += fmt::format("\\u{:04X}", static_cast<unsigned>(letter));
+        else
+            result += letter;
+    }
+    return result + '"';
 }
 
 std::string key_text(std::string_view key) {

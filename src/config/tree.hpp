@@ -46,13 +46,15 @@ struct Location {
 
 class Complaints {
 public:
-    explicit Complaints(std::string file) : file_(std::move(file)) {}
+    /// `origins`: of a text that was made of something else, what each line came from.
+    explicit Complaints(std::string file, std::vector<std::string> origins = {})
+        : file_(std::move(file)), origins_(std::move(origins)) {}
 
     void add(const Location& place, std::string message) {
         complaints_.push_back({place.at, place.what + ": " + std::move(message)});
     }
     [[nodiscard]] bool empty() const noexcept { return complaints_.empty(); }
-    /// `file:line:column`
+    /// `file:line:column`, or the line's origin.
     [[nodiscard]] std::string position(Position at) const;
     /// The complaints as lines in the order of the file: at most a thousand, then a line that
     /// counts the others.
@@ -65,6 +67,7 @@ private:
     };
 
     std::string file_;
+    std::vector<std::string> origins_;
     std::vector<Complaint> complaints_;
 };
 
@@ -72,6 +75,8 @@ private:
 [[nodiscard]] std::string_view encoding_fault(std::string_view text);
 /// The text in quotation marks, escaped to one line and cut to a bounded length.
 [[nodiscard]] std::string quoted(std::string_view text);
+/// The text as a TOML basic string.
+[[nodiscard]] std::string toml_string(std::string_view text);
 /// The key as TOML writes it: bare if possible, else quoted().
 [[nodiscard]] std::string key_text(std::string_view key);
 

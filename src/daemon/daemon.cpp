@@ -167,8 +167,9 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     }
     Log& log = *opened;
     if (!signals.open()) return fail(log, "signalfd: " + error_text(errno));
-    log.info("starting",
-             {{"version", UDPPROXY_VERSION}, {"config", config_file}, {"pid", ::getpid()}});
+    log.info("starting", {{"version", UDPPROXY_VERSION},
+                          {"config", config_file.empty() ? "command line" : config_file},
+                          {"pid", ::getpid()}});
 
     Names names(log);
     Bootstrap bootstrap(config, log);

@@ -69,6 +69,10 @@ Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {
     // A reload whose lines had no memory yet speaks before the next one.
     if (unlogged_) log_reload();
     if (unlogged_) return reject({"out of memory"});
+    if (config_file_.empty())
+        return reject(
+            {"there is no file: the configuration is the command line; what its options "
+             "say changes with a restart"});
     auto outcome = read_config(config_file_, config_read_limit_at_reload);
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return reject(complaints->lines);

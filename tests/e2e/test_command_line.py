@@ -3,12 +3,14 @@ configuration. No network but loopback."""
 
 import pathlib
 import re
+import signal
+import socket
 import subprocess
 
 import pytest
 
 from harness.admin import ctl_path
-from harness.program import REPOSITORY, configuration, run_once, table
+from harness.program import REPOSITORY, configuration, path, run_once, table
 
 _GOOD = table(
     name="dns",
@@ -63,6 +65,67 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(arguments):
     done = run_once(*arguments.split())
     assert done.returncode == 2
     assert done.stderr.strip()
+
+
+_ONE_PROXY = "--listen 10.1.0.1:5353 --upstream 10.0.0.254:53 --reply-alias 10.0.0.253:53"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        f"{_ONE_PROXY} --config a",
+        f"{_ONE_PROXY} --upstream 10.0.0.254:54",
+        f"{_ONE_PROXY} surplus",
+        "--config a --print-config",
+        "--print-config",
+    ],
+)
+def test_one_proxy_by_options_and_a_file_exclude_each_other(arguments):
+    done = run_once(*arguments.split())
+    assert done.returncode == 2 and done.stderr.strip() and not done.stdout
+
+
+def test_one_proxy_by_options_prints_the_file_that_says_the_same(write):
+    options = f"{_ONE_PROXY} --name dns --set offload=auto".split()
+    printed = run_once(*options, "--print-config")
+    assert (printed.returncode, printed.stderr) == (0, "")
+    checked = run_once("--check-config", "--config", write(printed.stdout))
+    by_options = run_once(*options, "--check-config")
+    assert checked.returncode == by_options.returncode == 0
+    summary = checked.stdout.splitlines()[:-1]
+    assert summary == by_options.stdout.splitlines()[:-1]
+    assert by_options.stdout.splitlines()[-1] == "command line: configuration is good"
+
+
+def test_a_wrong_option_is_named_in_the_complaint():
+    done = run_once(*_ONE_PROXY.split(), "--set", "idle_timeout=5x")
+    assert done.returncode == 78
+    assert done.stderr.startswith('--set idle_timeout: proxy "udpproxy": idle_timeout: "5x"')
+
+
+def test_one_proxy_by_options_serves_and_has_nothing_to_reload(start_process):
+    asked, answers = "127.0.0.254", "127.0.0.253"
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as member,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        service.bind((asked, 15353))
+        member.bind((answers, 15353))
+        options = f"--listen 127.0.0.1:15353 --upstream {asked}:15353 --reply-alias {answers}"
+        proxy = start_process([path(), *options.split()], None)
+        proxy.wait_until(lambda: "event=ready" in proxy.text(), what="ready")
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_until(lambda: "event=not_reloaded" in proxy.text(), what="not_reloaded")
+        assert "there is no file: the configuration is the command line" in proxy.text()
+        for each in (service, client):
+            each.settimeout(20)
+        client.sendto(b"question", ("127.0.0.1", 15353))
+        question, session = service.recvfrom(100)
+        member.sendto(b"answer to " + question, session)
+        assert client.recvfrom(100) == (b"answer to question", ("127.0.0.1", 15353))
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait(20) == 0
 
 
 _CONNECTED = 'alias_filter = "connected"\n'

@@ -141,9 +141,9 @@ inline constexpr Duration config_read_limit_at_reload = std::chrono::seconds{2};
 /// Reads and checks `path`, a file or a pipe, within `limit`. Opens nothing else.
 [[nodiscard]] std::variant<Config, ConfigComplaints> read_config(
     const std::string& path, Duration limit = config_read_limit_at_start);
-/// The same from memory; complaints call the text `name`.
-[[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
-                                                                  const std::string& name);
+/// The same from memory; complaints call the text `name`, and a line that has an origin by that.
+[[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(
+    std::string_view text, const std::string& name, std::vector<std::string> origins = {});
 struct InterfaceNews {
     bool has_changed = false;  // an index is another than before
     bool is_complete = true;   // every interface could be asked for

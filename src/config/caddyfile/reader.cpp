@@ -151,20 +151,6 @@ private:
     Complaints& complaints_;
 };
 
-/// A TOML basic string. Bytes that are not UTF-8 are kept; parse_config() rejects them.
-std::string toml_string(std::string_view text) {
-    std::string result = "\"";
-    for (const char letter : text) {
-        if (letter == '"' || letter == '\\')
-            (result += '\\') += letter;
-        else if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7f)
-            result += fmt::format("\\u{:04X}", static_cast<unsigned>(letter));
-        else
-            result += letter;
-    }
-    return result + '"';
-}
-
 /// The TOML, line by line, each with the position in the Caddyfile that it came from.
 class TomlWriter {
 public:

@@ -1,0 +1,33 @@
+// One proxy without a file: what the options of the command line say, as the TOML that says the
+// same. Complaints name the options.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "udpproxy/config/config.hpp"
+
+namespace udpproxy {
+
+struct OneProxy {
+    std::string name;                        // --name; empty: "udpproxy"
+    std::vector<std::string> listen;         // --listen
+    std::string upstream;                    // --upstream
+    std::vector<std::string> reply_aliases;  // --reply-alias
+    std::vector<std::string> settings;       // --set, each KEY=VALUE
+};
+
+/// The TOML with one line for each option, and what each line came from.
+struct OneProxyText {
+    std::string toml;
+    std::vector<std::string> origins;
+};
+
+/// A value of --set that is a number, true, false, or begins like a TOML string or list is taken as
+/// TOML; any other one is a string.
+[[nodiscard]] OneProxyText text_of(const OneProxy& options);
+/// Complaints: those of parse_config(), with the option instead of file, line and column.
+[[nodiscard]] std::variant<Config, ConfigComplaints> parse_one_proxy(const OneProxy& options);
+
+}  // namespace udpproxy
