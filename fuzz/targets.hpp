@@ -22,6 +22,7 @@ void packet_filter(Bytes input);  // nft's JSON
 void procfs(Bytes input);         // files of /proc
 void admin(Bytes input);          // HTTP requests
 void pcapng(Bytes input);         // capture files
+void reload(Bytes input);         // two configurations and more, carried out on a shard
 
 struct Target {
     std::string_view name;  // of its corpus, too
@@ -39,6 +40,7 @@ inline constexpr auto targets = std::to_array<Target>({
     {"procfs", procfs},
     {"admin", admin},
     {"pcapng", pcapng},
+    {"reload", reload},
 });
 
 }  // namespace udpproxy::fuzz
