@@ -236,6 +236,13 @@ public:
         }
         return true;
     }
+    /// Whether there is nothing new for a client that lacks descriptors: to decide on it again
+    /// would take one of the few openings of this turn, for which others wait.
+    [[nodiscard]] bool stands_as_before(const NewClient& new_client) const {
+        return new_client.waits_for_shards_since && new_client.lacks == Drop::descriptor_limit &&
+               now_ - new_client.asked_at < other_shards_asked_every &&
+               shard_.setup.use->eviction_requests.of(shard_.setup.shard).count > 0;
+    }
     /// Whether a further datagram of a client that waits for them may wait behind it.
     [[nodiscard]] bool may_follow() {
         return waiting_ < other_shards_waiting_max && ++waiting_ > 0;
@@ -310,8 +317,12 @@ void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {
             if (ahead->waits_for_shards_since && !asking.may_follow())
                 decision = reject(ahead->lacks);
         } else {
-            if (!shard.stopping) --left;  // refusing costs nothing
-            decision = admission.decide(new_client);
+            if (asking.stands_as_before(new_client)) {
+                decision = {Verdict::ask_other_shards, new_client.lacks};
+            } else {
+                if (!shard.stopping) --left;  // refusing costs nothing
+                decision = admission.decide(new_client);
+            }
             if (decision.verdict == Verdict::wait && ++new_client.waits > waits_max)
                 decision.verdict = Verdict::dropped;
             if (decision.verdict == Verdict::ask_other_shards) {

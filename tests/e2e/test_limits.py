@@ -205,12 +205,15 @@ def test_a_new_client_takes_the_place_of_an_idle_one_whichever_shard_has_it(
         )
     )
     for number in range(7):
-        # Its one datagram leaves the session unassured.
-        reply = open_client().ask(b"%d" % number, IPV4.listener())
-        assert reply.payload == b"%d" % number
+        # The datagrams before the first reply leave the session unassured.
+        client = open_client()
+        deadline = time.monotonic() + 20
+        while client.ask(b"%d" % number, IPV4.listener(), timeout=0.5) is None:
+            # A shard that gets no processor for 100 ms is not waited for.
+            assert time.monotonic() < deadline
         time.sleep(1.2)
     counters = proxy.stop()
-    assert counters.drops() == {}
+    assert set(counters.drops()) <= {"drop_session_limit"}
     assert counters["sessions_evicted"] == 6
 
 

@@ -192,6 +192,25 @@ TEST_CASE("a new client waits for other shards a moment only, and only a few at 
     CHECK(shards.first_woken <= 6);
 }
 
+TEST_CASE("a client that waits for descriptors of other shards holds up none behind it") {
+    // Each turn tried the first two again, and those behind them waited for half a second.
+    ShardSetup setup = small_setup();
+    setup.slots_max = 5;  // the kernel has no more descriptors than these
+    TwoShards shards(setup);
+    shards.second->ask(numbered("192.0.2.7", 0), "x");
+    shards.turns(3);
+    REQUIRE(shards.second->asked().size() == 1);
+    for (std::uint32_t i = 1; i <= 100; ++i) shards.second->ask(numbered("192.0.2.8", i), "x");
+    for (int i = 0; i < 100; ++i) shards.second->loop->turn();
+    CHECK(shards.second->dropped(Drop::descriptor_limit) == 100 - other_shards_waiting_max);
+    for (int i = 0; i < 130; ++i) {
+        shards.advance(1ms);
+        shards.second->loop->turn();
+    }
+    CHECK(shards.second->dropped(Drop::descriptor_limit) == 100);
+    CHECK(shards.second->shard().new_clients.empty());
+}
+
 TEST_CASE(
     "further datagrams of a client that waits for other shards take no more room than others") {
     TwoShards shards(one_session_setup());
