@@ -109,8 +109,7 @@ std::variant<Config, ConfigComplaints> read_config(const std::string& path, Dura
     return parse_config(*text, path);
 }
 
-std::variant<Config, ConfigComplaints> parse_config(std::string_view text,
-                                                    const std::string& name,
+std::variant<Config, ConfigComplaints> parse_config(std::string_view text, const std::string& name,
                                                     std::vector<std::string> origins) {
     if (text.size() > file_bytes_max) return unreadable(name, "it is larger than 1 MiB");
     if (const std::string_view reason = encoding_fault(text); !reason.empty())
