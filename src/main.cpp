@@ -80,7 +80,7 @@ struct Given {
     udpproxy::OneProxy proxy;
 
     [[nodiscard]] bool has_proxy() const {
-        return !proxy.name.empty() || !proxy.listen.empty() || !proxy.upstream.empty() ||
+        return proxy.name || proxy.upstream || !proxy.listen.empty() ||
                !proxy.reply_aliases.empty() || !proxy.settings.empty();
     }
     /// What is missing or too much; empty if nothing is.
@@ -110,7 +110,7 @@ std::string unknown_option(const CLI::App& app, int argc, char** argv) {
     std::vector<std::string> names;
     for (const CLI::Option* option : app.get_options())
         for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-    for (int i = 1; i < argc; ++i) {
+    for (int i = 1; i < argc && std::string_view{argv[i]} != "--"; ++i) {
         const std::string word = std::string{argv[i]}.substr(0, std::string{argv[i]}.find('='));
         if (word.starts_with("--") && std::find(names.begin(), names.end(), word) == names.end())
             return udpproxy::unknown_word("option", word, {names.begin(), names.end()});
@@ -154,11 +154,13 @@ int run(int argc, char** argv) {
         ->type_name("NAME");
     add_list(app, "--set", given.proxy.settings, "KEY=VALUE",
              "any other key of a proxy, as idle_timeout=10m; may be given again");
-    app.add_flag("--print-config", print_config,
-                 "print the configuration file that says the same as these options, and exit");
+    auto* print_only =
+        app.add_flag("--print-config", print_config,
+                     "print the configuration file that says the same as these options, and exit");
     app.add_flag("-t,--check-config", check_only,
                  "check the configuration, and whether it can start here; print a summary "
                  "and exit");
+    print_only->excludes(app.get_option("--check-config"));
     auto* from_caddyfile =
         app.add_option(
                "--from-caddyfile", caddyfile,
@@ -167,6 +169,7 @@ int run(int argc, char** argv) {
     auto* doctor = app.add_flag(
         "--doctor", with_doctor,
         "diagnose missing replies and print how to fix them; exit code 1 if a problem is found");
+    print_only->excludes(doctor);
     app.add_flag("--json", request.json, "with --doctor: print the findings as JSON")
         ->needs(doctor);
     auto* probe = app.add_option("--probe", request.probe_payload,

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "toml_value.hpp"
 #include "tree.hpp"
 #include "udpproxy/base/printable.hpp"
 
@@ -15,11 +16,15 @@ namespace {
 
 constexpr std::string_view program_name = "command line";
 
+/// Whether the value is meant as TOML, and is a whole value: the next option's line must not become
+/// a part of it.
 bool is_toml(std::string_view value) {
     const bool is_number =
         !value.empty() && value.find_first_not_of("0123456789_") == std::string_view::npos;
-    return is_number || value == "true" || value == "false" || value.starts_with('"') ||
-           value.starts_with('\'') || value.starts_with('[');
+    const bool is_meant = is_number || value == "true" || value == "false" ||
+                          value.starts_with('"') || value.starts_with('\'') ||
+                          value.starts_with('[');
+    return is_meant && is_toml_value(value);
 }
 
 std::string list_of(const std::vector<std::string>& texts) {
@@ -56,14 +61,13 @@ OneProxyText text_of(const OneProxy& options) {
                            });
     };
     line(std::string{program_name}, "[[proxy]]");
-    if (!options.name.empty() || !is_set("name"))
-        line("--name", "name = " + toml_string(options.name.empty() ? "udpproxy" : options.name));
+    if (options.name || !is_set("name"))
+        line("--name", "name = " + toml_string(options.name.value_or("udpproxy")));
     if (options.listen.size() == 1)
         line("--listen", "listen = " + toml_string(options.listen.front()));
     else if (!options.listen.empty())
         line("--listen", "listen = " + list_of(options.listen));
-    if (!options.upstream.empty())
-        line("--upstream", "upstream = " + toml_string(options.upstream));
+    if (options.upstream) line("--upstream", "upstream = " + toml_string(*options.upstream));
     if (!options.reply_aliases.empty())
         line("--reply-alias", "reply_aliases = " + list_of(options.reply_aliases));
     for (const std::string& setting : options.settings) {

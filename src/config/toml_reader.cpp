@@ -23,6 +23,7 @@ struct ParserAsserted {};
 #include "sections.hpp"
 #include "toml_advice.hpp"
 #include "toml_guard.hpp"
+#include "toml_value.hpp"
 #include "tree.hpp"
 #include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
@@ -102,6 +103,17 @@ ConfigComplaints unreadable(const std::string& path, std::string_view reason) {
 }
 
 }  // namespace
+
+bool is_toml_value(std::string_view text) {
+    try {
+        const toml::table parsed = toml::parse(ascii_shadow("key = " + std::string{text}));
+        return parsed.size() == 1;
+    } catch (const toml::parse_error&) {
+        return false;
+    } catch (const ParserAsserted&) {
+        return false;
+    }
+}
 
 std::variant<Config, ConfigComplaints> read_config(const std::string& path, Duration limit) {
     const Result<std::string> text = read_file(path, file_bytes_max, limit);

@@ -78,6 +78,8 @@ _ONE_PROXY = "--listen 10.1.0.1:5353 --upstream 10.0.0.254:53 --reply-alias 10.0
         f"{_ONE_PROXY} surplus",
         "--config a --print-config",
         "--print-config",
+        f"{_ONE_PROXY} --print-config --check-config",
+        f"{_ONE_PROXY} --print-config --doctor",
     ],
 )
 def test_one_proxy_by_options_and_a_file_exclude_each_other(arguments):

@@ -14,7 +14,7 @@ std::vector<std::string> complaints_of(const OneProxy& options) {
     return complaints != nullptr ? complaints->lines : std::vector<std::string>{};
 }
 
-OneProxy good() { return {"", {":53"}, "10.0.0.254:53", {}, {}}; }
+OneProxy good() { return {std::nullopt, {":53"}, "10.0.0.254:53", {}, {}}; }
 
 TEST_CASE("options are TOML with one line each, which is accepted back unchanged") {
     const OneProxy options{"dns",
@@ -80,6 +80,19 @@ TEST_CASE("no option brings more than one key") {
         CHECK(complaints_of(wrong)[0].starts_with("--set "));
         CHECK(complaints_of(wrong)[0].find('\n') == std::string::npos);
     }
+    // A value that is no whole TOML value does not go on in the next option's line.
+    OneProxy unclosed = good();
+    unclosed.settings = {R"(reply_aliases=["10.0.0.2")", "idle_timeout=10m"};
+    REQUIRE(complaints_of(unclosed).size() == 1);
+    CHECK(complaints_of(unclosed)[0].starts_with("--set reply_aliases: "));
+    unclosed.settings = {"source='''", "ports='''"};
+    REQUIRE(complaints_of(unclosed).size() == 2);
+    CHECK(complaints_of(unclosed)[0].starts_with("--set source: "));
+    CHECK(complaints_of(unclosed)[1].starts_with("--set ports: "));
+    OneProxy empty = good();
+    empty.upstream = "";
+    REQUIRE(complaints_of(empty).size() == 1);
+    CHECK(complaints_of(empty)[0].starts_with("--upstream: "));
     OneProxy quoting = good();
     quoting.name = "a\"\nports = \"1-2";
     CHECK(complaints_of(quoting).size() == 1);

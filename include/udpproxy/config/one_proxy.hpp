@@ -2,6 +2,7 @@
 // same. Complaints name the options.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -11,9 +12,9 @@
 namespace udpproxy {
 
 struct OneProxy {
-    std::string name;                        // --name; empty: "udpproxy"
+    std::optional<std::string> name;         // --name; else "udpproxy"
     std::vector<std::string> listen;         // --listen
-    std::string upstream;                    // --upstream
+    std::optional<std::string> upstream;     // --upstream
     std::vector<std::string> reply_aliases;  // --reply-alias
     std::vector<std::string> settings;       // --set, each KEY=VALUE
 };
@@ -24,8 +25,8 @@ struct OneProxyText {
     std::vector<std::string> origins;
 };
 
-/// A value of --set that is a number, true, false, or begins like a TOML string or list is taken as
-/// TOML; any other one is a string.
+/// A value of --set that is a number, true, false, a TOML string or a TOML list is taken as TOML;
+/// any other one is a string.
 [[nodiscard]] OneProxyText text_of(const OneProxy& options);
 /// Complaints: those of parse_config(), with the option instead of file, line and column.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_one_proxy(const OneProxy& options);
