@@ -225,6 +225,76 @@ TEST_CASE(
     CHECK(shards.second->asked().size() == other_shards_waiting_max);
 }
 
+TEST_CASE("where every session is assured, no other shard is asked") {
+    TwoShards shards(one_session_setup());
+    for (int datagram = 0; datagram < 2; ++datagram) {
+        shards.first->ask(numbered("192.0.2.7", 0), "x");
+        shards.turns(3);
+        for (const Packet& asked : shards.first->asked())
+            shards.first->world->service_sends(asked.to, asked.from, "y");
+        shards.turns(3);
+    }
+    REQUIRE(shards.first->counters().sessions_assured.read() == 1);
+    shards.advance(2s);
+    shards.second->ask(numbered("192.0.2.8", 1), "x");
+    shards.second->turns(2);
+    CHECK(shards.second->dropped(Drop::session_limit) == 1);
+    CHECK(shards.first_woken == 0);
+}
+
+TEST_CASE("evictions for other shards keep the pace of all evictions") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 20079};
+    setup.proxies[0].sessions_max = 64;  // of 80 ports: 2 evictions at once, then 1 a second
+    setup.descriptors_max = 4 * 54;
+    TwoShards shards(setup);
+    ask_from(*shards.first, "192.0.2.7", 0, 30);
+    REQUIRE(shards.first->shard().table.size() == 30);
+    ask_from(*shards.second, "192.0.2.7", 100, 24);
+    REQUIRE(shards.second->shard().table.size() == 24);
+    // The second shard's own are assured, so that it has none to evict.
+    for (const Packet& asked : shards.second->asked())
+        shards.second->world->service_sends(asked.to, asked.from, "y");
+    shards.turns();
+    ask_from(*shards.second, "192.0.2.7", 100, 24);
+    REQUIRE(shards.second->counters().sessions_assured.read() == 24);
+    shards.advance(2s);
+    shards.turns();
+    for (std::uint32_t i = 0; i < 10; ++i) shards.second->ask(numbered("192.0.2.8", i), "x");
+    shards.pass(50ms);
+    CHECK(shards.first->counters().sessions_evicted.read() == 2);
+}
+
+TEST_CASE("groups of a port pool are not searched again at once after a search in vain") {
+    // With thousands of source bindings such a search is long, and each refused client made one.
+    ShardSetup setup = small_setup();
+    setup.proxies[0].ports = PortRange{20000, 20000};
+    setup.proxies.push_back(setup.proxies[0]);
+    setup.proxies[1].port_cooldown = 5ms;
+    setup.proxies[1].unassured_timeout = 100ms;
+    setup.listeners.push_back({1, at("10.1.0.1:54")});
+    SimShard sim(setup);
+    sim.world->client_sends(numbered("192.0.2.7", 1), at("10.1.0.1:54"), "x");
+    sim.turns();
+    REQUIRE(sim.asked().size() == 1);
+    // Ends within a tick of the wheel; then its group cools down for 5 ms.
+    while (sim.shard().groups.cooling() == 0) {
+        sim.advance(10ms);
+        sim.turns();
+    }
+    sim.ask(numbered("192.0.2.7", 2), "in vain");
+    sim.turns();
+    CHECK(sim.dropped(Drop::ports_exhausted) == 1);
+    sim.advance(6ms);
+    sim.ask(numbered("192.0.2.7", 3), "not searched");
+    sim.turns();
+    CHECK(sim.dropped(Drop::ports_exhausted) == 2);
+    sim.advance(4ms);
+    sim.ask(numbered("192.0.2.7", 4), "found");
+    sim.turns(4);
+    CHECK(sim.dropped(Drop::ports_exhausted) == 2);
+}
+
 TEST_CASE("nobody is evicted for a client of another shard that is gone, or served by now") {
     TwoShards shards(one_session_setup());
     shards.first->ask(numbered("192.0.2.7", 0), "x");

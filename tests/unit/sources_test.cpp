@@ -200,6 +200,7 @@ TEST_CASE("after a change of source the first client waits for a port that is be
         CHECK(sim.dropped(Drop::ports_exhausted) == 0);
     }
 }
+
 TEST_CASE("a client waits until the group that was closed for its port is closed") {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         CAPTURE(seed);
