@@ -96,7 +96,6 @@ struct Given {
     [[nodiscard]] std::variant<udpproxy::Config, udpproxy::ConfigComplaints> read() const {
         return file.empty() ? udpproxy::parse_one_proxy(proxy) : udpproxy::read_config(file);
     }
-    [[nodiscard]] std::string shown() const { return file.empty() ? "command line" : file; }
 };
 
 /// Each value stands behind an option of its own: a second word would be a mistake.
@@ -227,7 +226,7 @@ int run(int argc, char** argv) {
     }
     request.with_probe = !probe->empty();
     if (with_doctor) return run_doctor(config, request);
-    if (check_only) return check(config, given.shown());
+    if (check_only) return check(config, udpproxy::shown_config(given.file));
     udpproxy::ServeOptions options;
     options.drain_timeout = *timeout;
     return udpproxy::serve(config, given.file, options);

@@ -14,8 +14,6 @@ namespace udpproxy {
 
 namespace {
 
-constexpr std::string_view program_name = "command line";
-
 /// Whether the value is meant as TOML, and is a whole value: the next option's line must not become
 /// a part of it.
 bool is_toml(std::string_view value) {
@@ -33,7 +31,7 @@ std::string list_of(const std::vector<std::string>& texts) {
     return '[' + list + ']';
 }
 
-/// KEY=VALUE, or what is wrong with it.
+/// Why the text is not KEY=VALUE; empty if it is.
 std::string fault_of(const std::string& setting) {
     const std::size_t equals = setting.find('=');
     if (equals == std::string::npos || equals == 0) return "write KEY=VALUE";
@@ -60,7 +58,7 @@ OneProxyText text_of(const OneProxy& options) {
                                return setting.starts_with(std::string{key} + '=');
                            });
     };
-    line(std::string{program_name}, "[[proxy]]");
+    line(std::string{command_line}, "[[proxy]]");
     if (options.name || !is_set("name"))
         line("--name", "name = " + toml_string(options.name.value_or("udpproxy")));
     if (options.listen.size() == 1)
@@ -86,7 +84,7 @@ std::variant<Config, ConfigComplaints> parse_one_proxy(const OneProxy& options) 
             faults.lines.push_back(fmt::format("--set {}: {}", printable(setting), fault));
     if (!faults.lines.empty()) return faults;
     OneProxyText text = text_of(options);
-    return parse_config(text.toml, std::string{program_name}, std::move(text.origins));
+    return parse_config(text.toml, std::string{command_line}, std::move(text.origins));
 }
 
 }  // namespace udpproxy

@@ -14,6 +14,7 @@
 #include "udpproxy/admin/server.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/capacity.hpp"
+#include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/config/values.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
@@ -168,7 +169,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     Log& log = *opened;
     if (!signals.open()) return fail(log, "signalfd: " + error_text(errno));
     log.info("starting", {{"version", UDPPROXY_VERSION},
-                          {"config", config_file.empty() ? "command line" : config_file},
+                          {"config", shown_config(config_file)},
                           {"pid", ::getpid()}});
 
     Names names(log);

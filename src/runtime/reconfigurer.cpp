@@ -10,6 +10,7 @@
 
 #include "alias_numbers.hpp"
 #include "change.hpp"
+#include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -94,7 +95,7 @@ void Reconfigurer::publish() {
 /// Covers every slot that was ever taken, also vacant ones: their counters go on.
 std::shared_ptr<const Status> Reconfigurer::make_status() const {
     auto status = std::make_shared<Status>();
-    status->config_file = config_file_;
+    status->config_file = shown_config(config_file_);
     status->config = std::make_shared<const Config>(config_in_force());
     status->engine = bootstrap_.engine();
     status->started_at = started_at_;

@@ -12,6 +12,7 @@
 
 #include "change.hpp"
 #include "listeners.hpp"
+#include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
@@ -131,7 +132,7 @@ void Reconfigurer::log_reload() {
                     "needs_restart",
                     {{"key", key}, {"effect", "what was in force stays in force until a restart"}});
         if (done.is_reload)
-            log_.info("reloaded", {{"config", config_file_},
+            log_.info("reloaded", {{"config", shown_config(config_file_)},
                                    {"changes", done.lines.size()},
                                    {"reloads", state_.reloads}});
         unlogged_.reset();
@@ -144,7 +145,7 @@ Reconfigurer::Reload Reconfigurer::reject(std::vector<std::string> reasons) {
     ++reload_failures_;
     publish();
     for (const std::string& reason : reasons) log_.error("reload_failed", {{"reason", reason}});
-    log_.error("not_reloaded", {{"config", config_file_},
+    log_.error("not_reloaded", {{"config", shown_config(config_file_)},
                                 {"effect", "everything stays as it was"},
                                 {"failures", reload_failures_}});
     return {false, std::move(reasons), {}};

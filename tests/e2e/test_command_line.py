@@ -120,6 +120,7 @@ def test_one_proxy_by_options_serves_and_has_nothing_to_reload(start_process):
         proxy.signal(signal.SIGHUP)
         proxy.wait_until(lambda: "event=not_reloaded" in proxy.text(), what="not_reloaded")
         assert "there is no file: the configuration is the command line" in proxy.text()
+        assert 'event=not_reloaded config="command line"' in proxy.text()
         for each in (service, client):
             each.settimeout(20)
         client.sendto(b"question", ("127.0.0.1", 15353))

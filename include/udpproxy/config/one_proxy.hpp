@@ -4,12 +4,19 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "udpproxy/config/config.hpp"
 
 namespace udpproxy {
+
+/// What such a configuration is called where a file has its name.
+inline constexpr std::string_view command_line = "command line";
+[[nodiscard]] inline std::string shown_config(const std::string& file) {
+    return file.empty() ? std::string{command_line} : file;
+}
 
 struct OneProxy {
     std::optional<std::string> name;         // --name; else "udpproxy"
@@ -28,7 +35,8 @@ struct OneProxyText {
 /// A value of --set that is a number, true, false, a TOML string or a TOML list is taken as TOML;
 /// any other one is a string.
 [[nodiscard]] OneProxyText text_of(const OneProxy& options);
-/// Complaints: those of parse_config(), with the option instead of file, line and column.
+/// Complaints: those of parse_config(), with the option instead of file, line and column; about an
+/// option that is missing, with command_line.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_one_proxy(const OneProxy& options);
 
 }  // namespace udpproxy
