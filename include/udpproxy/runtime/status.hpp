@@ -74,7 +74,7 @@ struct ListenerStatus {
 };
 
 struct Status {
-    std::string config_file;  // its name, or that of the command line
+    std::string config_file;               // its name, or that of the command line
     std::shared_ptr<const Config> config;  // in force; host names with their present addresses
     Engine engine = Engine::epoll;
     std::chrono::system_clock::time_point started_at;
