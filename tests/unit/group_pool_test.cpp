@@ -180,6 +180,30 @@ TEST_CASE(
     CHECK(pool[group].members == 0);
 }
 
+TEST_CASE("the next surplus is told anew after whatever changes it") {
+    GroupPool pool(4, {10s});
+    CHECK_FALSE(pool.next_surplus(60s).has_value());
+    pool.add_ready(pool.add(0, 1), Instant{20s});
+    CHECK(pool.next_surplus(60s) == Instant{80s});
+    CHECK(pool.next_surplus(30s) == Instant{50s});
+    pool.set_cooldown(0, 20s);
+    CHECK(pool.next_surplus(30s) == Instant{60s});
+    pool.set_kept(0, 1);
+    CHECK_FALSE(pool.next_surplus(30s).has_value());
+    pool.outdate(0);
+    CHECK(pool.next_surplus(30s) == Instant{10s});
+}
+
+TEST_CASE("a group of another version is surplus though nothing was before") {
+    GroupPool pool(4, {10s});
+    pool.set_kept(0, 1);
+    pool.cooldown(pool.add(0, 1), Instant{20s});
+    CHECK_FALSE(pool.next_surplus(60s).has_value());
+    const Upstream upstream{*parse_endpoint("10.0.0.254:53")};
+    pool.set_upstream(0, &upstream);
+    CHECK(pool.next_surplus(60s) == Instant{20s});
+}
+
 TEST_CASE("a cooling group that begins to close is no longer acquired, surplus or the oldest") {
     GroupPool pool(2, {0s, 0s});
     const std::uint32_t group = pool.add(0, 1);
