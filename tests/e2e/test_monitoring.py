@@ -67,7 +67,7 @@ def test_every_verb_of_the_command_line_is_in_the_operators_page(admin):
     assert verbs and verbs == set(re.findall(r"^\| `udpproxyctl (\w+)", _OPERATING, re.MULTILINE))
 
 
-_MONITORING = REPOSITORY / "contrib" / "monitoring"
+_MONITORING = REPOSITORY / "share" / "monitoring"
 _METRIC = re.compile(r"\budpproxy_[a-z_]+\b")
 
 
