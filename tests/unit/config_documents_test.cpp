@@ -23,13 +23,25 @@ std::string default_cell(const ConfigKey& key) {
                                                                                 : "absent";
 }
 
+std::string effect_cell(const ConfigKey& key) {
+    switch (key.takes_effect) {
+        case TakesEffect::at_reload:
+            return "at reload";
+        case TakesEffect::at_restart:
+            return "at restart";
+        case TakesEffect::at_restart_for_listeners:
+            return "at reload, listeners: at restart";
+    }
+    return {};
+}
+
 /// The row that a key has in its section's table; a bar inside a cell is escaped.
 std::string table_row(const ConfigKey& key) {
     std::string values;
     for (const char letter : key.values)
         values += letter == '|' ? std::string{"\\|"} : std::string{letter};
     return "| `" + std::string{key.name} + "` | " + std::string{key.kind} + " | " + values + " | " +
-           default_cell(key) + " | " + std::string{key.summary} + " |";
+           default_cell(key) + " | " + effect_cell(key) + " | " + std::string{key.summary} + " |";
 }
 
 Config accepted(const std::string& text, const std::string& name) {
