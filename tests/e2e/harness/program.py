@@ -47,6 +47,34 @@ def run_once(*arguments, timeout=30, prefix=()):
     )
 
 
+def help_of(*words):
+    """({option}, [command]) that a program's --help lists."""
+    done = subprocess.run([*words, "--help"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    options, _, commands = done.stdout.partition("Subcommands:\n")
+    named = {
+        name
+        for first in re.findall(r"^  (-\S+)", options, re.MULTILINE)
+        for name in first.split(",")
+    }
+    return named, re.findall(r"^  (\w+) ", commands, re.MULTILINE)
+
+
+def commands_of(program):
+    """{words of a command: its options} of a program with commands, -h and --help left out."""
+    found = {}
+
+    def visit(*words):
+        options, commands = help_of(program, *words)
+        for command in commands:
+            visit(*words, command)
+        if not commands:
+            found[words] = options - {"-h", "--help"}
+
+    visit()
+    return found
+
+
 _PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
