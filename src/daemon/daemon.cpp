@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <functional>
+#include <memory>
 #include <new>
 #include <optional>
 
+#include "sd_notify.hpp"
 #include "signals.hpp"
 #include "udpproxy/admin/server.hpp"
 #include "udpproxy/base/printable.hpp"
@@ -116,8 +119,10 @@ void reopen_log(Log& log) {
 }
 
 /// Runs until a signal to stop, or until the end of the drain that SIGQUIT began; returns its name.
-std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& event_log,
-                ProblemWatch& problem_watch, const Signals& signals, Steps& steps, Log& log) {
+/// `look` is called between signals, a few times a second.
+std::string run(Reconfigurer& reconfigurer, ControlSlot& control,
+                const std::function<void(Instant)>& look, const Signals& signals, Steps& steps,
+                Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
@@ -137,8 +142,7 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control, EventLog& even
         }
         answer_control_query(control, reconfigurer);
         steps.run("look", [&] { reconfigurer.look(now); });
-        steps.run("events", [&] { event_log.look(now); });
-        steps.run("problems", [&] { problem_watch.look(now); });
+        look(now);
         if (reconfigurer.has_drained(now)) return name_of_signal(SIGQUIT);
     }
 }
@@ -161,6 +165,7 @@ int fail(Log& log, const std::string& reason) {
 
 int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
     const Signals signals;  // first: a thread that has them unblocked would get them instead
+    ManagerRequest manager_request = take_manager_request();  // the log has a thread
     Result<Log> opened = Log::open({config.log_level, config.log_format, config.log_file});
     if (!opened) {
         print_error("udpproxy: " + opened.error().message + '\n');
@@ -172,6 +177,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
                           {"config", shown_config(config_file)},
                           {"pid", ::getpid()}});
 
+    ServiceManager manager(std::move(manager_request), log);
     Names names(log);
     Bootstrap bootstrap(config, log);
     const ShardsEnd shards_end(bootstrap.shards(), signals, log);
@@ -182,6 +188,7 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
         return stop_signal != 0;
     };
     if (!bootstrap.prepare_proxies(names, stops)) {
+        manager.stopping();
         log.info("stopped", {{"signal", name_of_signal(stop_signal)}});
         return exit_ok;
     }
@@ -206,13 +213,29 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
         return fail(log, done.error().message);
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});
+    manager.ready();
 
     EventLog event_log(reconfigurer, log);
     ProblemWatch problem_watch(board, problems, log);
     Steps steps(log);
-    const std::string signal =
-        run(reconfigurer, control, event_log, problem_watch, signals, steps, log);
+    reconfigurer.reload_begins = [&] {
+        steps.run("manager", [&] { manager.reloading(monotonic_now()); });
+    };
+    reconfigurer.reload_ends = [&](const Reconfigurer::Reload& reload) {
+        steps.run("manager",
+                  [&] { manager.reloaded(reload.done ? std::string{} : reload.lines.front()); });
+    };
+    const auto look = [&](Instant now) {
+        steps.run("events", [&] { event_log.look(now); });
+        steps.run("problems", [&] { problem_watch.look(now); });
+        steps.run("manager", [&] {
+            const std::shared_ptr<const Problems> found = problems.get();
+            manager.look(*board.get(), found ? *found : Problems{}, now);
+        });
+    };
+    const std::string signal = run(reconfigurer, control, look, signals, steps, log);
     log.info("stopping", {{"signal", signal}});
+    steps.run("manager", [&] { manager.stopping(); });
     const bool admin_ended = (*admin)->stop(admin_stop_limit);
     reconfigurer.withdraw_queues();
     const bool shards_ended = stop_shards(bootstrap.shards(), signals, log, [&] {

@@ -57,13 +57,19 @@ std::vector<std::string> text_of(const Plan& plan) {
 }  // namespace
 
 Reconfigurer::Reload Reconfigurer::reload(Instant now) {
-    try {
-        return attempt_reload(now);
-    } catch (const std::bad_alloc&) {
-        return reject({"out of memory"});
-    } catch (const std::system_error& failure) {
-        return reject({failure.what()});
-    }
+    reload_begins();
+    const auto attempt = [&] {
+        try {
+            return attempt_reload(now);
+        } catch (const std::bad_alloc&) {
+            return reject({"out of memory"});
+        } catch (const std::system_error& failure) {
+            return reject({failure.what()});
+        }
+    };
+    Reload report = attempt();
+    reload_ends(report);
+    return report;
 }
 
 Reconfigurer::Reload Reconfigurer::attempt_reload(Instant now) {

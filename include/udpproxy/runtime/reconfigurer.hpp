@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -83,6 +84,9 @@ public:
         std::vector<KeyChange> keys;  // key_changes_told_max at most
     };
     Reload reload(Instant now);
+    /// Called by reload(), whoever asks for it, before it begins and when it is over.
+    std::function<void()> reload_begins = [] {};
+    std::function<void(const Reload&)> reload_ends = [](const Reload&) {};
     [[nodiscard]] std::uint64_t reloads() const { return state_.reloads; }
 
     /// Stops new sessions of the named proxy or of all. For all, has_drained() is true once the
