@@ -97,24 +97,26 @@ TEST_CASE("docs/configuration.md has a table for each section, with exactly the 
               (i < expected.size() ? expected[i] : "(nothing)"));
 }
 
-TEST_CASE("every configuration shown in docs/configuration.md is accepted") {
-    int blocks = 0;
-    bool is_toml = false;
-    std::string block;
-    for (const std::string& line : lines_of(read_file(source_path("docs/configuration.md")))) {
-        if (is_toml && line == "```") {
-            accepted(block, "docs/configuration.md");
-            ++blocks;
-            is_toml = false;
-        } else if (is_toml) {
-            block += line + '\n';
-        } else if (line == "```toml") {
-            is_toml = true;
-            block.clear();
+TEST_CASE("every configuration shown in the documents is accepted") {
+    for (const std::string document : {"docs/configuration.md", "docs/protocols.md"}) {
+        int blocks = 0;
+        bool is_toml = false;
+        std::string block;
+        for (const std::string& line : lines_of(read_file(source_path(document)))) {
+            if (is_toml && line == "```") {
+                accepted(block, document);
+                ++blocks;
+                is_toml = false;
+            } else if (is_toml) {
+                block += line + '\n';
+            } else if (line == "```toml") {
+                is_toml = true;
+                block.clear();
+            }
         }
+        CHECK(blocks > 0);
+        CHECK_FALSE(is_toml);
     }
-    CHECK(blocks > 0);
-    CHECK_FALSE(is_toml);
 }
 
 TEST_CASE("the complaints that docs/configuration.md shows are those of one file") {
