@@ -68,6 +68,20 @@ def test_the_page_of_udpproxyctl_has_the_commands_that_help_has_with_their_optio
     assert told == commands_of(ctl_path())
 
 
+def test_the_environment_that_the_programs_read_is_in_the_pages():
+    read = set()
+    for file in (REPOSITORY / "src").rglob("*.cpp"):
+        text = file.read_text(encoding="utf-8")
+        read |= set(re.findall(r'(?:envname|getenv|take_variable)\("(\w+)"\)', text))
+    told = {
+        name
+        for page in ("udpproxy.8", "udpproxyctl.8")
+        for name in re.findall(r"\*([A-Z_]{5,})\*", _section(page, "ENVIRONMENT"))
+    }
+    resolver = {"LOCALDOMAIN", "RES_OPTIONS"}  # read by c-ares
+    assert "UDPPROXY_SOCKET" in read and told == read | resolver
+
+
 def test_the_page_of_the_file_has_every_key_with_its_facts():
     """The table that it is made from is compared with the code by a unit test."""
     example = (REPOSITORY / "udpproxy.toml.example").read_text(encoding="utf-8")
