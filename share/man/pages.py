@@ -85,6 +85,8 @@ def converted(text):
 def document(path, heading):
     text = (ROOT / path).read_text(encoding="utf-8")
     if heading:
+        if f"\n{heading}\n" not in text:
+            sys.exit(f"pages.py: {path} has no heading {heading}")
         text = text[text.index(f"\n{heading}\n") + len(heading) + 2 :]
         text = re.split(r"^#", text, flags=re.MULTILINE)[0]
     else:

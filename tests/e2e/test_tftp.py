@@ -28,14 +28,11 @@ def fetch(client, name, server):
 def test_a_file_comes_whole(network, start_process, start_one, open_client, tmp_path):
     content = os.urandom(100_000)
     (tmp_path / "file").write_bytes(content)
-    words = "--no-daemon --conf-file=/dev/null --port=0 --user=root --interface=to-proxy"
-    daemon = start_process(
-        [
-            *("dnsmasq", *words.split()),
-            *("--enable-tftp", "--tftp-single-port", f"--tftp-root={tmp_path}"),
-        ],
-        network.service,
+    words = (
+        "dnsmasq --no-daemon --conf-file=/dev/null --port=0 --user=root --interface=to-proxy "
+        f"--enable-tftp --tftp-single-port --tftp-root={tmp_path}"
     )
+    daemon = start_process(words.split(), network.service)
     daemon.wait_until(lambda: "TFTP root is" in daemon.text(), what="dnsmasq")
     proxy = start_one(upstream=IPV4.service(254, 69))
     assert fetch(open_client(), b"file", IPV4.listener()) == content
