@@ -161,9 +161,15 @@ int fail(Log& log, const std::string& reason) {
     return exit_failure;
 }
 
+int fail_for(Log& log, const std::vector<std::string>& complaints) {
+    for (const std::string& complaint : complaints) log.error("failed", {{"reason", complaint}});
+    return exit_config;
+}
+
 }  // namespace
 
 int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
+    HandedSockets handed = take_handed_sockets();  // before their numbers could be taken
     const Signals signals;  // first: a thread that has them unblocked would get them instead
     ManagerRequest manager_request = take_manager_request();  // the log has a thread
     Result<Log> opened = Log::open({config.log_level, config.log_format, config.log_file});
@@ -192,12 +198,10 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
         log.info("stopped", {{"signal", name_of_signal(stop_signal)}});
         return exit_ok;
     }
-    if (const std::vector<std::string> complaints = bootstrap.compute_capacity();
-        !complaints.empty()) {
-        for (const std::string& complaint : complaints)
-            log.error("failed", {{"reason", complaint}});
-        return exit_config;
-    }
+    if (const auto complaints = bootstrap.compute_capacity(); !complaints.empty())
+        return fail_for(log, complaints);
+    if (const auto complaints = bootstrap.take_handed(std::move(handed)); !complaints.empty())
+        return fail_for(log, complaints);
     if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
     bootstrap.log_capacity();
     StatusBoard board;

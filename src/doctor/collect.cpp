@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -256,7 +257,7 @@ std::vector<BoundSocket> collect_sockets(const Config& config) {
                                        });
                 });
             if (!is_wanted) continue;
-            found.push_back({line.local, line.drops, {}, {}});
+            found.push_back({line.local, line.drops, {}, {}, false});
             inodes.push_back(line.inode);
             users.push_back(line.user);
         }
@@ -265,6 +266,7 @@ std::vector<BoundSocket> collect_sockets(const Config& config) {
     for (std::size_t i = 0; i < found.size(); ++i) {
         found[i].holder = holders[i].name;
         found[i].shown = text_of(holders[i], users[i]);
+        found[i].is_own = holders[i].process == ::getpid();
     }
     return found;
 }

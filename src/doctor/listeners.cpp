@@ -45,6 +45,9 @@ void check_address(const ExaminedProxy& examined, std::size_t index, const std::
     }
 }
 
+/// It holds the sockets of socket units, for the services that they belong to.
+constexpr std::string_view service_manager_name = "systemd";
+
 /// A socket of another program than this one.
 const BoundSocket* foreign_among(const std::vector<BoundSocket>& sockets) {
     const auto place = std::find_if(sockets.begin(), sockets.end(), [](const BoundSocket& each) {
@@ -60,6 +63,10 @@ void check_own_port(const ListenFacts& facts, bool has_started, const std::strin
         return findings.ok(
             FindingKind::listen_port, where,
             "is free: udpproxy is not running, or runs in another network namespace");
+    if (!has_started && std::all_of(facts.sockets.begin(), facts.sockets.end(),
+                                    [](const BoundSocket& each) { return each.is_own; }))
+        return findings.ok(FindingKind::listen_port, where,
+                           "is held by what the service manager has handed over");
     const auto hidden = std::find_if(facts.sockets.begin(), facts.sockets.end(),
                                      [](const BoundSocket& each) { return each.holder.empty(); });
     const bool is_hidden = hidden != facts.sockets.end();
@@ -84,7 +91,15 @@ void check_port(const ExaminedProxy& examined, std::size_t index, const std::str
     const BoundSocket* const of_both = foreign_among(facts.of_both_families);
     std::uint64_t drops = 0;
     for (const BoundSocket& socket : facts.sockets) drops += socket.drops;
-    if (foreign != nullptr) {
+    if (foreign != nullptr && foreign->holder == service_manager_name) {
+        findings
+            .add(FindingKind::listen_port, Severity::note, where,
+                 fmt::format("is held by {} at {}", foreign->shown, format(foreign->local)),
+                 "unless a socket unit of udpproxy hands it over, the start fails: address already "
+                 "in use",
+                 "systemctl list-sockets shows the unit")
+            .at_start = StartEffect::warns;
+    } else if (foreign != nullptr) {
         findings
             .add(FindingKind::listen_port, Severity::problem, where,
                  fmt::format("is held by {} at {}", foreign->shown, format(foreign->local)),

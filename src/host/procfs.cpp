@@ -169,14 +169,16 @@ std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes) {
                 std::find(wanted.begin(), wanted.end(),
                           std::string_view{target.data(), static_cast<std::size_t>(length)});
             if (place == wanted.end()) continue;
+            SocketHolder& holder = holders[static_cast<std::size_t>(place - wanted.begin())];
+            // A service manager keeps a copy of what it hands over.
+            if (holder.process == ::getpid()) continue;
             std::string name = read_host_file(base + "/comm").value_or("");
             while (!name.empty() && name.back() == '\n') name.pop_back();
             // Any user names a process as he likes; escape sequences must not reach a terminal.
             std::replace_if(
                 name.begin(), name.end(), [](char letter) { return letter < ' ' || letter > '~'; },
                 '?');
-            holders[static_cast<std::size_t>(place - wanted.begin())] = {
-                to_number<int>(process->d_name).value_or(0), std::move(name)};
+            holder = {to_number<int>(process->d_name).value_or(0), std::move(name)};
         }
     }
     return holders;

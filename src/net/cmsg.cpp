@@ -53,6 +53,13 @@ ControlIn read_control(const void* control, std::size_t bytes) noexcept {
                     // any other, ipi_spec_dst is the address to answer from.
                     found.local = Address::ipv4(info->ipi_spec_dst.s_addr);
                     found.is_copied = info->ipi_addr.s_addr != info->ipi_spec_dst.s_addr;
+                    if (info->ipi_ifindex == 0 && info->ipi_spec_dst.s_addr == 0) {
+                        // It came before the socket asked (net/ipv4/ip_sockglue.c,
+                        // ipv4_pktinfo_prepare), as it may to one that was handed over.
+                        found.local = Address::ipv4(info->ipi_addr.s_addr);
+                        found.is_copied = found.local.is_multicast() || found.local.is_broadcast();
+                        if (found.is_copied) found.local = Address{};
+                    }
                     found.interface_index = static_cast<std::uint32_t>(info->ipi_ifindex);
                 }
             }

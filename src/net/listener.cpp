@@ -71,42 +71,59 @@ int set_listener_options(int descriptor, const ListenerRequest& request, const c
     return set_flag(descriptor, option.level, option.name, 1);
 }
 
+/// Binds exclusively, or to a port that is shared already; others may join from then on.
+Result<void> bind_listener(int descriptor, const Endpoint& endpoint, bool shares_port) {
+    if (shares_port) {
+        if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1))
+            return system_error("setsockopt SO_REUSEPORT", error);
+    }
+    if (const int error = bind_to(descriptor, endpoint)) return system_error("bind", error);
+    if (!shares_port) {
+        if (const int error = set_flag(descriptor, SOL_SOCKET, SO_REUSEPORT, 1))
+            return system_error("setsockopt SO_REUSEPORT", error);
+    }
+    return {};
+}
+
 }  // namespace
 
-Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size_t count) {
+Result<ListenerSockets> open_listeners(const ListenerRequest& request, std::size_t count,
+                                       std::vector<Socket>* handed) {
+    const std::size_t bound = handed != nullptr ? handed->size() : 0;
     ListenerSockets listeners;
     listeners.address_absent = !is_on_this_host(request.endpoint);
     listeners.receive_buffer_bytes = listeners.send_buffer_bytes =
         std::numeric_limits<std::uint64_t>::max();
     for (std::size_t i = 0; i < count; ++i) {
-        Socket socket{open_datagram_socket(request.endpoint.family())};
-        if (!socket) return system_error("socket", errno);
+        Socket socket;
+        if (i >= bound) {
+            socket = Socket{open_datagram_socket(request.endpoint.family())};
+            if (!socket) return system_error("socket", errno);
+        }
+        const int descriptor = i < bound ? (*handed)[i].descriptor() : socket.descriptor();
         const char* failed = nullptr;
-        if (const int error = set_listener_options(socket.descriptor(), request, failed))
+        if (const int error = set_listener_options(descriptor, request, failed))
             return system_error(std::string{"setsockopt "} + failed, error);
         if (request.offload) {
-            if (const int error = receive_trains(socket.descriptor()))
+            if (const int error = receive_trains(descriptor))
                 return system_error("setsockopt UDP_GRO", error);
         }
         listeners.receive_buffer_bytes =
             std::min(listeners.receive_buffer_bytes,
-                     set_and_read_buffer(socket.descriptor(), SO_RCVBUFFORCE, SO_RCVBUF,
+                     set_and_read_buffer(descriptor, SO_RCVBUFFORCE, SO_RCVBUF,
                                          request.receive_buffer_bytes));
         listeners.send_buffer_bytes = std::min(
-            listeners.send_buffer_bytes, set_and_read_buffer(socket.descriptor(), SO_SNDBUFFORCE,
-                                                             SO_SNDBUF, request.send_buffer_bytes));
-        if (i > 0 || request.shares_port) {
-            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1))
-                return system_error("setsockopt SO_REUSEPORT", error);
-        }
-        if (const int error = bind_to(socket.descriptor(), request.endpoint))
-            return system_error("bind", error);
-        if (i == 0) {
-            if (const int error = set_flag(socket.descriptor(), SOL_SOCKET, SO_REUSEPORT, 1))
-                return system_error("setsockopt SO_REUSEPORT", error);
+            listeners.send_buffer_bytes,
+            set_and_read_buffer(descriptor, SO_SNDBUFFORCE, SO_SNDBUF, request.send_buffer_bytes));
+        if (i >= bound) {
+            if (Result<void> done =
+                    bind_listener(descriptor, request.endpoint, i > 0 || request.shares_port);
+                !done)
+                return done.error();
         }
         listeners.sockets.push_back(std::move(socket));
     }
+    for (std::size_t i = 0; i < bound; ++i) listeners.sockets[i] = std::move((*handed)[i]);
     return listeners;
 }
 

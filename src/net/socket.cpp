@@ -34,8 +34,14 @@ int discovery_of(PathMtu path_mtu) {
 }  // namespace
 
 int open_datagram_socket(Family family) {
-    return ::socket(family == Family::ipv4 ? AF_INET : AF_INET6,
-                    SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+    Socket socket{::socket(family == Family::ipv4 ? AF_INET : AF_INET6,
+                           SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP)};
+    if (!socket || family == Family::ipv4) return socket.release();
+    if (const int error = set_flag(socket.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 1)) {
+        errno = error;
+        return -1;
+    }
+    return socket.release();
 }
 
 int set_flag(int descriptor, int level, int option, int value) {
@@ -61,7 +67,6 @@ int set_family_options(int descriptor, Family family, PathMtu path_mtu) {
             return error;
         return set_flag(descriptor, IPPROTO_IP, IP_RECVTOS, 1);
     }
-    if (const int error = set_flag(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return error;
     if (const int error = set_flag(descriptor, IPPROTO_IPV6, IPV6_MTU_DISCOVER, discovery))
         return error;
     return set_flag(descriptor, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);

@@ -8,7 +8,8 @@
 
 namespace udpproxy {
 
-/// A UDP socket, non-blocking and closed on exec. Returns the descriptor, or -1 with errno.
+/// A UDP socket, non-blocking and closed on exec, one of IPv6 for IPv6 alone. Returns the
+/// descriptor, or -1 with errno.
 [[nodiscard]] int open_datagram_socket(Family family);
 
 // The next functions return 0 or errno.
@@ -16,8 +17,7 @@ namespace udpproxy {
 [[nodiscard]] int bind_to(int descriptor, const Endpoint& endpoint);
 [[nodiscard]] int connect_to(int descriptor, const Endpoint& endpoint);
 /// Asks for TOS or traffic class with every datagram, because ECN and DSCP are carried through.
-/// Keeps IPv6 sockets out of IPv4. Sets what becomes of datagrams that are larger than the path
-/// takes.
+/// Sets what becomes of datagrams that are larger than the path takes.
 [[nodiscard]] int set_family_options(int descriptor, Family family, PathMtu path_mtu);
 /// Makes neighbouring datagrams of one sender, equal in length, arrive as one train: one pass of
 /// the kernel, one buffer.

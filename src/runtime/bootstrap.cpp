@@ -102,13 +102,54 @@ void Bootstrap::log_capacity() {
     }
 }
 
+std::vector<std::string> Bootstrap::take_handed(HandedSockets handed) {
+    std::vector<std::string> complaints;
+    for (const ProxyConfig& proxy : config_.proxies) {
+        for (const ListenAddress& listen : proxy.listen) {
+            std::vector<const HandedSocket*> wanted;
+            for (const HandedSocket& each : handed.sockets)
+                if (each.endpoint == listen.endpoint) wanted.push_back(&each);
+            std::string complaint = mismatch_of(proxy, listen.endpoint, machine_.shards, wanted);
+            if (!complaint.empty()) complaints.push_back(std::move(complaint));
+        }
+    }
+    for (HandedSocket& each : handed.sockets) {
+        const auto wants_it = [&](const ProxyConfig& proxy) {
+            return std::any_of(
+                proxy.listen.begin(), proxy.listen.end(),
+                [&](const ListenAddress& listen) { return listen.endpoint == each.endpoint; });
+        };
+        if (std::any_of(config_.proxies.begin(), config_.proxies.end(), wants_it))
+            handed_.push_back(std::move(each));
+        else
+            handed.refused.push_back(
+                {each.shown, fmt::format("no listener is at {}", format(each.endpoint))});
+    }
+    for (const RefusedSocket& each : handed.refused)
+        log_.warn("handed_over_unused",
+                  {{"socket", each.shown}, {"reason", each.reason}, {"effect", "closed"}});
+    return complaints;
+}
+
+/// Those that were handed over for this address.
+std::vector<Socket> Bootstrap::handed_for(const Endpoint& endpoint) {
+    std::vector<Socket> sockets;
+    for (HandedSocket& each : handed_)
+        if (each.endpoint == endpoint) sockets.push_back(std::move(each.socket));
+    std::erase_if(handed_, [](const HandedSocket& each) { return !each.socket; });
+    if (!sockets.empty())
+        log_.info("handed_over", {{"listen", format(endpoint)}, {"sockets", sockets.size()}});
+    return sockets;
+}
+
 Result<void> Bootstrap::open_all_listeners() {
     for (std::uint16_t index = 0; index < config_.proxies.size(); ++index) {
         const ProxyConfig& proxy = config_.proxies[index];
         for (const ListenAddress& listen : proxy.listen) {
             if (listen.is_absent()) continue;
-            Result<ListenerSockets> opened =
-                open_listener(proxy, listen.endpoint, machine_.shards, bind_attempts_at_start);
+            std::vector<Socket> handed = handed_for(listen.endpoint);
+            Result<ListenerSockets> opened = open_listener(proxy, listen.endpoint, machine_.shards,
+                                                           bind_attempts_at_start, false, &handed);
             if (!opened && may_go_without(proxy, listen.endpoint, opened.error())) {
                 log_left_out(log_, proxy, listen.endpoint, opened.error());
                 continue;

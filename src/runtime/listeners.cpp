@@ -2,6 +2,7 @@
 #include "listeners.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -33,7 +34,8 @@ void warn_of_small_buffer(Log& log, const std::string& listener, const char* key
 }  // namespace
 
 Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint,
-                                      std::uint32_t shards, int attempts, bool shares_port) {
+                                      std::uint32_t shards, int attempts, bool shares_port,
+                                      std::vector<Socket>* handed) {
     const Address any = Address::any(endpoint.family());
     const ListenerRequest request{endpoint,
                                   proxy.receive_buffer_bytes,
@@ -41,11 +43,11 @@ Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& 
                                   proxy.path_mtu,
                                   proxy.offload == Offload::automatic && trains_supported(),
                                   shares_port};
-    Result<ListenerSockets> opened = open_listeners(request, shards);
+    Result<ListenerSockets> opened = open_listeners(request, shards, handed);
     for (int attempt = 1; !opened && opened.error().code == EADDRINUSE && attempt < attempts;
          ++attempt) {
         std::this_thread::sleep_for(bind_again_after);
-        opened = open_listeners(request, shards);
+        opened = open_listeners(request, shards, handed);
     }
     if (opened) {
         // An address of a whole block that is local is no interface's own (ip route add local …).
@@ -59,6 +61,38 @@ Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& 
         if (const auto holder = find_holder(endpoint, Transport::udp))
             reason += " (held by " + holder->shown + ')';
     return Error{reason, opened.error().code};
+}
+
+std::string mismatch_of(const ProxyConfig& proxy, const Endpoint& endpoint, std::uint32_t shards,
+                        const std::vector<const HandedSocket*>& handed) {
+    const auto tell = [&](const std::string& what) {
+        return fmt::format("{}: {}", name_of(proxy, endpoint), what);
+    };
+    // The service manager keeps its copy of each: one that nobody reads would keep its clients.
+    if (handed.size() > shards)
+        return tell(
+            fmt::format("{} sockets are handed over, and the shards are {}: one "
+                        "ListenDatagram= of the socket unit for each shard, or more "
+                        "runtime.shards",
+                        handed.size(), shards));
+    for (const HandedSocket* each : handed) {
+        if (each->takes_mapped && endpoint.address.is_unspecified())
+            return tell(each->shown +
+                        " takes IPv4 clients as well: BindIPv6Only=ipv6-only in the socket unit");
+        if (shards > 1 && !each->shares_port)
+            return tell(
+                fmt::format("{} has no SO_REUSEPORT, and {} shards need a socket each: "
+                            "ReusePort=yes in the socket unit, or runtime.shards = 1",
+                            each->shown, shards));
+        // So the kernel has it (net/ipv4/udp.c, udp_lib_lport_inuse).
+        if (handed.size() < shards && each->user != ::geteuid())
+            return tell(
+                fmt::format("{} was made by user {}, who alone may open more for {} "
+                            "shards: one ListenDatagram= of the socket unit for each "
+                            "shard, or fewer runtime.shards",
+                            each->shown, each->user, shards));
+    }
+    return {};
 }
 
 bool may_go_without(const ProxyConfig& proxy, const Endpoint& endpoint, const Error& error) {

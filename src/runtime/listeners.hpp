@@ -3,6 +3,7 @@
 #pragma once
 
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/host/handed_sockets.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/net/listener.hpp"
 #include "udpproxy/runtime/status.hpp"
@@ -15,11 +16,18 @@ inline constexpr int bind_attempts_at_start = 20;
 // The control thread does nothing else meanwhile, so a reload waits less long.
 inline constexpr int bind_attempts_at_reload = 3;
 
-/// One socket per shard. Errors: `listener "dns" 192.0.2.1:53: bind: Address already in use (held
-/// by nginx (process 123))`.
+/// One socket per shard, those of `handed` first (net/listener.hpp). Errors: `listener "dns"
+/// 192.0.2.1:53: bind: Address already in use (held by nginx (process 123))`.
 [[nodiscard]] Result<ListenerSockets> open_listener(const ProxyConfig& proxy,
                                                     const Endpoint& endpoint, std::uint32_t shards,
-                                                    int attempts, bool shares_port = false);
+                                                    int attempts, bool shares_port = false,
+                                                    std::vector<Socket>* handed = nullptr);
+
+/// Why these sockets, handed over for a listener, cannot serve it with so many shards; empty: they
+/// can.
+[[nodiscard]] std::string mismatch_of(const ProxyConfig& proxy, const Endpoint& endpoint,
+                                      std::uint32_t shards,
+                                      const std::vector<const HandedSocket*>& handed);
 
 /// The descriptors of the sockets, in the order of the shards.
 [[nodiscard]] std::vector<int> descriptors_of(const ListenerSockets& opened);

@@ -1,5 +1,7 @@
 // Listeners and sources: one address for one instance, its clients spread over its sockets and each
 // kept by one, and where requests leave from.
+#include <netinet/udp.h>
+
 #include <map>
 #include <set>
 
@@ -44,6 +46,54 @@ TEST_CASE("a listener keeps out of a port that another socket holds with SO_REUS
     REQUIRE(try_bind(Endpoint{group_address(Family::ipv4), 0, next_port()}, Reuse::port, holder) ==
             0);
     CHECK_FALSE(open_listeners(request_for(name_of(holder)), 2).has_value());
+}
+
+/// All that open_listeners() sets, in both families' names.
+std::vector<int> options_of(const Socket& socket, Family family) {
+    const bool ipv4 = family == Family::ipv4;
+    const int level = ipv4 ? IPPROTO_IP : IPPROTO_IPV6;
+    std::vector<int> values;
+    const auto add = [&](int of, int option) {
+        int value = 0;
+        socklen_t length = sizeof value;
+        REQUIRE(::getsockopt(socket.descriptor(), of, option, &value, &length) == 0);
+        values.push_back(value);
+    };
+    for (const int option : {SO_RCVBUF, SO_SNDBUF, SO_REUSEPORT}) add(SOL_SOCKET, option);
+    add(IPPROTO_UDP, UDP_GRO);
+    for (const int option :
+         ipv4 ? std::vector<int>{IP_RECVTOS, IP_MTU_DISCOVER, IP_PKTINFO, IP_FREEBIND}
+              : std::vector<int>{IPV6_RECVTCLASS, IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO,
+                                 IPV6_FREEBIND, IPV6_V6ONLY})
+        add(level, option);
+    return values;
+}
+
+TEST_CASE("a socket that was handed over gets the options of one opened here, and comes first") {
+    for (const Family family : families()) {
+        for (const Address& at : {loopback(family), Address::any(family)}) {
+            ListenerRequest request{unused_endpoint(at), 65536, 131072, PathMtu::omit, true};
+            Socket bound;
+            REQUIRE(try_bind(request.endpoint, Reuse::port, bound) == 0);
+            const int number = bound.descriptor();
+            std::vector<Socket> handed;
+            handed.push_back(std::move(bound));
+            Result<ListenerSockets> opened = open_listeners(request, 2, &handed);
+            REQUIRE_MESSAGE(opened.has_value(), complaint(opened));
+            CHECK(opened->sockets.front().descriptor() == number);
+            CHECK_FALSE(handed.front());
+            CHECK(options_of(opened->sockets[0], family) == options_of(opened->sockets[1], family));
+            CHECK(opened->receive_buffer_bytes == 65536);
+        }
+    }
+}
+
+TEST_CASE("a socket that was handed over stays with the caller when the others cannot be opened") {
+    const Endpoint endpoint = unused_endpoint(loopback(Family::ipv4));
+    std::vector<Socket> handed(1);
+    REQUIRE(try_bind(endpoint, Reuse::none, handed.front()) == 0);
+    CHECK_FALSE(open_listeners(request_for(endpoint), 2, &handed).has_value());
+    CHECK(handed.front());
 }
 
 TEST_CASE("a listener on an address that is not here yet is opened, and the absence told") {

@@ -185,11 +185,13 @@ def test_children_are_not_told_of_the_manager(start, tmp_path, admin, manager):
     nft = tools / "nft"
     nft.write_text(f"#!/bin/sh\nenv >{tools}/environment\n", encoding="utf-8")
     nft.chmod(0o755)
+    handed = {"LISTEN_PID": 1, "LISTEN_FDS": 1, "LISTEN_FDNAMES": "a"}
     start(
         _configuration(head=admin.section()),
-        variables={"PATH": f"{tools}:{os.environ['PATH']}", "WATCHDOG_USEC": 1_000_000},
+        variables={"PATH": f"{tools}:{os.environ['PATH']}", "WATCHDOG_USEC": 1_000_000, **handed},
     )
     admin.ctl("doctor")
     environment = (tools / "environment").read_text(encoding="utf-8")
     assert "PATH=" in environment
-    assert not [name for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in environment]
+    names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", *handed)
+    assert not [name for name in names if name in environment]

@@ -135,6 +135,22 @@ TEST_CASE("control is written in the types and sizes the kernel takes") {
     CHECK(header.cmsg_len == CMSG_LEN(sizeof(int)));
 }
 
+TEST_CASE("a datagram that came before the socket asked is answered from where it was sent to") {
+    // Of a socket that was handed over: the kernel fills in ipi_addr alone (ipv4_pktinfo_prepare).
+    const auto read = [](const char* to) {
+        return Composer{}
+            .add(IPPROTO_IP, IP_PKTINFO,
+                 packet_info(parse_address(to).value(), Address::any(Family::ipv4), 0))
+            .read();
+    };
+    CHECK(read("192.0.2.1").local == ipv4);
+    CHECK_FALSE(read("192.0.2.1").is_copied);
+    for (const char* copied : {"224.0.0.251", "255.255.255.255"}) {
+        CHECK(read(copied).local == Address{});
+        CHECK(read(copied).is_copied);
+    }
+}
+
 TEST_CASE("an arrival without control says nothing") {
     const ControlIn in = read_control(nullptr, 0);
     CHECK(in.local == Address{});

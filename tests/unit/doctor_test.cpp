@@ -445,6 +445,14 @@ TEST_CASE("a start is warned of ports in use, and the holder is named once for a
                "warns proxy \"dns\": listen 192.0.2.1:5353 and 2 more: is held by nginx (process "
                "13) at 192.0.2.1:5353",
                "stop nginx");
+    hold({held, 0, "systemd", "systemd (process 1)"});
+    check_only(at_start(facts, config),
+               "warns proxy \"dns\": listen 192.0.2.1:5353 and 2 more: is held by systemd (process "
+               "1) at 192.0.2.1:5353; unless a socket unit of udpproxy hands it over",
+               "systemctl list-sockets");
+    hold({held, 0, "udpproxy", "udpproxy (process 12)", true});
+    CHECK_MESSAGE(at_start(facts, config).empty(), "it was handed over to this start");
+    hold({held, 0, "nginx", "nginx (process 13)"});
     for (ListenFacts& listen : facts.proxies[0].listen) {
         listen.of_both_families = std::move(listen.sockets);
         listen.sockets.clear();

@@ -62,6 +62,7 @@ struct BoundSocket {
     std::uint64_t drops = 0;  // datagrams lost to a full receive queue
     std::string holder;       // name of the program; empty without permission to read it
     std::string shown{};      // `nginx (process 123)`, `a socket of user 101`
+    bool is_own = false;      // this process has it; before a start: it was handed over
 };
 
 struct ListenFacts {

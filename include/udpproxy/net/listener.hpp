@@ -38,9 +38,15 @@ struct ListenerSockets {
 /// instance of the program gets EADDRINUSE and takes no client from the first. Then SO_REUSEPORT is
 /// set for good, and the other sockets join; if the flag were cleared again, one socket would get
 /// everything. The order of the sockets is the kernel's steering order: it must never change while
-/// the address stays configured. Errors: any errno of socket, setsockopt, bind, as a sentence
+/// the address stays configured.
+///
+/// The sockets in `handed` are bound to the address already: they come first, get the same options,
+/// and are moved out if all goes well. Others join them only where they have SO_REUSEPORT and the
+/// same user made them. Errors: any errno of socket, setsockopt, bind, as a sentence
 /// `socket|setsockopt NAME|bind: cause`.
+// Requires: `handed` has `count` sockets at most, of the endpoint's family.
 [[nodiscard]] Result<ListenerSockets> open_listeners(const ListenerRequest& request,
-                                                     std::size_t count);
+                                                     std::size_t count,
+                                                     std::vector<Socket>* handed = nullptr);
 
 }  // namespace udpproxy

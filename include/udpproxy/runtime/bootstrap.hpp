@@ -10,6 +10,7 @@
 
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/host/handed_sockets.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/net/listener.hpp"
@@ -31,6 +32,10 @@ public:
     [[nodiscard]] std::vector<std::string> compute_capacity();
     [[nodiscard]] Result<void> choose_engine();
     void log_capacity();
+    /// Keeps the sockets that a service manager has handed over, for the listeners of their
+    /// addresses, and logs and closes what no listener wants. Returns what keeps them from serving;
+    /// empty when they do.
+    [[nodiscard]] std::vector<std::string> take_handed(HandedSockets handed);
     [[nodiscard]] Result<void> open_all_listeners();
     /// With engine "auto" every shard uses epoll when io_uring is refused to one of them.
     [[nodiscard]] Result<void> start_shards();
@@ -55,6 +60,7 @@ private:
     void take_upstreams(Names& names, Instant now);
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
     [[nodiscard]] Result<void> create_shards(const SipKey& key);
+    [[nodiscard]] std::vector<Socket> handed_for(const Endpoint& endpoint);
     /// The sockets of every listener that belong to this shard.
     [[nodiscard]] std::vector<ListenerSocket> take_sockets(std::uint32_t shard);
 
@@ -69,6 +75,7 @@ private:
     Capacity capacity_;
     std::uint64_t ports_start_ = 0;
     std::shared_ptr<SharedUse> use_;
+    std::vector<HandedSocket> handed_;
     std::vector<ListenerSetup> listeners_;
     std::vector<ListenerSockets> listener_sockets_;
     std::vector<std::shared_ptr<ListenerQueues>> listener_queues_;
