@@ -14,13 +14,13 @@ namespace udpproxy::traffic {
 
 namespace {
 
-constexpr Duration patience = std::chrono::milliseconds{100};
+constexpr Duration answer_patience = std::chrono::milliseconds{100};
 
 }  // namespace
 
 std::vector<std::int64_t> round_trips(const LatencyPlan& plan, Tally& tally) {
     const Socket socket = open_connected_udp(plan.target, {});
-    set_receive_timeout(socket, patience);
+    set_receive_timeout(socket, answer_patience);
 
     Ownership ownership(tally, 1, false);
     std::vector<std::int64_t> trips;

@@ -15,14 +15,14 @@ namespace udpproxy {
 namespace {
 
 /// The control thread looks ten times a second; an earlier reload may take some seconds.
-constexpr Duration answer_limit = std::chrono::seconds{5};
+constexpr Duration change_answer_limit = std::chrono::seconds{5};
 
 /// Returns what `describe` makes of an answer `done`, else the response with the reason.
 template <class Describe>
 AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
                   Describe&& describe) {
     const QueryOutcome outcome = context.control.query(
-        question, answer_limit, [] {}, [&] { return context.stopping.load(); });
+        question, change_answer_limit, [] {}, [&] { return context.stopping.load(); });
     if (outcome == QueryOutcome::withdrawn)
         return error_response(503,
                               "the control thread is busy or about to end; nothing was changed");

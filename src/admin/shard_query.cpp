@@ -10,7 +10,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr Duration answer_limit = std::chrono::seconds{1};
+constexpr Duration shard_answer_limit = std::chrono::seconds{1};
 
 Result<const Answer*> ask(const AdminContext& context, std::size_t number,
                           const Question& question) {
@@ -20,12 +20,13 @@ Result<const Answer*> ask(const AdminContext& context, std::size_t number,
         return context.stopping.load(std::memory_order_relaxed) || shard.has_ended();
     };
     if (slot.query(
-            question, answer_limit, [&] { shard.wake(); }, gives_up) == QueryOutcome::answered)
+            question, shard_answer_limit, [&] { shard.wake(); }, gives_up) ==
+        QueryOutcome::answered)
         return slot.answer();
     if (context.stopping.load(std::memory_order_relaxed)) return Error{"the program is stopping"};
     if (shard.has_ended()) return Error{fmt::format("shard {} has ended", number)};
     return Error{fmt::format("shard {} did not answer within {} s", number,
-                             answer_limit / std::chrono::seconds{1})};
+                             shard_answer_limit / std::chrono::seconds{1})};
 }
 
 bool comes_first(const SessionView& left, const SessionView& right, SessionQuery::Order order) {

@@ -23,8 +23,8 @@ constexpr std::uint64_t registered_files_max = std::uint64_t{1} << 20;
 constexpr std::uint64_t draining_and_serving_max = 8192;
 // With many shards each has four times its share of the descriptors: the kernel spreads clients
 // evenly, and its table of registered files is memory.
-constexpr std::uint64_t share_multiple = 4;
-constexpr std::uint64_t share_least = 65536;
+constexpr std::uint64_t descriptor_share_multiple = 4;
+constexpr std::uint64_t descriptor_share_least = 65536;
 // Of a session, its cells in the table, its client; of a slot, its group, its place in batches; of
 // a port pool, its set of ports.
 constexpr std::uint64_t bytes_per_session = 384;
@@ -106,7 +106,7 @@ AliasMembers alias_members_of(const ProxyConfig& config) {
 TableSizes table_sizes(const MachineLimits& machine) {
     const std::uint64_t descriptors = std::min(machine.descriptors, registered_files_max);
     const std::uint64_t share =
-        std::max(share_least, share_multiple * descriptors / machine.shards);
+        std::max(descriptor_share_least, descriptor_share_multiple * descriptors / machine.shards);
     TableSizes sizes;
     sizes.slots = sizes.sessions = static_cast<std::uint32_t>(std::min(descriptors, share));
     sizes.clients = static_cast<std::uint32_t>(descriptors);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/keys.hpp"
 
 namespace udpproxy {
@@ -68,9 +69,7 @@ std::optional<SyntaxAdvice> advise(std::string_view text, Position refused_at,
         // Columns count characters, as the parser's do: bytes but for 10xxxxxx.
         const std::string_view before =
             whole.substr(0, static_cast<std::size_t>(part.data() - whole.data()));
-        const auto column = 1 + std::count_if(before.begin(), before.end(), [](char letter) {
-                                return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U;
-                            });
+        const auto column = 1 + std::count_if(before.begin(), before.end(), begins_character);
         return Position{refused_at.line, static_cast<std::uint32_t>(column)};
     };
     if (refused.find("utf-8") != std::string_view::npos)

@@ -4,18 +4,15 @@
 
 #include <algorithm>
 
+#include "udpproxy/base/printable.hpp"
+
 namespace udpproxy {
 
 namespace {
 
-constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
-
 bool is_marked(std::string_view text) {
     return text.substr(0, byte_order_mark.size()) == byte_order_mark;
 }
-
-/// False for the continuation bytes of UTF-8, 10xxxxxx.
-bool begins_character(char letter) { return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U; }
 
 /// The offset behind the string that begins at `at`. A string that is not closed ends with its
 /// line; toml++ complains about it.

@@ -48,30 +48,30 @@ Position position_of(const toml::source_region& source) {
 }
 
 ConfigNode copy(const toml::node& node, int depth) {
-    using Kind = ConfigNode::Kind;
+    using NodeKind = ConfigNode::Kind;
     ConfigNode result;
     result.at = position_of(node.source());
     if (const auto* table = node.as_table()) {
-        result.kind = Kind::table;
+        result.kind = NodeKind::table;
         if (depth == depth_max) return result;
         for (const auto& [key, value] : *table)
             result.entries.push_back(
                 {std::string{key.str()}, position_of(key.source()), copy(value, depth + 1)});
     } else if (const auto* list = node.as_array()) {
-        result.kind = Kind::list;
+        result.kind = NodeKind::list;
         if (depth == depth_max) return result;
         for (const toml::node& item : *list) result.items.push_back(copy(item, depth + 1));
     } else if (const auto* text = node.as_string()) {
-        result.kind = Kind::string;
+        result.kind = NodeKind::string;
         result.text = text->get();
     } else if (const auto* integer = node.as_integer()) {
-        result.kind = Kind::integer;
+        result.kind = NodeKind::integer;
         result.integer = integer->get();
     } else if (const auto* boolean = node.as_boolean()) {
-        result.kind = Kind::boolean;
+        result.kind = NodeKind::boolean;
         result.boolean = boolean->get();
     } else {
-        result.kind = node.is_floating_point() ? Kind::floating : Kind::time;
+        result.kind = node.is_floating_point() ? NodeKind::floating : NodeKind::time;
     }
     return result;
 }

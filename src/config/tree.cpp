@@ -45,10 +45,7 @@ std::string_view encoding_fault(std::string_view text) {
 std::string quoted(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::size_t shown = std::min(text.size(), shown_max);
-    // Cut between characters: UTF-8 continuation bytes are 10xxxxxx.
-    while (shown > 0 && shown < text.size() &&
-           (static_cast<unsigned char>(text[shown]) & 0xc0U) == 0x80U)
-        --shown;
+    while (shown > 0 && shown < text.size() && !begins_character(text[shown])) --shown;
     return fmt::format("\"{}{}\"", printable(text.substr(0, shown)),
                        shown < text.size() ? "..." : "");
 }

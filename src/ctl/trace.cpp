@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::chrono::milliseconds fetch_interval{100};
 
-volatile std::sig_atomic_t interrupted = 0;
+volatile std::sig_atomic_t trace_interrupted = 0;
 
 std::vector<std::uint8_t> from_hex(const std::string& text) {
     const auto value_of = [](char digit) {
@@ -84,8 +84,8 @@ void write_sides(PcapngFile& file, const Json& record) {
 }  // namespace
 
 Result<void> run_trace(const Client& client, const TraceOptions& options) {
-    std::signal(SIGINT, [](int) { interrupted = 1; });
-    std::signal(SIGTERM, [](int) { interrupted = 1; });
+    std::signal(SIGINT, [](int) { trace_interrupted = 1; });
+    std::signal(SIGTERM, [](int) { trace_interrupted = 1; });
     const auto begun =
         client.json("POST", "/v1/trace",
                     {{"client", options.client}, {"seconds", std::to_string(options.seconds)}});
@@ -106,7 +106,7 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
     Result<void> outcome;
     for (bool last = false; !last;) {
         std::this_thread::sleep_for(fetch_interval);
-        last = interrupted != 0 || std::chrono::steady_clock::now() >= deadline;
+        last = trace_interrupted != 0 || std::chrono::steady_clock::now() >= deadline;
         const Result<Json> taken = client.json("POST", "/v1/trace/take");
         if (!taken) return taken.error();
         missed += taken->value("missed", std::uint64_t{0});

@@ -21,10 +21,10 @@ constexpr int announcements_max = 4096;
 
 constexpr std::uint32_t group_bit(int group) { return 1U << static_cast<unsigned>(group - 1); }
 
-constexpr std::uint32_t groups = group_bit(RTNLGRP_LINK) | group_bit(RTNLGRP_IPV4_IFADDR) |
-                                 group_bit(RTNLGRP_IPV4_ROUTE) | group_bit(RTNLGRP_IPV4_RULE) |
-                                 group_bit(RTNLGRP_IPV6_IFADDR) | group_bit(RTNLGRP_IPV6_ROUTE) |
-                                 group_bit(RTNLGRP_IPV6_RULE);
+constexpr std::uint32_t watched_groups =
+    group_bit(RTNLGRP_LINK) | group_bit(RTNLGRP_IPV4_IFADDR) | group_bit(RTNLGRP_IPV4_ROUTE) |
+    group_bit(RTNLGRP_IPV4_RULE) | group_bit(RTNLGRP_IPV6_IFADDR) | group_bit(RTNLGRP_IPV6_ROUTE) |
+    group_bit(RTNLGRP_IPV6_RULE);
 
 }  // namespace
 
@@ -33,7 +33,7 @@ Result<void> NetworkWatch::open() {
     if (!opened) return system_error("netlink: socket", errno);
     sockaddr_nl name{};
     name.nl_family = AF_NETLINK;
-    name.nl_groups = groups;
+    name.nl_groups = watched_groups;
     if (::bind(opened.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0)
         return system_error("netlink: bind", errno);
     socket_ = std::move(opened);

@@ -25,7 +25,7 @@ constexpr unsigned mapped_bits = 96;
 
 /// The text in quotation marks, on one line and of bounded length: the text came from outside and
 /// may contain anything.
-std::string quoted(std::string_view text) {
+std::string quoted_ascii(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::string out{'"'};
     for (const char letter : text.substr(0, shown_max)) {
@@ -72,11 +72,13 @@ Result<Scope> parse_scope(std::string_view zone, std::string_view text) {
             return letter > ' ' && letter != 0x7f && letter != '/' && letter != ':';
         });
     if (!is_name)
-        return Error{quoted(text) + ": " + quoted(zone) + " is not the name of an interface"};
+        return Error{quoted_ascii(text) + ": " + quoted_ascii(zone) +
+                     " is not the name of an interface"};
     Scope scope{0, std::string{zone}};
     scope.number = scope_of_interface(scope.interface);
     if (scope.number == 0)
-        return Error{quoted(text) + ": interface " + quoted(zone) + ": " + error_text(errno)};
+        return Error{quoted_ascii(text) + ": interface " + quoted_ascii(zone) + ": " +
+                     error_text(errno)};
     return scope;
 }
 
@@ -89,16 +91,18 @@ Result<NamedEndpoint> parse_scoped_address(std::string_view inner, std::string_v
     if (!address) return address.error();
     named.endpoint.address = *address;
     if (address->is_ipv4())
-        return Error{quoted(text) +
+        return Error{quoted_ascii(text) +
                      ": brackets are for IPv6 addresses; write an IPv4 address without them"};
     if (percent == std::string_view::npos) {
         if (address->is_link_local())
-            return Error{quoted(text) + ": a link-local address needs its interface, as in \"[" +
+            return Error{quoted_ascii(text) +
+                         ": a link-local address needs its interface, as in \"[" +
                          std::string{inner} + "%eth0]:53\""};
         return named;
     }
     if (!address->is_link_local())
-        return Error{quoted(text) + ": only a link-local address (fe80::/10) takes an interface"};
+        return Error{quoted_ascii(text) +
+                     ": only a link-local address (fe80::/10) takes an interface"};
     Result<Scope> scope = parse_scope(inner.substr(percent + 1), text);
     if (!scope) return scope.error();
     named.endpoint.scope = scope->number;
@@ -210,18 +214,18 @@ Result<Address> parse_address(std::string_view text) {
         if (inet_pton(AF_INET6, terminated.data(), &ipv6) == 1) {
             const Address address = Address::ipv6(ipv6);
             if (address.is_ipv4())
-                return Error{quoted(text) + " is an IPv4-mapped address; write \"" +
+                return Error{quoted_ascii(text) + " is an IPv4-mapped address; write \"" +
                              format(address) + "\""};
             return address;
         }
     }
-    return Error{quoted(text) + " is not an IPv4 or IPv6 address"};
+    return Error{quoted_ascii(text) + " is not an IPv4 or IPv6 address"};
 }
 
 Result<std::uint16_t> parse_port(std::string_view text) {
     std::uint32_t port = 0;
     if (!read_number(text, 5, port) || port == 0 || port > 65535)
-        return Error{quoted(text) + " is not a port (1 to 65535)"};
+        return Error{quoted_ascii(text) + " is not a port (1 to 65535)"};
     return static_cast<std::uint16_t>(port);
 }
 
@@ -242,7 +246,8 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
     const Result<NamedEndpoint> named = parse_named_endpoint(text);
     if (!named) return named.error();
     if (is_absent_interface(named->endpoint.scope))
-        return Error{quoted(text) + ": there is no interface " + quoted(named->interface)};
+        return Error{quoted_ascii(text) + ": there is no interface " +
+                     quoted_ascii(named->interface)};
     return named->endpoint;
 }
 
@@ -253,27 +258,27 @@ Result<NamedEndpoint> parse_named_endpoint(std::string_view text) {
     if (!text.empty() && text.front() == '[') {
         const std::size_t close = text.find(']');
         if (close == std::string_view::npos)
-            return Error{quoted(text) +
+            return Error{quoted_ascii(text) +
                          ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
         Result<NamedEndpoint> inner = parse_scoped_address(text.substr(1, close - 1), text);
         if (!inner) return inner.error();
         named = std::move(*inner);
         const std::string_view rest = text.substr(close + 1);
         if (rest.empty() || rest.front() != ':')
-            return Error{quoted(text) +
+            return Error{quoted_ascii(text) +
                          ": a colon and a port are missing, as in \"[2001:db8::1]:53\""};
         port_text = rest.substr(1);
     } else {
         const std::size_t colon = text.find(':');
         if (colon != std::string_view::npos && text.find(':', colon + 1) != std::string_view::npos)
             return Error{
-                quoted(text) +
+                quoted_ascii(text) +
                 ": an IPv6 address with a port needs brackets, as in \"[2001:db8::1]:53\""};
         Result<Address> address = parse_address(text.substr(0, colon));
         if (!address) return address.error();
         if (colon == std::string_view::npos)
-            return Error{quoted(text) + ": the port is missing, as in \"" + std::string{text} +
-                         ":53\""};
+            return Error{quoted_ascii(text) + ": the port is missing, as in \"" +
+                         std::string{text} + ":53\""};
         endpoint.address = *address;
         port_text = text.substr(colon + 1);
     }
@@ -286,13 +291,13 @@ Result<NamedEndpoint> parse_named_endpoint(std::string_view text) {
 Result<Prefix> parse_prefix(std::string_view text) {
     const std::size_t slash = text.find('/');
     if (slash == std::string_view::npos)
-        return Error{quoted(text) + ": the length is missing, as in \"192.0.2.0/24\""};
+        return Error{quoted_ascii(text) + ": the length is missing, as in \"192.0.2.0/24\""};
     Result<Address> address = parse_address(text.substr(0, slash));
     if (!address) return address.error();
     const std::uint32_t bits_max = address->is_ipv4() ? 32 : 128;
     std::uint32_t bits = 0;
     if (!read_number(text.substr(slash + 1), 3, bits) || bits > bits_max)
-        return Error{quoted(text) + ": the length must be a number from 0 to " +
+        return Error{quoted_ascii(text) + ": the length must be a number from 0 to " +
                      std::to_string(bits_max)};
     const Prefix prefix{*address, static_cast<std::uint8_t>(bits)};
     Prefix cleared = prefix;
@@ -300,8 +305,8 @@ Result<Prefix> parse_prefix(std::string_view text) {
     for (std::size_t bit = kept; bit < 128; ++bit)
         cleared.address.bytes[bit / 8] &= static_cast<std::uint8_t>(~(0x80U >> (bit % 8)));
     if (cleared != prefix)
-        return Error{quoted(text) + " has bits set beyond its length; write \"" + format(cleared) +
-                     "\""};
+        return Error{quoted_ascii(text) + " has bits set beyond its length; write \"" +
+                     format(cleared) + "\""};
     return prefix;
 }
 

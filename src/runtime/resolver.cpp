@@ -20,7 +20,7 @@ constexpr Duration ttl_least = std::chrono::seconds{1};
 constexpr Duration ttl_most = std::chrono::hours{1};
 // Interval at which an unchanged reason is logged again: longer than one attempt, shorter than a
 // week.
-constexpr Duration repeat_every = std::chrono::minutes{10};
+constexpr Duration failure_log_every = std::chrono::minutes{10};
 
 std::string sentence_of_failure(const ProxyConfig& proxy, const Error& error) {
     return fmt::format("upstream \"{}\": resolve: {}", proxy.upstream.text, error.message);
@@ -132,7 +132,7 @@ void Names::put_off(const Found& found, const std::string& reason, Instant now) 
 }
 
 void Names::fail(Question& question, const std::string& reason, Instant now) {
-    if (reason != question.logged || now - question.logged_at >= repeat_every) {
+    if (reason != question.logged || now - question.logged_at >= failure_log_every) {
         std::string logged = reason;
         log_.warn(
             "unresolved",

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::uint32_t prewarms_per_turn = 2;
 constexpr Duration prewarm_pause = std::chrono::milliseconds{1};
-constexpr Duration try_again_after = std::chrono::seconds{1};
+constexpr Duration prewarm_again_after = std::chrono::seconds{1};
 
 /// A quarter of the descriptors is left to new clients and reloads.
 bool has_spare_descriptors(const Shard& shard) {
@@ -45,7 +45,7 @@ void prewarm_groups(Shard& shard, Sockets& sockets, Instant now) {
         }
     }
     shard.prewarming = lacks;
-    shard.prewarm_at = now + (failed ? try_again_after : prewarm_pause);
+    shard.prewarm_at = now + (failed ? prewarm_again_after : prewarm_pause);
 }
 
 }  // namespace udpproxy

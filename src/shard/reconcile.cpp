@@ -12,7 +12,7 @@ namespace udpproxy {
 
 namespace {
 
-constexpr Duration try_again_after = std::chrono::seconds{1};
+constexpr Duration reconcile_again_after = std::chrono::seconds{1};
 
 class Reconciliation {
 public:
@@ -208,7 +208,7 @@ void reconcile_groups(Shard& shard, Sockets& sockets, Instant now) {
         Reconciliation(shard, sockets, now).pass()) {
         shard.reconcile_next = 0;
         shard.reconcile_at = std::exchange(shard.reconcile_failed, false)
-                                 ? std::optional<Instant>{now + try_again_after}
+                                 ? std::optional<Instant>{now + reconcile_again_after}
                                  : std::nullopt;
     }
     if (shard.leaving > 0) release_slots(shard, sockets);

@@ -9,6 +9,12 @@
 
 namespace udpproxy {
 
+/// U+FEFF in UTF-8, with which some editors begin a file.
+inline constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
+/// False for the continuation bytes of UTF-8, 10xxxxxx (RFC 3629 section 3).
+[[nodiscard]] constexpr bool begins_character(char letter) noexcept {
+    return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U;
+}
 /// Bytes of the UTF-8 sequence that `text` begins with (RFC 3629); 0: it begins with none.
 [[nodiscard]] std::size_t utf8_length(std::string_view text) noexcept;
 /// Whether a terminal obeys this sequence instead of showing it: C0, DEL, C1 (which some take for

@@ -4,18 +4,15 @@
 #include <fmt/format.h>
 
 #include "lexer.hpp"
+#include "udpproxy/base/printable.hpp"
 
 namespace udpproxy {
 
 namespace {
 
-constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
-
 bool is_blank(char letter) {
     return letter == ' ' || letter == '\t' || letter == '\r' || letter == '\v' || letter == '\f';
 }
-bool begins_character(char letter) { return (static_cast<unsigned char>(letter) & 0xc0U) != 0x80U; }
-
 class Lexer {
 public:
     Lexer(std::string_view text, const Environment& environment, Complaints& complaints)
