@@ -54,6 +54,21 @@ def tab_violations(tree):
     ]
 
 
+def include_violations(tree):
+    """The same #include twice; behind an #if it may stand again."""
+    violations = []
+    for path, text in tree.items():
+        seen = set()
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.startswith("#if"):
+                seen = set()
+            if found := re.match(r'#include ([<"][^>"]+[>"])', line):
+                if found[1] in seen:
+                    violations.append(f"{path}:{number}: {found[1]} is included already")
+                seen.add(found[1])
+    return violations
+
+
 def listing_violations(sources, listings):
     """Each .cpp below DIRECTORY is named exactly once in DIRECTORY/meson.build (src/main.cpp in the
     top one)."""
@@ -125,6 +140,7 @@ RULES = {
     ),
     "nobody calls rand": (random_violations, cpp),
     "unit tests do not sleep": (sleep_violations, lambda: cpp("tests/unit/", "tests/sim/")),
+    "nothing is included twice": (include_violations, cpp),
     "no left-overs in the tracked files": (leftover_violations, files),
 }
 
@@ -156,6 +172,7 @@ def test_every_source_file_is_built():
         (random_violations, "tests/unit/x_test.cpp", "int x = std::rand ();\n"),
         (sleep_violations, "tests/unit/x_test.cpp", "std::this_thread::sleep_for(1s);\n"),
         (sleep_violations, "tests/unit/x_test.cpp", "  usleep(1);\n"),
+        (include_violations, "src/io/x.cpp", '#include <map>\n#include "a.hpp"\n#include <map>\n'),
         (leftover_violations, "docs/x.md", "this is a TO" + "DO: later\n"),
         (leftover_violations, "src/io/x.cpp", "// FIX" + "ME\n"),
     ],
