@@ -19,7 +19,7 @@ from harness import load, program
 from harness.admin import Admin
 from harness.client import Client, Crowd
 from harness.load import Load
-from harness.namespaces import Network, remove_leftovers
+from harness.namespaces import Network, isolate, remove_leftovers
 from harness.process import Process
 from harness.program import Proxy
 from harness.service import Service
@@ -55,6 +55,13 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("promises")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+def pytest_configure(config):
+    """Side by side (-n), each worker has a network and a /run of its own, as tests/e2e/run made
+    them."""
+    if hasattr(config, "workerinput"):
+        isolate()
 
 
 def pytest_sessionstart(session):

@@ -431,14 +431,16 @@ def test_without_the_default_directory_it_serves_and_says_what_is_off(
         (
             {"listen": "127.0.0.1:9090"},
             "admin.listen 127.0.0.1:9090: bind: Address already in use "
-            f"(held by {pathlib.Path('/proc/self/comm').read_text().strip()} "
-            f"(process {os.getpid()}))",
+            "(held by {name} (process {pid}))",
         ),
     ],
 )
 def test_what_is_asked_for_and_cannot_be_opened_ends_the_start(
     keys, reason, network, admin, start_proxy
 ):
+    reason = reason.format(
+        name=pathlib.Path("/proc/self/comm").read_text().strip(), pid=os.getpid()
+    )
     with network.proxy.inside():
         import socket
 

@@ -14,6 +14,7 @@ import re
 import subprocess
 
 _PREFIX = "udpproxy-e2e"
+_CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -32,6 +33,15 @@ def _setns(file_descriptor):
     if _libc.setns(file_descriptor, _CLONE_NEWNET) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"setns: {os.strerror(error)}")
+
+
+def isolate():
+    """The calling thread, and what it starts, leaves for a network and a /run of its own."""
+    if _libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"unshare: {os.strerror(error)}")
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    run("ip", "link", "set", "lo", "up")
 
 
 class Namespace:
