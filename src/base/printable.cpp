@@ -81,6 +81,15 @@ void print(std::string_view text) {
     (void)std::fwrite(shown.data(), 1, shown.size(), stdout);
 }
 
+void print_in(Ink ink, std::string_view text) {
+    const char* const colour = ink == Ink::good     ? "\x1b[32m"
+                               : ink == Ink::remark ? "\x1b[33m"
+                                                    : "\x1b[1;31m";
+    (void)std::fputs(colour, stdout);
+    print(text);
+    (void)std::fputs("\x1b[0m", stdout);
+}
+
 void clear_terminal() { (void)std::fputs("\x1b[H\x1b[2J", stdout); }
 
 void print_error(std::string_view text) {

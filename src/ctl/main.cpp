@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "client.hpp"
+#include "screen.hpp"
 #include "top.hpp"
 #include "trace.hpp"
 #include "udpproxy/base/file.hpp"
@@ -25,6 +26,7 @@ constexpr int exit_usage = 2;
 struct Options {
     std::string socket = "/run/udpproxy/admin.sock";
     bool json = false;
+    Screen screen = look_at_screen();
     Arguments sessions;
     std::string id;
     std::string level;
@@ -59,7 +61,10 @@ int show(const Options& options, const std::string& method, const std::string& p
          const Arguments& arguments, View&& view) {
     const Result<Json> answer = Client{options.socket}.json(method, path, arguments);
     if (!answer) return fail(answer.error());
-    print(options.json ? as_json(*answer, 2) : view(*answer));
+    if (options.json)
+        print(as_json(*answer, 2));
+    else
+        print_on(options.screen, view(*answer, options.screen.width));
     return 0;
 }
 
@@ -75,12 +80,13 @@ using Action = std::function<int()>;
 
 void add_read_only_verbs(CLI::App& app, Options& options, Action& action) {
     const auto verb = [&](const char* name, const char* help, const char* path,
-                          std::string (*view)(const Json&)) {
+                          std::string (*view)(const Json&, std::size_t)) {
         app.add_subcommand(name, help)->callback([&options, &action, path, view] {
             action = [&options, path, view] { return show(options, "GET", path, {}, view); };
         });
     };
-    verb("status", "version, uptime, utilisation, totals", "/v1/status", view_status);
+    verb("status", "what is wrong now, then version, uptime, utilisation, totals", "/v1/status",
+         view_status);
     verb("proxies", "per proxy: listeners, upstream, sessions, counters, sources of replies",
          "/v1/proxies", view_proxies);
     verb("unlisted", "reply sources that are not in reply_aliases, with the line to add",
@@ -106,7 +112,10 @@ void add_read_only_verbs(CLI::App& app, Options& options, Action& action) {
         ->type_name("N");
     sessions->callback([&] {
         action = [&] {
-            return show(options, "GET", "/v1/sessions", options.sessions, view_sessions);
+            return show(options, "GET", "/v1/sessions", options.sessions,
+                        [&](const Json& answer, std::size_t width) {
+                            return view_sessions(answer, options.sessions["sort"], width);
+                        });
         };
     });
 }
@@ -123,7 +132,7 @@ void add_live_views(CLI::App& app, Options& options, Action& action) {
     top->callback([&] {
         action = [&] {
             options.top.json = options.json;
-            return end_with(run_top(Client{options.socket}, options.top));
+            return end_with(run_top(Client{options.socket}, options.top, options.screen));
         };
     });
     CLI::App* trace = app.add_subcommand("trace", "follow one client's datagrams on both legs");
@@ -143,7 +152,7 @@ void add_live_views(CLI::App& app, Options& options, Action& action) {
     trace->callback([&] {
         action = [&] {
             options.trace.json = options.json;
-            return end_with(run_trace(Client{options.socket}, options.trace));
+            return end_with(run_trace(Client{options.socket}, options.trace, options.screen));
         };
     });
 }
@@ -157,12 +166,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
         ->check(whole_number(0, "the number of a session; `udpproxyctl sessions` shows them"));
     kill->callback([&] {
         action = [&] {
-            return show(options, "POST", "/v1/sessions/kill", {{"id", options.id}},
-                        [](const Json& answer) {
-                            return fmt::format("ended session {} of {} on {}\n",
-                                               answer["killed"].get<std::uint64_t>(),
-                                               text(answer, "client"), text(answer, "proxy"));
-                        });
+            return show(options, "POST", "/v1/sessions/kill", {{"id", options.id}}, view_killed);
         };
     });
     CLI::App* log = app.add_subcommand("log", "act on the log")->require_subcommand(1);
@@ -174,8 +178,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     level->callback([&] {
         action = [&] {
             return show(options, options.level.empty() ? "GET" : "POST", "/v1/log",
-                        {{"level", options.level}},
-                        [](const Json& answer) { return text(answer, "level") + '\n'; });
+                        {{"level", options.level}}, view_log_level);
         };
     });
 }
@@ -184,7 +187,10 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
 int show_findings(const Options& options) {
     const Result<Json> answer = Client{options.socket}.json("POST", "/v1/doctor", options.doctor);
     if (!answer) return fail(answer.error());
-    print(options.json ? as_json(*answer, 2) : view_findings(*answer));
+    if (options.json)
+        print(as_json(*answer, 2));
+    else
+        print_on(options.screen, view_findings(*answer, options.screen.width));
     return answer->value("problems", 0) > 0 ? exit_failure : 0;
 }
 

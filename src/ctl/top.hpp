@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "client.hpp"
+#include "screen.hpp"
 
 namespace udpproxy::ctl {
 
@@ -15,10 +16,11 @@ struct TopOptions {
 };
 
 /// Errors: those of the program.
-[[nodiscard]] Result<void> run_top(const Client& client, const TopOptions& options);
+[[nodiscard]] Result<void> run_top(const Client& client, const TopOptions& options,
+                                   const Screen& screen);
 
-/// One frame from two samples that were taken `seconds` apart, cut to `rows` and `width`. Tests
-/// call it too.
+/// One frame from two samples that were taken `seconds` apart, in at most `rows` lines of `width`.
+/// Problems and drops stand first.
 struct Sample {
     Json status;
     Json proxies;

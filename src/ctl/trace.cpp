@@ -36,23 +36,6 @@ std::string reason_of(const Json& record) {
     return record["dropped"].is_string() ? text(record, "dropped") : "";
 }
 
-std::string as_line(const Json& record) {
-    const auto at = record["at_ns"].get<std::int64_t>();
-    const bool is_request = text(record, "leg") == "request";
-    const std::string reason = reason_of(record);
-    const std::string near =
-        is_request ? fmt::format("{} > {}", text(record, "client"), text(record, "local"))
-                   : fmt::format("{} < {}", text(record, "client"), text(record, "local"));
-    std::string far;
-    if (const std::string side = text(record, "local_endpoint"); !side.empty())
-        far = fmt::format("  {} {} {}", side, is_request ? ">" : "<", text(record, "service"));
-    return fmt::format("{:%H:%M:%S}.{:06}  {:<7}  {}{}  {} bytes{}\n",
-                       fmt::localtime(static_cast<std::time_t>(at / 1'000'000'000)),
-                       at % 1'000'000'000 / 1000, text(record, "leg"), near, far,
-                       record["bytes"].get<std::uint32_t>(),
-                       reason.empty() ? "" : "  DROPPED: " + reason);
-}
-
 /// A forwarded datagram is written on both sides, a dropped one only on the side it came from.
 void write_sides(PcapngFile& file, const Json& record) {
     CapturedDatagram datagram;
@@ -83,7 +66,26 @@ void write_sides(PcapngFile& file, const Json& record) {
 
 }  // namespace
 
-Result<void> run_trace(const Client& client, const TraceOptions& options) {
+std::string view_record(const Json& record, std::size_t width) {
+    constexpr std::size_t indent = 2;
+    const auto at = record["at_ns"].get<std::int64_t>();
+    const bool is_request = text(record, "leg") == "request";
+    const std::string reason = reason_of(record);
+    const char* const arrow = is_request ? ">" : "<";
+    const std::string near = fmt::format(
+        "{:%H:%M:%S}.{:06}  {:<7}  {} {} {}",
+        fmt::localtime(static_cast<std::time_t>(at / 1'000'000'000)), at % 1'000'000'000 / 1000,
+        text(record, "leg"), text(record, "client"), arrow, text(record, "local"));
+    std::string far;
+    if (const std::string local = text(record, "local_endpoint"); !local.empty())
+        far = fmt::format("  {} {} {}", local, arrow, text(record, "service"));
+    far += fmt::format("  {} bytes{}", record["bytes"].get<std::uint32_t>(),
+                       reason.empty() ? "" : "  DROPPED: " + reason);
+    const char* const between = width_of(near) + width_of(far) > width ? "\n" : "";
+    return wrapped(near, indent, width) + between + wrapped(far, indent, width) + '\n';
+}
+
+Result<void> run_trace(const Client& client, const TraceOptions& options, const Screen& screen) {
     std::signal(SIGINT, [](int) { trace_interrupted = 1; });
     std::signal(SIGTERM, [](int) { trace_interrupted = 1; });
     const auto begun =
@@ -116,7 +118,7 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
             if (file)
                 write_sides(*file, record);
             else
-                print(options.json ? as_json(record, -1) : as_line(record));
+                print(options.json ? as_json(record, -1) : view_record(record, screen.width));
         }
         std::fflush(stdout);
         if (seen == options.datagrams) last = true;
@@ -126,7 +128,7 @@ Result<void> run_trace(const Client& client, const TraceOptions& options) {
         if (const Result<void> closed = file->close(); !closed) outcome = closed.error();
     }
     print_error(fmt::format(
-        "{} datagrams{}{}\n", seen, file ? " in " + options.file : "",
+        "{}{}{}\n", as_number_of(seen, "datagram"), file ? " in " + options.file : "",
         missed > 0 ? fmt::format("; {} more were missed because they came too fast", missed) : ""));
     return outcome;
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "client.hpp"
+#include "screen.hpp"
 
 namespace udpproxy::ctl {
 
@@ -18,6 +19,10 @@ struct TraceOptions {
 
 /// Runs until the time is over, enough datagrams were seen, or SIGINT. Errors: those of the program
 /// and of the capture file.
-[[nodiscard]] Result<void> run_trace(const Client& client, const TraceOptions& options);
+[[nodiscard]] Result<void> run_trace(const Client& client, const TraceOptions& options,
+                                     const Screen& screen);
+
+/// One record as a line, or several where `width` is too small for it. The time is local.
+[[nodiscard]] std::string view_record(const Json& record, std::size_t width);
 
 }  // namespace udpproxy::ctl

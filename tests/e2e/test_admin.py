@@ -84,7 +84,7 @@ def test_status_says_what_runs_and_what_it_has_done(engine, admin, talk):
     shown = admin.shown("status")
     assert (
         f"pid {proxy.pid}" in shown
-        and f"engine       {engine}, 2 shards" in shown
+        and f"engine            {engine}, 2 shards" in shown
         and "10 of " in shown
     )
 

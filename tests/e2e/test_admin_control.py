@@ -163,7 +163,7 @@ def test_one_proxy_is_drained_and_resumed(admin, running, open_service, open_cli
     proxy = running(proxy_table("one"), proxy_table("two", listen=other))
     known, new_client = open_client(), open_client()
     assert known.ask(b"known", IPV4.listener()) is not None
-    assert admin.shown("drain", "one") == "one accepts no new sessions; 1 sessions continue\n"
+    assert admin.shown("drain", "one") == "one accepts no new sessions; 1 session continues\n"
     assert {each["name"]: each["draining"] for each in admin.json("proxies")["proxies"]} == {
         "one": True,
         "two": False,
@@ -191,7 +191,7 @@ def test_a_drain_of_all_ends_the_program_and_readiness_goes_at_once(
     client = open_client()
     assert client.ask(b"known", IPV4.listener()) is not None
     assert admin.shown("drain").startswith(
-        "no new sessions are accepted; 1 sessions continue, the program stops within "
+        "no new sessions are accepted; 1 session continues, the program stops within "
     )
     assert admin.http("/ready")[0] == 503 and admin.http("/live")[0] == 200
     assert "all proxies drain" in refusal(admin.ctl("resume", "echo"))

@@ -5,12 +5,15 @@
                               admin.sock
 """
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -103,6 +106,57 @@ def test_q_quits_top_and_leaves_the_terminal_as_it_was(admin, running):
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def _on_terminal(admin, *words, **environment):
+    """What udpproxyctl prints on a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    plain = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    shown = subprocess.Popen(
+        [ctl_path(), "--socket", admin.socket, *words],
+        env={**plain, "TERM": "xterm", **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while piece := os.read(ours, 65536):
+            text += piece
+    except OSError:  # EIO: nobody has the other end any more
+        pass
+    os.close(ours)
+    shown.wait(30)
+    return text.decode().replace("\r\n", "\n")
+
+
+def _widest(text):
+    return max(len(line) for line in re.sub("\x1b[^A-Za-z]*[A-Za-z]", "", text).splitlines())
+
+
+def test_screens_fit_the_terminal_and_are_whole_elsewhere(
+    admin, running, open_service, open_client
+):
+    """top cut its lines where the terminal ended, and the drops stood last."""
+    open_service([_UPSTREAM], echo())
+    running(_table(name="a-name-that-takes-more-than-half-of-a-line-of-eighty"))
+    assert open_client().ask(b"question", IPV4.listener()) is not None
+    for words in ("status", "proxies", "sessions", "top --frames 1 --interval 0.1"):
+        text = _on_terminal(admin, *words.split())
+        assert _widest(text) <= 80, text
+    assert "DROPS" in text and "…" in text
+    assert _widest(_on_terminal(admin, "sessions", COLUMNS="50")) <= 50
+    whole = admin.shown("sessions")
+    assert _widest(whole) > 80 and "…" not in whole and "LISTENER" in whole
+
+
+def test_colours_are_for_terminals_only(admin, running):
+    running(_table())
+    assert "\x1b[" in _on_terminal(admin, "doctor")
+    assert "\x1b" not in _on_terminal(admin, "doctor", NO_COLOR="1")
+    assert "\x1b" not in _on_terminal(admin, "doctor", TERM="dumb")
+    assert "\x1b" not in admin.ctl("doctor").stdout
 
 
 def test_each_change_is_logged_with_who_asked_for_it(admin, running, open_service, open_client):

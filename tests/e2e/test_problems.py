@@ -42,7 +42,7 @@ def check_that_everybody_sees(admin, kind, words):
     (problem,) = [each for each in status["problems"] if each["kind"] == kind]
     assert problem["proxy"] == "dns" and words in problem["text"]
     first, second = admin.shown("status").splitlines()[:2]
-    assert "udpproxy" in first and second.startswith("PROBLEM  dns: ") and words in second
+    assert first.startswith("PROBLEM  dns: ") and words in first and "udpproxy" in second
     metrics = parse_metrics(admin.shown("metrics"))
     assert [
         dict(labels)["kind"]
@@ -68,6 +68,7 @@ def test_a_closed_port_is_named_until_the_service_is_back(start, admin, open_cli
         what="the end of the problem",
     )
     assert admin.json("status")["problems"] == []
+    assert admin.shown("status").startswith("no problems in the last minute\n")
 
 
 def test_requests_without_any_reply_are_named(start, admin, open_client, open_service):

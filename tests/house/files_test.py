@@ -279,7 +279,7 @@ def printing_violations(tree):
 # Where a descriptor of them is asked about, handed to a child, or is the log's own.
 _STREAMS = (
     "src/base/file.cpp",
-    "src/ctl/top.cpp",
+    "src/ctl/screen.cpp",
     "src/host/child_output.cpp",
     "src/log/writer.cpp",
 )

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,10 @@ inline constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
 
 /// Prints lines of any content to standard output.
 void print(std::string_view text);
+/// Colours of a terminal, by what they are for.
+enum class Ink : std::uint8_t { good, remark, bad };
+/// Prints to standard output, which must be a terminal that shows colours.
+void print_in(Ink ink, std::string_view text);
 /// Standard output is an empty terminal, written from its first line on.
 void clear_terminal();
 /// Prints lines of any content to standard error. If its reader takes nothing for a second, the
