@@ -50,8 +50,8 @@ int check(const udpproxy::Config& config, const std::string& file) {
             warn(complaint);
     }
     if (!complaints.empty()) return complain(complaints);
-    udpproxy::print(
-        fmt::format("{}{}: configuration is good\n", udpproxy::summarise(config), file));
+    udpproxy::print(fmt::format("{}{}: configuration is good\n",
+                                udpproxy::summarise(config, machine.automatic_shards), file));
     return udpproxy::exit_ok;
 }
 

@@ -174,7 +174,8 @@ const std::vector<ConfigKey>& config_keys() {
         key<&Config::engine>("runtime", "engine", Words{"auto", "io_uring", "epoll"},
                              "I/O back end; auto asks the kernel once.", TakesEffect::at_restart),
         key<&Config::shards>("runtime", "shards", Numbers{1, 1024},
-                             "Threads that forward; auto is one per CPU that the process may use.",
+                             "Threads that forward; auto is one per CPU that the process may use, "
+                             "and no more than its CPU quota.",
                              TakesEffect::at_restart),
         key<&Config::cpu_pinning>("runtime", "cpu_pinning",
                                   "Whether each shard stays on a CPU of its own.",

@@ -106,10 +106,11 @@ std::string describe(const ProxyConfig& proxy) {
 
 }  // namespace
 
-std::string summarise(const Config& config) {
+std::string summarise(const Config& config, std::string_view automatic_shards) {
     std::string text =
-        fmt::format("engine {}, shards {}{}, sessions {}, log {} as {} to {}{}\n",
+        fmt::format("engine {}, shards {}{}{}, sessions {}, log {} as {} to {}{}\n",
                     value("runtime", "engine", config), value("runtime", "shards", config),
+                    automatic_shards.empty() ? "" : fmt::format(" ({})", automatic_shards),
                     config.cpu_pinning ? " pinned" : "", value("limits", "sessions_max", config),
                     value("log", "level", config), value("log", "format", config),
                     config.log_file.empty() ? "standard error" : config.log_file,

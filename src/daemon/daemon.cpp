@@ -19,6 +19,7 @@
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/config/values.hpp"
+#include "udpproxy/host/cpu_quota.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/control_query.hpp"
@@ -257,10 +258,13 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
 }
 
 MachineReport check_machine(const Config& config) {
-    const auto shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
-    const MachineLimits limits{descriptor_limit(), shards, ephemeral_ports(), reserved_ports()};
-    const MachineLimits machine = fit_address_space(limits);
     MachineReport report;
+    const AutomaticShards automatic = automatic_shards();
+    if (!config.shards)
+        report.automatic_shards = fmt::format("{}: {}", automatic.shards, automatic.reason);
+    const MachineLimits limits{descriptor_limit(), config.shards.value_or(automatic.shards),
+                               ephemeral_ports(), reserved_ports()};
+    const MachineLimits machine = fit_address_space(limits);
     const Capacity capacity = compute_capacity(config, machine);
     report.complaints = capacity.complaints;
     if (!can_reserve(table_sizes(machine).bytes))

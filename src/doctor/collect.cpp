@@ -15,6 +15,7 @@
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/upstream_choice.hpp"
 #include "udpproxy/host/access.hpp"
+#include "udpproxy/host/cpu_quota.hpp"
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/host/lookups.hpp"
 #include "udpproxy/host/procfs.hpp"
@@ -67,7 +68,7 @@ void collect_limits(HostFacts& facts) {
 /// start's, whose table of files needs the raised limit of descriptors; a running program has its
 /// rings, and only learns whether another is allowed.
 void collect_engine(const Config& config, const DoctorRequest& request, HostFacts& facts) {
-    facts.shards = config.shards.value_or(static_cast<std::uint32_t>(usable_cpus().size()));
+    facts.shards = config.shards ? *config.shards : automatic_shards().shards;
     if (request.descriptors_fitting) {
         facts.descriptors_fitting = *request.descriptors_fitting;
         facts.io_uring = probe_io_uring();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "listeners.hpp"
+#include "udpproxy/host/cpu_quota.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -72,7 +73,13 @@ void Bootstrap::take_upstreams(Names& names, Instant now) {
 }
 
 std::vector<std::string> Bootstrap::compute_capacity() {
-    machine_.shards = config_.shards.value_or(static_cast<std::uint32_t>(cpus_.size()));
+    if (config_.shards) {
+        machine_.shards = *config_.shards;
+    } else {
+        const AutomaticShards chosen = automatic_shards();
+        machine_.shards = chosen.shards;
+        log_.info("shards", {{"shards", chosen.shards}, {"reason", chosen.reason}});
+    }
     machine_.ephemeral = ephemeral_ports();
     machine_.reserved_ports = reserved_ports();
     machine_.descriptors = raise_descriptor_limit();

@@ -152,6 +152,6 @@ struct InterfaceNews {
 /// (no descriptor, no memory) keeps its index.
 [[nodiscard]] InterfaceNews find_interfaces(Config& config);
 /// What --check-config prints: one short paragraph per proxy and one line for the rest.
-[[nodiscard]] std::string summarise(const Config& config);
+[[nodiscard]] std::string summarise(const Config& config, std::string_view automatic_shards = {});
 
 }  // namespace udpproxy
