@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <set>
 
 #include "sd_notify.hpp"
 #include "signals.hpp"
@@ -19,6 +20,7 @@
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/config/values.hpp"
+#include "udpproxy/doctor/doctor.hpp"
 #include "udpproxy/host/cpu_quota.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
@@ -110,6 +112,32 @@ private:
     const ShardThreads& shards_;
     const Signals& signals_;
     Log& log_;
+};
+
+/// A line for each setting of this machine that is bad for this job, when it is first seen:
+/// at the start, and after a reload that asks for more.
+class Advice {
+public:
+    explicit Advice(Log& log) : log_(log) {}
+
+    void tell(const Config& config, std::uint64_t descriptors) {
+        for (const Finding& finding : examine_machine(config, descriptors)) {
+            if (!told_.insert(text_of(finding)).second) continue;
+            const std::vector<LogField> fields{{"subject", name_of(finding.kind)},
+                                               {"where", finding.where},
+                                               {"found", finding.looked_at},
+                                               {"effect", finding.meaning},
+                                               {"fix", finding.fix}};
+            if (finding.severity == Severity::problem)
+                log_.warn("advice", fields);
+            else
+                log_.info("advice", fields);
+        }
+    }
+
+private:
+    Log& log_;
+    std::set<std::string> told_;
 };
 
 void reopen_log(Log& log) {
@@ -223,12 +251,19 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     EventLog event_log(reconfigurer, log);
     ProblemWatch problem_watch(board, problems, log);
     Steps steps(log);
+    Advice advice(log);
+    const auto advise = [&] {
+        steps.run("advice",
+                  [&] { advice.tell(*board.get()->config, bootstrap.machine().descriptors); });
+    };
+    advise();
     reconfigurer.reload_begins = [&] {
         steps.run("manager", [&] { manager.reloading(monotonic_now()); });
     };
     reconfigurer.reload_ends = [&](const Reconfigurer::Reload& reload) {
         steps.run("manager",
                   [&] { manager.reloaded(reload.done ? std::string{} : reload.lines.front()); });
+        if (reload.done) advise();
     };
     const auto look = [&](Instant now) {
         steps.run("events", [&] { event_log.look(now); });

@@ -145,6 +145,7 @@ void check_capacity(const Config& config, const HostFacts& facts, Findings& find
                         fmt::format("capacity for {} sessions", capacity.sessions_max));
     }
     check_system_files(facts, capacity, findings);
+    check_udp_table(facts, capacity.descriptors_max, findings);
 }
 
 }  // namespace udpproxy

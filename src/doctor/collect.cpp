@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cstdlib>
 
 #include "findings.hpp"
 #include "udpproxy/config/capacity.hpp"
@@ -19,6 +21,7 @@
 #include "udpproxy/host/limits.hpp"
 #include "udpproxy/host/lookups.hpp"
 #include "udpproxy/host/procfs.hpp"
+#include "udpproxy/host/receive_offload.hpp"
 #include "udpproxy/host/routes.hpp"
 
 namespace udpproxy {
@@ -32,6 +35,16 @@ std::optional<std::string> read_or_note(HostFacts& facts, const std::string& pat
     auto text = read_host_file(path);
     if (!text) facts.unseen.push_back({path, error_text(errno), "run it as root"});
     return text;
+}
+
+/// The kernel tells the table of another namespace, where a namespace has none of its own, as a
+/// negative number.
+std::optional<std::uint64_t> read_udp_buckets() {
+    const std::string text = read_host_file("/proc/sys/net/ipv4/udp_hash_entries").value_or("");
+    std::int64_t buckets = 0;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), buckets);
+    if (read.ec != std::errc{}) return std::nullopt;
+    return static_cast<std::uint64_t>(std::abs(buckets));
 }
 
 void collect_limits(HostFacts& facts) {
@@ -48,6 +61,7 @@ void collect_limits(HostFacts& facts) {
     facts.has_seccomp_filter = find_mask(status, "Seccomp:") == 2;
     facts.rmem_max = read_host_number("/proc/sys/net/core/rmem_max");
     facts.wmem_max = read_host_number("/proc/sys/net/core/wmem_max");
+    facts.udp_buckets = read_udp_buckets();
     facts.ephemeral = ephemeral_ports();
     facts.reserved_ports = reserved_ports();
     facts.unprivileged_port_start = static_cast<std::uint32_t>(
@@ -64,11 +78,15 @@ void collect_limits(HostFacts& facts) {
         facts.io_uring_disabled = static_cast<int>(*disabled);
 }
 
+std::uint32_t shards_of(const Config& config) {
+    return config.shards ? *config.shards : automatic_shards().shards;
+}
+
 /// What this machine lets the program have, as a start finds it. The trial ring is as large as the
 /// start's, whose table of files needs the raised limit of descriptors; a running program has its
 /// rings, and only learns whether another is allowed.
 void collect_engine(const Config& config, const DoctorRequest& request, HostFacts& facts) {
-    facts.shards = config.shards ? *config.shards : automatic_shards().shards;
+    facts.shards = shards_of(config);
     if (request.descriptors_fitting) {
         facts.descriptors_fitting = *request.descriptors_fitting;
         facts.io_uring = probe_io_uring();
@@ -303,21 +321,29 @@ void collect_listeners(const Config& config, HostFacts& facts, RouteTable* route
     }
 }
 
+bool collect_interfaces(RouteTable& routes, HostFacts& facts) {
+    auto interfaces = routes.interfaces();
+    if (!interfaces) {
+        facts.unseen.push_back({"routes, interfaces and neighbours", interfaces.error().message,
+                                "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
+        return false;
+    }
+    facts.interfaces = std::move(*interfaces);
+    for (InterfaceFacts& interface : facts.interfaces)
+        interface.has_receive_offload = read_receive_offload(interface.name);
+    return true;
+}
+
 /// The facts that a start depends on.
 HostFacts collect_start(const Config& config, const DoctorRequest& request, RouteTable& routes) {
     HostFacts facts;
     collect_limits(facts);
     collect_engine(config, request, facts);
     facts.proxies.resize(config.proxies.size());
-    auto interfaces = routes.interfaces();
-    if (interfaces)
-        facts.interfaces = std::move(*interfaces);
-    else
-        facts.unseen.push_back({"routes, interfaces and neighbours", interfaces.error().message,
-                                "allow AF_NETLINK (RestrictAddressFamilies= of the unit)"});
-    collect_listeners(config, facts, interfaces ? &routes : nullptr);
+    const bool has_interfaces = collect_interfaces(routes, facts);
+    collect_listeners(config, facts, has_interfaces ? &routes : nullptr);
     if (!request.descriptors_fitting)
-        facts.start = collect_start_facts(config, interfaces ? &routes : nullptr);
+        facts.start = collect_start_facts(config, has_interfaces ? &routes : nullptr);
     return facts;
 }
 
@@ -340,6 +366,16 @@ HostFacts collect_host_facts(const Config& config, const DoctorRequest& request)
     for (std::size_t i = 0; i < config.proxies.size(); ++i)
         paths.collect(config.proxies[i], facts.proxies[i]);
     return facts;
+}
+
+std::vector<Finding> examine_machine(const Config& config, std::uint64_t descriptors_fitting) {
+    RouteTable routes;
+    HostFacts facts;
+    collect_limits(facts);
+    facts.shards = shards_of(config);
+    facts.descriptors_fitting = descriptors_fitting;
+    (void)collect_interfaces(routes, facts);
+    return diagnose_machine(config, facts);
 }
 
 std::vector<Finding> examine_start(const Config& config) {

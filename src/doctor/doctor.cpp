@@ -20,10 +20,6 @@ constexpr std::size_t payload_bytes_max = 65507;
 const char* name_of(Severity severity) {
     return severity == Severity::ok ? "ok" : severity == Severity::note ? "note" : "problem";
 }
-std::string_view name_of(FindingKind kind) {
-    return finding_names()[static_cast<std::size_t>(kind)].name;
-}
-
 std::size_t count(const std::vector<Finding>& findings, Severity severity) {
     return static_cast<std::size_t>(
         std::count_if(findings.begin(), findings.end(),
@@ -72,6 +68,10 @@ Result<std::size_t> proxy_to_probe(const Config& config, const std::string& name
 
 }  // namespace
 
+std::string_view name_of(FindingKind kind) {
+    return finding_names()[static_cast<std::size_t>(kind)].name;
+}
+
 const std::vector<FindingName>& finding_names() {
     static const std::vector<FindingName> names{
         {"traffic", "`udpproxyctl doctor`: what is wrong by the last minute of the traffic",
@@ -119,10 +119,15 @@ const std::vector<FindingName>& finding_names() {
         {"buffers", "`receive_buffer` and `send_buffer` against `net.core.rmem_max` and `wmem_max`",
          "Small buffers lose bursts, and one client that has vanished can hold up the replies to "
          "all others."},
+        {"receive_offload", "whether GRO (`generic-receive-offload`) is on for network devices",
+         "Without it the kernel hands up each datagram by itself, with more CPU for it."},
         {"ports", "the local ports against `sessions_max`, and who else may use them",
          "A session has a port of its own; without a free one a new client is refused."},
         {"descriptors", "the limits of open files against `sessions_max`",
          "A session has a descriptor per member of its group."},
+        {"udp_table",
+         "the sockets of all sessions against the buckets of the kernel's UDP hash table",
+         "The kernel searches a bucket's sockets for each datagram."},
         {"engine", "whether io_uring may be used, and what forbids it",
          "With `engine = \"io_uring\"` the program does not start without it; else epoll does the "
          "same work."},
@@ -140,6 +145,7 @@ std::vector<Finding> diagnose(const Config& config, const HostFacts& facts) {
         check_listeners(examined, findings);
     }
     check_start(config, facts, findings);
+    check_receive_offload(config, facts, findings);
     check_capacity(config, facts, findings);
     check_host(config, facts, findings);
     return std::move(findings.list);

@@ -44,6 +44,9 @@ struct ExaminedProxy {
 void check_paths(const ExaminedProxy& examined, Findings& findings);
 /// packet_filter, translation
 void check_filters(const ExaminedProxy& examined, Findings& findings);
+/// buffers
+void check_receive_buffer(const ExaminedProxy& examined, Findings& findings);
+void check_send_buffer(const ExaminedProxy& examined, Findings& findings);
 /// listen_address, listen_port, drops of the listeners, buffers
 void check_listeners(const ExaminedProxy& examined, Findings& findings);
 /// What only a start opens; without routes every address counts as here.
@@ -53,7 +56,13 @@ void check_listeners(const ExaminedProxy& examined, Findings& findings);
 
 /// admin, log_file
 void check_start(const Config& config, const HostFacts& facts, Findings& findings);
-/// ports, descriptors
+/// See examine_machine().
+[[nodiscard]] std::vector<Finding> diagnose_machine(const Config& config, const HostFacts& facts);
+/// receive_offload
+void check_receive_offload(const Config& config, const HostFacts& facts, Findings& findings);
+/// udp_table, for this number of sockets
+void check_udp_table(const HostFacts& facts, std::uint64_t sockets, Findings& findings);
+/// ports, descriptors, udp_table
 void check_capacity(const Config& config, const HostFacts& facts, Findings& findings);
 /// conntrack, drops, engine, unseen
 void check_host(const Config& config, const HostFacts& facts, Findings& findings);

@@ -156,6 +156,16 @@ void check_buffer(const ExaminedProxy& examined, const char* key, std::uint64_t 
 
 }  // namespace
 
+void check_receive_buffer(const ExaminedProxy& examined, Findings& findings) {
+    check_buffer(examined, "receive_buffer", examined.config.receive_buffer_bytes,
+                 examined.host.rmem_max, "net.core.rmem_max", findings);
+}
+
+void check_send_buffer(const ExaminedProxy& examined, Findings& findings) {
+    check_buffer(examined, "send_buffer", examined.config.send_buffer_bytes, examined.host.wmem_max,
+                 "net.core.wmem_max", findings);
+}
+
 void check_listeners(const ExaminedProxy& examined, Findings& findings) {
     for (std::size_t i = 0; i < examined.config.listen.size() && i < examined.facts.listen.size();
          ++i) {
@@ -164,10 +174,8 @@ void check_listeners(const ExaminedProxy& examined, Findings& findings) {
         check_address(examined, i, where, findings);
         check_port(examined, i, where, findings);
     }
-    check_buffer(examined, "receive_buffer", examined.config.receive_buffer_bytes,
-                 examined.host.rmem_max, "net.core.rmem_max", findings);
-    check_buffer(examined, "send_buffer", examined.config.send_buffer_bytes, examined.host.wmem_max,
-                 "net.core.wmem_max", findings);
+    check_receive_buffer(examined, findings);
+    check_send_buffer(examined, findings);
 }
 
 }  // namespace udpproxy

@@ -21,16 +21,6 @@ std::string name_of(const ProxyConfig& proxy, const Endpoint& endpoint) {
     return fmt::format("listener \"{}\" {}", proxy.name, format(endpoint));
 }
 
-void warn_of_small_buffer(Log& log, const std::string& listener, const char* key,
-                          const char* sysctl, std::uint64_t asked, std::uint64_t granted) {
-    if (granted >= asked) return;
-    log.warn("small_buffer", {{"listener", listener},
-                              {"key", key},
-                              {"asked", asked},
-                              {"granted", granted},
-                              {"set", fmt::format("sysctl -w {}={}", sysctl, asked)}});
-}
-
 }  // namespace
 
 Result<ListenerSockets> open_listener(const ProxyConfig& proxy, const Endpoint& endpoint,
@@ -135,11 +125,6 @@ void log_listener(Log& log, const ProxyConfig& proxy, const Endpoint& endpoint,
         log.warn("address_absent", {{"proxy", proxy.name},
                                     {"listen", format(endpoint)},
                                     {"effect", "not on this host yet; serves as soon as it is"}});
-    const std::string name = name_of(proxy, endpoint);
-    warn_of_small_buffer(log, name, "receive_buffer", "net.core.rmem_max",
-                         proxy.receive_buffer_bytes, opened.receive_buffer_bytes);
-    warn_of_small_buffer(log, name, "send_buffer", "net.core.wmem_max", proxy.send_buffer_bytes,
-                         opened.send_buffer_bytes);
 }
 
 void log_absent_interfaces(Log& log, const Config& config) {

@@ -229,6 +229,42 @@ def test_a_port_range_that_is_too_small_is_named_and_fixed(network, examine):
     assert examine(sessions_max=100).findings == []
 
 
+def _start(start_proxy, engine, **options):
+    keys = {"listen": IPV4.listener(), "upstream": IPV4.service(254), **options.pop("keys", {})}
+    return start_proxy(configuration(table(**keys), engine=engine), **options)
+
+
+def test_a_start_advises_about_ports_that_others_may_take(engine, network, start_proxy):
+    keys = {"ports": "40000-50000"}
+    proxy = _start(start_proxy, engine, keys=keys)
+    event = proxy.wait_event("advice", subject="ports")
+    assert event["level"] == "info" and "net.ipv4.ip_local_port_range" in event["found"]
+    proxy.stop()
+    fix(network, event["fix"])
+    try:
+        proxy = _start(start_proxy, engine, keys=keys)
+        proxy.stop()
+        assert proxy.all_events("advice") == []
+    finally:
+        network.proxy.sysctl("net.ipv4.ip_local_reserved_ports", "")
+
+
+def test_a_start_advises_about_few_buckets_for_the_sockets_of_sessions(
+    engine, network, start_proxy
+):
+    """In a namespace with a table of its own, the smallest that there is."""
+    inside = 'echo 128 > /proc/sys/net/ipv4/udp_child_hash_entries && exec unshare --net "$@"'
+    try:
+        proxy = _start(start_proxy, engine, prefix=("sh", "-c", inside, "sh"))
+    finally:
+        network.proxy.sysctl("net.ipv4.udp_child_hash_entries", 0)
+    event = proxy.wait_event("advice", subject="udp_table")
+    assert event["level"] == "info" and " 128 buckets" in event["found"]
+    assert "uhash_entries=" in event["fix"]
+    proxy.stop()
+    assert len(proxy.all_events("advice")) == 1
+
+
 def test_descriptors_that_are_too_few_are_named(examine):
     finding = examine(sessions_max=5000, prefix=("prlimit", "--nofile=512:1024")).only(
         "descriptors"

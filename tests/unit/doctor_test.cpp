@@ -17,11 +17,15 @@ namespace {
 constexpr std::uint32_t clients_side = 2;
 constexpr std::uint32_t service_side = 3;
 
-Config config_of(const std::string& keys, const std::string& head = {}) {
-    const auto outcome = parse_config(head + "[[proxy]]\nname = \"dns\"\n" + keys, "x.toml");
+Config parsed(const std::string& text) {
+    const auto outcome = parse_config(text, "x.toml");
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         FAIL(complaints->lines.front());
     return std::get<Config>(outcome);
+}
+
+Config config_of(const std::string& keys, const std::string& head = {}) {
+    return parsed(head + "[[proxy]]\nname = \"dns\"\n" + keys);
 }
 
 const std::string usual =
@@ -60,9 +64,11 @@ HostFacts healthy() {
     facts.files_open = 1000;
     facts.io_uring_disabled = 0;
     facts.io_uring = {true, "Linux 6.1"};
-    facts.interfaces = {{1, "lo", 65536, true, true, true, 0, {address("127.0.0.1")}},
-                        {clients_side, "wan", 1500, true, true, false, 0, {address("192.0.2.1")}},
-                        {service_side, "lan", 1500, true, true, false, 0, {address("10.0.0.1")}}};
+    facts.interfaces = {
+        {1, "lo", 65536, true, true, true, 0, {address("127.0.0.1")}},
+        {clients_side, "wan", 1500, true, true, false, 0, {address("192.0.2.1")}, true},
+        {service_side, "lan", 1500, true, true, false, 0, {address("10.0.0.1")}, true}};
+    facts.udp_buckets = 65536;
     facts.drops = {0, 0, 0, 0};
     ProxyFacts& proxy = facts.proxies.emplace_back();
     proxy.upstream = parse_endpoint("10.0.0.254:53").value();
@@ -107,7 +113,8 @@ TEST_CASE("a healthy host has no problem and no note, and says so for each thing
     for (const Finding& finding : findings) kinds.insert(name_of(finding));
     for (const char* kind :
          {"route", "own_address", "reverse_path", "mtu", "listen_address", "listen_port",
-          "conntrack", "drops", "buffers", "ports", "descriptors", "engine"})
+          "conntrack", "drops", "buffers", "receive_offload", "ports", "descriptors", "udp_table",
+          "engine"})
         CHECK_MESSAGE(kinds.count(kind) == 1, kind);
 }
 
@@ -348,6 +355,96 @@ std::vector<std::string> at_start(const HostFacts& facts, const Config& config) 
         lines.push_back((finding.at_start == StartEffect::fails ? "fails " : "warns ") +
                         text_of(finding));
     return lines;
+}
+
+std::vector<std::string> subjects(const std::vector<Finding>& findings) {
+    std::vector<std::string> names;
+    for (const Finding& finding : findings) names.emplace_back(name_of(finding.kind));
+    return names;
+}
+
+TEST_CASE("a machine that is set up well gets no advice, nor does one that does not tell") {
+    HostFacts facts = healthy();
+    CHECK(diagnose_machine(config_of(usual), facts).empty());
+    facts.rmem_max = facts.wmem_max = std::nullopt;
+    facts.interfaces.clear();
+    facts.udp_buckets = std::nullopt;
+    CHECK(diagnose_machine(config_of(usual), facts).empty());
+}
+
+TEST_CASE("advice has one line by setting, of the proxy that asks for most") {
+    const Config config = parsed(
+        "[[proxy]]\nname = \"small\"\nlisten = \":53\"\nupstream = \"10.0.0.254:53\"\n"
+        "[[proxy]]\nname = \"large\"\nlisten = \":54\"\nupstream = \"10.0.0.254:54\"\n"
+        "receive_buffer = \"64MiB\"\n");
+    HostFacts facts = healthy();
+    facts.proxies.resize(2);
+    facts.rmem_max = 212992;
+    const std::vector<Finding> advice = diagnose_machine(config, facts);
+    REQUIRE(advice.size() == 1);
+    CHECK(advice[0].severity == Severity::problem);
+    CHECK(text_of(advice[0]) ==
+          "proxy \"large\": receive_buffer: 64MiB asked, net.core.rmem_max is 212992; the "
+          "listeners get less than was asked for and lose bursts; fix: sysctl -w "
+          "net.core.rmem_max=67108864");
+    facts.wmem_max = 212992;
+    CHECK(diagnose_machine(config, facts).size() == 2);
+    facts.may_administer_network = true;  // it gets them all the same
+    CHECK(diagnose_machine(config, facts).empty());
+}
+
+TEST_CASE("ports that others may take are advised about once, however many proxies have them") {
+    std::string text;
+    for (const char* name : {"one", "two", "three"})
+        text += "[[proxy]]\nname = \"" + std::string{name} +
+                "\"\nlisten = \":" + std::to_string(100 + text.size()) +
+                "\"\nupstream = \"10.0.0.254:53\"\nports = \"40000-50000\"\n";
+    const Config config = parsed(text);
+    HostFacts facts = healthy();
+    facts.proxies.resize(3);
+    const std::vector<Finding> advice = diagnose_machine(config, facts);
+    REQUIRE(subjects(advice) == std::vector<std::string>{"ports"});
+    CHECK(advice[0].where == "proxy \"one\" and 2 more");
+    CHECK(advice[0].fix == "sysctl -w net.ipv4.ip_local_reserved_ports=40000-50000");
+}
+
+TEST_CASE("receive offload that is off on a device with addresses is a note with the command") {
+    HostFacts facts = healthy();
+    InterfaceFacts& device = facts.interfaces.back();
+    CHECK(diagnose_machine(config_of(usual), facts).empty());
+    device.has_receive_offload = false;
+    const std::vector<Finding> advice = diagnose_machine(config_of(usual), facts);
+    REQUIRE(subjects(advice) == std::vector<std::string>{"receive_offload"});
+    CHECK(advice[0].severity == Severity::note);
+    CHECK(advice[0].looked_at ==
+          "generic-receive-offload is off on " + device.name + ", should be on");
+    CHECK(advice[0].fix == "ethtool -K " + device.name + " gro on");
+    CHECK(diagnose_machine(config_of(usual + "offload = \"off\"\n"), facts).empty());
+    device.addresses.clear();
+    CHECK(diagnose_machine(config_of(usual), facts).empty());
+}
+
+TEST_CASE("buckets of the UDP hash table are too few from eleven sockets in each") {
+    const auto found = [](std::uint64_t buckets, std::uint64_t sockets) {
+        HostFacts facts = healthy();
+        facts.udp_buckets = buckets;
+        Findings findings;
+        check_udp_table(facts, sockets, findings);
+        REQUIRE(findings.list.size() == 1);
+        return findings.list.front();
+    };
+    CHECK(found(2048, 20480).severity == Severity::ok);
+    const Finding finding = found(2048, 90000);
+    CHECK(finding.severity == Severity::note);
+    CHECK(finding.meaning == "the kernel searches 44 of them for each datagram");
+    CHECK(finding.fix ==
+          "uhash_entries=65536 on the kernel's command line, or for a network namespace, before it "
+          "is made, sysctl -w net.ipv4.udp_child_hash_entries=65536");
+    CHECK(found(65536, 2000000).severity == Severity::ok);  // there are no more to be had
+    HostFacts facts = healthy();
+    facts.udp_buckets = 128;
+    CHECK(subjects(diagnose_machine(config_of(usual), facts)) ==
+          std::vector<std::string>{"udp_table"});
 }
 
 TEST_CASE("a start is told of nothing on a healthy host, and of no buffer or path elsewhere") {

@@ -39,8 +39,10 @@ enum class FindingKind : std::uint8_t {
     conntrack,
     drops,
     buffers,
+    receive_offload,
     ports,
     descriptors,
+    udp_table,
     engine,
     unseen,
 };
@@ -128,6 +130,11 @@ struct DoctorRequest {
 /// The findings that stop a start here or make it warn, without those of compute_capacity(). Equal
 /// ones of several listeners are one. Sends nothing, listens on nothing.
 [[nodiscard]] std::vector<Finding> examine_start(const Config& config);
+/// What is set up badly on this machine for a program that has started: at most one finding by
+/// setting. Needs some milliseconds; what cannot be looked at is left out.
+[[nodiscard]] std::vector<Finding> examine_machine(const Config& config,
+                                                   std::uint64_t descriptors_fitting);
+[[nodiscard]] std::string_view name_of(FindingKind kind);
 /// `proxy "dns": listen 10.1.0.1:53: what was found; what it means; fix: a command`
 [[nodiscard]] std::string text_of(const Finding& finding);
 

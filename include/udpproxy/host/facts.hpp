@@ -24,6 +24,7 @@ struct InterfaceFacts {
     bool is_loopback = false;
     int reverse_path = 0;  // rp_filter, the larger of its own and `all`: 0 off, 1 strict, 2 loose
     std::vector<Address> addresses;
+    std::optional<bool> has_receive_offload{};  // see read_receive_offload()
 };
 
 /// The kernel's route to one destination.
@@ -124,6 +125,7 @@ struct HostFacts {
     std::uint32_t shards = 1;
     std::optional<std::uint64_t> rmem_max;
     std::optional<std::uint64_t> wmem_max;
+    std::optional<std::uint64_t> udp_buckets{};  // net.ipv4.udp_hash_entries, since Linux 6.2
     PortRange ephemeral{32768, 60999, true};
     std::vector<PortRange> reserved_ports;
     std::uint32_t unprivileged_port_start = 1024;
