@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
 
+#include "udpproxy/base/environment.hpp"
 #include "udpproxy/base/printable.hpp"
 
 namespace udpproxy {
@@ -21,13 +21,6 @@ namespace {
 constexpr Duration figures_every = std::chrono::seconds{5};
 constexpr std::size_t problems_told_max = 3;
 constexpr std::size_t refusal_bytes_max = 200;
-
-std::string take_variable(const char* name) {
-    const char* const value = std::getenv(name);
-    std::string taken = value != nullptr ? value : "";
-    ::unsetenv(name);
-    return taken;
-}
 
 std::optional<std::uint64_t> to_number(const std::string& text) {
     std::uint64_t number = 0;

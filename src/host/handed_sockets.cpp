@@ -11,10 +11,10 @@
 
 #include <cerrno>
 #include <charconv>
-#include <cstdlib>
 #include <optional>
 #include <utility>
 
+#include "udpproxy/base/environment.hpp"
 #include "udpproxy/base/printable.hpp"
 
 namespace udpproxy {
@@ -22,13 +22,6 @@ namespace udpproxy {
 namespace {
 
 constexpr int first_descriptor = 3;  // SD_LISTEN_FDS_START
-
-std::string take_variable(const char* name) {
-    const char* const value = std::getenv(name);
-    std::string taken = value != nullptr ? value : "";
-    ::unsetenv(name);
-    return taken;
-}
 
 std::optional<int> option_of(int descriptor, int level, int option) {
     int value = 0;

@@ -72,7 +72,7 @@ def test_the_environment_that_the_programs_read_is_in_the_pages():
     read = set()
     for file in (REPOSITORY / "src").rglob("*.cpp"):
         text = file.read_text(encoding="utf-8")
-        read |= set(re.findall(r'(?:envname|getenv|take_variable)\("(\w+)"\)', text))
+        read |= set(re.findall(r'(?:envname|getenv|variable)\("([A-Z_]{5,})"\)', text))
     told = {
         name
         for page in ("udpproxy.8", "udpproxyctl.8")

@@ -116,10 +116,10 @@ def test_a_drain_is_told(start, manager, open_service, open_client):
 
 
 def test_the_watchdog_is_fed_while_every_shard_turns(engine, start, manager):
-    proxy = start(_configuration(engine=engine), variables={"WATCHDOG_USEC": 1_000_000})
+    proxy = start(_configuration(engine=engine), variables={"WATCHDOG_USEC": 400_000})
     manager.wait(WATCHDOG="1", count=4)  # idle shards turn because they are woken
     with slow_thread(proxy, "shard 1", 60):
-        manager.wait_for_silence(2, WATCHDOG="1")
+        manager.wait_for_silence(1.2, WATCHDOG="1")
         assert proxy.wait_event("shard_stands_still")["shard"] == "1"
         assert manager.all(STATUS=None), "the control thread goes on"
 
