@@ -15,6 +15,9 @@
 
 namespace udpproxy::contract {
 
+/// Some containers have no /etc/hosts; what is said of it cannot be tried there.
+[[nodiscard]] bool hosts_file_has_localhost();
+
 enum class RecordType : std::uint16_t { a = 1, cname = 5, aaaa = 28 };
 
 struct DnsQuestion {

@@ -117,7 +117,8 @@ TEST_CASE("names whose server is silent hold up no other, nor what /etc/hosts ha
     for (int i = 0; i < 50; ++i)
         silent.push_back(
             rig.lookups.ask({"silent" + std::to_string(i) + ".test", 53, std::nullopt}));
-    CHECK(rig.ask({"localhost", 53, Family::ipv4}) == "127.0.0.1:53 no TTL");
+    if (hosts_file_has_localhost())
+        CHECK(rig.ask({"localhost", 53, Family::ipv4}) == "127.0.0.1:53 no TTL");
     CHECK(rig.ask({"quick.test", 53, std::nullopt}) == "127.1.0.5:53 60 s");
     CHECK(std::none_of(silent.begin(), silent.end(),
                        [](const Asked& lookup) { return lookup->is_done(); }));
