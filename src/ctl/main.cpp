@@ -124,7 +124,8 @@ int end_with(const Result<void>& outcome) { return outcome ? 0 : fail(outcome.er
 
 void add_live_views(CLI::App& app, Options& options, Action& action) {
     CLI::App* top = app.add_subcommand("top", "live traffic view; q quits");
-    top->add_option("--interval", options.top.interval_s, "seconds between frames")
+    top->add_option("--interval", options.top.interval_s,
+                    "seconds between frames; the first comes after one at most")
         ->check(CLI::Range(0.1, 3600.0))
         ->capture_default_str();
     top->add_option("--frames", options.top.frames, "quit after this many frames (0: never)")

@@ -22,6 +22,11 @@ namespace udpproxy::ctl {
 
 namespace {
 
+using Moment = std::chrono::steady_clock::time_point;
+
+// Rates need two looks; nobody waits a long interval for the first.
+constexpr double first_frame_s = 1;
+
 volatile std::sig_atomic_t interrupted = 0;
 
 /// Unbuffered keys without echo. The destructor restores the terminal.
@@ -40,12 +45,18 @@ public:
     Keyboard(const Keyboard&) = delete;
     Keyboard& operator=(const Keyboard&) = delete;
 
-    /// Waits; true when `q` was pressed.
-    [[nodiscard]] bool quits_within(double seconds) const {
-        pollfd entry{is_terminal_ ? STDIN_FILENO : -1, POLLIN, 0};
-        if (::poll(&entry, 1, static_cast<int>(seconds * 1000)) <= 0) return false;
-        char key = 0;
-        return ::read(STDIN_FILENO, &key, 1) == 1 && (key == 'q' || key == 'Q');
+    /// Waits; true when `q` was pressed or the terminal is gone. Other keys end no wait: the rates of
+    /// a moment say nothing.
+    [[nodiscard]] bool quits_before(Moment until) const {
+        for (;;) {
+            const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+                until - std::chrono::steady_clock::now());
+            pollfd entry{is_terminal_ ? STDIN_FILENO : -1, POLLIN, 0};
+            if (left.count() <= 0 || ::poll(&entry, 1, static_cast<int>(left.count())) <= 0)
+                return false;
+            char key = 0;
+            if (::read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q') return true;
+        }
     }
 
 private:
@@ -270,7 +281,11 @@ Result<void> run_top(const Client& client, const TopOptions& options, const Scre
     if (!before) return before.error();
     auto sampled_at = std::chrono::steady_clock::now();
     for (std::uint32_t frame = 0; options.frames == 0 || frame < options.frames; ++frame) {
-        if (keyboard.quits_within(options.interval_s) || interrupted != 0) break;
+        const double wait_s =
+            frame == 0 ? std::min(first_frame_s, options.interval_s) : options.interval_s;
+        const auto until = sampled_at + std::chrono::round<std::chrono::steady_clock::duration>(
+                                            std::chrono::duration<double>{wait_s});
+        if (keyboard.quits_before(until) || interrupted != 0) break;
         Result<Sample> now = take_sample(client);
         if (!now) return now.error();
         const auto at = std::chrono::steady_clock::now();

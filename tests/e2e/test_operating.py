@@ -99,7 +99,7 @@ def test_q_quits_top_and_leaves_the_terminal_as_it_was(admin, running):
             stdin=theirs,
             stdout=subprocess.PIPE,
         )
-        assert top.stdout.read(1), "the first frame"
+        assert top.stdout.read(1), "the first frame comes after a second"
         os.write(ours, b"xq")  # what is no key of its own is passed over
         assert top.wait(30) == 0
         assert subprocess.run(["stty", "-g"], stdin=theirs, capture_output=True).stdout == before
