@@ -1,0 +1,195 @@
+"""Debian's package of the tree as it is: built twice, looked at, installed into a Debian with
+nothing in it, removed, purged. Run by ./dev package, which leaves it in build/package; needs root.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from root import Root, run
+
+_TREE = pathlib.Path(__file__).resolve().parents[2]
+_MEGABYTES_MAX = 4
+_MUST_HAVE = """
+usr/bin/udpproxy usr/bin/udpproxyctl
+usr/share/man/man8/udpproxy.8.gz usr/share/man/man8/udpproxyctl.8.gz
+usr/share/man/man5/udpproxy.toml.5.gz
+usr/share/bash-completion/completions/udpproxy usr/share/bash-completion/completions/udpproxyctl
+usr/share/zsh/site-functions/_udpproxy usr/share/zsh/site-functions/_udpproxyctl
+usr/share/fish/vendor_completions.d/udpproxy.fish usr/share/fish/vendor_completions.d/udpproxyctl.fish
+usr/share/udpproxy/monitoring/alerts.yml usr/share/udpproxy/monitoring/dashboard.json
+usr/share/doc/udpproxy/udpproxy.spdx.json usr/share/doc/udpproxy/udpproxy.toml.example
+usr/share/doc/udpproxy/copyright
+etc/udpproxy/udpproxy.toml usr/lib/sysusers.d/udpproxy.conf
+""".split()
+
+
+def _build(directory, umask=0o022, **environment):
+    """The packages made in `directory` from a copy of the tracked files."""
+    source = directory / "udpproxy"
+    for path in run("git", "-C", _TREE, "ls-files", "-z").split("\0")[:-1]:
+        if (_TREE / path).exists():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(_TREE / path, source / path)
+    run(
+        *("dpkg-buildpackage", "-us", "-uc", "-b"),
+        cwd=source,
+        umask=umask,
+        env={**os.environ, "CCACHE_DISABLE": "1", **environment},
+    )
+    return {path.name: path for path in directory.glob("*.deb")}
+
+
+@pytest.fixture(scope="session")
+def builds(tmp_path_factory):
+    """Two builds at once, as different as two people's."""
+    one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("a-longer-name") / "deep"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(_build, one, TZ="UTC", LC_ALL="C", DEB_BUILD_OPTIONS="parallel=1")
+        second = pool.submit(
+            *(_build, other, 0o077),
+            TZ="Pacific/Auckland",
+            LC_ALL="C.UTF-8",
+            DEB_BUILD_OPTIONS="parallel=2",
+            HOME="/nonexistent",
+        )
+        made = first.result(), second.result()
+    kept = _TREE / "build" / "package"
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in one.glob("udpproxy*_*"):
+        shutil.copy2(path, kept)
+    return made
+
+
+@pytest.fixture(scope="session")
+def package(builds):
+    (path,) = (path for name, path in builds[0].items() if "dbgsym" not in name)
+    return path
+
+
+@pytest.fixture(scope="session")
+def unpacked(package, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("unpacked")
+    run("dpkg-deb", "-x", package, directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def root(package, tmp_path_factory):
+    """A Debian that has what the package depends on, and nothing of the package."""
+    made = Root(tmp_path_factory.mktemp("root"))
+    depends = run("dpkg-deb", "-f", package, "Depends").strip()
+    made.apt("satisfy", depends)
+    made.before = made.files()
+    shutil.copy(package, made.directory / "tmp")
+    yield made
+    shutil.rmtree(made.directory)
+
+
+def test_two_builds_are_the_same_to_the_byte(builds):
+    one, other = builds
+    assert len(one) == 2 and set(one) == set(other)
+    for name, path in one.items():
+        hashes = {hashlib.sha256(each.read_bytes()).hexdigest() for each in (path, other[name])}
+        assert len(hashes) == 1, name
+
+
+def test_lintian_has_neither_an_error_nor_a_warning(package):
+    (changes,) = package.parent.glob("*.changes")
+    found = run("lintian", "--allow-root", "--fail-on", "error,warning", changes)
+    assert not re.search("^[EW]:", found, re.MULTILINE), found
+
+
+def test_it_has_what_an_installation_brings(unpacked):
+    assert [path for path in _MUST_HAVE if not (unpacked / path).exists()] == []
+    units = {path.name for path in unpacked.glob("**/lib/systemd/system/*")}
+    assert units == {"udpproxy.service", "udpproxy@.service"}
+
+
+def test_the_programs_are_small_and_their_symbols_are_elsewhere(unpacked, builds):
+    for name in ("udpproxy", "udpproxyctl"):
+        program = unpacked / "usr/bin" / name
+        assert program.stat().st_size < _MEGABYTES_MAX * 1_000_000
+        sections = run("readelf", "--wide", "--sections", program)
+        assert ".symtab" not in sections and ".debug_info" not in sections
+    (symbols,) = (path for name, path in builds[0].items() if "dbgsym" in name)
+    assert "usr/lib/debug/.build-id" in run("dpkg-deb", "-c", symbols)
+
+
+def test_the_list_of_its_parts_is_spdx_and_is_true(unpacked):
+    text = (unpacked / "usr/share/doc/udpproxy/udpproxy.spdx.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    assert document["spdxVersion"] == "SPDX-2.3" and document["dataLicense"] == "CC0-1.0"
+    assert document["SPDXID"] == "SPDXRef-DOCUMENT"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["creationInfo"]["created"])
+    assert re.match(r"\w+://[^#]+$", document["documentNamespace"])
+    packages = {package["SPDXID"]: package for package in document["packages"]}
+    assert len(packages) == len(document["packages"])
+    for name, package in packages.items():
+        assert re.fullmatch(r"SPDXRef-[A-Za-z0-9.-]+", name)
+        assert package["versionInfo"] and package["licenseConcluded"] and package["name"]
+        assert package["downloadLocation"] == "NOASSERTION" and package["filesAnalyzed"] is False
+    related = [
+        (each["relationshipType"], packages[each["relatedSpdxElement"]]["name"].lower())
+        for each in document["relationships"]
+    ]
+    assert ("DESCRIBES", "udpproxy") in related
+    # A shared library of its own is listed as one, and no other is.
+    needed = set()
+    for program in ("udpproxy", "udpproxyctl"):
+        found = run("readelf", "--dynamic", unpacked / "usr/bin" / program)
+        needed |= set(re.findall(r"NEEDED.*\[(?:lib)?([\w+-]+)\.so", found))
+    of_the_system = {"c", "m", "gcc_s", "ld-linux-x86-64", "ld-linux-aarch64"}
+    linked = {re.sub(r"^lib|-(?=ares)", "", name) for kind, name in related if "LINK" in kind}
+    assert linked == needed - of_the_system
+
+
+def test_every_dependency_is_in_the_list_of_parts(unpacked):
+    text = (unpacked / "usr/share/doc/udpproxy/udpproxy.spdx.json").read_text(encoding="utf-8")
+    listed = {
+        package["name"].lower().replace("c-ares", "libcares")
+        for package in json.loads(text)["packages"]
+    }
+    meson = (_TREE / "meson.build").read_text(encoding="utf-8")
+    dependencies = set(re.findall(r"\bdependency\(\s*'([^']+)'", meson))
+    for_tests = {"threads", "doctest", "benchmark"}
+    assert {name.lower() for name in dependencies - for_tests} <= listed
+
+
+def test_it_is_installed_answers_is_removed_and_purged(root, package):
+    """In this order, in one root."""
+    root.apt("install", f"/tmp/{package.name}")
+    assert "udpproxy 0." in root.run("udpproxy", "--version")
+    for name in ("tests/demo/demo.py", "udpproxy.toml.example"):
+        shutil.copy(_TREE / name, root.directory / "tmp")
+    told = root.run(
+        *("python3", "/tmp/demo.py", "--program", "/usr/bin/udpproxy"),
+        *("--config", "/tmp/udpproxy.toml.example"),
+    )
+    assert "All 192 replies came home through udpproxy." in told
+    assert "udpproxy:" in (root.directory / "etc/passwd").read_text(encoding="utf-8")
+    root.apt("remove", "udpproxy")
+    # What Debian's own tool notes about the unit, until the purge.
+    noted = "var/lib/systemd/deb-systemd-helper-enabled/udpproxy.service.dsh-also"
+    assert root.files() - root.before <= {"etc/udpproxy", "etc/udpproxy/udpproxy.toml", noted}
+    root.run("dpkg", "--purge", "udpproxy")
+    assert root.files() - root.before == set()
+
+
+def test_debian_s_own_runner_passes_its_test(root, package):
+    """autopkgtest, in the same root."""
+    done = subprocess.run(
+        ["autopkgtest", "--no-built-binaries", package, _TREE, "--", "chroot", root.directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0 and re.search(r"^demo +PASS", done.stdout, re.M), done.stdout
