@@ -45,8 +45,8 @@ public:
     Keyboard(const Keyboard&) = delete;
     Keyboard& operator=(const Keyboard&) = delete;
 
-    /// Waits; true when `q` was pressed or the terminal is gone. Other keys end no wait: the rates of
-    /// a moment say nothing.
+    /// Waits; true when `q` was pressed or the terminal is gone. Other keys end no wait: the rates
+    /// of a moment say nothing.
     [[nodiscard]] bool quits_before(Moment until) const {
         for (;;) {
             const auto left = std::chrono::ceil<std::chrono::milliseconds>(

@@ -1,4 +1,4 @@
-"""A Debian with nothing in it, made by mmdebstrap from where this machine's apt gets its packages."""
+"""A Debian with nothing in it, made by mmdebstrap with the package sources of this machine."""
 
 import os
 import pathlib

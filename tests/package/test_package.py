@@ -23,7 +23,8 @@ usr/share/man/man8/udpproxy.8.gz usr/share/man/man8/udpproxyctl.8.gz
 usr/share/man/man5/udpproxy.toml.5.gz
 usr/share/bash-completion/completions/udpproxy usr/share/bash-completion/completions/udpproxyctl
 usr/share/zsh/site-functions/_udpproxy usr/share/zsh/site-functions/_udpproxyctl
-usr/share/fish/vendor_completions.d/udpproxy.fish usr/share/fish/vendor_completions.d/udpproxyctl.fish
+usr/share/fish/vendor_completions.d/udpproxy.fish
+usr/share/fish/vendor_completions.d/udpproxyctl.fish
 usr/share/udpproxy/monitoring/alerts.yml usr/share/udpproxy/monitoring/dashboard.json
 usr/share/doc/udpproxy/udpproxy.spdx.json usr/share/doc/udpproxy/udpproxy.toml.example
 usr/share/doc/udpproxy/copyright
