@@ -40,10 +40,15 @@ int next_of(const Socket& descriptor, int limit_ms, int other) {
 
 }  // namespace
 
-// SIGTERM and SIGINT keep ending the program until there is something to stop in order.
+// SIGTERM and SIGINT keep ending the program until there is something to stop in order. The first
+// process of a PID namespace, as in a container, needs handlers for that: the kernel drops what
+// would end it by default (pid_namespaces(7)).
 void hold_signals() noexcept {
     const sigset_t set = set_of({SIGQUIT, SIGHUP, SIGUSR1});
     ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    if (::getpid() != 1) return;
+    for (const int number : {SIGTERM, SIGINT})
+        ::signal(number, [](int signal) { ::_exit(128 + signal); });  // as a shell tells it
 }
 
 void release_signals() noexcept {

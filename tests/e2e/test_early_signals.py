@@ -32,12 +32,14 @@ def _opened_for_writing(fifo, timeout=30):
         time.sleep(0.01)
 
 
-def _start_from_pipe(engine, start_proxy, tmp_path):
+def _start_from_pipe(engine, start_proxy, tmp_path, prefix=()):
     """The program, while it waits for its configuration; finish() brings that."""
     fifo = tmp_path / "pipe.toml"
     os.mkfifo(fifo)
     proxy = start_proxy(
-        _text(engine), prefix=("sh", "-c", 'exec "$1" --config "$0"', str(fifo)), ready=False
+        _text(engine),
+        prefix=(*prefix, "sh", "-c", 'exec "$1" --config "$0"', str(fifo)),
+        ready=False,
     )
     writer = _opened_for_writing(fifo)
 
@@ -70,6 +72,32 @@ def test_sigterm_during_the_first_moments_ends_it(engine, tmp_path, start_proxy)
     proxy, _ = _start_from_pipe(engine, start_proxy, tmp_path)
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == -signal.SIGTERM
+
+
+_AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
+
+
+def _process_1(proxy):
+    """The program, whose parent is unshare."""
+    children = pathlib.Path(f"/proc/{proxy.pid}/task/{proxy.pid}/children")
+    (child,) = proxy.wait_until(lambda: children.read_text().split(), what="a child")
+    return int(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_first_moments_ends_process_1_too(
+    number, engine, tmp_path, start_proxy
+):
+    """In a container the kernel dropped it, and the engine killed the program ten seconds later."""
+    proxy, _ = _start_from_pipe(engine, start_proxy, tmp_path, _AS_PROCESS_1)
+    os.kill(_process_1(proxy), number)
+    assert proxy.wait() == 128 + number
+
+
+def test_process_1_stops_in_order(engine, start_proxy):
+    proxy = start_proxy(_text(engine), prefix=_AS_PROCESS_1)
+    os.kill(_process_1(proxy), signal.SIGTERM)
+    proxy.stopped()
 
 
 @contextlib.contextmanager
