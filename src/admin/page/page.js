@@ -63,7 +63,9 @@ function showStatus(status) {
   $('ready').className = 'badge ' + (status.ready ? 'good' : 'bad');
   $('facts').textContent = `${status.version} · ${status.engine} · ${status.shards} shard${status.shards === 1 ? '' : 's'} · up ${time(status.uptime_seconds)} · pid ${status.pid}`;
   $('config').textContent = status.config;
-  $('problems-panel').hidden = status.problems.length === 0;
+  const wrong = status.problems.length > 0;
+  $('problems-panel').className = wrong ? 'panel warn' : 'panel well';
+  $('problems-title').textContent = wrong ? 'What is wrong now' : 'No problems in the last minute';
   $('problems').replaceChildren(...status.problems.map(
     problem => make('p', '', make('b', '', problem.proxy), ' ' + problem.text)));
   $('sessions').textContent = count(status.sessions);
@@ -174,7 +176,7 @@ function copy(button, text) {
 function showSessions(answer) {
   $('table').replaceChildren(...answer.sessions.map(session => {
     const state = session.assured ? ['assured', 'assured'] : session.replied ? ['replied', 'replied'] : ['none', 'no reply'];
-    const cells = [['Client', session.client], ['Proxy', session.proxy], ['asked', session.local], ['from', session.local_endpoint],
+    const cells = [['Client', session.client], ['Proxy', session.proxy], ['listener', session.local], ['local (to upstream)', session.local_endpoint],
       ['requests', count(session.requests), 'number'], ['replies', count(session.replies), 'number'],
       ['bytes', bytes(session.request_bytes + session.reply_bytes), 'number'], ['age', time(session.age_seconds), 'number'],
       ['idle', time(session.idle_seconds), 'number'], ['', state[1], 'state ' + state[0]]];
