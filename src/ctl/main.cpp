@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <functional>
 #include <sstream>
@@ -13,6 +14,7 @@
 #include "top.hpp"
 #include "trace.hpp"
 #include "udpproxy/base/file.hpp"
+#include "udpproxy/base/nearest.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "usage.hpp"
 #include "views.hpp"
@@ -46,6 +48,15 @@ CLI::Validator whole_number(std::uint64_t least, const char* what) {
             const auto read = std::from_chars(word.data(), end, number);
             const bool is_right = read.ec == std::errc{} && read.ptr == end;
             return is_right && number >= least ? "" : fmt::format("\"{}\" is not {}", word, what);
+        },
+        ""};
+}
+
+CLI::Validator one_of(const char* thing, std::vector<std::string_view> words) {
+    return CLI::Validator{
+        [thing, words = std::move(words)](const std::string& word) -> std::string {
+            const bool is_known = std::find(words.begin(), words.end(), word) != words.end();
+            return is_known ? "" : unknown_word(thing, word, words);
         },
         ""};
 }
@@ -103,7 +114,7 @@ void add_read_only_verbs(CLI::App& app, Options& options, Action& action) {
     sessions->add_option("--proxy", options.sessions["proxy"], "only of this proxy")
         ->type_name("NAME");
     sessions->add_option("--sort", options.sessions["sort"], "sort key, descending")
-        ->check(CLI::IsMember({"bytes", "age", "idle"}))
+        ->check(one_of("order", {"bytes", "age", "idle"}))
         ->type_name("bytes|age|idle");
     sessions
         ->add_option("--limit", options.sessions["limit"],
@@ -175,7 +186,7 @@ void add_changes(CLI::App& app, Options& options, Action& action) {
     level
         ->add_option("LEVEL", options.level,
                      "new level, until the next restart or a reload that changes [log]")
-        ->check(CLI::IsMember({"error", "warn", "info"}));
+        ->check(one_of("level", {"error", "warn", "info"}));
     level->callback([&] {
         action = [&] {
             return show(options, options.level.empty() ? "GET" : "POST", "/v1/log",

@@ -233,6 +233,8 @@ def test_the_example_passes_the_check():
         ("--jsn status", 'there is no option "--jsn"; did you mean --json?'),
         ("session kill abc", 'ID: "abc" is not the number of a session; `udpproxyctl sessions`'),
         ("session kill -1", ""),
+        ("log level inf", 'LEVEL: there is no level "inf"; did you mean info?'),
+        ("sessions --sort age_", '--sort: there is no order "age_"; did you mean age?'),
         ("trace --client 10.0.0.1 --datagrams x", '--datagrams: "x" is not a number from 1 on'),
         ("trace --client 10.0.0.1 --datagrams 0", '--datagrams: "0" is not a number from 1 on'),
     ],
