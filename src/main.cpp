@@ -50,8 +50,9 @@ int check(const udpproxy::Config& config, const std::string& file) {
             warn(complaint);
     }
     if (!complaints.empty()) return complain(complaints);
-    udpproxy::print(fmt::format("{}{}: configuration is good\n",
-                                udpproxy::summarise(config, machine.automatic_shards), file));
+    std::string text = udpproxy::summarise(config, machine.automatic_shards);
+    for (const std::string& line : machine.capacity) text += line + '\n';
+    udpproxy::print(fmt::format("{}{}: configuration is good\n", text, file));
     return udpproxy::exit_ok;
 }
 

@@ -51,7 +51,7 @@ void write_proxy(JsonText& json, const Status& status, const ProxyStatus& proxy)
     json.member("upstream_endpoint", is_usable ? format(upstream) : "");
     json.member("draining", proxy.draining);
     json.member("sessions", status.use->proxies[proxy.number].sessions.read());
-    json.member("sessions_max", proxy.sessions_max);
+    json.member("sessions_max", proxy.sessions_max).member("capacity", proxy.capacity);
     write_replies(json, status, proxy);
     json.key("counters").begin_object();
     for (const CounterSum& sum : sums_of_proxy(status, proxy.number))

@@ -52,21 +52,29 @@ struct GroupSize {
     }
 };
 
-std::uint64_t sessions_by_descriptors(const ProxyConfig& config, const GroupSize& size,
-                                      std::uint64_t descriptors) {
-    if (config.unlisted_replies != UnlistedReplies::automatic)
-        return descriptors / size.least(config);
+struct SessionsByDescriptors {
+    std::uint64_t sessions = 0;
+    std::string arithmetic;  // can be computed again with a pocket calculator, fractions cut off
+};
+
+SessionsByDescriptors sessions_by_descriptors(const ProxyConfig& config, const GroupSize& size,
+                                              std::uint64_t free, const std::string& budget) {
+    if (config.unlisted_replies != UnlistedReplies::automatic || size.plain == size.watching) {
+        const std::uint64_t sessions = free / size.least(config);
+        return {sessions,
+                fmt::format("{} / {} per session = {}", budget, size.least(config), sessions)};
+    }
     // Half of the descriptors go to groups that all watch, the rest to groups of which one in 16
     // does.
-    const std::uint64_t first_half = (descriptors / 2) / size.watching;
-    return first_half +
-           (descriptors - first_half * size.watching) * 16 / (15 * size.plain + size.watching);
-}
-
-std::string per_session(const ProxyConfig& config, const GroupSize& size) {
-    if (config.unlisted_replies != UnlistedReplies::automatic || size.plain == size.watching)
-        return fmt::format("{}", size.least(config));
-    return fmt::format("{} (watching for unlisted sources) or {}", size.watching, size.plain);
+    const std::uint64_t first_half = free / 2 / size.watching;
+    const std::uint64_t other_half =
+        (free - first_half * size.watching) * 16 / (15 * size.plain + size.watching);
+    return {first_half + other_half,
+            fmt::format("{} = {}; {} / 2 / {} = {} sessions that watch for unlisted sources; ({} - "
+                        "{} * {}) * 16 / (15 * {} + {}) = {} of which one in 16 does; {} + {} = {}",
+                        budget, free, free, size.watching, first_half, free, first_half,
+                        size.watching, size.plain, size.watching, other_half, first_half,
+                        other_half, first_half + other_half)};
 }
 
 /// What stands in the way of this proxy's number of sessions; empty when nothing does.
@@ -147,7 +155,8 @@ Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
     std::uint32_t fewest_members = ~0U;
     for (const ProxyConfig& proxy : config.proxies) {
         const GroupSize size(proxy);
-        const std::uint64_t by_descriptors = sessions_by_descriptors(proxy, size, free);
+        const SessionsByDescriptors by_descriptors =
+            sessions_by_descriptors(proxy, size, free, budget);
         ProxyCapacity& of_proxy = capacity.proxies.emplace_back();
         const PortRange range = proxy.ports.value_or(machine.ephemeral);
         const std::uint32_t ports = usable_ports(range, machine.reserved_ports);
@@ -156,10 +165,9 @@ Capacity compute_capacity(const Config& config, const MachineLimits& machine) {
                 ? fmt::format(" ({} reserved ones left out)", range.ports() - ports)
                 : std::string{};
         of_proxy.ports = std::uint64_t{ports} * std::max<std::size_t>(1, proxy.source.size());
-        const std::uint64_t fit =
-            std::min<std::uint64_t>({by_descriptors, of_proxy.ports, sessions_per_proxy_max});
-        of_proxy.arithmetic = fmt::format("{} / {} per session = {}; {} ports{}; at most {}",
-                                          budget, per_session(proxy, size), by_descriptors,
+        const std::uint64_t fit = std::min<std::uint64_t>(
+            {by_descriptors.sessions, of_proxy.ports, sessions_per_proxy_max});
+        of_proxy.arithmetic = fmt::format("{}; {} ports{}; at most {}", by_descriptors.arithmetic,
                                           of_proxy.ports, spared, sessions_per_proxy_max);
         of_proxy.sessions_max = proxy.sessions_max.value_or(static_cast<std::uint32_t>(fit));
         if (const std::string text = complaint_about(proxy, of_proxy, fit, machine); !text.empty())

@@ -302,6 +302,10 @@ MachineReport check_machine(const Config& config) {
     const MachineLimits machine = fit_address_space(limits);
     const Capacity capacity = compute_capacity(config, machine);
     report.complaints = capacity.complaints;
+    for (std::size_t i = 0; i < config.proxies.size(); ++i)
+        report.capacity.push_back(fmt::format("capacity of proxy \"{}\": {}",
+                                              config.proxies[i].name,
+                                              capacity.proxies[i].arithmetic));
     if (!can_reserve(table_sizes(machine).bytes))
         report.complaints.push_back(
             fmt::format("{}; not even the smallest tables fit", address_space_short));

@@ -119,6 +119,9 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
         proxy.upstream = slot.shown;
         proxy.draining = slot.draining || state_.drain_deadline || slot.state != SlotState::serving;
         proxy.sessions_max = slot.settings.sessions_max;
+        for (std::size_t i = 0; i < state_.config.proxies.size(); ++i)
+            if (slot.state == SlotState::serving && state_.config.proxies[i].name == proxy.name)
+                proxy.capacity = state_.capacity.proxies[i].arithmetic;
         for (const BindingLocation& binding : slot.bindings)
             proxy.ports += usable_ports(binding.ports, bootstrap_.machine().reserved_ports);
     }

@@ -201,10 +201,13 @@ TEST_CASE(
             CHECK(computed + 2 >= real);
         }
     }
-    CHECK(compute({proxy("a", {}, UnlistedReplies::automatic)}, 1085)
-              .proxies[0]
-              .arithmetic.find("/ 2 (watching for unlisted sources) or 1 per session = ") !=
-          std::string::npos);
+    const ProxyCapacity told =
+        compute({proxy("a", {}, UnlistedReplies::automatic)}, 1085).proxies[0];
+    CHECK(told.arithmetic ==
+          "(1085 descriptors - 85 reserved) = 1000; 1000 / 2 / 2 = 250 sessions that watch for "
+          "unlisted sources; (1000 - 250 * 2) * 16 / (15 * 1 + 2) = 470 of which one in 16 does; "
+          "250 + 470 = 720; 28232 ports; at most 65536");
+    CHECK(told.sessions_max == 250 + (1000 - 250 * 2) * 16 / (15 * 1 + 2));
     // An open filter watches in any case.
     CHECK(compute({proxy("a", {alias("192.0.2.0/24", {})}, UnlistedReplies::automatic)}, 1085)
               .proxies[0]

@@ -40,6 +40,7 @@ struct ServeOptions {
 struct MachineReport {
     std::vector<std::string> complaints;  // numbers that cannot fit, with file:line:column
     std::vector<std::string> warnings;    // what is smaller than the limits allow
+    std::vector<std::string> capacity;    // `capacity of proxy "dns": the arithmetic`
     std::string automatic_shards;  // `2: the cgroup's …`; empty where the number is configured
 };
 [[nodiscard]] MachineReport check_machine(const Config& config);

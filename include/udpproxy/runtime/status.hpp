@@ -63,6 +63,7 @@ struct ProxyStatus {
     UpstreamStatus upstream;           // the version in force
     bool draining = false;             // no new clients: by request, or no longer configured
     std::uint32_t sessions_max = 0;
+    std::string capacity;     // the arithmetic of ProxyCapacity; empty once a reload has removed it
     std::uint64_t ports = 0;  // of all its source addresses together
 };
 
