@@ -94,7 +94,7 @@ TEST_CASE("screens are as in the golden files, and no line is wider than the ter
                              found);
         }
     }
-    for (const auto& [name, view] : views()) CHECK_MESSAGE(seen.count(name) == 1, name);
+    for (const auto& entry : views()) CHECK_MESSAGE(seen.count(entry.first) == 1, entry.first);
 }
 
 TEST_CASE("names are shortened before a column goes, and columns go by rank") {
