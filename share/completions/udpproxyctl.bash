@@ -46,8 +46,9 @@ _udpproxyctl() {
         *) [[ $cur != -* ]] || values="$options --help --json --socket" ;;
     esac
     if [[ $values == PROXIES ]]; then
+        # compgen expands its words, so that only the letters of names may come from the program.
         values=$(timeout 1 "${words[0]}" "${socket[@]}" metrics 2>/dev/null |
-            sed -n 's/^udpproxy_sessions{proxy="\([^"]*\)".*/\1/p')
+            sed -n 's/^udpproxy_sessions{proxy="\([A-Za-z0-9_.-]*\)".*/\1/p')
     fi
     mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")
 } && complete -F _udpproxyctl udpproxyctl

@@ -27,7 +27,7 @@ function __udpproxyctl_proxies
         set socket --socket $words[(math $i + 1)]
     end
     timeout 1 $words[1] $socket metrics 2>/dev/null |
-        string replace -rf '^udpproxy_sessions\{proxy="([^"]*)".*' '$1'
+        string replace -rf '^udpproxy_sessions\{proxy="([A-Za-z0-9_.-]*)".*' '$1'
 end
 
 complete -c udpproxyctl -f
@@ -37,7 +37,7 @@ complete -c udpproxyctl -l json -d 'Print the answer as JSON'
 
 set -l at complete -c udpproxyctl -n
 $at __udpproxyctl_at -l version -d 'Print the version'
-$at __udpproxyctl_at -a status -d 'Version, uptime, utilisation, totals'
+$at __udpproxyctl_at -a status -d 'What is wrong now, then version, uptime, utilisation, totals'
 $at __udpproxyctl_at -a proxies -d 'Each proxy with its counters'
 $at __udpproxyctl_at -a unlisted -d 'Sources of replies that are not listed'
 $at __udpproxyctl_at -a drops -d 'Dropped datagrams by proxy and reason'

@@ -54,7 +54,8 @@ complete -C $LINE | cut -f 1 >$OFFERED
 
 @pytest.fixture(params=["bash", "zsh", "fish"])
 def offered(request, tmp_path):
-    """offered(line) -> the set of words that the shell offers at the end of the line."""
+    """offered(line) -> the set of words that the shell offers at the end of the line, with the
+    programs of the directory `tools`."""
     (tmp_path / ".zshrc").write_text(_ZSH, encoding="utf-8")
     command = {
         "bash": ["bash", "--norc", "-c", _BASH],
@@ -62,7 +63,7 @@ def offered(request, tmp_path):
         "fish": ["fish", "--no-config", "-c", _FISH],
     }[request.param]
 
-    def ask(line):
+    def ask(line, tools=os.path.dirname(path())):
         answer = tmp_path / "offered"
         answer.write_text("")
         subprocess.run(
@@ -72,7 +73,7 @@ def offered(request, tmp_path):
             timeout=30,
             check=True,
             env={
-                "PATH": os.path.dirname(path()) + ":/usr/bin:/bin",
+                "PATH": f"{tools}:/usr/bin:/bin",
                 "LC_ALL": "C.UTF-8",
                 "TERM": "xterm",
                 "HOME": str(tmp_path),
@@ -146,3 +147,15 @@ def test_the_proxies_of_the_running_program(offered, admin, start_proxy):
     )
     for line in lines:
         assert offered(line) == {"dns", "dns.second-1"}, line
+
+
+def test_what_a_program_sends_instead_of_names_is_not_executed(offered, tmp_path):
+    """bash expands the words that completions choose from: a name `$(…)` ran as the person at the
+    terminal."""
+    program, mark = tmp_path / "udpproxyctl", tmp_path / "mark"
+    names = (f"$(touch${{IFS}}{mark})", "dns")
+    answer = "\n".join(f'udpproxy_sessions{{proxy="{name}"}} 1' for name in names)
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{answer}\nEND\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert offered("udpproxyctl drain ", tools=tmp_path) == {"dns"}
+    assert not mark.exists()
