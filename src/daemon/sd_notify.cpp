@@ -112,7 +112,7 @@ void ServiceManager::look(const Status& status, const Problems& problems, Instan
 
 /// Of several states that the manager has not taken only the newest counts.
 void ServiceManager::tell_state(std::string state) {
-    if (!send(state)) untold_ = std::move(state);
+    untold_ = send(state) ? std::string{} : std::move(state);
 }
 
 /// False: to be sent again.
