@@ -35,7 +35,7 @@ def handing_over(*sockets, await_datagram=False, kept_by=None, variables=None):
     return [sys.executable, "-B", __file__, json.dumps(what)]
 
 
-def _open(kind, bind=None, reuse_port=False, ipv6_only=True, packet_info=False):
+def _open(kind, bind=None, reuse_port=False, ipv6_only=True):
     if kind == "pipe":
         return os.pipe()[0]
     if kind == "unix":
