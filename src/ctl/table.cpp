@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "udpproxy/base/assert.hpp"
+#include "udpproxy/base/printable.hpp"
 
 namespace udpproxy::ctl {
 
@@ -17,8 +18,6 @@ constexpr std::size_t gap = 2;
 constexpr std::string_view ellipsis = "\u2026";
 /// Narrower, a cell that is broken into lines is no text any more.
 constexpr std::size_t wrapped_cell_min = 32;
-
-bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) != 0x80U; }
 
 /// The byte at which the text's character with this number begins, or the text's end.
 std::size_t offset_of(std::string_view text, std::size_t character) {
