@@ -92,6 +92,14 @@ def test_the_unit_restarts_what_may_heal_and_nothing_else():
     assert settings["Type"] == ["notify"]
 
 
+def test_the_limits_of_the_unit_are_enough_for_a_ring_for_every_shard():
+    """With systemd's own limit of locked memory, machines of many CPUs got epoll."""
+    settings = _settings(_unit("udpproxy.service", "/usr/bin", "/etc"))
+    (limit,) = settings["LimitMEMLOCK"]
+    shards_max, bytes_of_a_shard = 1024, 450 << 10  # docs/configuration.md
+    assert int(limit.removesuffix("M")) << 20 >= shards_max * bytes_of_a_shard
+
+
 def test_a_user_is_made_for_the_service(tmp_path):
     (tmp_path / "etc").mkdir()
     subprocess.run(

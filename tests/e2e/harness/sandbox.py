@@ -48,7 +48,10 @@ def confining(settings, script, user="nobody", group="nogroup"):
         "calls": sorted(filtered(settings["SystemCallFilter"])),
         "refusal": getattr(errno, settings["SystemCallErrorNumber"][0]),
         "families": settings["RestrictAddressFamilies"][0].split(),
-        "descriptors": int(settings["LimitNOFILE"][0]),
+        "limits": {
+            "RLIMIT_NOFILE": int(settings["LimitNOFILE"][0]),
+            "RLIMIT_MEMLOCK": int(settings["LimitMEMLOCK"][0].removesuffix("M")) << 20,
+        },
         "umask": int(settings["UMask"][0], 8),
         "is_writable_never_executable": settings["MemoryDenyWriteExecute"] == ["yes"],
     }
@@ -68,10 +71,11 @@ def _main():
 
     what = json.loads(sys.argv[1])
     os.umask(what["umask"])
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    limit = min(what["descriptors"], hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))  # DefaultLimitMEMLOCK=
+    for name, limit in what["limits"].items():
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(number, (limit, limit))
 
     narrow = seccomp.SyscallFilter(defaction=seccomp.ALLOW)
     families = {getattr(socket, name).value for name in what["families"]}
