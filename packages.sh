@@ -38,12 +38,13 @@ for name in $wanted; do
 done
 ((${#missing[@]} > 0)) || exit 0
 printf '\n== setup: installing %s\n' "${missing[*]}"
-# How many packages that makes and how large they are; nothing while apt has no lists.
+# How many packages that makes and how large they are; nothing while apt has no lists. It is only
+# asked, without apt's lock, which is root's.
 how_much() {
-    { LC_ALL=C apt-get install --assume-no --no-install-recommends "$@" 2>/dev/null || true; } \
-        </dev/null | grep -E ' newly installed|^Need to get|^After this operation'
+    { LC_ALL=C apt-get -o Debug::NoLocking=true install --assume-no --no-install-recommends "$@" ||
+        true; } </dev/null | grep -E ' newly installed|^Need to get|^After this operation'
 }
-how_much "${missing[@]}" || { apt_get update && how_much "${missing[@]}"; } || exit
+how_much "${missing[@]}" 2>/dev/null || { apt_get update && how_much "${missing[@]}"; } || exit
 # Tests and benchmark start these in namespaces of their own; as services they would take this
 # machine's ports. A package cannot start a masked unit; unmasked again, it stays disabled.
 for name in unbound nginx prometheus; do
