@@ -141,7 +141,7 @@ std::uint64_t CpuQuota::cpus() const noexcept {
     return quota_us / period_us + (quota_us % period_us != 0 ? 1 : 0);
 }
 
-std::string CpuQuota::text() const { return fmt::format("{:.4g} %", 100 * share(*this)); }
+std::string CpuQuota::text() const { return fmt::format("{:.6g} %", 100 * share(*this)); }
 
 std::optional<CpuQuota> find_cpu_quota(const FileReader& read) {
     const CgroupPaths paths = parse_cgroups(read("/proc/self/cgroup").value_or(""));

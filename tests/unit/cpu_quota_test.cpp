@@ -40,7 +40,7 @@ TEST_CASE("a quota of cgroups v2 is found in the process' cgroup and in every on
 }
 
 TEST_CASE("in a cgroup namespace, as in most containers, the quota is at its root") {
-    CHECK(quota_of(v2("/", {{"/sys/fs/cgroup/cpu.max", "33333 100000\n"}})) == "33.33 %");
+    CHECK(quota_of(v2("/", {{"/sys/fs/cgroup/cpu.max", "33333 100000\n"}})) == "33.333 %");
     CHECK(quota_of(v2("/x", {{"/sys/fs/cgroup/cpu.max", "200000 100000\n"}})) == "200 %");
 }
 
@@ -119,6 +119,7 @@ TEST_CASE("automatic shards are one per CPU, and no more than the quota rounded 
     CHECK(bound.shards == 2);
     CHECK(bound.reason == "the cgroup's CPU quota of 150 % (of 4 CPUs)");
     CHECK(choose_shards(4, CpuQuota{1000, 1000000}).shards == 1);
+    CHECK(CpuQuota{10000000, 100000}.text() == "10000 %");  // of a large machine; was 1e+04 %
     CHECK(choose_shards(4, CpuQuota{200000, 100000}).shards == 2);
     CHECK(choose_shards(4, CpuQuota{200001, 100000}).shards == 3);
     CHECK(choose_shards(4, CpuQuota{400000, 100000}).reason == free.reason);
