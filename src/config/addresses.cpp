@@ -58,17 +58,17 @@ Result<AliasParts> split_alias(std::string_view text) {
     if (!text.empty() && text.front() == '[') {
         const std::size_t close = text.find(']');
         if (close == std::string_view::npos)
-            return Error{quoted(text) +
+            return Error{in_quotes(text) +
                          ": the closing bracket is missing, as in \"[2001:db8::1]:53\""};
         const AliasParts parts{text.substr(1, close - 1),
                                text.substr(std::min(close + 2, text.size()))};
         if (parts.host.find(':') == std::string_view::npos)
-            return Error{quoted(text) +
+            return Error{in_quotes(text) +
                          ": brackets are for IPv6 addresses; write an IPv4 address without them"};
         if (close + 1 == text.size() || text[close + 1] != ':')
             return Error{fmt::format(
                 R"({0}: a colon and a port are missing; write "[{1}]:53", or "[{1}]:*" for any port)",
-                quoted(text), printable(parts.host))};
+                in_quotes(text), printable(parts.host))};
         return parts;
     }
     const std::size_t colon = text.find(':');
@@ -91,7 +91,7 @@ Error prefix_without_port(std::string_view text, std::string_view host) {
     const bool ipv6 = host.find(':') != std::string_view::npos;
     const std::string name = ipv6 ? fmt::format("[{}]", host) : std::string{host};
     return Error{fmt::format("{}: a prefix needs a port; write \"{}:53\", or \"{}:*\" for any port",
-                             quoted(text), name, name)};
+                             in_quotes(text), name, name)};
 }
 
 }  // namespace
@@ -122,8 +122,9 @@ Result<void> check_plain(std::string_view text) {
         plain.remove_suffix(4);
     }
     if (surplus.empty()) return {};
-    const std::string right = plain.empty() ? "an address" : quoted(plain);
-    return Error{fmt::format("{}: {} has no place here; write {}", quoted(text), surplus, right)};
+    const std::string right = plain.empty() ? "an address" : in_quotes(plain);
+    return Error{
+        fmt::format("{}: {} has no place here; write {}", in_quotes(text), surplus, right)};
 }
 
 Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
@@ -136,21 +137,21 @@ Result<std::vector<ListenAddress>> parse_listen(std::string_view text) {
             {Endpoint{Address::any(Family::ipv6), 0, *port}, std::string{text}}};
     }
     if (text.substr(0, 2) == "*:")
-        return Error{fmt::format("{}: for every address write \":{}\"", quoted(text),
+        return Error{fmt::format("{}: for every address write \":{}\"", in_quotes(text),
                                  printable(text.substr(2)))};
     if (const Result<std::uint16_t> port = parse_port(text))
         return Error{fmt::format("{} is a port alone; for every address write \":{}\"",
-                                 quoted(text), *port)};
+                                 in_quotes(text), *port)};
     const std::string_view host = text.substr(0, text.find(':'));
     const bool is_bracketed = !text.empty() && text.front() == '[';
     if (!is_bracketed && std::count(text.begin(), text.end(), ':') < 2 && !parse_address(host))
-        return Error{quoted(host) +
+        return Error{in_quotes(host) +
                      " is not an address; write address:port, or :port for every address"};
     const Result<NamedEndpoint> named = parse_named_endpoint(text);
     if (!named) return named.error();
     const Address& address = named->endpoint.address;
     if (address.is_multicast() || address.is_broadcast())
-        return Error{fmt::format("{} is {}; listen on an address of this host", quoted(text),
+        return Error{fmt::format("{} is {}; listen on an address of this host", in_quotes(text),
                                  unusable(address))};
     return std::vector<ListenAddress>{{named->endpoint, std::string{text}, named->interface}};
 }
@@ -166,7 +167,7 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
     if (is_host_name(host)) {
         if (colon == std::string_view::npos)
             return Error{
-                fmt::format("{}: the port is missing, as in \"{}:53\"", quoted(text), text)};
+                fmt::format("{}: the port is missing, as in \"{}:53\"", in_quotes(text), text)};
         if (one_colon) {
             const Result<std::uint16_t> port = parse_port(text.substr(colon + 1));
             if (!port) return port.error();
@@ -176,17 +177,17 @@ Result<UpstreamAddress> parse_upstream(std::string_view text) {
         }
     }
     if (text.empty() || (one_colon && host.empty()))
-        return Error{quoted(text) +
+        return Error{in_quotes(text) +
                      ": an address or a host name is missing, as in \"192.0.2.1:53\""};
     if (one_colon && host.front() != '[' && !parse_address(host))
-        return Error{quoted(host) +
+        return Error{in_quotes(host) +
                      " is neither an address nor a host name (letters, digits, hyphens, "
                      "underscores and dots)"};
     const Result<NamedEndpoint> named = parse_named_endpoint(text);
     if (!named) return named.error();
     if (const std::string_view reason = unusable(named->endpoint.address); !reason.empty())
         return Error{fmt::format("{} is {}; write an address that one host answers on",
-                                 quoted(text), reason)};
+                                 in_quotes(text), reason)};
     upstream.endpoint = named->endpoint;
     upstream.port = named->endpoint.port;
     upstream.interface = named->interface;
@@ -210,7 +211,7 @@ Result<Alias> parse_alias(std::string_view text, std::uint16_t upstream_port) {
         const Address& address = named->endpoint.address;
         if (const std::string_view reason = unusable(address); !reason.empty())
             return Error{fmt::format("{} is {}; replies come from the address of one host",
-                                     quoted(text), reason)};
+                                     in_quotes(text), reason)};
         alias.prefix = Prefix{address, static_cast<std::uint8_t>(address.is_ipv4() ? 32 : 128)};
         alias.scope = named->endpoint.scope;
         alias.interface = named->interface;
@@ -231,13 +232,13 @@ Result<Address> parse_source(std::string_view text) {
     if (!address) {
         if (parse_endpoint(text))
             return Error{
-                quoted(text) +
+                in_quotes(text) +
                 " has a port; write the address alone (local ports have a key of their own)"};
         return Error{address.error().message + "; write an address of this host"};
     }
     if (const std::string_view reason = unusable(*address); !reason.empty())
         return Error{fmt::format("{} is {}; write an address of this host, or leave the key out",
-                                 quoted(text), reason)};
+                                 in_quotes(text), reason)};
     return address;
 }
 

@@ -37,7 +37,7 @@ std::optional<ReplyFamily> reply_family(const ProxyDraft& draft) {
         const Family family = config.reply_aliases.front().prefix.address.family();
         return ReplyFamily{
             family, fmt::format("the first alias, {}, is {}",
-                                quoted(config.reply_aliases.front().text), family_name(family))};
+                                in_quotes(config.reply_aliases.front().text), family_name(family))};
     }
     return std::nullopt;
 }
@@ -54,9 +54,9 @@ void check_aliases(const ProxyDraft& draft, Complaints& complaints) {
         const Location& place = draft.reply_aliases[i];
         const Family family = alias.prefix.address.family();
         if (family != replies->family) {
-            complaints.add(place,
-                           fmt::format("{} is {}, but {}; write an address of that family",
-                                       quoted(alias.text), family_name(family), replies->because));
+            complaints.add(
+                place, fmt::format("{} is {}, but {}; write an address of that family",
+                                   in_quotes(alias.text), family_name(family), replies->because));
             continue;
         }
         const Key key{alias.prefix.address, alias.prefix.bits, alias.scope,
@@ -64,8 +64,8 @@ void check_aliases(const ProxyDraft& draft, Complaints& complaints) {
         const auto [first, is_new] = seen.try_emplace(key, i);
         if (!is_new) {
             complaints.add(place,
-                           fmt::format("{} is the same as {}; leave one out", quoted(alias.text),
-                                       quoted(config.reply_aliases[first->second].text)));
+                           fmt::format("{} is the same as {}; leave one out", in_quotes(alias.text),
+                                       in_quotes(config.reply_aliases[first->second].text)));
             continue;
         }
         if (alias.is_exact() &&
@@ -74,7 +74,7 @@ void check_aliases(const ProxyDraft& draft, Complaints& complaints) {
                 place,
                 fmt::format(
                     "{} is the upstream itself, whose replies are always taken; leave it out",
-                    quoted(alias.text)));
+                    in_quotes(alias.text)));
     }
 }
 
@@ -89,7 +89,7 @@ void check_alias_filter(const ProxyDraft& draft, Complaints& complaints) {
             fmt::format("\"connected\" does not fit the alias {}: a connected socket takes "
                         "datagrams of one address and port, and this "
                         "is {}; write \"auto\" or \"open\", or list its addresses and ports",
-                        quoted(alias.text), alias.port ? "a prefix" : "any port"));
+                        in_quotes(alias.text), alias.port ? "a prefix" : "any port"));
         return;
     }
     if (config.reply_aliases.size() > connected_aliases_max)
@@ -247,8 +247,8 @@ Listeners check_listeners(const std::vector<ProxyDraft>& drafts, Complaints& com
                 complaints.add(
                     place,
                     fmt::format("{} {} the listener {} {}; write another address or port",
-                                quoted(address.text), same ? "is the same as" : "conflicts with",
-                                quoted(other->address->text), whose(*other->proxy, draft)));
+                                in_quotes(address.text), same ? "is the same as" : "conflicts with",
+                                in_quotes(other->address->text), whose(*other->proxy, draft)));
                 complained = &place;
             }
             listeners.add(draft, address);
@@ -263,7 +263,7 @@ void check_loops(const ProxyDraft& draft, const Listeners& listeners, Complaints
         if (const Listeners::Listener* own = listeners.receiver(endpoint))
             complaints.add(place, fmt::format("{} is the listener {} {}, which would be a loop; "
                                               "write the address of the service",
-                                              quoted(text), quoted(own->address->text),
+                                              in_quotes(text), in_quotes(own->address->text),
                                               whose(*own->proxy, draft)));
     };
     const ProxyConfig& config = draft.config;

@@ -36,7 +36,7 @@ std::string fault_of(const std::string& setting) {
     const std::size_t equals = setting.find('=');
     if (equals == std::string::npos || equals == 0) return "write KEY=VALUE";
     const std::string key = setting.substr(0, equals);
-    if (key_text(key) != key) return quoted(key) + " is no key";
+    if (key_text(key) != key) return in_quotes(key) + " is no key";
     // A line break would begin another key.
     if (std::any_of(setting.begin(), setting.end(),
                     [](unsigned char character) { return character < 0x20 || character == 0x7f; }))

@@ -37,7 +37,7 @@ void read_name(SectionReader& reader, ProxyDraft& draft) {
         draft.config.name = item->text;
     else
         reader.complain(draft.name,
-                        quoted(item->text) +
+                        in_quotes(item->text) +
                             " is not a name; write 1 to 64 letters, digits, \"_\", \".\" or \"-\"");
 }
 

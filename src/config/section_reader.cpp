@@ -118,7 +118,7 @@ std::optional<std::size_t> SectionReader::word_index(const ConfigKey& key) {
     const std::string_view meant = nearest(node->text, words);
     const std::string right = meant.empty() ? fmt::format("write {}", listed(choices, "or"))
                                             : fmt::format("did you mean \"{}\"?", meant);
-    complain(place(key.name), fmt::format("unknown word {}; {}", quoted(node->text), right));
+    complain(place(key.name), fmt::format("unknown word {}; {}", in_quotes(node->text), right));
     return std::nullopt;
 }
 
@@ -161,8 +161,9 @@ bool SectionReader::read_number(const ConfigKey& key, const ConfigNode& node,
         const std::string reason = is_number(node.text)
                                        ? " is a number in quotation marks; write it without them"
                                        : " is not a number";
-        complain(place(key.name),
-                 quoted(node.text) + (is_number(node.text) ? reason : reason + "; write " + right));
+        complain(
+            place(key.name),
+            in_quotes(node.text) + (is_number(node.text) ? reason : reason + "; write " + right));
         return false;
     }
     if (node.kind != Kind::integer) return wrong_kind(key.name, node, right);
@@ -196,7 +197,7 @@ bool SectionReader::read(const ConfigKey& key, Duration& value) {
     const auto& bounds = std::get<ConfigKey::Durations>(key.accepts);
     if (*duration < bounds.least || *duration > bounds.most) {
         complain(place(key.name),
-                 fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", quoted(node->text),
+                 fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", in_quotes(node->text),
                              format_duration(bounds.least), format_duration(bounds.most)));
         return false;
     }
@@ -223,7 +224,7 @@ bool SectionReader::read(const ConfigKey& key, std::uint64_t& value) {
     const auto& bounds = std::get<ConfigKey::Sizes>(key.accepts);
     if (*size < bounds.least || *size > bounds.most) {
         complain(place(key.name),
-                 fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", quoted(node->text),
+                 fmt::format("{} is out of bounds; write \"{}\" to \"{}\"", in_quotes(node->text),
                              format_size(bounds.least), format_size(bounds.most)));
         return false;
     }

@@ -132,7 +132,7 @@ void read_admin_listen(SectionReader& admin, AdminConfig& config) {
                 "{} is not a loopback address, and everybody who can reach it sees every client's "
                 "address; "
                 "write \"127.0.0.1:{}\", or allow_remote = true beside it",
-                quoted(item->text), endpoint->port));
+                in_quotes(item->text), endpoint->port));
     config.listen = *endpoint;
 }
 

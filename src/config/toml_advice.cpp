@@ -41,12 +41,12 @@ std::string_view kind_of_key(std::string_view name) {
 std::string advise_value(std::string_view key, std::string_view value) {
     const std::string_view kind = kind_of_key(key);
     if (kind == "boolean")
-        return quoted(value) + " is not a boolean; write true or false, in small letters";
+        return in_quotes(value) + " is not a boolean; write true or false, in small letters";
     const bool begins_number = value.find_first_of("0123456789+-") == 0;
     if (kind.starts_with("number") && begins_number)
-        return quoted(value) + " is not a number; write digits alone";
+        return in_quotes(value) + " is not a number; write digits alone";
     return fmt::format("the value needs quotation marks; write {} = {}", key_text(key),
-                       quoted(value));
+                       in_quotes(value));
 }
 
 /// The first entry of a list that begins neither a string nor a list. Empty: there is none.
@@ -91,7 +91,7 @@ std::optional<SyntaxAdvice> advise(std::string_view text, Position refused_at,
         if (value.find(first, 1) != std::string_view::npos) return std::nullopt;
         return SyntaxAdvice{at(value),
                             fmt::format("{} does not end; the second quotation mark is missing",
-                                        quoted(value.substr(1)))};
+                                        in_quotes(value.substr(1)))};
     }
     value = trimmed(value.substr(0, value.find('#')));
     if (value.empty() || first == '{') return std::nullopt;
@@ -102,7 +102,7 @@ std::optional<SyntaxAdvice> advise(std::string_view text, Position refused_at,
     }
     const std::string_view entry = bare_entry(first == '[' ? value.substr(1) : value);
     if (entry.empty()) return std::nullopt;
-    return SyntaxAdvice{at(entry), "the entry needs quotation marks; write " + quoted(entry)};
+    return SyntaxAdvice{at(entry), "the entry needs quotation marks; write " + in_quotes(entry)};
 }
 
 }  // namespace udpproxy

@@ -42,7 +42,7 @@ std::string_view encoding_fault(std::string_view text) {
     return {};
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     constexpr std::size_t shown_max = 100;
     std::size_t shown = std::min(text.size(), shown_max);
     while (shown > 0 && shown < text.size() && !begins_character(text[shown])) --shown;
@@ -69,7 +69,7 @@ std::string key_text(std::string_view key) {
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
     const bool is_bare =
         !key.empty() && key.size() <= 64 && key.find_first_not_of(bare) == std::string_view::npos;
-    return is_bare ? std::string{key} : quoted(key);
+    return is_bare ? std::string{key} : in_quotes(key);
 }
 
 }  // namespace udpproxy

@@ -74,10 +74,10 @@ private:
 /// What is wrong with the encoding of a whole file, in words; empty if it may be UTF-8.
 [[nodiscard]] std::string_view encoding_fault(std::string_view text);
 /// The text in quotation marks, escaped to one line and cut to a bounded length.
-[[nodiscard]] std::string quoted(std::string_view text);
+[[nodiscard]] std::string in_quotes(std::string_view text);
 /// The text as a TOML basic string.
 [[nodiscard]] std::string toml_string(std::string_view text);
-/// The key as TOML writes it: bare if possible, else quoted().
+/// The key as TOML writes it: bare if possible, else in_quotes().
 [[nodiscard]] std::string key_text(std::string_view key);
 
 }  // namespace udpproxy

@@ -86,12 +86,12 @@ Result<Duration> parse_duration(std::string_view text) {
     if (!quantity.digits.empty() && quantity.unit.empty())
         return Error{fmt::format(
             "{} has no unit; write one of us, ms, s, m, h and d behind the number, as in \"30s\"",
-            quoted(text))};
+            in_quotes(text))};
     const Unit* unit = find_unit(duration_units, quantity.unit);
     if (unit == nullptr || quantity.digits.empty())
         return Error{fmt::format(
             "{} is not a duration; write a whole number and us, ms, s, m, h or d, as in \"30s\"",
-            quoted(text))};
+            in_quotes(text))};
     return Duration{static_cast<Duration::rep>(multiply(quantity.digits, unit->factor))};
 }
 
@@ -101,7 +101,7 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     if (unit == nullptr || quantity.digits.empty())
         return Error{fmt::format(
             "{} is not a size; write a whole number and KiB, MiB or GiB, as in \"4MiB\", or bytes",
-            quoted(text))};
+            in_quotes(text))};
     return multiply(quantity.digits, unit->factor);
 }
 
@@ -113,15 +113,16 @@ Result<PortRange> parse_port_range(std::string_view text) {
         const std::string right = plain.size() > 1 && plain.size() <= text.size() + 1
                                       ? fmt::format("write \"{}\"", plain)
                                       : "write the first and the last, as in \"20000-59999\"";
-        return Error{fmt::format("{} is not a range of ports; {}", quoted(text), right)};
+        return Error{fmt::format("{} is not a range of ports; {}", in_quotes(text), right)};
     }
     const Result<std::uint16_t> first = parse_port(numbers[0]);
     const Result<std::uint16_t> last = parse_port(numbers[1]);
     if (!first || !last)
-        return Error{fmt::format("{}: {}", quoted(text), (first ? last : first).error().message)};
-    if (*first > *last)
         return Error{
-            fmt::format("{} ends before it begins; write \"{}-{}\"", quoted(text), *last, *first)};
+            fmt::format("{}: {}", in_quotes(text), (first ? last : first).error().message)};
+    if (*first > *last)
+        return Error{fmt::format("{} ends before it begins; write \"{}-{}\"", in_quotes(text),
+                                 *last, *first)};
     return PortRange{*first, *last};
 }
 

@@ -87,8 +87,8 @@ private:
             const std::size_t close = remaining.find(closing, open + 2);
             if (close == std::string_view::npos) {
                 complaints_.add(
-                    {word.at, quoted(word.text)},
-                    fmt::format("the end of the variable, {}, is missing", quoted(closing)));
+                    {word.at, in_quotes(word.text)},
+                    fmt::format("the end of the variable, {}, is missing", in_quotes(closing)));
                 return result.append(remaining);
             }
             const std::string name{remaining.substr(open + 2, close - open - 2)};
@@ -96,10 +96,10 @@ private:
             if (const std::optional<std::string> value = environment_(name))
                 result.append(*value);
             else
-                complaints_.add({word.at, quoted(word.text)},
+                complaints_.add({word.at, in_quotes(word.text)},
                                 fmt::format("the environment variable {} is not set; set it for "
                                             "this command, or write its value",
-                                            quoted(name)));
+                                            in_quotes(name)));
             remaining.remove_prefix(close + closing.size());
         }
     }

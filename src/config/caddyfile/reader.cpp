@@ -36,7 +36,7 @@ public:
 
 private:
     void complain(const CaddyWord& word, std::string message) {
-        complaints_.add({word.at, quoted(word.text)}, std::move(message));
+        complaints_.add({word.at, in_quotes(word.text)}, std::move(message));
     }
 
     void read_block(CaddyLine header) {

@@ -59,7 +59,7 @@ private:
             }
             add(lines[next], body);
         }
-        complaints_.add({lines[header].front().at, quoted(name)},
+        complaints_.add({lines[header].front().at, in_quotes(name)},
                         "the closing brace of this snippet is missing");
         return lines.size();
     }
