@@ -12,6 +12,7 @@
 #include <new>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "sd_notify.hpp"
 #include "signals.hpp"
@@ -121,8 +122,10 @@ public:
     explicit Advice(Log& log) : log_(log) {}
 
     void tell(const Config& config, std::uint64_t descriptors) {
+        std::set<std::string> found;
         for (const Finding& finding : examine_machine(config, descriptors)) {
-            if (!told_.insert(text_of(finding)).second) continue;
+            const auto [text, is_new] = found.insert(text_of(finding));
+            if (!is_new || told_.contains(*text)) continue;
             const std::vector<LogField> fields{{"subject", name_of(finding.kind)},
                                                {"where", finding.where},
                                                {"found", finding.looked_at},
@@ -133,6 +136,7 @@ public:
             else
                 log_.info("advice", fields);
         }
+        told_ = std::move(found);
     }
 
 private:

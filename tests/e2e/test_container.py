@@ -228,8 +228,8 @@ def test_a_pod_serves_answers_its_probes_and_drains_before_it_ends(
 
     def probe(kind):
         get = container[f"{kind}Probe"]["httpGet"]
-        host = {"Host": f"{get['host']}:{get['port']}"}
-        return admin.http(get["path"], tcp=True, headers=host)[0]
+        address = f"{get['host']}:{get['port']}"
+        return admin.http(get["path"], tcp=address, headers={"Host": address})[0]
 
     assert (probe("liveness"), probe("readiness")) == (200, 200)
 

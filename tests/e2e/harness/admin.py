@@ -62,9 +62,9 @@ class Admin:
 
     @contextlib.contextmanager
     def connected(self, tcp=False, timeout=20):
-        """A connection to the admin socket or address."""
+        """A connection to the admin socket, or over TCP: to HTTP_ENDPOINT, or the one given."""
         if tcp:
-            host, port = HTTP_ENDPOINT.split(":")
+            host, port = (HTTP_ENDPOINT if tcp is True else tcp).split(":")
             with self._namespace.inside():
                 opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             name = (host, int(port))
