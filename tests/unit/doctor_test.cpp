@@ -111,10 +111,9 @@ TEST_CASE("a healthy host has no problem and no note, and says so for each thing
     CHECK_FALSE(has_problem(findings));
     std::set<std::string_view> kinds;
     for (const Finding& finding : findings) kinds.insert(name_of(finding));
-    for (const char* kind :
-         {"route", "own_address", "reverse_path", "mtu", "listen_address", "listen_port",
-          "conntrack", "drops", "buffers", "receive_offload", "ports", "descriptors", "udp_table",
-          "engine"})
+    for (const char* kind : {"route", "own_address", "reverse_path", "mtu", "listen_address",
+                             "listen_port", "conntrack", "drops", "buffers", "receive_offload",
+                             "ports", "descriptors", "udp_table", "engine"})
         CHECK_MESSAGE(kinds.count(kind) == 1, kind);
 }
 
