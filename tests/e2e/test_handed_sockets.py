@@ -4,6 +4,7 @@ parent in its place.
     client 10.1.0.2 fd01::2 ── 10.1.0.1 fd01::1 proxy 10.0.0.1 fd00::1 ── service
 """
 
+import contextlib
 import os
 import signal
 
@@ -42,8 +43,12 @@ def start(start_proxy):
 
 
 def _sockets_of(proxy):
-    directory = f"/proc/{proxy.pid}/fd"
-    return {os.readlink(f"{directory}/{entry}") for entry in os.listdir(directory)}
+    found = set()
+    with os.scandir(f"/proc/{proxy.pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.add(os.readlink(entry.path))
+    return found
 
 
 @pytest.mark.parametrize("shards, handed", [(1, 1), (2, 1), (2, 2)])
