@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace udpproxy {
 
@@ -38,10 +39,10 @@ struct State {
 
 }  // namespace siphash_detail
 
-/// The hash of `words` (little-endian words of a message of 8 * N bytes).
+/// The hash of `words` (little-endian words of a message of eight times as many bytes).
 template <int compression_rounds, int finalisation_rounds, std::size_t N>
 [[nodiscard]] constexpr std::uint64_t siphash(const SipKey& key,
-                                              const std::array<std::uint64_t, N>& words) noexcept {
+                                              std::span<const std::uint64_t, N> words) noexcept {
     siphash_detail::State state{key.low ^ 0x736f6d6570736575U, key.high ^ 0x646f72616e646f6dU,
                                 key.low ^ 0x6c7967656e657261U, key.high ^ 0x7465646279746573U};
     for (const std::uint64_t word : words) {
@@ -49,13 +50,20 @@ template <int compression_rounds, int finalisation_rounds, std::size_t N>
         for (int i = 0; i < compression_rounds; ++i) state.round();
         state.v0 ^= word;
     }
-    const std::uint64_t last = (static_cast<std::uint64_t>(8 * N) & 0xff) << 56;
+    const std::uint64_t last = (static_cast<std::uint64_t>(8 * words.size()) & 0xff) << 56;
     state.v3 ^= last;
     for (int i = 0; i < compression_rounds; ++i) state.round();
     state.v0 ^= last;
     state.v2 ^= 0xff;
     for (int i = 0; i < finalisation_rounds; ++i) state.round();
     return state.v0 ^ state.v1 ^ state.v2 ^ state.v3;
+}
+
+template <int compression_rounds, int finalisation_rounds, std::size_t N>
+[[nodiscard]] constexpr std::uint64_t siphash(const SipKey& key,
+                                              const std::array<std::uint64_t, N>& words) noexcept {
+    return siphash<compression_rounds, finalisation_rounds>(
+        key, std::span<const std::uint64_t, N>{words});
 }
 
 template <std::size_t N>
