@@ -1,6 +1,6 @@
-"""Who may include whom: main -> daemon -> admin -> runtime -> shard -> {session, io} -> net ->
-base. A room may include any room below it along the arrows; session and io never see each other;
-what lies in src/<room>/ is private to that room."""
+"""Who may include whom: main -> daemon -> admin -> runtime -> shard -> {session, io, ledger} ->
+net -> base. A room may include any room below it along the arrows; session and io never see each
+other; what lies in src/<room>/ is private to that room."""
 
 import pytest
 
@@ -11,12 +11,13 @@ BELOW = {
     "net": {"base"},
     "session": {"net", "base"},
     "io": {"net", "base"},
-    "shard": {"session", "io", "net", "base"},
+    "ledger": {"net", "base"},
+    "shard": {"session", "io", "ledger", "net", "base"},
     "log": {"base"},
     "config": {"log", "session", "net", "base"},
     "host": {"io", "session", "net", "base"},
     "doctor": {"config", "host", "io", "session", "net", "base"},
-    "runtime": {"config", "host", "log", "shard", "session", "io", "net", "base"},
+    "runtime": {"config", "host", "log", "shard", "session", "io", "ledger", "net", "base"},
     "admin": {
         "doctor",
         "runtime",
@@ -39,6 +40,7 @@ BELOW = {
         "shard",
         "session",
         "io",
+        "ledger",
         "net",
         "base",
     },
@@ -120,6 +122,10 @@ PLANTED = {
         '#include "udpproxy/io/traffic.hpp"',
     ),
     "session includes a socket": ("src/session/group.cpp", '#include "udpproxy/net/socket.hpp"'),
+    "the ledger includes a session": (
+        "src/ledger/ledger.cpp",
+        '#include "udpproxy/session/table.hpp"',
+    ),
     "net includes shard": ("src/net/endpoint.cpp", '#  include "udpproxy/shard/loop.hpp"'),
     "the log includes the configuration": (
         "src/log/log.cpp",
