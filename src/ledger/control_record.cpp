@@ -172,6 +172,7 @@ void write_proxy(Writer& to, const Control::Proxy& proxy) {
     to.text(proxy.toml);
     to.number(proxy.versions);
     to.number(proxy.upstream_version);
+    to.number(proxy.closes_below);
     to.instant(proxy.deadline);
     to.list(proxy.alias_counters, [&](const auto& counter) { write_counter(to, counter); });
 }
@@ -184,6 +185,7 @@ Control::Proxy read_proxy(Reader& from) {
     proxy.toml = from.text();
     proxy.versions = from.number<std::uint32_t>();
     proxy.upstream_version = from.number<std::uint32_t>();
+    proxy.closes_below = from.number<std::uint32_t>();
     proxy.deadline = from.instant();
     from.list(proxy.alias_counters, read_counter);
     return proxy;

@@ -294,6 +294,15 @@ Instant Ledger::rests_until(std::uint32_t pool, std::uint16_t port) const noexce
     return Instant{std::chrono::nanoseconds{units << rest_unit_shift}};
 }
 
+bool Ledger::has_rests(std::uint32_t pool) const noexcept {
+    UDPPROXY_ASSERT(pool < size().pools && !state_->is_written_here());
+    const std::size_t begin = rest_offset(size(), pool, 0);
+    const auto next = std::upper_bound(
+        state_->extents.begin(), state_->extents.end(), begin,
+        [](std::size_t value, const Extent& extent) { return value < extent.end; });
+    return next != state_->extents.end() && next->begin < rest_offset(size(), pool + 1, 0);
+}
+
 std::optional<ControlRecord> Ledger::control() const {
     std::array<RecordedArea, 2> areas{};
     for (unsigned i = 0; i < 2; ++i) areas[i] = state_->copy<RecordedArea>(area_offset(i));

@@ -97,7 +97,8 @@ ControlRecord full_control() {
     control.toml = "[[proxy]]\nname = \"d\xc3\xa9j\xc3\xa0\"\n";
     control.reloads = UINT64_MAX;
     control.drain_deadline = at(5s);
-    ControlRecord::Proxy proxy{1, ControlRecord::State::retired, true, true, "x", 7, 6, at(1s), {}};
+    ControlRecord::Proxy proxy{1, ControlRecord::State::retired, true, true, "x", 7, 6, 5, at(1s),
+                               {}};
     proxy.alias_counters = {{Prefix{address("10.0.0.0"), 8}, 0, std::uint16_t{53}, 255},
                             {Prefix{address("fe80::1"), 128}, UINT32_MAX, std::nullopt, 0}};
     control.proxies = {proxy, {}};
@@ -252,6 +253,9 @@ TEST_CASE("reading a ledger takes no memory, and nor does a ledger of the greate
         CHECK(reader.read(7, group, record) == Found::free);
     for (std::uint32_t port = 0; port < ports_of_pool; ++port)
         REQUIRE(reader.rests_until(8, static_cast<std::uint16_t>(port)) == Instant::min());
+    CHECK_FALSE(reader.has_rests(8));
+    CHECK_FALSE(reader.has_rests(UINT16_MAX - 1));
+    CHECK(reader.has_rests(UINT16_MAX));
     CHECK(reader.read(1023, groups_recorded_max - 1, record) == Found::whole);
     CHECK(reader.rests_until(UINT16_MAX, UINT16_MAX) > at(1s));
     CHECK(blocks_of(ledger.descriptor()) == blocks);

@@ -83,6 +83,8 @@ public:
     [[nodiscard]] std::uint32_t high_water(std::uint32_t shard) const noexcept;
     /// Instant::min(): the port never rested.
     [[nodiscard]] Instant rests_until(std::uint32_t pool, std::uint16_t port) const noexcept;
+    /// False: no port of the pool ever rested.
+    [[nodiscard]] bool has_rests(std::uint32_t pool) const noexcept;
     /// Absent: none was ever put, or neither copy is whole.
     [[nodiscard]] std::optional<ControlRecord> control() const;
     /// When the worker ended in order; absent: it died.

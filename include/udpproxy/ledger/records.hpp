@@ -64,6 +64,7 @@ struct ControlRecord {
         std::string toml;                    // its [[proxy]] table
         std::uint32_t versions = 0;          // that it has had
         std::uint32_t upstream_version = 0;  // in force
+        std::uint32_t closes_below = 0;      // sessions of versions below it end
         Instant deadline{};                  // when retired
         struct AliasCounter {
             Prefix prefix;
