@@ -25,12 +25,6 @@ bool is_toml(std::string_view value) {
     return is_meant && is_toml_value(value);
 }
 
-std::string list_of(const std::vector<std::string>& texts) {
-    std::string list;
-    for (const std::string& text : texts) list += (list.empty() ? "" : ", ") + toml_string(text);
-    return '[' + list + ']';
-}
-
 /// Why the text is not KEY=VALUE; empty if it is.
 std::string fault_of(const std::string& setting) {
     const std::size_t equals = setting.find('=');
@@ -64,10 +58,10 @@ OneProxyText text_of(const OneProxy& options) {
     if (options.listen.size() == 1)
         line("--listen", "listen = " + toml_string(options.listen.front()));
     else if (!options.listen.empty())
-        line("--listen", "listen = " + list_of(options.listen));
+        line("--listen", "listen = " + toml_list(options.listen));
     if (options.upstream) line("--upstream", "upstream = " + toml_string(*options.upstream));
     if (!options.reply_aliases.empty())
-        line("--reply-alias", "reply_aliases = " + list_of(options.reply_aliases));
+        line("--reply-alias", "reply_aliases = " + toml_list(options.reply_aliases));
     for (const std::string& setting : options.settings) {
         const std::size_t equals = std::min(setting.find('='), setting.size());
         const std::string key = setting.substr(0, equals);

@@ -63,6 +63,12 @@ std::string toml_string(std::string_view text) {
     return result + '"';
 }
 
+std::string toml_list(const std::vector<std::string>& texts) {
+    std::string list;
+    for (const std::string& text : texts) list += (list.empty() ? "" : ", ") + toml_string(text);
+    return '[' + list + ']';
+}
+
 std::string key_text(std::string_view key) {
     // TOML 1.0, "Keys".
     constexpr std::string_view bare =

@@ -77,6 +77,8 @@ private:
 [[nodiscard]] std::string in_quotes(std::string_view text);
 /// The text as a TOML basic string.
 [[nodiscard]] std::string toml_string(std::string_view text);
+/// A list of such strings.
+[[nodiscard]] std::string toml_list(const std::vector<std::string>& texts);
 /// The key as TOML writes it: bare if possible, else in_quotes().
 [[nodiscard]] std::string key_text(std::string_view key);
 

@@ -144,6 +144,11 @@ inline constexpr Duration config_read_limit_at_reload = std::chrono::seconds{2};
 /// The same from memory; complaints call the text `name`, and a line that has an origin by that.
 [[nodiscard]] std::variant<Config, ConfigComplaints> parse_config(
     std::string_view text, const std::string& name, std::vector<std::string> origins = {});
+/// The keys that differ from their defaults, as a file that parse_config() reads as the same
+/// configuration.
+[[nodiscard]] std::string toml_of(const Config& config);
+/// The same for one [[proxy]] table.
+[[nodiscard]] std::string toml_of(const ProxyConfig& proxy);
 struct InterfaceNews {
     bool has_changed = false;  // an index is another than before
     bool is_complete = true;   // every interface could be asked for
