@@ -145,6 +145,14 @@ void keep_what_needs_a_restart(Config& wanted, const Config& present) {
     for (ProxyConfig& proxy : wanted.proxies)
         if (const ProxyConfig* before = find_proxy(present, proxy.name))
             keep_members(proxy, *before);
+    // Says of admin.socket whether it is the file's.
+    wanted.admin.socket_given = present.admin.socket_given;
+}
+
+void take_what_needs_a_restart(Config& to, const Config& from) {
+    const std::optional<std::uint32_t> shards = to.shards;
+    keep_what_needs_a_restart(to, from);
+    to.shards = shards;
 }
 
 std::string text_of(const ProxyStep& step) {

@@ -6,6 +6,7 @@
 
 #include <variant>
 
+#include "config_dump.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 
 namespace udpproxy {
@@ -193,6 +194,28 @@ TEST_CASE("what needs a restart stays in force, and each reload until then names
     CHECK(taken.limits);
     named.erase(named.begin(), named.begin() + 2);
     CHECK(plan_reload(in_force, file).needs_restart == named);
+    CHECK_FALSE(in_force.admin.socket_given);
+
+    // A start that keeps all else takes the file's values, except for the number of shards.
+    Config started = present;
+    take_what_needs_a_restart(started, file);
+    CHECK(started.admin.socket_given);
+    const Plan left = plan_reload(started, file);
+    std::vector<std::string> restart_left = of_listeners;
+    restart_left.emplace_back("runtime.shards");
+    CHECK(left.needs_restart == restart_left);
+    CHECK(left.proxies == taken.proxies);
+    CHECK(left.limits);
+}
+
+TEST_CASE("a start takes what needs a restart only for proxies of the same name") {
+    Config started = read(two);
+    take_what_needs_a_restart(started,
+                              read(proxy("c", "192.0.2.1:53", "send_buffer = \"1MiB\"") +
+                                   proxy("b", "192.0.2.1:55", "receive_buffer = \"1MiB\"")));
+    Config expected = read(two);
+    expected.proxies[1].receive_buffer_bytes = 1 << 20;
+    CHECK(dump(started) == dump(expected));
 }
 
 TEST_CASE("limits and the log are told apart") {

@@ -73,6 +73,9 @@ struct Plan {
 /// Puts keys that need a restart back to the values in force, so that the next reload reports the
 /// difference again.
 void keep_what_needs_a_restart(Config& wanted, const Config& present);
+/// The values of these keys from another configuration, for a start that keeps all else. The number
+/// of shards stays: it decides which shard a client's datagrams reach.
+void take_what_needs_a_restart(Config& to, const Config& from);
 
 /// Whether a proxy listens at this very endpoint.
 [[nodiscard]] bool listens_at(const Config& config, const Endpoint& endpoint);
