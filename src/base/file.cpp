@@ -65,10 +65,6 @@ Result<std::string> read_all(const std::string& path, std::size_t bytes_max, Dur
 
 }  // namespace
 
-Descriptor::~Descriptor() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 Result<std::string> read_file(const std::string& path, std::size_t bytes_max, Duration limit) {
     // The thread's own limit comes first, unless a file system holds it.
     const Duration thread_limit = limit + std::chrono::milliseconds{500};

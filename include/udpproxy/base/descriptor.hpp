@@ -1,6 +1,7 @@
-// Descriptor: owns one descriptor of the kernel.
+// Descriptor: owns one descriptor of the kernel. And the end of all that nobody owns.
 #pragma once
 
+#include <span>
 #include <utility>
 
 namespace udpproxy {
@@ -25,5 +26,9 @@ public:
 private:
     int descriptor_ = -1;
 };
+
+/// Closes every descriptor from 3 on that is not in `kept`, whoever in this process uses it.
+// Requires: `kept` is in ascending order.
+void close_all_but(std::span<const int> kept) noexcept;
 
 }  // namespace udpproxy
