@@ -122,7 +122,7 @@ void admin(Bytes bytes) {
     Problems problems;
     if (sessions > 1) problems.push_back({ProblemKind{}, "dns", "a \"text\"\n"});
     const AdminResponse response =
-        answer_request({status, problems, log, control, stopping}, request);
+        answer_request({status, problems, log, control, stopping, 1}, request);
     check_answer(request, response);
 
     const bool has_ended = request.path == "/v1/sessions/kill" && response.status == 200;

@@ -1,6 +1,7 @@
 // The command line of udpproxy: what was asked for decides which room is called, and what came of
 // it becomes an exit code. Nothing is decided here about the configuration or the running program.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -14,9 +15,21 @@
 #include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/daemon/daemon.hpp"
 #include "udpproxy/doctor/doctor.hpp"
+#include "udpproxy/keeper/keeper.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 
 namespace {
+
+/// Out of memory at start, or an exception of a library, ends in a message, not in a core dump.
+template <class Work>
+int guarded(Work&& work) {
+    try {
+        return work();
+    } catch (const std::exception& error) {
+        udpproxy::print_error(fmt::format("udpproxy: {}\n", error.what()));
+        return udpproxy::exit_failure;
+    }
+}
 
 int complain(const std::vector<std::string>& lines) {
     std::string text;
@@ -99,6 +112,16 @@ struct Given {
     }
 };
 
+/// In a worker, or in the only process.
+int serve(const Given& given, const udpproxy::ServeOptions& options) {
+    return guarded([&] {
+        const auto outcome = given.read();
+        if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome))
+            return complain(complaints->lines);
+        return udpproxy::serve(std::get<udpproxy::Config>(outcome), given.file, options);
+    });
+}
+
 /// Each value stands behind an option of its own: a second word would be a mistake.
 void add_list(CLI::App& app, const std::string& name, std::vector<std::string>& values,
               const char* type, const std::string& help) {
@@ -139,6 +162,7 @@ int run(int argc, char** argv) {
     bool check_only = false;
     bool with_doctor = false;
     bool version = false;
+    bool single_process = false;
     std::string drain_timeout = "30s";
     app.add_option("--config", given.file, "the configuration (TOML)")->type_name("FILE");
     add_list(app, "--listen", given.proxy.listen, "ADDRESS",
@@ -184,6 +208,8 @@ int run(int argc, char** argv) {
     app.add_option("--drain-timeout", drain_timeout,
                    "maximum time to drain sessions, e.g. 30s (the default), 5m, 0s")
         ->type_name("DURATION");
+    app.add_flag("--single-process", single_process,
+                 "serve in one process, as for a debugger: no other one goes on after a crash");
     app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
     try {
         app.parse(argc, argv);
@@ -217,6 +243,14 @@ int run(int argc, char** argv) {
                         timeout.error().message));
         return udpproxy::exit_usage;
     }
+    if (serves) {
+        const auto work = [&](const udpproxy::WorkerStart& start) {
+            return serve(given, {start, *timeout});
+        };
+        udpproxy::WorkerStart alone;
+        alone.process = ::getpid();
+        return single_process ? work(alone) : udpproxy::keep(work);
+    }
     const auto outcome = given.read();
     if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome))
         return complain(complaints->lines);
@@ -227,26 +261,18 @@ int run(int argc, char** argv) {
     }
     request.with_probe = !probe->empty();
     if (with_doctor) return run_doctor(config, request);
-    if (check_only) return check(config, udpproxy::shown_config(given.file));
-    udpproxy::ServeOptions options;
-    options.drain_timeout = *timeout;
-    return udpproxy::serve(config, given.file, options);
+    return check(config, udpproxy::shown_config(given.file));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
     udpproxy::hold_signals();
-    try {
+    return guarded([&] {
         if (const auto opened = udpproxy::open_standard_streams(); !opened) {
             udpproxy::print_error("udpproxy: " + opened.error().message + '\n');
             return udpproxy::exit_failure;
         }
         return run(argc, argv);
-    } catch (const std::exception& error) {
-        // Out of memory at start, or an exception of a library, ends in a message, not in a core
-        // dump.
-        udpproxy::print_error(fmt::format("udpproxy: {}\n", error.what()));
-        return udpproxy::exit_failure;
-    }
+    });
 }

@@ -29,5 +29,5 @@ _udpproxy() {
     mapfile -t COMPREPLY < <(compgen -W "
         --help --config --listen --upstream --reply-alias --name --set --print-config
         --check-config --from-caddyfile --doctor --json --probe --probe-proxy --drain-timeout
-        --version" -- "$cur")
+        --single-process --version" -- "$cur")
 } && complete -F _udpproxy udpproxy

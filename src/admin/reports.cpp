@@ -163,7 +163,7 @@ AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
     }
     json.end_array();
     json.member("version", UDPPROXY_VERSION);
-    json.member("pid", ::getpid());
+    json.member("pid", context.process);
     json.member("engine", name_of(status.engine));
     json.member("shards", status.shards.size());
     json.member("config", status.config_file);

@@ -3,6 +3,8 @@
 // (server.cpp). The answers are made in reports.cpp, changes.cpp, trace.cpp and metrics.cpp.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <map>
 #include <optional>
@@ -22,6 +24,7 @@ struct AdminContext {
     Log& log;
     ControlSlot& control;               // queries to the control thread
     const std::atomic<bool>& stopping;  // the program ends: no answer is waited for any more
+    pid_t process;                      // that obeys signals
 };
 
 struct AdminRequest {

@@ -267,9 +267,9 @@ AdminResponse AdminServer::State::answer(MHD_Connection* connection_of_library, 
     if (!status) throw std::bad_alloc{};  // there was no memory for the first status
     try {
         const std::shared_ptr<const Problems> problems = links->problems.get();
-        return answer_request(
-            {*status, problems ? *problems : Problems{}, links->log, links->control, stopping},
-            request);
+        return answer_request({*status, problems ? *problems : Problems{}, links->log,
+                               links->control, stopping, links->process},
+                              request);
     } catch (const std::bad_alloc&) {
         throw;
     } catch (const std::exception& failure) {

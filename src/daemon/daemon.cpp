@@ -17,12 +17,14 @@
 #include "sd_notify.hpp"
 #include "signals.hpp"
 #include "udpproxy/admin/server.hpp"
+#include "udpproxy/base/descriptor.hpp"
 #include "udpproxy/base/printable.hpp"
 #include "udpproxy/config/capacity.hpp"
 #include "udpproxy/config/one_proxy.hpp"
 #include "udpproxy/config/values.hpp"
 #include "udpproxy/doctor/doctor.hpp"
 #include "udpproxy/host/cpu_quota.hpp"
+#include "udpproxy/keeper/channel.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/control_query.hpp"
@@ -163,7 +165,7 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control,
         const int limit_ms = names.has_more() ? 0 : reload_wanted ? reload_look_ms : look_every_ms;
         const int signal = signals.next(limit_ms, names.descriptor());
         const Instant now = monotonic_now();
-        if (is_stop(signal)) return name_of_signal(signal);
+        if (is_stop(signal) || signal == SIGUSR2) return name_of_signal(signal);
         if (signal == SIGQUIT) steps.run("drain", [&] { reconfigurer.drain(std::nullopt, now); });
         if (signal == SIGUSR1) steps.run("log", [&] { reopen_log(log); });
         // Coalesces SIGHUPs: at most one reload per reload_pause, and one after the last signal.
@@ -189,6 +191,21 @@ Result<void> start_shards(Bootstrap& bootstrap) {
     }
 }
 
+/// The descriptors of the keeper, and of this worker at its start.
+std::vector<int> own_descriptors(const WorkerStart& start) {
+    std::vector<int> own = start.keepers;
+    if (start.is_kept) own.push_back(start.channel);
+    return own;
+}
+
+/// Of the worker before. Its sockets are closed with the rest: sessions are not taken over.
+void close_leftovers(const WorkerStart& start, const HandedSockets& handed) {
+    std::vector<int> kept = own_descriptors(start);
+    for (const HandedSocket& each : handed.sockets) kept.push_back(each.socket.descriptor());
+    std::sort(kept.begin(), kept.end());
+    close_all_but(kept);
+}
+
 int fail(Log& log, const std::string& reason) {
     log.error("failed", {{"reason", reason}});
     return exit_failure;
@@ -202,9 +219,14 @@ int fail_for(Log& log, const std::vector<std::string>& complaints) {
 }  // namespace
 
 int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
-    HandedSockets handed = take_handed_sockets();  // before their numbers could be taken
-    const Signals signals;  // first: a thread that has them unblocked would get them instead
-    ManagerRequest manager_request = take_manager_request();  // the log has a thread
+    const WorkerStart& start = options.start;
+    // Before their numbers could be taken.
+    HandedSockets handed = take_handed_sockets(start.process, own_descriptors(start));
+    if (start.reason != StartReason::first) close_leftovers(start, handed);
+    Channel keeper{start.channel};
+    // First: a thread that has them unblocked would get them instead.
+    Signals signals{start.is_kept ? &keeper : nullptr};
+    const ManagerRequest manager_request = take_manager_request(start.process);  // before threads
     Result<Log> opened = Log::open({config.log_level, config.log_format, config.log_file});
     if (!opened) {
         print_error("udpproxy: " + opened.error().message + '\n');
@@ -214,9 +236,12 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (!signals.open()) return fail(log, "signalfd: " + error_text(errno));
     log.info("starting", {{"version", UDPPROXY_VERSION},
                           {"config", shown_config(config_file)},
-                          {"pid", ::getpid()}});
+                          {"pid", start.process}});
 
-    ServiceManager manager(std::move(manager_request), log);
+    ServiceManager manager(manager_request, log, start.is_kept ? &keeper : nullptr);
+    signals.keeper_says = [&](const Message& message) {
+        if (message.kind == MessageKind::manager_failed) manager.failed(message.number);
+    };
     Names names(log);
     Bootstrap bootstrap(config, log);
     const ShardsEnd shards_end(bootstrap.shards(), signals, log);
@@ -246,11 +271,12 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     if (auto done = start_shards(bootstrap); !done) return fail(log, done.error().message);
     Reconfigurer reconfigurer(config, config_file, options.drain_timeout, bootstrap, names, board,
                               log);
-    if (auto done = (*admin)->start({board, problems, log, control}); !done)
+    if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
         return fail(log, done.error().message);
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});
     manager.ready();
+    if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
 
     EventLog event_log(reconfigurer, log);
     ProblemWatch problem_watch(board, problems, log);

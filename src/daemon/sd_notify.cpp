@@ -1,15 +1,11 @@
-// Sends the messages of sd_notify(3). The library for it, libsystemd, is not used: its send waits
-// while the manager reads nothing, and the control thread waits for nobody.
+// Makes the messages of sd_notify(3), from what the control thread knows.
 #include "sd_notify.hpp"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <cstring>
+#include <utility>
 
 #include "udpproxy/base/environment.hpp"
 #include "udpproxy/base/printable.hpp"
@@ -21,13 +17,6 @@ namespace {
 constexpr Duration figures_every = std::chrono::seconds{5};
 constexpr std::size_t problems_told_max = 3;
 constexpr std::size_t refusal_bytes_max = 200;
-
-std::optional<std::uint64_t> to_number(const std::string& text) {
-    std::uint64_t number = 0;
-    const char* const end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data(), end, number);
-    return error == std::errc{} && rest == end ? std::optional{number} : std::nullopt;
-}
 
 std::string text_of(const Problems& problems) {
     if (problems.empty()) return "no problem";
@@ -50,41 +39,28 @@ std::string shortened(const std::string& text) {
 
 }  // namespace
 
-ManagerRequest take_manager_request() {
-    ManagerRequest request;
-    request.socket = take_variable("NOTIFY_SOCKET");
-    const std::string process = take_variable("WATCHDOG_PID");
-    const std::string limit = take_variable("WATCHDOG_USEC");
-    if (limit.empty() || (!process.empty() && process != std::to_string(::getpid())))
-        return request;
-    const std::optional<std::uint64_t> microseconds = to_number(limit);
-    constexpr auto limit_max =
-        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::hours{24 * 365});
-    if (microseconds && *microseconds > 0 &&
-        *microseconds <= static_cast<std::uint64_t>(limit_max.count()))
-        request.watchdog = std::chrono::microseconds{*microseconds};
-    else
-        request.mistake = fmt::format("WATCHDOG_USEC={} is no time", printable(limit));
+ManagerRequest take_manager_request(pid_t process) {
+    ManagerRequest request = read_manager_request(process);
+    for (const char* name : {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
+        (void)take_variable(name);
     return request;
 }
 
-ServiceManager::ServiceManager(ManagerRequest request, Log& log)
-    : log_(log), shown_socket_(printable(request.socket)), feed_every_(request.watchdog / 2) {
+ServiceManager::ServiceManager(const ManagerRequest& request, Log& log, const Channel* keeper)
+    : log_(log),
+      shown_socket_(printable(request.socket)),
+      keeper_(nullptr),
+      feed_every_(request.watchdog / (keeper != nullptr ? 4 : 2)) {
     if (request.socket.empty()) return;
     if (!request.mistake.empty()) warn(request.mistake);
-    const bool is_abstract = request.socket.front() == '@';
-    if ((!is_abstract && request.socket.front() != '/') ||
-        request.socket.size() >= sizeof name_.sun_path) {
-        warn("NOTIFY_SOCKET is neither a path nor an abstract name of 107 bytes at most");
-        return;
-    }
-    name_.sun_family = AF_UNIX;
-    std::memcpy(name_.sun_path, request.socket.data(), request.socket.size());
-    if (is_abstract) name_.sun_path[0] = '\0';
-    name_length_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + request.socket.size() +
-                                          (is_abstract ? 0 : 1));
-    socket_ = Socket{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    if (!socket_) warn("socket: " + error_text(errno));
+    // The keeper's socket has been opened in the same way.
+    Result<ManagerSocket> opened = ManagerSocket::open(request.socket);
+    if (!opened)
+        warn(opened.error().message);
+    else if (keeper != nullptr)
+        keeper_ = keeper;
+    else
+        socket_ = std::move(*opened);
 }
 
 void ServiceManager::ready() { tell_state("READY=1"); }
@@ -104,7 +80,7 @@ void ServiceManager::reloaded(const std::string& refusal) {
 void ServiceManager::stopping() { tell_state("STOPPING=1\nSTATUS=stopping"); }
 
 void ServiceManager::look(const Status& status, const Problems& problems, Instant now) {
-    if (!socket_) return;
+    if (!is_there()) return;
     if (!untold_.empty()) tell_state(std::exchange(untold_, {}));
     tell_figures(status, problems, now);
     feed_watchdog(status.shards, now);
@@ -115,17 +91,21 @@ void ServiceManager::tell_state(std::string state) {
     untold_ = send(state) ? std::string{} : std::move(state);
 }
 
+void ServiceManager::failed(int error) { warn("send: " + error_text(error)); }
+
 /// False: to be sent again.
 bool ServiceManager::send(const std::string& message) {
+    if (keeper_ != nullptr)
+        return keeper_->send({MessageKind::manager, 0,
+                              std::string_view{message}.substr(0, Channel::text_bytes_max)});
     if (!socket_) return true;
-    if (::sendto(socket_.descriptor(), message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                 reinterpret_cast<const sockaddr*>(&name_), name_length_) >= 0) {
+    const int error = socket_->send(message);
+    if (error == 0) {
         is_reachable_ = true;
         return true;
     }
     // A manager that is busy, or stands still: it takes what comes later.
-    if (errno != EAGAIN && errno != ENOBUFS && std::exchange(is_reachable_, false))
-        warn("send: " + error_text(errno));
+    if (error != EAGAIN && error != ENOBUFS && std::exchange(is_reachable_, false)) failed(error);
     return false;
 }
 
@@ -173,7 +153,8 @@ ServiceManager::Totals ServiceManager::totals_of(const Status& status) {
 
 /// An idle shard sleeps as long as it likes. So all are woken when the watchdog is fed, and each
 /// must have turned before it is fed again: a shard that stands still is noticed by the manager
-/// after one and a half of its time limits at the latest.
+/// after one and a half of its time limits at the latest. A keeper has half of the manager's limit
+/// and ends its worker then, so the worker feeds twice as often.
 void ServiceManager::feed_watchdog(const ShardThreads& shards, Instant now) {
     if (feed_every_ == Duration::zero() || now - fed_at_ < feed_every_) return;
     std::vector<std::uint64_t> turns;

@@ -1,35 +1,29 @@
 // What a service manager (systemd, or another that speaks the protocol of sd_notify(3)) is told:
-// that the program is ready, reloads, stops; a line of figures; and that every shard turns. Only
-// this file knows the protocol. The control thread calls it and never waits for the manager.
+// that the program is ready, reloads, stops; a line of figures; and that every shard turns. A
+// keeper passes it on. The control thread calls it and never waits for the manager.
 #pragma once
-
-#include <sys/un.h>
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "udpproxy/keeper/channel.hpp"
+#include "udpproxy/keeper/notify_socket.hpp"
 #include "udpproxy/log/log.hpp"
-#include "udpproxy/net/socket.hpp"
 #include "udpproxy/runtime/problems.hpp"
 #include "udpproxy/runtime/status.hpp"
 
 namespace udpproxy {
 
-/// What the environment says of a manager.
-struct ManagerRequest {
-    std::string socket;   // NOTIFY_SOCKET; empty: there is no manager
-    Duration watchdog{};  // the manager ends a program that it has not heard of for so long; 0: off
-    std::string mistake;  // of WATCHDOG_USEC
-};
 /// Takes the variables out of the environment, so that no child speaks in this program's place.
 // Requires: no other thread of this process runs.
-[[nodiscard]] ManagerRequest take_manager_request();
+[[nodiscard]] ManagerRequest take_manager_request(pid_t process);
 
 class ServiceManager {
 public:
-    ServiceManager(ManagerRequest request, Log& log);
+    /// `keeper` is null where there is none.
+    ServiceManager(const ManagerRequest& request, Log& log, const Channel* keeper = nullptr);
 
     /// Clients are served.
     void ready();
@@ -37,6 +31,9 @@ public:
     /// The end of a reload; `refusal` is why nothing was changed, empty if it was carried out.
     void reloaded(const std::string& refusal);
     void stopping();
+
+    /// The keeper could not pass on what it was told; `error` is errno.
+    void failed(int error);
 
     /// Tells the figures when they have changed, feeds the watchdog, and tells again what the
     /// manager had no room for. Called a few times a second.
@@ -49,6 +46,7 @@ private:
     };
 
     void tell_state(std::string state);
+    [[nodiscard]] bool is_there() const noexcept { return socket_ || keeper_ != nullptr; }
     [[nodiscard]] bool send(const std::string& message);
     void warn(const std::string& reason);
     void tell_figures(const Status& status, const Problems& problems, Instant now);
@@ -57,12 +55,11 @@ private:
 
     Log& log_;
     std::string shown_socket_;
-    Socket socket_;
-    sockaddr_un name_{};
-    socklen_t name_length_ = 0;
-    bool is_reachable_ = true;  // as far as the log knows
-    std::string untold_;        // the newest state, while the manager has not taken it
-    std::string refusal_;       // of the latest reload
+    const Channel* keeper_;
+    std::optional<ManagerSocket> socket_;  // without a keeper
+    bool is_reachable_ = true;             // as far as the log knows
+    std::string untold_;                   // the newest state, while the manager has not taken it
+    std::string refusal_;                  // of the latest reload
 
     Instant figures_at_{};
     std::optional<Totals> totals_;

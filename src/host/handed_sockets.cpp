@@ -7,8 +7,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <optional>
@@ -65,12 +65,12 @@ std::string next_name(std::string& names) {
 
 }  // namespace
 
-HandedSockets take_handed_sockets() {
+HandedSockets take_handed_sockets(pid_t process, std::span<const int> others) {
     HandedSockets handed;
-    const std::string process = take_variable("LISTEN_PID");
+    const std::string receiver = take_variable("LISTEN_PID");
     const std::string count = take_variable("LISTEN_FDS");
     std::string names = take_variable("LISTEN_FDNAMES");
-    if (process != std::to_string(::getpid())) return handed;
+    if (receiver != std::to_string(process)) return handed;
     int sockets = 0;
     const auto [rest, error] = std::from_chars(count.data(), count.data() + count.size(), sockets);
     if (error != std::errc{} || rest != count.data() + count.size() || sockets < 0) {
@@ -82,7 +82,8 @@ HandedSockets take_handed_sockets() {
         HandedSocket each;
         each.shown = name.empty() ? fmt::format("descriptor {}", descriptor)
                                   : fmt::format("descriptor {} ({})", descriptor, printable(name));
-        const int flags = ::fcntl(descriptor, F_GETFL);
+        const bool is_own = std::find(others.begin(), others.end(), descriptor) != others.end();
+        const int flags = is_own ? -1 : ::fcntl(descriptor, F_GETFL);
         if (flags < 0) {
             handed.refused.push_back(
                 {each.shown, fmt::format("is not open, though LISTEN_FDS is {}", sockets)});

@@ -14,6 +14,8 @@
 #include <memory>
 #include <sstream>
 
+#include "udpproxy/base/process_names.hpp"
+
 namespace udpproxy {
 
 namespace {
@@ -174,11 +176,14 @@ std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes) {
             if (holder.process == ::getpid()) continue;
             std::string name = read_host_file(base + "/comm").value_or("");
             while (!name.empty() && name.back() == '\n') name.pop_back();
+            const int found = to_number<int>(process->d_name).value_or(0);
+            // The keeper has the same descriptors, and is the process that obeys signals.
+            if (name == worker_name && found != ::getpid()) continue;
             // Any user names a process as he likes; escape sequences must not reach a terminal.
             std::replace_if(
                 name.begin(), name.end(), [](char letter) { return letter < ' ' || letter > '~'; },
                 '?');
-            holder = {to_number<int>(process->d_name).value_or(0), std::move(name)};
+            holder = {found, std::move(name)};
         }
     }
     return holders;

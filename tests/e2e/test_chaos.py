@@ -321,9 +321,9 @@ class Chaos:
             self.proxy.signal(self.draw.choice([signal.SIGHUP, signal.SIGUSR1]))
 
     def stand_still(self):
-        self.proxy.signal(signal.SIGSTOP)
+        self.proxy.stand_still()
         time.sleep(self.draw.uniform(0.05, 1.0))
-        self.proxy.signal(signal.SIGCONT)
+        self.proxy.go_on()
 
     def kill(self):
         with self.present:
@@ -396,7 +396,7 @@ class Chaos:
 
     def memory(self):
         """Bytes."""
-        with open(f"/proc/{self.proxy.pid}/status", encoding="ascii") as file:
+        with open(f"/proc/{self.proxy.worker_pid}/status", encoding="ascii") as file:
             (kib,) = (line.split()[1] for line in file if line.startswith("VmRSS:"))
         return int(kib) * 1024
 

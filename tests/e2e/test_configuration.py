@@ -50,7 +50,7 @@ def test_each_shard_stays_on_a_cpu_of_its_own_where_that_is_asked_for(engine, pi
         )
     )
     allowed = {}
-    for task in pathlib.Path(f"/proc/{proxy.pid}/task").iterdir():
+    for task in pathlib.Path(f"/proc/{proxy.worker_pid}/task").iterdir():
         name = (task / "comm").read_text().strip()
         if name.startswith("shard "):
             allowed[name] = os.sched_getaffinity(int(task.name))

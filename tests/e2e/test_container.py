@@ -264,7 +264,8 @@ def test_under_the_profile_nobody_serves_a_low_port_from_a_read_only_root(
         prefix=with_container(tmp_path / "root", _PROFILE),
     )
     status = dict(
-        line.split(":", 1) for line in run("cat", f"/proc/{proxy.pid}/status").stdout.splitlines()
+        line.split(":", 1)
+        for line in run("cat", f"/proc/{proxy.worker_pid}/status").stdout.splitlines()
     )
     low_ports = f"{1 << 10:016x}"
     assert status["Uid"].split() == [str(NOBODY)] * 4 and status["Groups"].split() == []

@@ -99,7 +99,7 @@ def shards_of(network, start_proxy):
     def shards_of(prefix, shards='"auto"'):
         proxy = start_proxy(configuration(_TABLE, engine="epoll", shards=shards), prefix=prefix)
         told = [(each["shards"], each["reason"]) for each in proxy.all_events("shards")]
-        tasks = pathlib.Path(f"/proc/{proxy.pid}/task").iterdir()
+        tasks = pathlib.Path(f"/proc/{proxy.worker_pid}/task").iterdir()
         running = sum((task / "comm").read_text().startswith("shard ") for task in tasks)
         assert proxy.wait_event("ready")["shards"] == str(running)
         proxy.stop()

@@ -119,11 +119,11 @@ def test_at_four_fifths_of_what_can_be_shed_residents_lose_nothing_and_memory_st
     asking = start_asking(family, clients=100, rate=1000)
     flood(family, 0, 1)  # every session and every buffer has been used once
     capacity, tries = shed_capacity(flood, family)
-    cost = Cost(proxy.pid)
+    cost = Cost(proxy.worker_pid)
     time.sleep(0.3)
     watch = Watch(network)
     resident_before = cost.resident()
-    samples = closing(Samples(proxy.pid))
+    samples = closing(Samples(proxy.worker_pid))
     began = time.monotonic()
     rate, overflows, sent = flood(family, 0.8 * capacity, 30)
     ended = time.monotonic()

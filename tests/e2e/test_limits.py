@@ -242,7 +242,7 @@ def test_two_instances_in_a_ring_come_to_rest(
         client.send(b"round and round", IPV4.listener(ports[0]))
     for proxy in (*ring, ring[0]):
         proxy.wait_until_idle()
-    shares = [Cost(proxy.pid).share() for proxy in ring]
+    shares = [Cost(proxy.worker_pid).share() for proxy in ring]
     counters = [proxy.stop() for proxy in ring]
     most = next(iter(bound.values()))
     figures.tell(
@@ -275,7 +275,7 @@ def test_what_a_session_sends_to_the_listener_itself_is_dropped_before_admission
         for number in range(20):
             client.send(b"%d" % number, IPV4.listener())
         proxy.wait_until_idle()
-        share = Cost(proxy.pid).share()
+        share = Cost(proxy.worker_pid).share()
     finally:
         run(*nft, stdin="delete table ip back")
     counters = proxy.stop()

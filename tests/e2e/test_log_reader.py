@@ -210,12 +210,12 @@ def test_a_log_file_on_a_file_system_that_does_not_answer_is_given_up(
 def hanging_opens(proxy, path):
     """open(2) of this path takes a minute."""
     tracer = subprocess.Popen(
-        ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(proxy.pid), "-P", str(path)]
+        ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(proxy.worker_pid), "-P", str(path)]
         + ["-e", "trace=openat", "-e", "inject=openat:delay_enter=60000000"]
     )
     try:
         _wait(
-            lambda: "TracerPid:\t0\n" not in open(f"/proc/{proxy.pid}/status").read(),
+            lambda: "TracerPid:\t0\n" not in open(f"/proc/{proxy.worker_pid}/status").read(),
             "traced",
             timeout=10,
         )

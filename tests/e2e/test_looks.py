@@ -230,7 +230,7 @@ def test_listings_that_nobody_reads_take_bounded_memory_and_give_it_back(
         "asking"
     )
     assert admin.json("sessions", "--limit", 100000)["found"] == sessions
-    cost = Cost(running.proxy.pid)
+    cost = Cost(running.proxy.worker_pid)
     before = cost.resident()
     with Unread(admin, 40):
         look(admin, "/live")  # answered after the forty

@@ -180,7 +180,7 @@ def test_a_storm_of_changes_costs_little_and_hides_no_change(
     proxy = start(start_proxy, IPV4, engine)
     client = open_client()
     assert client.ask(b"before", IPV4.listener()) is not None
-    cost = Cost(proxy.pid)
+    cost = Cost(proxy.worker_pid)
     ran = cost.ran()
     changes = _storm(network.proxy, 5)
     used = cost.ran() - ran

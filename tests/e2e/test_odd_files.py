@@ -87,13 +87,13 @@ def _pipe(proxy):
 def _hanging_file_system(proxy):
     """open(2) of the file takes a minute."""
     tracer = subprocess.Popen(
-        ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(proxy.pid)]
+        ["strace", "-qq", "-f", "-o", "/dev/null", "-p", str(proxy.worker_pid)]
         + ["-P", str(proxy.configuration_file)]
         + ["-e", "trace=openat", "-e", "inject=openat:delay_enter=60000000"]
     )
     try:
         deadline = time.monotonic() + 10
-        while "TracerPid:\t0\n" in open(f"/proc/{proxy.pid}/status").read():
+        while "TracerPid:\t0\n" in open(f"/proc/{proxy.worker_pid}/status").read():
             assert time.monotonic() < deadline, "strace is not there after 10 s"
             time.sleep(0.01)
         yield

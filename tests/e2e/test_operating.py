@@ -210,11 +210,11 @@ def test_a_level_that_was_set_holds_until_a_reload_that_changes_the_log(engine, 
 @pytest.mark.slow
 def test_a_program_that_does_not_answer_is_told_from_one_that_is_not_there(admin, running):
     reloading = running(_table())
-    reloading.proxy.signal(signal.SIGSTOP)
+    reloading.proxy.stand_still()
     try:
         told = admin.ctl("status", timeout=60)
     finally:
-        reloading.proxy.signal(signal.SIGCONT)
+        reloading.proxy.go_on()
     assert told.returncode == 1
     assert told.stderr == "udpproxyctl: udpproxy did not answer within 10 s\n"
 

@@ -43,7 +43,7 @@ def test_everybody_is_answered_and_the_program_is_idle_when_nobody_asks(
         )
 
     def used():
-        with open(f"/proc/{proxy.pid}/stat", encoding="ascii") as file:
+        with open(f"/proc/{proxy.worker_pid}/stat", encoding="ascii") as file:
             return sum(
                 map(int, file.read().rsplit(")", 1)[1].split()[11:13])
             )  # utime, stime: proc(5)

@@ -116,12 +116,28 @@ def test_a_drain_is_told(start, manager, open_service, open_client):
 
 
 def test_the_watchdog_is_fed_while_every_shard_turns(engine, start, manager):
-    proxy = start(_configuration(engine=engine), variables={"WATCHDOG_USEC": 400_000})
+    proxy = start(
+        _configuration(engine=engine),
+        variables={"WATCHDOG_USEC": 400_000},
+        arguments=["--single-process"],
+    )
     manager.wait(WATCHDOG="1", count=4)  # idle shards turn because they are woken
     with slow_thread(proxy, "shard 1", 60):
         manager.wait_for_silence(1.2, WATCHDOG="1")
         assert proxy.wait_event("shard_stands_still")["shard"] == "1"
         assert manager.all(STATUS=None), "the control thread goes on"
+
+
+def test_a_keeper_replaces_a_worker_with_a_shard_that_stands_still(engine, start, manager):
+    """At half of the manager's limit, which would end both."""
+    proxy = start(_configuration(engine=engine), variables={"WATCHDOG_USEC": 4_000_000})
+    manager.wait(WATCHDOG="1", count=2)
+    with slow_thread(proxy, "shard 1", 60):
+        assert proxy.wait_event("shard_stands_still")["shard"] == "1"
+        manager.wait_for_silence(2.5, WATCHDOG="1")
+    proxy.wait_until(lambda: len(proxy.all_events("ready")) == 2, what="another worker")
+    fed = len(manager.all(WATCHDOG="1"))
+    manager.wait(WATCHDOG="1", count=fed + 2)
 
 
 def test_a_watchdog_of_another_process_is_not_fed(start, manager):

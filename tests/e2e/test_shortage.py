@@ -40,15 +40,17 @@ def main_table(**keys):
 
 def short_of_memory(proxy, left):
     """No more than `left` bytes of address space beyond what the program has now."""
-    with open(f"/proc/{proxy.pid}/statm", encoding="ascii") as file:
+    with open(f"/proc/{proxy.worker_pid}/statm", encoding="ascii") as file:
         pages = int(file.read().split()[0])
-    hard = resource.prlimit(proxy.pid, resource.RLIMIT_AS)[1]
-    resource.prlimit(proxy.pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + left, hard))
+    hard = resource.prlimit(proxy.worker_pid, resource.RLIMIT_AS)[1]
+    resource.prlimit(
+        proxy.worker_pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + left, hard)
+    )
 
 
 def no_longer_short_of_memory(proxy):
-    hard = resource.prlimit(proxy.pid, resource.RLIMIT_AS)[1]
-    resource.prlimit(proxy.pid, resource.RLIMIT_AS, (hard, hard))
+    hard = resource.prlimit(proxy.worker_pid, resource.RLIMIT_AS)[1]
+    resource.prlimit(proxy.worker_pid, resource.RLIMIT_AS, (hard, hard))
 
 
 def many_proxies(count):
@@ -141,9 +143,9 @@ def test_looks_without_memory_are_refused_and_sessions_go_on(
 def limit_threads(proxy, soft=None):
     """No thread more than `soft` (absent: the hard limit), and those that the program has."""
     if soft is None:
-        with open(f"/proc/{proxy.pid}/limits", encoding="ascii") as limits:
+        with open(f"/proc/{proxy.worker_pid}/limits", encoding="ascii") as limits:
             soft = re.search(r"Max processes +\S+ +(\S+)", limits.read())[1]
-    run(*as_its_user("prlimit", "--pid", str(proxy.pid), f"--nproc={soft}:"))
+    run(*as_its_user("prlimit", "--pid", str(proxy.worker_pid), f"--nproc={soft}:"))
 
 
 @several_users

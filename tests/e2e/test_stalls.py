@@ -34,7 +34,7 @@ def test_after_a_stall_expired_sessions_are_gone_and_the_others_serve(
     assert len(silent.ask_all(IPV4.listener(), lambda client: b"%d" % client)) == _SILENT
     proxy.stand_still()
     time.sleep(seconds)
-    cost = Cost(proxy.pid)
+    cost = Cost(proxy.worker_pid)
     before = cost.ran()
     proxy.go_on()
     time.sleep(1)

@@ -32,7 +32,7 @@ def check(figures, promise, result, proxy, service, watch):
     """Nothing was lost, and the program is idle. The final counters."""
     losses = watch.losses()
     proxy.wait_until_idle()
-    share = Cost(proxy.pid).share()
+    share = Cost(proxy.worker_pid).share()
     counters = proxy.stop()
     service.stop()
     figures.count(result)

@@ -179,7 +179,7 @@ def test_the_program_serves_under_the_very_filter_and_bounds_of_the_unit(
     assert proxy.wait_event("engine")["engine"] == engine
     assert open_client().ask(b"x", IPV4.listener(53)).payload == b"x"
 
-    status = pathlib.Path(f"/proc/{proxy.pid}/status").read_text(encoding="ascii")
+    status = pathlib.Path(f"/proc/{proxy.worker_pid}/status").read_text(encoding="ascii")
     told_of = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert told_of["NoNewPrivs"] == "1" and told_of["Seccomp"] == "2"
     assert told_of["CapEff"] == told_of["CapBnd"] == f"{1 << 10:016x}"

@@ -190,7 +190,7 @@ def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(engine, start_proxy
         prefix=("prlimit", "--nofile=64:8192"),
     )
     assert int(proxy.wait_event("capacity")["sessions"]) > 1000
-    with open(f"/proc/{proxy.pid}/limits", encoding="ascii") as limits:
+    with open(f"/proc/{proxy.worker_pid}/limits", encoding="ascii") as limits:
         assert re.search(r"Max open files\s+8192\s+8192", limits.read())
 
 

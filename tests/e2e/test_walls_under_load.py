@@ -25,13 +25,13 @@ _LOG_LINES_MAX = 3
 def _lower_descriptors(proxy):
     """Somebody gives the running program fewer descriptors than it counted on; it has what it
     has."""
-    _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (64, hard))
+    _, hard = resource.prlimit(proxy.worker_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.worker_pid, resource.RLIMIT_NOFILE, (64, hard))
 
 
 def _raise_descriptors(proxy):
-    _, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    _, hard = resource.prlimit(proxy.worker_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(proxy.worker_pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 # name: (keys of the proxy, what else makes the wall, what takes it away, the reason of those
@@ -184,9 +184,9 @@ def test_a_program_that_gets_no_more_memory_goes_on_and_admits(
     """All memory is allocated at the start: the address space is then limited to what it has."""
     proxy = begin()
     asking = residents(_KNOCKS_S + 0.5)
-    with open(f"/proc/{proxy.pid}/statm", encoding="ascii") as statm:
+    with open(f"/proc/{proxy.worker_pid}/statm", encoding="ascii") as statm:
         size = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.prlimit(proxy.pid, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+    resource.prlimit(proxy.worker_pid, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
     new_clients = knock(10000)
     result = asking.result()
     counters = proxy.stop()

@@ -1,6 +1,6 @@
 """Who may include whom: main -> daemon -> admin -> runtime -> shard -> {session, io, ledger} ->
-net -> base. A room may include any room below it along the arrows; session and io never see each
-other; what lies in src/<room>/ is private to that room."""
+net -> base, and main, daemon -> keeper -> base. A room may include any room below it along the
+arrows; session and io never see each other; what lies in src/<room>/ is private to that room."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from tree import cpp, includes, report
 
 BELOW = {
     "base": set(),
+    "keeper": {"base"},
     "net": {"base"},
     "session": {"net", "base"},
     "io": {"net", "base"},
@@ -42,9 +43,10 @@ BELOW = {
         "io",
         "ledger",
         "net",
+        "keeper",
         "base",
     },
-    "main": {"daemon", "doctor", "runtime", "config", "net", "base"},
+    "main": {"daemon", "keeper", "doctor", "runtime", "config", "net", "base"},
     # udpproxyctl, a program of its own: it talks to the other one and shares values with it only.
     "ctl": {"net", "base"},
 }
@@ -143,6 +145,7 @@ PLANTED = {
         "src/runtime/x.cpp",
         '#include "udpproxy/daemon/daemon.hpp"',
     ),
+    "the keeper includes the network": ("src/keeper/x.cpp", '#include "udpproxy/net/endpoint.hpp"'),
     "main includes a shard": ("src/main.cpp", '#include "udpproxy/shard/loop.hpp"'),
     "another room's private header": ("src/shard/loop.cpp", '#include "io/ring.hpp"'),
     "a public header includes a private one": (

@@ -4,6 +4,8 @@
 // for longest.
 #pragma once
 
+#include <sys/types.h>
+
 #include <memory>
 
 #include "udpproxy/base/result.hpp"
@@ -24,6 +26,7 @@ struct AdminLinks {
     const Published<Problems>& problems;
     Log& log;
     ControlSlot& control;  // queries to the control thread
+    pid_t process;         // that obeys signals
 };
 
 class AdminServer {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/keeper/worker_start.hpp"
 
 namespace udpproxy {
 
@@ -16,14 +17,16 @@ inline constexpr int exit_failure = 1;
 inline constexpr int exit_usage = 2;
 inline constexpr int exit_config = 78;
 
-/// Blocks the signals that only a running proxy can obey (SIGHUP, SIGQUIT, SIGUSR1), in the calling
-/// thread and in those it starts later: one that comes early stays pending until serve() takes it.
-/// Called before anything else, since the first milliseconds of a start count too.
+/// Blocks the signals that only a running proxy can obey (SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2), in
+/// the calling thread and in those it starts later: one that comes early stays pending until
+/// serve() or the keeper takes it. Called before anything else, since the first milliseconds of a
+/// start count too.
 void hold_signals() noexcept;
 /// For work that ends by itself: these signals end it again.
 void release_signals() noexcept;
 
 struct ServeOptions {
+    WorkerStart start;
     Duration drain_timeout = std::chrono::seconds{
         30};  // for sessions after SIGQUIT, or after their proxy or listener was removed
 };

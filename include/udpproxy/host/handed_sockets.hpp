@@ -3,7 +3,10 @@
 // start, the bootstrap gives them to listeners.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,9 +36,9 @@ struct HandedSockets {
 };
 
 /// Takes the sockets, and the variables (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES) out of the
-/// environment, so that no child takes them for its own. Nothing where LISTEN_PID is another
-/// process.
+/// environment, so that no child takes them for its own. Nothing where LISTEN_PID is not `process`.
+/// Descriptors in `others` are this program's own, whatever the environment says.
 // Requires: no other thread of this process runs.
-[[nodiscard]] HandedSockets take_handed_sockets();
+[[nodiscard]] HandedSockets take_handed_sockets(pid_t process, std::span<const int> others);
 
 }  // namespace udpproxy

@@ -42,6 +42,11 @@ class Process:
     def pid(self):
         return self._popen.pid
 
+    @property
+    def worker_pid(self):
+        """The process that does the work."""
+        return self.pid
+
     def _read(self):
         for line in self._popen.stdout:
             self._news.put(line.rstrip("\n"))
@@ -109,7 +114,9 @@ class Process:
         since = time.monotonic()
         while time.monotonic() - since < seconds:
             time.sleep(0.01)
-            if any(self._state(thread) == "R" for thread in os.listdir(f"/proc/{self.pid}/task")):
+            if any(
+                self._state(thread) == "R" for thread in os.listdir(f"/proc/{self.worker_pid}/task")
+            ):
                 since = time.monotonic()
             assert time.monotonic() < deadline, f"{self.words[0]} is not idle after 30 s"
 
@@ -122,23 +129,24 @@ class Process:
     def stand_still(self):
         """SIGSTOP, and a wait until no thread runs any more: the kernel tells them one by one, and
         until then they go on."""
-        self.signal(signal.SIGSTOP)
+        os.kill(self.worker_pid, signal.SIGSTOP)
         deadline = time.monotonic() + 10
         # A ring's kernel workers do not stop; they only wait.
         while not all(
-            self._state(thread) in ("T", "iou") for thread in os.listdir(f"/proc/{self.pid}/task")
+            self._state(thread) in ("T", "iou")
+            for thread in os.listdir(f"/proc/{self.worker_pid}/task")
         ):
             assert time.monotonic() < deadline, f"{self.words[0]} goes on 10 s after SIGSTOP"
             time.sleep(0.001)
 
     def _state(self, thread):
         """The letter of proc(5); "iou" for a ring's kernel worker."""
-        with open(f"/proc/{self.pid}/task/{thread}/stat", encoding="utf-8") as file:
+        with open(f"/proc/{self.worker_pid}/task/{thread}/stat", encoding="utf-8") as file:
             name, rest = file.read().rsplit(")", 1)
         return "iou" if "(iou-" in name else rest.split()[0]
 
     def go_on(self):
-        self.signal(signal.SIGCONT)
+        os.kill(self.worker_pid, signal.SIGCONT)
 
     def kill(self):
         if self.running():
@@ -163,7 +171,7 @@ def injecting(call, fault, directory):
 @contextlib.contextmanager
 def slow_thread(process, name, seconds):
     """Each system call of the thread of this name takes so much longer, within the `with`."""
-    tasks = pathlib.Path(f"/proc/{process.pid}/task")
+    tasks = pathlib.Path(f"/proc/{process.worker_pid}/task")
     (thread,) = [task for task in tasks.iterdir() if (task / "comm").read_text() == f"{name}\n"]
     tracer = subprocess.Popen(
         ["strace", "-qq", "-o", "/dev/null", "-p", thread.name]

@@ -1,5 +1,6 @@
 """The program under test: where it is, how it is configured, started, read and stopped."""
 
+import contextlib
 import functools
 import json
 import os
@@ -119,6 +120,21 @@ class Proxy(Process):
         )
         if ready:
             self.wait_event("ready")
+
+    @property
+    def worker_pid(self):
+        """The keeper's child that is named so; with --single-process the program itself."""
+        return self.wait_until(self._find_worker, what="a worker")
+
+    def _find_worker(self):
+        if "--single-process" in self.words:
+            return self.pid
+        children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii")
+        for child in children.split():
+            with contextlib.suppress(FileNotFoundError):
+                if pathlib.Path(f"/proc/{child}/comm").read_text("ascii") == "udpproxy worker\n":
+                    return int(child)
+        return None
 
     def arrived(self, line):
         if event := parse_log_line(line):

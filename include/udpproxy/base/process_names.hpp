@@ -1,0 +1,10 @@
+// The names by which ps, top and the doctor tell the program's two processes apart.
+#pragma once
+
+namespace udpproxy {
+
+/// The worker's (PR_SET_NAME takes 15 bytes). The keeper has that of the program's file.
+inline constexpr char worker_name[] = "udpproxy worker";
+static_assert(sizeof worker_name <= 16);
+
+}  // namespace udpproxy

@@ -1,0 +1,359 @@
+// What a keeper does, in one loop: it waits for a signal, for a word of its worker or for a time
+// limit, and starts the next worker when one has ended. The worker is taken for hostile: it can
+// replace or close any descriptor of the table. So the keeper learns of signals and deaths without
+// descriptors, and what it reads from one is bounded and does not wait.
+#include "udpproxy/keeper/keeper.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "relay.hpp"
+#include "udpproxy/base/descriptor.hpp"
+#include "udpproxy/base/file.hpp"
+#include "udpproxy/base/printable.hpp"
+#include "udpproxy/keeper/channel.hpp"
+#include "worker.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+constexpr int exit_code_of_failure = 1;
+constexpr int exit_code_of_signals = 128;  // + the signal, as a shell tells it
+constexpr std::size_t deaths_max = 5;
+constexpr Duration deaths_within = std::chrono::seconds{10};
+constexpr Duration short_life = std::chrono::seconds{1};
+constexpr unsigned short_lives_max = 3;
+constexpr Duration start_again_after = std::chrono::seconds{1};  // where no process can be made
+constexpr Duration hand_over_limit = std::chrono::seconds{5};
+constexpr Duration retry_every = std::chrono::milliseconds{100};
+constexpr Duration hang_limit_min = std::chrono::seconds{1};  // less may be a busy machine
+constexpr int messages_per_turn_max = 64;
+constexpr int children_per_turn_max = 64;
+
+/// Bit n: signal n has come. The handler runs only while the keeper waits.
+volatile std::sig_atomic_t signals_noted = 0;
+constexpr int bit_of(int signal) { return 1 << signal; }
+
+void note_signal(int signal) { signals_noted = signals_noted | bit_of(signal); }
+
+/// The limit on the descriptors of the table holds for each process that takes one from it.
+void raise_descriptor_limit() noexcept {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// An empty file in memory; it is not executable where the kernel knows that (Linux 6.3).
+Descriptor open_empty_ledger() noexcept {
+    constexpr unsigned noexec_seal = 8;  // MFD_NOEXEC_SEAL
+    constexpr unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    Descriptor file{::memfd_create("udpproxy-ledger", flags | noexec_seal)};
+    if (!file) file = Descriptor{::memfd_create("udpproxy-ledger", flags)};
+    return file;
+}
+
+std::optional<ManagerSocket> open_manager(const std::string& name) {
+    if (name.empty()) return std::nullopt;
+    Result<ManagerSocket> opened = ManagerSocket::open(name);
+    return opened ? std::optional{std::move(*opened)} : std::nullopt;
+}
+
+class Keeper {
+public:
+    explicit Keeper(const std::function<int(const WorkerStart&)>& work);
+
+    int run();
+
+private:
+    void start(StartReason reason, Instant now);
+    [[nodiscard]] bool renew_descriptors();
+    void wait(Instant now) const;
+    void take_signals(Instant now);
+    void pass_on(int signal);
+    void listen(Instant now);
+    [[nodiscard]] std::optional<int> reap(Instant now);
+    [[nodiscard]] std::optional<int> worker_ended(int status, Instant now);
+    [[nodiscard]] std::optional<int> worker_died(StartReason reason, Instant now);
+    [[nodiscard]] std::optional<int> look(Instant now);
+    [[nodiscard]] std::optional<Instant> patience_ends() const;
+    [[nodiscard]] int end_as_worker() const;
+    [[nodiscard]] std::string worker_end() const;
+
+    const std::function<int(const WorkerStart&)>& work_;
+    sigset_t taken_{};       // keeper_signals
+    sigset_t at_start_{};    // the mask of this process before
+    sigset_t in_waiting_{};  // the same without keeper_signals
+    Relay relay_{std::nullopt};
+    Duration hang_limit_{};  // 0: none
+    Descriptor ledger_;
+    Descriptor own_end_;  // of the channel
+    Descriptor workers_end_;
+    Channel channel_{-1};
+
+    WorkerStart start_;  // what the next worker is told, the end of the last one included
+    pid_t worker_ = 0;   // 0: none
+    int start_error_ = 0;
+    Instant started_at_{};
+    Instant well_at_{};  // when the worker said it last
+    bool is_ready_ = false;
+    bool has_been_ready_ = false;  // any worker, at any time
+    bool has_hung_ = false;
+    bool stop_asked_ = false;
+    std::optional<Instant> hand_over_asked_;
+    int untold_signals_ = 0;    // for which the channel had no room; as signals_noted
+    unsigned short_lives_ = 0;  // in a row
+    std::array<Instant, deaths_max> deaths_{};  // a ring
+    std::size_t deaths_count_ = 0;
+};
+
+Keeper::Keeper(const std::function<int(const WorkerStart&)>& work) : work_(work) {
+    start_.is_kept = true;
+    start_.process = ::getpid();
+    const ManagerRequest manager = read_manager_request(start_.process);
+    relay_ = Relay{open_manager(manager.socket)};
+    if (relay_.descriptor() >= 0 && manager.watchdog > Duration::zero())
+        hang_limit_ = std::max(manager.watchdog / 2, hang_limit_min);
+    raise_descriptor_limit();
+    sigemptyset(&taken_);
+    for (const int signal : keeper_signals) sigaddset(&taken_, signal);
+    ::sigprocmask(SIG_BLOCK, &taken_, &at_start_);
+    in_waiting_ = at_start_;
+    for (const int signal : keeper_signals) {
+        sigdelset(&in_waiting_, signal);
+        ::signal(signal, note_signal);
+    }
+}
+
+int Keeper::run() {
+    start(StartReason::first, monotonic_now());
+    if (worker_ == 0) {
+        print_error("udpproxy: the worker " + worker_end() + '\n');
+        return exit_code_of_failure;
+    }
+    for (;;) {
+        wait(monotonic_now());
+        const Instant now = monotonic_now();
+        take_signals(now);
+        listen(now);
+        if (const std::optional<int> code = reap(now)) return *code;
+        if (const std::optional<int> code = look(now)) return *code;
+    }
+}
+
+/// Without a worker afterwards, if there are no descriptors or no process for one.
+void Keeper::start(StartReason reason, Instant now) {
+    is_ready_ = false;
+    has_hung_ = false;
+    hand_over_asked_.reset();
+    untold_signals_ = 0;
+    started_at_ = now;
+    start_.reason = reason;
+    start_.without_sessions = short_lives_ >= short_lives_max;
+    ++start_.starts[static_cast<std::size_t>(reason)];
+    worker_ = renew_descriptors() ? start_worker(start_, work_, at_start_) : -1;
+    start_error_ = worker_ < 0 ? errno : 0;
+    worker_ = std::max(worker_, 0);
+}
+
+/// A channel for the next worker, and what the last one may have closed. Errors: in errno.
+bool Keeper::renew_descriptors() {
+    (void)open_standard_streams();
+    if (::fcntl(ledger_.descriptor(), F_GETFD) < 0) {
+        (void)ledger_.release();
+        ledger_ = open_empty_ledger();
+    }
+    // Closed before others are opened: the table may be full.
+    own_end_ = Descriptor{};
+    workers_end_ = Descriptor{};
+    std::array<int, 2> ends{-1, -1};
+    if (!ledger_ || ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+        return false;
+    own_end_ = Descriptor{ends[0]};
+    workers_end_ = Descriptor{ends[1]};
+    channel_ = Channel{own_end_.descriptor()};
+    start_.ledger = ledger_.descriptor();
+    start_.channel = workers_end_.descriptor();
+    start_.keepers = {ledger_.descriptor(), own_end_.descriptor()};
+    if (relay_.descriptor() >= 0) start_.keepers.push_back(relay_.descriptor());
+    return true;
+}
+
+/// For a signal, a message of the worker, or the earliest time limit.
+void Keeper::wait(Instant now) const {
+    std::optional<Instant> until;
+    const auto earlier = [&](Instant limit) { until = std::min(until.value_or(limit), limit); };
+    if (untold_signals_ != 0 || relay_.has_untold()) earlier(now + retry_every);
+    if (worker_ == 0) earlier(started_at_ + start_again_after);
+    if (const std::optional<Instant> patience = patience_ends()) earlier(*patience);
+    timespec limit{};
+    if (until) {
+        const Duration left = std::max(*until - now, Duration::zero());
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+        limit = {seconds.count(), (left - seconds).count()};
+    }
+    pollfd waited{channel_.descriptor(), POLLIN, 0};
+    ::ppoll(&waited, 1, until ? &limit : nullptr, &in_waiting_);
+}
+
+void Keeper::take_signals(Instant now) {
+    const int noted = signals_noted;
+    signals_noted = 0;
+    for (const int signal : keeper_signals) {
+        if ((noted & bit_of(signal)) == 0 || signal == SIGCHLD) continue;
+        if (signal == SIGUSR2) {
+            if (!is_ready_ || stop_asked_ || hand_over_asked_) continue;
+            hand_over_asked_ = now;
+        } else if (signal != SIGHUP && signal != SIGUSR1) {
+            stop_asked_ = true;
+        }
+        pass_on(signal);
+    }
+}
+
+/// As a message, not as a signal: a signal of somebody else that waits in the worker (a terminal's
+/// Ctrl-C and a unit's stop reach both processes) would swallow the keeper's own.
+void Keeper::pass_on(int signal) {
+    if (!channel_.send({MessageKind::signal, static_cast<std::uint8_t>(signal), {}}))
+        untold_signals_ |= bit_of(signal);
+    // Until the worker has blocked them, these two end it; then nothing reads them.
+    if (worker_ > 0 && (signal == SIGTERM || signal == SIGINT)) ::kill(worker_, signal);
+}
+
+void Keeper::listen(Instant now) {
+    for (int i = 0; i < messages_per_turn_max; ++i) {
+        const std::optional<Message> message = channel_.receive();
+        if (!message) break;
+        if (message->kind == MessageKind::ready) {
+            is_ready_ = true;
+            has_been_ready_ = true;
+            well_at_ = now;
+        } else if (message->kind == MessageKind::manager) {
+            const Relay::Outcome outcome = relay_.pass_on(message->text);
+            if (outcome.is_well) well_at_ = now;
+            if (outcome.error != 0)
+                (void)channel_.send(
+                    {MessageKind::manager_failed, static_cast<std::uint8_t>(outcome.error), {}});
+        }
+    }
+    if (!channel_.is_broken()) return;
+    channel_ = Channel{-1};
+    if (worker_ > 0) ::kill(worker_, SIGKILL);  // it is out of its mind
+}
+
+/// As process 1 of a container it has the children of dead workers as well.
+std::optional<int> Keeper::reap(Instant now) {
+    int status = 0;
+    if (worker_ > 0 && ::waitpid(worker_, &status, WNOHANG) == worker_) {
+        if (const std::optional<int> code = worker_ended(status, now)) return code;
+    }
+    for (int i = 0; i < children_per_turn_max; ++i) {
+        const pid_t child = ::waitpid(-1, &status, WNOHANG);
+        if (child <= 0) break;
+        if (child == worker_) return worker_ended(status, now);
+    }
+    return std::nullopt;
+}
+
+std::optional<int> Keeper::worker_ended(int status, Instant now) {
+    worker_ = 0;
+    start_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    start_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    start_.from_version = UDPPROXY_VERSION;
+    start_.ended_at = hand_over_asked_.value_or(now);
+    const bool is_in_order = start_.signal == 0 && start_.exit_code == 0;
+    if (stop_asked_ || !has_been_ready_) return end_as_worker();
+    if (is_in_order && !hand_over_asked_) return end_as_worker();
+    if (!is_in_order) return worker_died(has_hung_ ? StartReason::hang : StartReason::crash, now);
+    short_lives_ = 0;
+    start(StartReason::upgrade, now);
+    return std::nullopt;
+}
+
+std::optional<int> Keeper::worker_died(StartReason reason, Instant now) {
+    deaths_[deaths_count_++ % deaths_max] = now;
+    const Instant oldest = deaths_[deaths_count_ % deaths_max];
+    if (deaths_count_ >= deaths_max && now - oldest < deaths_within) {
+        print_error("udpproxy: " + std::to_string(deaths_max) + " workers have ended within " +
+                    std::to_string(deaths_within / std::chrono::seconds{1}) + " s, the last one " +
+                    worker_end() + "; the program ends\n");
+        return exit_code_of_failure;
+    }
+    short_lives_ = now - started_at_ < short_life ? short_lives_ + 1 : 0;
+    if (short_lives_ == short_lives_max)
+        print_error("udpproxy: " + std::to_string(short_lives_max) +
+                    " workers have ended within a second of their start, the last one " +
+                    worker_end() + "; the next one starts without sessions\n");
+    start(reason, now);
+    return std::nullopt;
+}
+
+/// What no signal announces.
+std::optional<int> Keeper::look(Instant now) {
+    if (worker_ == 0) {
+        if (stop_asked_) return exit_code_of_failure;
+        if (now - started_at_ >= start_again_after) return worker_died(start_.reason, now);
+        return std::nullopt;
+    }
+    for (const int signal : keeper_signals) {
+        if ((std::exchange(untold_signals_, untold_signals_ & ~bit_of(signal)) & bit_of(signal)) !=
+            0)
+            pass_on(signal);
+    }
+    if (relay_.has_untold()) relay_.retry();
+    if (const std::optional<Instant> patience = patience_ends(); patience && now >= *patience) {
+        has_hung_ = true;
+        ::kill(worker_, SIGKILL);
+    }
+    return std::nullopt;
+}
+
+/// When the worker is ended because nothing is heard of it. A stop has limits of its own.
+std::optional<Instant> Keeper::patience_ends() const {
+    if (worker_ == 0 || has_hung_ || stop_asked_) return std::nullopt;
+    if (hand_over_asked_) return *hand_over_asked_ + hand_over_limit;
+    if (is_ready_ && hang_limit_ > Duration::zero()) return well_at_ + hang_limit_;
+    return std::nullopt;
+}
+
+/// Returns the exit code, if the process does not end by the signal that the worker died of.
+int Keeper::end_as_worker() const {
+    if (start_.signal == 0) return start_.exit_code;
+    if (start_.signal != SIGTERM && start_.signal != SIGINT) {
+        print_error("udpproxy: the worker " + worker_end() + '\n');
+        return exit_code_of_signals + start_.signal;
+    }
+    ::signal(start_.signal, SIG_DFL);
+    ::sigprocmask(SIG_SETMASK, &in_waiting_, nullptr);
+    ::raise(start_.signal);
+    return exit_code_of_signals + start_.signal;  // process 1 does not end by it
+}
+
+std::string Keeper::worker_end() const {
+    if (start_error_ != 0) return "could not be started: " + error_text(start_error_);
+    if (start_.signal != 0)
+        return "died of signal " + std::to_string(start_.signal) + " (" +
+               ::strsignal(start_.signal) + ')';
+    return "ended with exit code " + std::to_string(start_.exit_code);
+}
+
+}  // namespace
+
+int keep(const std::function<int(const WorkerStart&)>& work) { return Keeper(work).run(); }
+
+}  // namespace udpproxy
