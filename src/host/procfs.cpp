@@ -179,6 +179,7 @@ std::vector<SocketHolder> holders_of(const std::vector<std::uint64_t>& inodes) {
             const int found = to_number<int>(process->d_name).value_or(0);
             // The keeper has the same descriptors, and is the process that obeys signals.
             if (name == worker_name && found != ::getpid()) continue;
+            if (name == worker_name) name = keeper_name;
             // Any user names a process as he likes; escape sequences must not reach a terminal.
             std::replace_if(
                 name.begin(), name.end(), [](char letter) { return letter < ' ' || letter > '~'; },
