@@ -16,6 +16,7 @@
 #include "udpproxy/daemon/daemon.hpp"
 #include "udpproxy/doctor/doctor.hpp"
 #include "udpproxy/keeper/keeper.hpp"
+#include "udpproxy/ledger/ledger.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 
 namespace {
@@ -29,6 +30,11 @@ int guarded(Work&& work) {
         udpproxy::print_error(fmt::format("udpproxy: {}\n", error.what()));
         return udpproxy::exit_failure;
     }
+}
+
+int fail(const std::string& reason) {
+    udpproxy::print_error(reason + '\n');
+    return udpproxy::exit_failure;
 }
 
 int complain(const std::vector<std::string>& lines) {
@@ -163,6 +169,7 @@ int run(int argc, char** argv) {
     bool with_doctor = false;
     bool version = false;
     bool single_process = false;
+    std::uint32_t form = 0;
     std::string drain_timeout = "30s";
     app.add_option("--config", given.file, "the configuration (TOML)")->type_name("FILE");
     add_list(app, "--listen", given.proxy.listen, "ADDRESS",
@@ -210,6 +217,8 @@ int run(int argc, char** argv) {
         ->type_name("DURATION");
     app.add_flag("--single-process", single_process,
                  "serve in one process, as for a debugger: no other one goes on after a crash");
+    // Asked by a keeper of another version: not for people (docs/operating.md).
+    auto* check_upgrade = app.add_option("--check-upgrade", form)->group("");
     app.add_flag("--version", version, "print the version and what this kernel supports, and exit");
     try {
         app.parse(argc, argv);
@@ -224,8 +233,8 @@ int run(int argc, char** argv) {
                                   : unknown + "\nRun with --help for more information.\n");
         return code == 0 ? udpproxy::exit_ok : udpproxy::exit_usage;
     }
-    const bool serves =
-        !version && !*from_caddyfile && !with_doctor && !check_only && !print_config;
+    const bool serves = !version && !*from_caddyfile && !with_doctor && !check_only &&
+                        !print_config && !*check_upgrade;
     if (!serves) udpproxy::release_signals();
     if (version) {
         udpproxy::print(udpproxy::version_text());
@@ -249,8 +258,12 @@ int run(int argc, char** argv) {
         };
         udpproxy::WorkerStart alone;
         alone.process = ::getpid();
-        return single_process ? work(alone) : udpproxy::keep(work);
+        if (single_process) return work(alone);
+        return udpproxy::keep({{argv, argv + argc}, udpproxy::ledger_form}, work);
     }
+    if (*check_upgrade && !udpproxy::reads_ledger_form(form))
+        return fail(
+            fmt::format("udpproxy {} does not read sessions of form {}", UDPPROXY_VERSION, form));
     const auto outcome = given.read();
     if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome))
         return complain(complaints->lines);
@@ -261,7 +274,10 @@ int run(int argc, char** argv) {
     }
     request.with_probe = !probe->empty();
     if (with_doctor) return run_doctor(config, request);
-    return check(config, udpproxy::shown_config(given.file));
+    const int checked = check(config, udpproxy::shown_config(given.file));
+    if (*check_upgrade && checked == udpproxy::exit_ok)
+        udpproxy::print(fmt::format("udpproxy {} goes on\n", UDPPROXY_VERSION));
+    return checked;
 }
 
 }  // namespace

@@ -21,11 +21,10 @@
 #include <string>
 #include <utility>
 
-#include "relay.hpp"
-#include "udpproxy/base/descriptor.hpp"
+#include "keeper_state.hpp"
+#include "udpproxy/base/environment.hpp"
 #include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
-#include "udpproxy/keeper/channel.hpp"
 #include "worker.hpp"
 
 namespace udpproxy {
@@ -34,12 +33,12 @@ namespace {
 
 constexpr int exit_code_of_failure = 1;
 constexpr int exit_code_of_signals = 128;  // + the signal, as a shell tells it
-constexpr std::size_t deaths_max = 5;
 constexpr Duration deaths_within = std::chrono::seconds{10};
 constexpr Duration short_life = std::chrono::seconds{1};
 constexpr unsigned short_lives_max = 3;
 constexpr Duration start_again_after = std::chrono::seconds{1};  // where no process can be made
 constexpr Duration hand_over_limit = std::chrono::seconds{5};
+constexpr Duration come_up_limit = std::chrono::seconds{5};  // of a new program
 constexpr Duration retry_every = std::chrono::milliseconds{100};
 constexpr Duration hang_limit_min = std::chrono::seconds{1};  // less may be a busy machine
 constexpr int messages_per_turn_max = 64;
@@ -74,55 +73,10 @@ std::optional<ManagerSocket> open_manager(const std::string& name) {
     return opened ? std::optional{std::move(*opened)} : std::nullopt;
 }
 
-class Keeper {
-public:
-    explicit Keeper(const std::function<int(const WorkerStart&)>& work);
+}  // namespace
 
-    int run();
-
-private:
-    void start(StartReason reason, Instant now);
-    [[nodiscard]] bool renew_descriptors();
-    void wait(Instant now) const;
-    void take_signals(Instant now);
-    void pass_on(int signal);
-    void listen(Instant now);
-    [[nodiscard]] std::optional<int> reap(Instant now);
-    [[nodiscard]] std::optional<int> worker_ended(int status, Instant now);
-    [[nodiscard]] std::optional<int> worker_died(StartReason reason, Instant now);
-    [[nodiscard]] std::optional<int> look(Instant now);
-    [[nodiscard]] std::optional<Instant> patience_ends() const;
-    [[nodiscard]] int end_as_worker() const;
-    [[nodiscard]] std::string worker_end() const;
-
-    const std::function<int(const WorkerStart&)>& work_;
-    sigset_t taken_{};       // keeper_signals
-    sigset_t at_start_{};    // the mask of this process before
-    sigset_t in_waiting_{};  // the same without keeper_signals
-    Relay relay_{std::nullopt};
-    Duration hang_limit_{};  // 0: none
-    Descriptor ledger_;
-    Descriptor own_end_;  // of the channel
-    Descriptor workers_end_;
-    Channel channel_{-1};
-
-    WorkerStart start_;  // what the next worker is told, the end of the last one included
-    pid_t worker_ = 0;   // 0: none
-    int start_error_ = 0;
-    Instant started_at_{};
-    Instant well_at_{};  // when the worker said it last
-    bool is_ready_ = false;
-    bool has_been_ready_ = false;  // any worker, at any time
-    bool has_hung_ = false;
-    bool stop_asked_ = false;
-    std::optional<Instant> hand_over_asked_;
-    int untold_signals_ = 0;    // for which the channel had no room; as signals_noted
-    unsigned short_lives_ = 0;  // in a row
-    std::array<Instant, deaths_max> deaths_{};  // a ring
-    std::size_t deaths_count_ = 0;
-};
-
-Keeper::Keeper(const std::function<int(const WorkerStart&)>& work) : work_(work) {
+Keeper::Keeper(const KeeperOptions& options, const Work& work)
+    : options_(options), work_(work), path_(own_program_path()) {
     start_.is_kept = true;
     start_.process = ::getpid();
     const ManagerRequest manager = read_manager_request(start_.process);
@@ -130,26 +84,29 @@ Keeper::Keeper(const std::function<int(const WorkerStart&)>& work) : work_(work)
     if (relay_.descriptor() >= 0 && manager.watchdog > Duration::zero())
         hang_limit_ = std::max(manager.watchdog / 2, hang_limit_min);
     raise_descriptor_limit();
-    sigemptyset(&taken_);
-    for (const int signal : keeper_signals) sigaddset(&taken_, signal);
-    ::sigprocmask(SIG_BLOCK, &taken_, &at_start_);
+    sigset_t taken;
+    sigemptyset(&taken);
+    for (const int signal : keeper_signals) sigaddset(&taken, signal);
+    ::sigprocmask(SIG_BLOCK, &taken, &at_start_);
     in_waiting_ = at_start_;
     for (const int signal : keeper_signals) {
         sigdelset(&in_waiting_, signal);
         ::signal(signal, note_signal);
     }
+    if (const auto inheritance = read_inheritance(take_variable(inheritance_variable)))
+        inherit(*inheritance);
 }
 
 int Keeper::run() {
-    start(StartReason::first, monotonic_now());
-    if (worker_ == 0) {
+    start(start_.reason, monotonic_now());
+    if (worker_ == 0 && !has_been_ready_) {
         print_error("udpproxy: the worker " + worker_end() + '\n');
         return exit_code_of_failure;
     }
     for (;;) {
         wait(monotonic_now());
         const Instant now = monotonic_now();
-        take_signals(now);
+        take_signals();
         listen(now);
         if (const std::optional<int> code = reap(now)) return *code;
         if (const std::optional<int> code = look(now)) return *code;
@@ -160,7 +117,6 @@ int Keeper::run() {
 void Keeper::start(StartReason reason, Instant now) {
     is_ready_ = false;
     has_hung_ = false;
-    hand_over_asked_.reset();
     untold_signals_ = 0;
     started_at_ = now;
     start_.reason = reason;
@@ -190,7 +146,10 @@ bool Keeper::renew_descriptors() {
     start_.ledger = ledger_.descriptor();
     start_.channel = workers_end_.descriptor();
     start_.keepers = {ledger_.descriptor(), own_end_.descriptor()};
-    if (relay_.descriptor() >= 0) start_.keepers.push_back(relay_.descriptor());
+    for (const int descriptor : {relay_.descriptor(), question_ ? question_->descriptor() : -1,
+                                 next_program_ ? next_program_->descriptor() : -1,
+                                 old_program_ ? old_program_->descriptor() : -1})
+        if (descriptor >= 0) start_.keepers.push_back(descriptor);
     return true;
 }
 
@@ -200,6 +159,7 @@ void Keeper::wait(Instant now) const {
     const auto earlier = [&](Instant limit) { until = std::min(until.value_or(limit), limit); };
     if (untold_signals_ != 0 || relay_.has_untold()) earlier(now + retry_every);
     if (worker_ == 0) earlier(started_at_ + start_again_after);
+    if (question_) earlier(question_->deadline());
     if (const std::optional<Instant> patience = patience_ends()) earlier(*patience);
     timespec limit{};
     if (until) {
@@ -207,21 +167,21 @@ void Keeper::wait(Instant now) const {
         const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
         limit = {seconds.count(), (left - seconds).count()};
     }
-    pollfd waited{channel_.descriptor(), POLLIN, 0};
-    ::ppoll(&waited, 1, until ? &limit : nullptr, &in_waiting_);
+    std::array<pollfd, 2> waited{{{channel_.descriptor(), POLLIN, 0},
+                                  {question_ ? question_->descriptor() : -1, POLLIN, 0}}};
+    ::ppoll(waited.data(), waited.size(), until ? &limit : nullptr, &in_waiting_);
 }
 
-void Keeper::take_signals(Instant now) {
+void Keeper::take_signals() {
     const int noted = signals_noted;
     signals_noted = 0;
     for (const int signal : keeper_signals) {
         if ((noted & bit_of(signal)) == 0 || signal == SIGCHLD) continue;
         if (signal == SIGUSR2) {
-            if (!is_ready_ || stop_asked_ || hand_over_asked_) continue;
-            hand_over_asked_ = now;
-        } else if (signal != SIGHUP && signal != SIGUSR1) {
-            stop_asked_ = true;
+            upgrade_wanted_ = true;
+            continue;
         }
+        stop_asked_ = stop_asked_ || (signal != SIGHUP && signal != SIGUSR1);
         pass_on(signal);
     }
 }
@@ -243,6 +203,9 @@ void Keeper::listen(Instant now) {
             is_ready_ = true;
             has_been_ready_ = true;
             well_at_ = now;
+            old_program_.reset();  // no way back is needed any more
+        } else if (message->kind == MessageKind::upgrade_wanted) {
+            upgrade_wanted_ = true;
         } else if (message->kind == MessageKind::manager) {
             const Relay::Outcome outcome = relay_.pass_on(message->text);
             if (outcome.is_well) well_at_ = now;
@@ -266,6 +229,7 @@ std::optional<int> Keeper::reap(Instant now) {
         const pid_t child = ::waitpid(-1, &status, WNOHANG);
         if (child <= 0) break;
         if (child == worker_) return worker_ended(status, now);
+        if (question_ && child == question_->child()) program_answered(status, now);
     }
     return std::nullopt;
 }
@@ -277,11 +241,11 @@ std::optional<int> Keeper::worker_ended(int status, Instant now) {
     start_.from_version = UDPPROXY_VERSION;
     start_.ended_at = hand_over_asked_.value_or(now);
     const bool is_in_order = start_.signal == 0 && start_.exit_code == 0;
-    if (stop_asked_ || !has_been_ready_) return end_as_worker();
-    if (is_in_order && !hand_over_asked_) return end_as_worker();
+    if (stop_asked_) return end_as_worker();
+    if (old_program_) return go_back(now);
+    if (!has_been_ready_ || (is_in_order && !hand_over_asked_)) return end_as_worker();
     if (!is_in_order) return worker_died(has_hung_ ? StartReason::hang : StartReason::crash, now);
-    short_lives_ = 0;
-    start(StartReason::upgrade, now);
+    hand_over(now);
     return std::nullopt;
 }
 
@@ -300,6 +264,8 @@ std::optional<int> Keeper::worker_died(StartReason reason, Instant now) {
                     " workers have ended within a second of their start, the last one " +
                     worker_end() + "; the next one starts without sessions\n");
     start(reason, now);
+    if (std::exchange(hand_over_asked_, std::nullopt))
+        refuse_upgrade("the worker that was asked to hand over " + worker_end());
     return std::nullopt;
 }
 
@@ -316,6 +282,9 @@ std::optional<int> Keeper::look(Instant now) {
             pass_on(signal);
     }
     if (relay_.has_untold()) relay_.retry();
+    if (question_) question_->read();
+    if (question_ && now >= question_->deadline()) ::kill(question_->child(), SIGKILL);
+    if (upgrade_wanted_ && is_ready_ && !stop_asked_) ask_program(now);
     if (const std::optional<Instant> patience = patience_ends(); patience && now >= *patience) {
         has_hung_ = true;
         ::kill(worker_, SIGKILL);
@@ -327,6 +296,7 @@ std::optional<int> Keeper::look(Instant now) {
 std::optional<Instant> Keeper::patience_ends() const {
     if (worker_ == 0 || has_hung_ || stop_asked_) return std::nullopt;
     if (hand_over_asked_) return *hand_over_asked_ + hand_over_limit;
+    if (old_program_) return started_at_ + come_up_limit;
     if (is_ready_ && hang_limit_ > Duration::zero()) return well_at_ + hang_limit_;
     return std::nullopt;
 }
@@ -352,8 +322,8 @@ std::string Keeper::worker_end() const {
     return "ended with exit code " + std::to_string(start_.exit_code);
 }
 
-}  // namespace
-
-int keep(const std::function<int(const WorkerStart&)>& work) { return Keeper(work).run(); }
+int keep(const KeeperOptions& options, const std::function<int(const WorkerStart&)>& work) {
+    return Keeper(options, work).run();
+}
 
 }  // namespace udpproxy

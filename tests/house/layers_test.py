@@ -46,7 +46,7 @@ BELOW = {
         "keeper",
         "base",
     },
-    "main": {"daemon", "keeper", "doctor", "runtime", "config", "net", "base"},
+    "main": {"daemon", "keeper", "ledger", "doctor", "runtime", "config", "net", "base"},
     # udpproxyctl, a program of its own: it talks to the other one and shares values with it only.
     "ctl": {"net", "base"},
 }

@@ -3,7 +3,8 @@
 
 namespace udpproxy {
 
-/// The worker's (PR_SET_NAME takes 15 bytes). The keeper has that of the program's file.
+/// PR_SET_NAME takes 15 bytes.
+inline constexpr char keeper_name[] = "udpproxy";
 inline constexpr char worker_name[] = "udpproxy worker";
 static_assert(sizeof worker_name <= 16);
 

@@ -14,11 +14,13 @@ namespace udpproxy {
 enum class MessageKind : std::uint8_t {
     unknown,
     // From the worker:
-    ready,    // clients are served
-    manager,  // text: lines for the service manager, as sd_notify(3) has them
+    ready,           // clients are served
+    manager,         // text: lines for the service manager, as sd_notify(3) has them
+    upgrade_wanted,  // the program's file shall take this one's place
     // From the keeper:
-    signal,          // number: the keeper got this signal, and passes it on
-    manager_failed,  // number: errno of a message that could not be sent to the service manager
+    signal,           // number: the keeper got this signal, and passes it on
+    manager_failed,   // number: errno of a message that could not be sent to the service manager
+    upgrade_refused,  // text: why all stays as it was
 };
 
 struct Message {

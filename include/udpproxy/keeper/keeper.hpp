@@ -4,23 +4,38 @@
 // their queues for the next worker. A keeper has no thread, no lock and no traffic.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "udpproxy/keeper/worker_start.hpp"
 
 namespace udpproxy {
 
+struct KeeperOptions {
+    std::vector<std::string> arguments;  // argv
+    std::uint32_t ledger_form = 0;       // that this program writes
+};
+
 /// Runs `work` in a worker, and again in another one when a worker has died. `work` returns the
 /// program's exit code.
 ///
 /// Signals of the keeper (SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1) are passed on to the worker,
-/// which obeys no others; SIGUSR2 lets it hand over to the next one. The environment's
-/// NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are read and stay.
+/// which obeys no others. The environment's NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are read
+/// and stay.
+///
+/// SIGUSR2, or a worker that wants it, is an upgrade: the file at the path by which this program
+/// was started is asked (`--check-upgrade FORM` and the arguments of this start: exit code 0 and a
+/// last line that begins with `udpproxy ` are a yes, otherwise that line is the reason). Then the
+/// worker is told to hand over (SIGUSR2; it ends with exit code 0), and the file is executed in
+/// this process's place. It is undone if its worker is not ready within five seconds.
 ///
 /// Returns the exit code of a worker that was asked to stop, ended in order, or ended before any
 /// was ready: 128 + n where it died of signal n, and 1 when workers die too often. A worker that
 /// died of SIGTERM or SIGINT takes its keeper along, by the same signal.
 // Requires: no other thread of this process runs; standard input, output and error are open.
-[[nodiscard]] int keep(const std::function<int(const WorkerStart&)>& work);
+[[nodiscard]] int keep(const KeeperOptions& options,
+                       const std::function<int(const WorkerStart&)>& work);
 
 }  // namespace udpproxy
