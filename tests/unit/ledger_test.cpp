@@ -14,6 +14,7 @@
 #include <functional>
 #include <random>
 
+#include "broken_law.hpp"
 #include "ledger/layout.hpp"
 #include "udpproxy/base/descriptor.hpp"
 
@@ -375,10 +376,10 @@ TEST_CASE("a flipped bit anywhere in a control record leaves none, or the one be
     const Bytes whole = bytes_at(file, area_offset(0), count);
     const Ledger reader = opened(file);
     CHECK(reader.control() == full_control());
-    for (std::size_t byte = 0; byte < count; ++byte) {
-        if (byte >= sizeof(RecordedArea) && byte < ledger_page_bytes) continue;
+    for (std::size_t bit = 0; bit < 8 * count; ++bit) {
+        if (bit / 8 >= sizeof(RecordedArea) && bit / 8 < ledger_page_bytes) continue;
         Bytes flipped = whole;
-        flipped[byte] ^= std::byte{1} << static_cast<int>(byte % 8);
+        flipped[bit / 8] ^= std::byte{1} << static_cast<int>(bit % 8);
         put_bytes(file, area_offset(0), flipped);
         REQUIRE(reader.control() == before);
     }
@@ -595,6 +596,10 @@ TEST_CASE("a control record that says what cannot be is not believed") {
     CHECK_FALSE(is_believed([](auto& c) { c.bindings[0].ports = {3, 2, false}; }));
     CHECK_FALSE(is_believed([](auto& c) { c.pools[0].ranges[0] = {UINT16_MAX, 0, false}; }));
     CHECK_FALSE(is_believed([](auto& c) { c.drain_deadline = Instant::max(); }));
+    // Whether there is a drain: behind two empty texts and the number of reloads.
+    Bytes bytes = Ledger::encode({});
+    bytes[16] = std::byte{2};
+    CHECK_FALSE(decoded(bytes).has_value());
 }
 
 TEST_CASE("a control record that does not fit is refused, and the largest one is read") {
@@ -666,6 +671,19 @@ TEST_CASE("what is no ledger of this boot and of a known form is refused with a 
           }) == wrong);
 }
 
+TEST_CASE("an orderly end at a time that cannot be is none") {
+    const auto end = [](std::uint64_t closed_at) {
+        RecordedHeader header = small_header();
+        header.closed_at = closed_at;
+        return opened(memory_file(ledger_bytes(small), bytes_of(header)).descriptor())
+            .closed_in_order();
+    };
+    CHECK(end(1) == Instant{});
+    CHECK_FALSE(end(UINT64_MAX).has_value());
+    CHECK_FALSE(end(std::uint64_t{1} << 63).has_value());
+    CHECK_FALSE(end(static_cast<std::uint64_t>(instant_recorded_max_ns) + 2).has_value());
+}
+
 TEST_CASE("a file with more shards, groups or pools than there can be is refused") {
     for (const LedgerSize& size :
          {LedgerSize{shards_recorded_max + 1, 1, 1}, LedgerSize{1, groups_recorded_max + 1, 1},
@@ -734,6 +752,36 @@ TEST_CASE("a ledger beyond the limit of a file's size is an error, not the signa
     CHECK(ledger.error().message ==
           "ftruncate: the limit of a file's size (RLIMIT_FSIZE) is 1048576 bytes, the ledger has " +
               std::to_string(ledger_bytes(small)));
+}
+
+TEST_CASE("a record that cannot be, or has no place, is not written") {
+    Ledger ledger = made();
+    const auto is_refused = [&](const std::function<void(GroupRecord&)>& change) {
+        GroupRecord group = group_with_session();
+        change(group);
+        return breaks_a_law([&] { ledger.write(0, 0, group); });
+    };
+    CHECK_FALSE(is_refused([](auto&) {}));
+    CHECK(is_refused([](auto& group) { group.members = 0; }));
+    CHECK(is_refused([](auto& group) { group.members = recorded_members_max + 1; }));
+    CHECK(is_refused([](auto& group) { group.descriptors[1] = -1; }));
+    CHECK(is_refused([](auto& group) { group.local.port = 0; }));
+    CHECK(is_refused([](auto& group) { group.session->client.port = 0; }));
+    CHECK(is_refused([](auto& group) { group.session->last_active_at = Instant::min(); }));
+    CHECK(breaks_a_law([&] { ledger.write(small.shards, 0, cooling_group()); }));
+    CHECK(breaks_a_law([&] { ledger.write(0, small.groups_per_shard, cooling_group()); }));
+    CHECK(breaks_a_law([&] { ledger.erase(0, small.groups_per_shard); }));
+    CHECK(breaks_a_law([&] { ledger.rest(small.pools, 1, at(1s)); }));
+}
+
+TEST_CASE("a ledger is either written or read") {
+    Ledger ledger = made();
+    Ledger reader = opened(ledger.descriptor());
+    GroupRecord record;
+    CHECK(breaks_a_law([&] { reader.write(0, 0, cooling_group()); }));
+    CHECK(breaks_a_law([&] { (void)reader.put(Ledger::encode({})); }));
+    CHECK(breaks_a_law([&] { (void)ledger.read(0, 0, record); }));
+    CHECK(breaks_a_law([&] { (void)ledger.high_water(0); }));
 }
 
 }  // namespace
