@@ -21,6 +21,7 @@ void netlink(Bytes input);        // answers of rtnetlink
 void packet_filter(Bytes input);  // nft's JSON
 void procfs(Bytes input);         // files of /proc
 void admin(Bytes input);          // HTTP requests
+void ledger(Bytes input);         // a ledger that another process has left
 void pcapng(Bytes input);         // capture files
 void reload(Bytes input);         // two configurations and more, carried out on a shard
 
@@ -39,6 +40,7 @@ inline constexpr auto targets = std::to_array<Target>({
     {"packet_filter", packet_filter},
     {"procfs", procfs},
     {"admin", admin},
+    {"ledger", ledger},
     {"pcapng", pcapng},
     {"reload", reload},
 });
