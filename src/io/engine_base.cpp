@@ -40,7 +40,6 @@ int EngineState::place_members(std::span<const int> descriptors, Family family, 
             forget_socket(slot);
             slots.vacate(slot);
         }
-        for (const int descriptor : descriptors) ::close(descriptor);
         return error;
     }
     for (const Slot slot : placed) begin_receiving(slot);
@@ -69,13 +68,22 @@ EngineBase::~EngineBase() = default;
 OpeningOutcome EngineBase::open_group(const GroupOpening& opening, std::span<Slot> slots) {
     UDPPROXY_ASSERT(slots.size() == opening.members() && slots.size() <= members_per_call_max);
     if (state_->slots.slots_free() < slots.size()) return {OpeningStep::socket, EMFILE};
-    std::array<int, members_per_call_max> descriptors{};
-    const OpeningOutcome outcome = open_group_sockets(opening, descriptors);
+    const auto place = [&](std::span<const int> descriptors) {
+        return state_->place_members(descriptors, opening.local.family(), opening.offload, slots);
+    };
+    if (!opening.descriptors.empty()) {
+        UDPPROXY_ASSERT(opening.descriptors.size() == slots.size());
+        const int error = place(opening.descriptors);
+        return error == 0 ? OpeningOutcome{} : OpeningOutcome{OpeningStep::socket, error};
+    }
+    std::array<int, members_per_call_max> opened{};
+    const OpeningOutcome outcome = open_group_sockets(opening, opened);
     if (!outcome.opened()) return outcome;
-    if (const int error = state_->place_members(std::span{descriptors}.first(slots.size()),
-                                                opening.local.family(), opening.offload, slots))
-        return {OpeningStep::socket, error};
-    return outcome;
+    const std::span<const int> descriptors = std::span{opened}.first(slots.size());
+    const int error = place(descriptors);
+    if (error == 0) return outcome;
+    for (const int descriptor : descriptors) ::close(descriptor);
+    return {OpeningStep::socket, error};
 }
 
 OpeningOutcome EngineBase::join_group(std::span<const Slot> members, const MemberJoining& joining,
@@ -89,13 +97,16 @@ OpeningOutcome EngineBase::join_group(std::span<const Slot> members, const Membe
     const OpeningOutcome outcome =
         join_group_socket(std::span{descriptors}.first(members.size()), joining, descriptor);
     if (!outcome.opened()) return outcome;
-    if (const int error = state_->place_members({&descriptor, 1}, joining.local.family(),
-                                                joining.offload, {&joined, 1}))
-        return {OpeningStep::socket, error};
-    return outcome;
+    const int error = state_->place_members({&descriptor, 1}, joining.local.family(),
+                                            joining.offload, {&joined, 1});
+    if (error == 0) return outcome;
+    ::close(descriptor);
+    return {OpeningStep::socket, error};
 }
 
 int EngineBase::adopt(Slot slot, ListenerSocket& listener) { return state_->adopt(slot, listener); }
+
+int EngineBase::descriptor_of(Slot slot) const { return state_->slots[slot].descriptor; }
 
 void EngineBase::close(Slot slot) {
     SlotEntry& entry = state_->slots[slot];

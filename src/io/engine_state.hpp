@@ -27,8 +27,8 @@ struct EngineState {
     /// Called once the slot has its entry in the table: the slot receives from now on.
     virtual void begin_receiving(Slot slot) = 0;
 
-    /// Gives each new member a slot, all or none. On an error (the kernel has no memory or no watch
-    /// for another member) all descriptors are closed. Requires: as many slots are free.
+    /// Gives each new member a slot, all or none; returns errno (the kernel has no memory or no
+    /// watch for another member) or 0. Requires: as many slots are free.
     [[nodiscard]] int place_members(std::span<const int> descriptors, Family family, bool offload,
                                     std::span<Slot> placed);
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);

@@ -75,6 +75,10 @@ public:
     }
 
     // Requires: the slot has been assigned before.
+    const SlotEntry& operator[](Slot slot) const {
+        UDPPROXY_ASSERT(index_of(slot) < slots_max_);
+        return entries_[index_of(slot)];
+    }
     SlotEntry& operator[](Slot slot) {
         UDPPROXY_ASSERT(index_of(slot) < listeners_end_ || index_of(slot) >= members_begin_);
         return entries_[index_of(slot)];

@@ -33,9 +33,10 @@ int discovery_of(PathMtu path_mtu) {
 
 }  // namespace
 
+/// Without FD_CLOEXEC: sockets go on through the keeper's exec of another version.
 int open_datagram_socket(Family family) {
-    Socket socket{::socket(family == Family::ipv4 ? AF_INET : AF_INET6,
-                           SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP)};
+    Socket socket{::socket(family == Family::ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK,
+                           IPPROTO_UDP)};
     if (!socket || family == Family::ipv4) return socket.release();
     if (const int error = set_flag(socket.descriptor(), IPPROTO_IPV6, IPV6_V6ONLY, 1)) {
         errno = error;

@@ -36,6 +36,16 @@ std::uint32_t GroupPool::add(BindingIndex binding, std::uint32_t session) {
     return *index;
 }
 
+std::uint32_t GroupPool::adopt(BindingIndex binding, const Upstream* upstream,
+                               std::uint32_t session, Instant cooling_since, bool is_outdated) {
+    const std::uint32_t index = add(binding, session);
+    ReplyGroup& group = groups_[index];
+    group.upstream = upstream;
+    if (is_outdated) --group.generation;
+    if (session == no_index) cooldown(index, cooling_since);
+    return index;
+}
+
 std::optional<std::uint32_t> GroupPool::acquire(BindingIndex binding, std::uint32_t session,
                                                 Instant now) {
     Binding& from = bindings_[binding];

@@ -20,7 +20,7 @@ std::uint32_t usable_ports(const PortRange& range, std::span<const PortRange> re
 
 PortPool::PortPool(std::span<const PortRange> ranges, std::uint32_t shard, std::uint32_t shards,
                    std::uint64_t start, std::span<const PortRange> reserved)
-    : ranges_(ranges.begin(), ranges.end()) {
+    : ranges_(ranges.begin(), ranges.end()), shard_(shard), shards_(shards) {
     std::vector<std::uint32_t> cuts;
     for (const PortRange& range : ranges_) {
         cuts.push_back(range.first);
@@ -96,6 +96,33 @@ void PortPool::release(std::uint16_t port, Instant until) {
         Cooling{port, until};
     ++interval->count;
     --leased_;
+}
+
+bool PortPool::has(std::uint16_t port) const noexcept {
+    return port % shards_ == shard_ &&
+           std::any_of(intervals_.begin(), intervals_.end(), [&](const PortInterval& interval) {
+               return interval.first <= port && port <= interval.last;
+           });
+}
+
+void PortPool::restore(const std::function<bool(std::uint16_t)>& is_leased,
+                       const std::function<Instant(std::uint16_t)>& rests_until) {
+    for (PortInterval& interval : intervals_) {
+        std::vector<Cooling> free;
+        free.reserve(interval.queue.size());
+        for (std::size_t i = 0; i < interval.count; ++i) {
+            const std::uint16_t port =
+                interval.queue[(interval.head + i) % interval.queue.size()].port;
+            if (!is_leased(port)) free.push_back({port, rests_until(port)});
+        }
+        std::stable_sort(free.begin(), free.end(), [](const Cooling& one, const Cooling& other) {
+            return one.until < other.until;
+        });
+        std::copy(free.begin(), free.end(), interval.queue.begin());
+        leased_ += static_cast<std::uint32_t>(interval.count - free.size());
+        interval.head = 0;
+        interval.count = free.size();
+    }
 }
 
 void PortPool::take_over(PortPool& old) {

@@ -1,9 +1,17 @@
 // Which session a datagram belongs to, and which sessions have expired.
 #include "udpproxy/session/table.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace udpproxy {
+
+namespace {
+
+// Far beyond what a shard gives out, and far from where adding to it would overflow.
+constexpr std::uint64_t id_adopted_max = std::uint64_t{1} << 62;
+
+}  // namespace
 
 SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeouts> timeouts,
                            SipKey key, std::uint32_t shard, std::uint32_t shards)
@@ -17,13 +25,29 @@ SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeou
 
 std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
                                   Instant now) {
+    const std::uint32_t index = insert(hash, key, proxy, now, now);
+    sessions_[index].id = std::exchange(next_id_, next_id_ + id_step_);
+    return index;
+}
+
+std::uint32_t SessionTable::adopt(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
+                                  std::uint64_t id, Instant admitted_at, Instant last_active_at) {
+    const std::uint32_t index = insert(hash, key, proxy, admitted_at, last_active_at);
+    const bool is_of_this_shard = id % id_step_ == next_id_ % id_step_ && id < id_adopted_max;
+    sessions_[index].id = is_of_this_shard ? id : next_id_;
+    next_id_ = std::max(next_id_, sessions_[index].id + id_step_);
+    return index;
+}
+
+std::uint32_t SessionTable::insert(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
+                                   Instant admitted_at, Instant last_active_at) {
     const std::optional<std::uint32_t> index = sessions_.acquire();
     UDPPROXY_ASSERT(index.has_value());
     Session& session = sessions_[*index];
     session.key = key;
     session.proxy = proxy;
-    session.id = std::exchange(next_id_, next_id_ + id_step_);
-    session.last_active_at = session.admitted_at = session.listed_at = now;
+    session.admitted_at = admitted_at;
+    session.last_active_at = session.listed_at = last_active_at;
     map_.insert(hash, *index);
     session.bucket = wheel_.file(*index, due_at(session), wheel_links());
     unassured_[proxy].push_back(*index, unassured_links());

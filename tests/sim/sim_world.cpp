@@ -83,6 +83,7 @@ SimBackend::SimBackend(std::shared_ptr<SimWorld> world, std::uint32_t slots_max,
 Result<void> SimBackend::start(std::vector<ListenerSocket>) { return {}; }
 
 const Completions& SimBackend::wait(std::optional<Instant> deadline) {
+    world_->live();
     completions_->clear();
     for (const Slot slot : std::exchange(closed_listeners_, {})) {
         completions_->closed.push(slot);
@@ -206,6 +207,7 @@ bool SimBackend::send_part(const Departure& departure, std::uint32_t index, std:
 
 int SimBackend::attempt(const Departure& departure, std::uint32_t offset, std::uint32_t bytes,
                         std::uint32_t segment_bytes) {
+    world_->live();
     if (const int error = std::exchange(world_->next_send_error, 0)) return error;
     if (world_->send_errors != 0) return world_->send_errors;
     Packet packet;
@@ -242,10 +244,15 @@ void SimBackend::discard(Buffer buffer) {
 }
 
 OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slot> slots) {
+    world_->live();
     UDPPROXY_ASSERT(opening.local.port != 0 && slots.size() == opening.members());
     if (!world_->next_opening.opened())
         return std::exchange(world_->next_opening, OpeningOutcome{});
     if (free_slots_.size() < slots.size()) return {OpeningStep::socket, EMFILE};
+    if (!opening.descriptors.empty()) {
+        take_over(opening.descriptors, slots);
+        return {};
+    }
     if (world_->absent.contains(opening.local.address) ||
         world_->tentative.contains(opening.local.address))
         return {OpeningStep::bind, EADDRNOTAVAIL};
@@ -261,6 +268,7 @@ OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slo
         member.local = opening.local;
         if (i == 0) member.peer = opening.upstream;
         if (i > 0 && i <= opening.aliases.size()) member.peer = opening.aliases[i - 1];
+        member.descriptor = world_->next_descriptor++;
         world_->members.emplace(index_of(slots[i]), std::move(member));
     }
     ++world_->openings;
@@ -269,6 +277,7 @@ OpeningOutcome SimBackend::open_group(const GroupOpening& opening, std::span<Slo
 
 OpeningOutcome SimBackend::join_group(std::span<const Slot> members, const MemberJoining& joining,
                                       Slot& joined) {
+    world_->live();
     for (const Slot slot : members)
         UDPPROXY_ASSERT(world_->members.at(index_of(slot)).local == joining.local);
     if (!world_->next_join.opened()) return std::exchange(world_->next_join, OpeningOutcome{});
@@ -279,19 +288,33 @@ OpeningOutcome SimBackend::join_group(std::span<const Slot> members, const Membe
     member.slot = joined;
     member.local = joining.local;
     member.peer = joining.peer;
+    member.descriptor = world_->next_descriptor++;
     world_->members.emplace(index_of(joined), std::move(member));
     return {};
 }
 
 /// The world has the listener already, in that slot.
 int SimBackend::adopt(Slot slot, ListenerSocket&) {
+    world_->live();
     UDPPROXY_ASSERT(index_of(slot) < world_->listeners.size());
     if (const int error = std::exchange(world_->next_adoption_error, 0)) return error;
     world_->listeners[index_of(slot)].is_open = true;
     return 0;
 }
 
+void SimBackend::take_over(std::span<const int> descriptors, std::span<Slot> slots) {
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        slots[i] = Slot{free_slots_.back()};
+        free_slots_.pop_back();
+        auto member = world_->left.extract(descriptors[i]);
+        UDPPROXY_ASSERT(!member.empty());
+        member.mapped().slot = slots[i];
+        world_->members.emplace(index_of(slots[i]), std::move(member.mapped()));
+    }
+}
+
 void SimBackend::close(Slot slot) {
+    world_->live();
     if (index_of(slot) < world_->listeners.size()) {
         world_->listeners[index_of(slot)].is_open = false;
         closed_listeners_.push_back(slot);

@@ -40,7 +40,11 @@ struct SimMember {
     std::deque<Packet> queue;
     int pending_error = 0;        // of an earlier datagram: eats the next send, or the next receive
     int waits_until_closed = -1;  // >= 0 once close() was called
+    int descriptor = -1;
 };
+
+/// The process dies inside a verb of the backend.
+struct SimDeath {};
 
 class SimWorld {
 public:
@@ -66,6 +70,11 @@ public:
     /// What looking up a source address answers.
     [[nodiscard]] SourceAnswer source_towards(const Endpoint& to, const Address& wanted) const;
 
+    /// Counts a verb of the backend; throws SimDeath.
+    void live() {
+        if (verbs_left >= 0 && verbs_left-- == 0) throw SimDeath{};
+    }
+
     /// Through the network into the queue of a socket.
     void deliver(std::deque<Packet>& queue, const Packet& packet);
 
@@ -73,11 +82,14 @@ public:
     Instant now{std::chrono::seconds{1000}};
     std::vector<SimListener> listeners;
     std::map<std::uint32_t, SimMember> members;  // by slot index
-    std::set<Endpoint> taken;                    // addresses and ports of other programs
-    std::set<Address> own_addresses;             // of this host: routing leads from each to itself
-    std::set<Address> absent;                    // source addresses that are not on this host
-    std::set<Address> tentative;  // that a look-up names already, but no socket can be bound to
-    int source_error = 0;         // what looking up a source address answers, if not 0
+    std::map<int, SimMember> left;               // by descriptor: of a shard that has died
+    int next_descriptor = 100;
+    int verbs_left = -1;       // after so many more verbs of the backend it dies; -1: it lives
+    std::set<Endpoint> taken;  // addresses and ports of other programs
+    std::set<Address> own_addresses;  // of this host: routing leads from each to itself
+    std::set<Address> absent;         // source addresses that are not on this host
+    std::set<Address> tentative;      // that a look-up names already, but no socket can be bound to
+    int source_error = 0;             // what looking up a source address answers, if not 0
     Address routed = *parse_address("10.0.0.1");  // what routing says
     OpeningOutcome next_opening;                  // not `opened()`: the next group opening fails so
     OpeningOutcome next_join;                     // not `opened()`: the next join fails so
@@ -117,6 +129,9 @@ public:
     [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members,
                                             const MemberJoining& joining, Slot& joined) override;
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener) override;
+    [[nodiscard]] int descriptor_of(Slot slot) const override {
+        return world_->members.at(index_of(slot)).descriptor;
+    }
     void close(Slot slot) override;
     void wake() {}
     [[nodiscard]] const EngineCounters& counters() const { return counters_; }
@@ -126,6 +141,7 @@ public:
     }
 
 private:
+    void take_over(std::span<const int> descriptors, std::span<Slot> slots);
     void take_arrivals(Slot slot, std::deque<Packet>& queue, Leg leg, const Endpoint* listener);
     [[nodiscard]] static bool joins(const Arrival& arrival, const Packet& packet);
     [[nodiscard]] bool send_part(const Departure& departure, std::uint32_t index,

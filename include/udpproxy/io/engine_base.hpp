@@ -21,6 +21,7 @@ public:
     [[nodiscard]] OpeningOutcome join_group(std::span<const Slot> members,
                                             const MemberJoining& joining, Slot& joined) final;
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener) final;
+    [[nodiscard]] int descriptor_of(Slot slot) const final;
     void close(Slot slot) final;
     void wake();
     [[nodiscard]] const EngineCounters& counters() const;

@@ -26,8 +26,9 @@ public:
     Sockets& operator=(Sockets&&) = delete;
     virtual ~Sockets() = default;
 
-    /// Opens a reply group, all members or none, and arms the members. Requires: slots.size() ==
-    /// opening.members().
+    /// Opens a reply group, all members or none, and arms the members. One that an earlier process
+    /// has opened (opening.descriptors) is taken over; on an error its sockets stay open. Requires:
+    /// slots.size() == opening.members().
     [[nodiscard]] virtual OpeningOutcome open_group(const GroupOpening& opening,
                                                     std::span<Slot> slots) = 0;
     /// Adds another member to a finished group, all or nothing; see join_group_socket() in
@@ -38,6 +39,8 @@ public:
     /// highest. Returns errno or 0; EMFILE means that members have been in the slot. On an error
     /// the socket stays with the caller.
     [[nodiscard]] virtual int adopt(Slot slot, ListenerSocket& listener) = 0;
+    /// Not a verb: the descriptor of an open member.
+    [[nodiscard]] virtual int descriptor_of(Slot slot) const = 0;
     /// Closes a member or a listener. Arrivals may still come on the slot until the slot appears in
     /// `closed` of the completions.
     virtual void close(Slot slot) = 0;

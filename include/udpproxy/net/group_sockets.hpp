@@ -25,6 +25,8 @@ struct GroupOpening {
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t receive_buffer_bytes = 0;  // of each member; 0: the system's default
     bool offload = false;                    // members take trains whole (UDP_GRO)
+    /// The sockets, where an earlier process has opened them so: primary first, open member last.
+    std::span<const int> descriptors{};
 
     [[nodiscard]] std::size_t members() const noexcept {
         return 1 + aliases.size() + (with_open_member ? 1 : 0);

@@ -45,6 +45,7 @@ struct alignas(64) ReplyGroup {
     std::uint8_t members_open = 0;  // counts down while closing
     bool has_open_member = false;
     bool frees_port = false;  // while closing: its port needs no cooldown after that
+    bool is_changed = false;  // its record in the ledger is to be written anew
     BindingIndex binding = 0;
     std::uint32_t generation = 0;  // of the source binding when it was opened
     Endpoint local;                // the source address and port of all members
@@ -84,6 +85,13 @@ public:
     // Requires: !full(). Adds a group that has just been opened, in use by `session`. The caller
     // fills in the other fields.
     [[nodiscard]] std::uint32_t add(BindingIndex binding, std::uint32_t session);
+    /// Adds a group that an earlier process has opened with `upstream`: in use by `session`, or
+    /// cooling since then when that is no_index. The caller fills in the other fields.
+    // Requires: !full(), and that cooling groups of one source binding come in the order in which
+    // they began to cool down.
+    [[nodiscard]] std::uint32_t adopt(BindingIndex binding, const Upstream* upstream,
+                                      std::uint32_t session, Instant cooling_since,
+                                      bool is_outdated);
     /// Acquires for `session` the source binding's oldest cooling group, if its cooldown is over
     /// and it is not outdated.
     [[nodiscard]] std::optional<std::uint32_t> acquire(BindingIndex binding, std::uint32_t session,

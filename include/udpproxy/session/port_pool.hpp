@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -54,6 +55,13 @@ public:
     /// no range of this pool are forgotten. `old` is spent. No allocation.
     // Requires: a fresh pool; every port leased in `old` lies in a range of this one.
     void take_over(PortPool& old);
+    /// Goes on from a pool of an earlier process: ports for which `is_leased(port)` are leased, the
+    /// others rest until the time that `rests_until(port)` gives.
+    // Requires: a fresh pool.
+    void restore(const std::function<bool(std::uint16_t)>& is_leased,
+                 const std::function<Instant(std::uint16_t)>& rests_until);
+    /// Whether the port is one of this shard's share.
+    [[nodiscard]] bool has(std::uint16_t port) const noexcept;
     [[nodiscard]] std::uint32_t leased() const noexcept { return leased_; }
 
 private:
@@ -80,6 +88,8 @@ private:
 
     std::vector<PortRange> ranges_;
     std::vector<PortInterval> intervals_;
+    std::uint32_t shard_;
+    std::uint32_t shards_;
     std::uint32_t leased_ = 0;
 };
 

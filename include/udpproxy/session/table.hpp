@@ -60,6 +60,11 @@ public:
     // Requires: !full(), and that the key has no session. The caller fills in group, primary and
     // interface.
     std::uint32_t admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now);
+    /// A session that an earlier process has admitted, under the id that it has there if that is
+    /// one of this shard's. Ids given out later are higher.
+    // Requires: as admit().
+    std::uint32_t adopt(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
+                        std::uint64_t id, Instant admitted_at, Instant last_active_at);
     void retire(std::uint32_t index);
     /// The client has written again after a reply: the session can no longer be evicted.
     void assure(std::uint32_t index);
@@ -118,6 +123,8 @@ public:
 private:
     static constexpr std::uint32_t eviction_scan_max = 16;
 
+    std::uint32_t insert(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
+                         Instant admitted_at, Instant last_active_at);
     [[nodiscard]] Instant due_at(const Session& session) const noexcept;
 
     [[nodiscard]] auto wheel_links() {

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -108,6 +109,12 @@ private:
     std::vector<Endpoint> connected_;
     std::uint32_t version_;
     AliasMembers members_;
+};
+
+/// A version, and the number of the proxy that it is of.
+struct UpstreamVersion {
+    std::uint16_t proxy = 0;
+    std::shared_ptr<const Upstream> upstream;
 };
 
 }  // namespace udpproxy
