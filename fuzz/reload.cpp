@@ -305,7 +305,8 @@ private:
         if (is_added || step.upstream || step.aliases) {
             command.kind = CommandKind::set_upstream;
             command.upstream = upstream_of(proxy, *proxy.upstream.endpoint, ++version_);
-            command.close_older = !is_added && step.upstream && proxy.on_change == OnChange::close;
+            if (!is_added && step.upstream && proxy.on_change == OnChange::close)
+                command.closes_below = version_;
             kept_.push_back(command.upstream);
             post(command);
         }

@@ -80,6 +80,15 @@ std::vector<std::string> Bootstrap::compute_capacity() {
         machine_.shards = chosen.shards;
         log_.info("shards", {{"shards", chosen.shards}, {"reason", chosen.reason}});
     }
+    return compute_capacity_of_shards();
+}
+
+std::vector<std::string> Bootstrap::compute_capacity(const Predecessor& predecessor) {
+    machine_.shards = predecessor.shards();
+    return compute_capacity_of_shards();
+}
+
+std::vector<std::string> Bootstrap::compute_capacity_of_shards() {
     machine_.ephemeral = ephemeral_ports();
     machine_.reserved_ports = reserved_ports();
     machine_.descriptors = raise_descriptor_limit();
@@ -192,20 +201,28 @@ ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) con
     setup.report_sessions = config_.log_sessions;
     setup.key = key;
     setup.use = use_;
+    setup.ledger = ledger_;
     setup.ports_start = ports_start_;
     setup.reserved_ports = machine_.reserved_ports;
     return setup;
 }
 
-Result<void> Bootstrap::start_shards() {
+void Bootstrap::make_ledger() {
+    Result<Ledger> made = Ledger::create({machine_.shards, tables_.slots, tables_.port_pools});
+    if (made)
+        ledger_ = std::make_shared<Ledger>(std::move(*made));
+    else
+        log_.warn("no_ledger",
+                  {{"reason", made.error().message}, {"effect", "sessions end with this process"}});
+}
+
+Result<void> Bootstrap::create_shards() {
     SipKey key;
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
     if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_)
         return system_error("getrandom", errno);
     use_ = std::make_shared<SharedUse>(config_proxies_max, tables_.port_pools, tables_.clients, key,
                                        tables_.listeners, tables_.source_bindings, machine_.shards);
-    for (const ListenerSockets& listener : listener_sockets_)
-        listener_queues_.push_back(std::make_shared<ListenerQueues>(descriptors_of(listener)));
     Result<void> created = create_shards(key);
     if (!created && engine_ == Engine::io_uring && config_.engine == EngineChoice::automatic) {
         shards_.clear();
@@ -215,13 +232,38 @@ Result<void> Bootstrap::start_shards() {
     }
     if (!created) return created;
     log_.info("engine", {{"engine", name_of(engine_)}, {"reason", engine_reason_}});
-    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard) {
-        std::optional<int> cpu;
-        if (config_.cpu_pinning) cpu = cpus_[shard % cpus_.size()];
-        if (Result<void> started = shards_[shard]->start(cpu, take_sockets(shard)); !started)
-            return Error{fmt::format("shard {}: {}", shard, started.error().message)};
-    }
     return {};
+}
+
+std::optional<int> Bootstrap::cpu_of(std::uint32_t shard) const {
+    return config_.cpu_pinning ? std::optional{cpus_[shard % cpus_.size()]} : std::nullopt;
+}
+
+Result<void> Bootstrap::start_shards() {
+    for (const ListenerSockets& listener : listener_sockets_) {
+        listener_descriptors_.push_back(descriptors_of(listener));
+        listener_queues_.push_back(std::make_shared<ListenerQueues>(listener_descriptors_.back()));
+    }
+    if (Result<void> created = create_shards(); !created) return created;
+    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard)
+        if (Result<void> started = shards_[shard]->start(cpu_of(shard), take_sockets(shard));
+            !started)
+            return Error{fmt::format("shard {}: {}", shard, started.error().message)};
+    return {};
+}
+
+Result<void> Bootstrap::create_empty_shards() { return create_shards(); }
+
+Result<void> Bootstrap::start_adopting(std::vector<Adoption>& adoptions) {
+    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard)
+        if (Result<void> started = shards_[shard]->start_adopting(cpu_of(shard), adoptions[shard]);
+            !started)
+            return Error{fmt::format("shard {}: {}", shard, started.error().message)};
+    return {};
+}
+
+void Bootstrap::begin_shards() {
+    for (const auto& shard : shards_) shard->begin();
 }
 
 Result<void> Bootstrap::create_shards(const SipKey& key) {

@@ -96,20 +96,8 @@ void Reconfigurer::bring_listeners(const Config& wanted, Preparation& preparatio
         slot.state = SlotState::serving;
         slot.endpoint = opened.endpoint;
         slot.proxy = preparation.slots.at(opened.proxy);
-        slot.queues = std::make_shared<ListenerQueues>(descriptors_of(opened.sockets));
         state_.newly_held.push_back(&bootstrap_.use()->listeners_held[opened.slot]);
-        for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
-            const auto arrival = arrival_watched_by(slot.queues);
-            arrival->socket = std::move(opened.sockets.sockets[shard]);
-            arrival->endpoint = opened.endpoint;
-            state_.brought.push_back(arrival);
-            Command command;
-            command.kind = CommandKind::adopt_listener;
-            command.listener = opened.slot;
-            command.proxy = slot.proxy;
-            command.arrival = arrival;
-            state_.outbox[shard].push_back(std::move(command));
-        }
+        bring_listener(opened.slot, opened.sockets);
     }
     for (std::uint16_t index = 0; index < state_.listeners.size(); ++index) {
         ListenerSlot& slot = state_.listeners[index];
@@ -135,13 +123,34 @@ void Reconfigurer::bring_listeners(const Config& wanted, Preparation& preparatio
     }
 }
 
+/// Each shard gets its socket.
+void Reconfigurer::bring_listener(std::uint16_t number, ListenerSockets& opened) {
+    ListenerSlot& slot = state_.listeners[number];
+    slot.descriptors = descriptors_of(opened);
+    slot.queues = std::make_shared<ListenerQueues>(slot.descriptors);
+    for (std::size_t shard = 0; shard < bootstrap_.shards().size(); ++shard) {
+        const auto arrival = arrival_watched_by(slot.queues);
+        arrival->socket = std::move(opened.sockets[shard]);
+        arrival->endpoint = slot.endpoint;
+        state_.brought.push_back(arrival);
+        Command command;
+        command.kind = CommandKind::adopt_listener;
+        command.listener = number;
+        command.proxy = slot.proxy;
+        command.arrival = arrival;
+        state_.outbox[shard].push_back(std::move(command));
+    }
+}
+
 /// Tells the shards which endpoints they listen on and send to, ahead of the commands that bring
 /// these into use.
 void Reconfigurer::set_known_endpoints() {
     std::vector<Endpoint> listeners;
     for (const ListenerSlot& slot : state_.listeners)
         if (slot.state != SlotState::vacant) listeners.push_back(slot.endpoint);
-    const auto known = std::make_shared<const KnownEndpoints>(listeners, state_.versions);
+    std::vector<std::shared_ptr<const Upstream>> upstreams;
+    for (const UpstreamVersion& each : state_.versions) upstreams.push_back(each.upstream);
+    const auto known = std::make_shared<const KnownEndpoints>(listeners, upstreams);
     if (*known == *state_.known_endpoints) return;
     state_.brought.push_back(known);
     Command command;

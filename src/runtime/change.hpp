@@ -54,8 +54,10 @@ public:
     Change(const Change&) = delete;
     Change& operator=(const Change&) = delete;
 
-    void commit() noexcept {
+    /// Nothing is refused after the record was written, which may want memory.
+    void commit() {
         static_assert(std::is_nothrow_swappable_v<State>, "undoing never fails");
+        reconfigurer_.record();
         is_committed_ = true;
         reconfigurer_.hand_over();
     }

@@ -32,7 +32,8 @@ bool is_in_force(const ProxySlot& slot, const Endpoint& endpoint) {
 }  // namespace
 
 Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
-                           Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log)
+                           Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log,
+                           Predecessor* predecessor)
     : config_file_(std::move(config_file)),
       drain_timeout_(drain_timeout),
       bootstrap_(bootstrap),
@@ -41,9 +42,22 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
       log_(log) {
     state_.config = std::move(config);
     state_.proxies.resize(config_proxies_max);
-    state_.listeners.resize(bootstrap.listeners().size());
     state_.capacity = bootstrap.capacity();
     state_.outbox.resize(bootstrap.shards().size());
+    for (const auto& shard : bootstrap_.shards())
+        state_.brought.push_back(state_.known_endpoints = shard->shard().known_endpoints);
+    if (predecessor != nullptr)
+        take_over(*predecessor);
+    else
+        take_over_start();
+    publish();
+    watch_network();
+}
+
+/// What the shards have started with.
+void Reconfigurer::take_over_start() {
+    Bootstrap& bootstrap = bootstrap_;
+    state_.listeners.resize(bootstrap.listeners().size());
     const auto shards = static_cast<std::uint32_t>(bootstrap.shards().size());
     SharedUse& use = *bootstrap.use();
     for (std::size_t i = 0; i < bootstrap.proxies().size(); ++i) {
@@ -55,13 +69,14 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
         slot.versions = 1;
         (void)number_aliases(slot);
         slot.shown = status_of(*slot.upstream, slot.config);
-        state_.versions.push_back(slot.upstream);
+        state_.versions.push_back({static_cast<std::uint16_t>(i), slot.upstream});
         use.proxies_held[i] = shards;
     }
     for (std::size_t i = 0; i < bootstrap.listeners().size(); ++i) {
         state_.listeners[i].state = SlotState::serving;
         state_.listeners[i].endpoint = bootstrap.listeners()[i].endpoint;
         state_.listeners[i].proxy = bootstrap.listeners()[i].proxy;
+        state_.listeners[i].descriptors = bootstrap.listener_descriptors()[i];
         state_.listeners[i].queues = bootstrap.listener_queues()[i];
         use.listeners_held[i] = shards;
     }
@@ -69,6 +84,7 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
     BindingIndex next = 0;
     for (const BindingLocation& binding : state_.sources.rows) {
         ProxySlot& slot = state_.proxies[binding.proxy];
+        if (slot.bindings.empty()) slot.first_binding = next;
         slot.bindings.push_back(binding);
         std::vector<Pool>& pools = state_.sources.pools;
         if (binding.port_pool >= pools.size()) pools.resize(binding.port_pool + 1);
@@ -76,14 +92,11 @@ Reconfigurer::Reconfigurer(Config config, std::string config_file, Duration drai
         pools[binding.port_pool].ranges.push_back(binding.ports);
         use.bindings_held[next++] = shards;
     }
-    for (const auto& shard : bootstrap_.shards())
-        state_.brought.push_back(state_.known_endpoints = shard->shard().known_endpoints);
-    publish();
-    watch_network();
 }
 
 /// If memory is short, a later look() makes the status. Until then readers have the last one.
 void Reconfigurer::publish() {
+    is_recorded_ = false;
     try {
         board_.set(make_status());
         is_published_ = true;
@@ -155,6 +168,7 @@ void Reconfigurer::look(Instant now) {
     if (unlogged_) log_reload();
     close_retired(now);
     set_known_endpoints();  // those of slots and versions that are free now go
+    if (!is_recorded_) record();
     hand_over();
     free_vacated();
 }
@@ -283,11 +297,12 @@ void Reconfigurer::set_upstream(std::uint16_t proxy, const Endpoint& endpoint, b
     ProxySlot& slot = state_.proxies[proxy];
     slot.upstream = upstream_of(slot.config, endpoint, ++slot.versions, number_aliases(slot));
     slot.shown = status_of(*slot.upstream, slot.config);
-    state_.versions.push_back(slot.upstream);
+    state_.versions.push_back({proxy, slot.upstream});
     Command command;
     command.kind = CommandKind::set_upstream;
     command.proxy = proxy;
-    command.close_older = close_older;
+    if (close_older) slot.closes_below = slot.versions;
+    command.closes_below = slot.closes_below;
     command.upstream = slot.upstream;
     send_to_all(command);
 }
@@ -362,9 +377,9 @@ void Reconfigurer::free_vacated() {
         publish();
     }
     // A use count of 1 means that only this list holds it, and no other holder can appear.
-    const auto is_let_go = [](const auto& held) { return held.use_count() == 1; };
-    std::erase_if(state_.versions, is_let_go);
-    std::erase_if(state_.brought, is_let_go);
+    std::erase_if(state_.versions,
+                  [](const UpstreamVersion& held) { return held.upstream.use_count() == 1; });
+    std::erase_if(state_.brought, [](const auto& held) { return held.use_count() == 1; });
 }
 
 }  // namespace udpproxy

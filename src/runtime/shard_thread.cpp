@@ -24,6 +24,7 @@ public:
     /// process.
     ~EngineThread() override {
         if (!thread_.joinable()) return;
+        begin();
         // No more commands are posted: those that wait for room in the mailbox go before the stop.
         stop();
         while (!ended_.load(std::memory_order_acquire)) {
@@ -34,35 +35,16 @@ public:
     }
 
     Result<void> start(std::optional<int> cpu, std::vector<ListenerSocket> listeners) override {
-        std::promise<Result<void>> started;
-        std::future<Result<void>> outcome = started.get_future();
-        ended_.store(false, std::memory_order_release);
-        const auto live = [this, cpu, &started, &listeners] {
-            ::pthread_setname_np(::pthread_self(),
-                                 ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
-            if (cpu) (void)pin_to_cpu(*cpu);  // a CPU gone offline leaves it unpinned
-            const Result<void> result = loop_.start(std::move(listeners));
-            const bool serves = result.has_value();
-            started.set_value(result);
-            thread_id_.store(::gettid(), std::memory_order_relaxed);
-            if (serves) loop_.run();
-            final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()),
-                                  std::memory_order_relaxed);
-            ended_.store(true, std::memory_order_release);
-        };
-        try {
-            thread_ = std::thread(live);
-        } catch (const std::system_error& failure) {
-            ended_.store(true, std::memory_order_release);
-            return Error{std::string{"thread: "} + failure.what(), failure.code().value()};
-        }
-        // No limit is needed: an engine's start() registers descriptors with the kernel, which
-        // waits for nothing, and an exception on the way to the answer ends the process.
-        Result<void> result = outcome.get();
-        if (!result) thread_.join();
-        return result;
+        Result<void> started = start_thread(cpu, std::move(listeners), nullptr);
+        if (started) begin();
+        return started;
     }
-
+    Result<void> start_adopting(std::optional<int> cpu, Adoption& adoption) override {
+        return start_thread(cpu, {}, &adoption);
+    }
+    void begin() override {
+        if (!std::exchange(has_begun_, true)) begin_.set_value();
+    }
     void wake() override { loop_.wake(); }
 
     [[nodiscard]] Duration cpu_time() override {
@@ -86,8 +68,46 @@ public:
     [[nodiscard]] Shard& shard() override { return loop_.shard(); }
 
 private:
+    Result<void> start_thread(std::optional<int> cpu, std::vector<ListenerSocket> listeners,
+                              Adoption* adoption) {
+        std::promise<Result<void>> started;
+        std::future<Result<void>> outcome = started.get_future();
+        ended_.store(false, std::memory_order_release);
+        const auto live = [this, cpu, adoption, &started, &listeners] {
+            ::pthread_setname_np(::pthread_self(),
+                                 ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
+            if (cpu) (void)pin_to_cpu(*cpu);  // a CPU gone offline leaves it unpinned
+            const Result<void> result = loop_.start(std::move(listeners));
+            const bool serves = result.has_value();
+            if (serves && adoption != nullptr) loop_.adopt(*adoption);
+            std::future<void> begins = begin_.get_future();
+            started.set_value(result);
+            thread_id_.store(::gettid(), std::memory_order_relaxed);
+            if (serves) {
+                begins.get();
+                loop_.run();
+            }
+            final_delay_ns_.store(udpproxy::run_queue_delay_ns(::gettid()),
+                                  std::memory_order_relaxed);
+            ended_.store(true, std::memory_order_release);
+        };
+        try {
+            thread_ = std::thread(live);
+        } catch (const std::system_error& failure) {
+            ended_.store(true, std::memory_order_release);
+            return Error{std::string{"thread: "} + failure.what(), failure.code().value()};
+        }
+        // No limit is needed: an engine's start() registers descriptors with the kernel, which
+        // waits for nothing, and an exception on the way to the answer ends the process.
+        Result<void> result = outcome.get();
+        if (!result) thread_.join();
+        return result;
+    }
+
     Loop<B> loop_;
     std::thread thread_;
+    std::promise<void> begin_;
+    bool has_begun_ = false;
     std::atomic<bool> ended_{true};
     std::atomic<int> thread_id_{0};
     std::atomic<std::uint64_t> final_delay_ns_{0};

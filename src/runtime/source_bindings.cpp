@@ -117,6 +117,7 @@ void Reconfigurer::bring_bindings(std::uint16_t proxy, BindingGrant grant) {
         command.bindings = change;
         state_.outbox[shard].push_back(std::move(command));
     }
+    state_.proxies[proxy].first_binding = grant.first;
     state_.proxies[proxy].bindings = std::move(grant.bindings);
 }
 

@@ -25,7 +25,7 @@ void set_upstream(Shard& shard, Command& command) {
         // The new upstream may be routed from another address.
         shard.bindings[binding].checked = false;
     }
-    if (command.close_older) proxy.closes_below = command.upstream->version();
+    proxy.closes_below = std::max(proxy.closes_below, command.closes_below);
     proxy.setup.upstream = std::move(command.upstream);
 }
 
@@ -147,6 +147,9 @@ void set_draining(Shard& shard, std::uint16_t proxy, bool draining) {
 
 void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now) {
     switch (command.kind) {
+        case CommandKind::hand_over:
+            shard.stopping = shard.handing_over = true;
+            return;
         case CommandKind::stop:
             shard.stopping = true;
             return;

@@ -117,6 +117,7 @@ void Reconciliation::bring_to_version(std::uint32_t index, const Proxy& proxy) {
     std::copy_n(next.begin(), count, group.slots.begin());
     group.members = static_cast<std::uint8_t>(count);
     group.has_open_member = wants_open;
+    note_change(shard_, index);
     hold_upstream(shard_, proxy);
     let_go_of_upstream(shard_, group.upstream);
     group.upstream = &to;

@@ -73,6 +73,7 @@ Departure& forward_request(Shard& shard, std::uint32_t index, const Arrival& arr
     session.requests.bytes += arrival.bytes;
     if (session.replied && !session.assured) {
         shard.table.assure(index);
+        note_change(shard, session.group);
         release_unassured(shard, session);
         shard.counters_of(session.proxy).sessions_assured.add(1);
     }

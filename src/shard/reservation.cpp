@@ -2,13 +2,18 @@
 // after the other, and no count is above its limit even for a moment.
 #include "reservation.hpp"
 
+#include "steps.hpp"
+
 #include <utility>
 
 namespace udpproxy {
 
 Reservation::~Reservation() {
     SharedUse& use = *shard_.setup.use;
-    if (group_ != no_index) shard_.groups.add_ready(group_, now_);
+    if (group_ != no_index) {
+        shard_.groups.add_ready(group_, now_);
+        note_change(shard_, group_);
+    }
     release_port();
     if (descriptors_ > 0) use.descriptors.release(descriptors_);
     if (client_) use.client_counts.release(proxy_, *client_);
@@ -86,6 +91,7 @@ void Reservation::hold_opened(std::uint32_t group) {
 void Reservation::commit(const ClientKey& key, std::uint32_t session) {
     UDPPROXY_ASSERT(has_tokens_ && has_session_ && client_ && holds_group());
     shard_.groups[group_].session = session;
+    note_change(shard_, group_);
     SharedUse& use = *shard_.setup.use;
     use.unassured.add(1);
     use.proxies[proxy_].unassured.add(1);

@@ -77,6 +77,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
     }
     release_session(shard, session);
     shard.table.retire(index);
+    note_change(shard, group_index);
     if (keep_group && !shard.groups.is_outdated(group_index))
         shard.groups.cooldown(group_index, now);
     else
@@ -84,6 +85,7 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t index, SessionEnd
 }
 
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t index) {
+    note_change(shard, index);
     shard.groups.begin_close(index, shard.turn_at);
     const ReplyGroup& group = shard.groups[index];
     for (std::size_t i = 0; i < group.members; ++i) sockets.close(group.slots[i]);
@@ -136,8 +138,9 @@ void note_closed(Shard& shard, std::span<const Slot> closed, Instant now) {
         const SourceBinding& binding = shard.bindings[group.binding];
         // The time that the group has cooled down counts for its port.
         const Instant cooling_since = std::min(group.cooling_since, now);
-        shard.ports[binding.port_pool].release(
-            group.local.port, cooling_since + shard.proxies[group.proxy].setup.port_cooldown);
+        const Instant until = cooling_since + shard.proxies[group.proxy].setup.port_cooldown;
+        note_rest(shard, binding.port_pool, group.local.port, until);
+        shard.ports[binding.port_pool].release(group.local.port, until);
         const auto members = static_cast<std::uint32_t>(group.members + group.members_leaving);
         UDPPROXY_ASSERT(shard.descriptors_closing >= members);
         shard.descriptors_closing -= members;

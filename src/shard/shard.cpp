@@ -135,7 +135,8 @@ Shard::Shard(ShardSetup from)
       new_clients(std::max<std::size_t>(1, setup.buffers_per_leg / 4 * 3)),
       pending(std::min<std::size_t>(pending_max, setup.buffers_per_leg / 4)),
       resumed(pending.capacity()),
-      suspect_groups(suspect_groups_max) {
+      suspect_groups(suspect_groups_max),
+      changed_groups(setup.ledger ? 2 * std::size_t{setup.slots_max} : 0) {
     for (Listener& listener : listeners) listener.open = true;
     const std::size_t listeners_max = std::max<std::size_t>(listeners.size(), setup.listeners_max);
     listeners.reserve(listeners_max);

@@ -23,9 +23,14 @@ void end_session(Shard& shard, Sockets& sockets, std::uint32_t session, SessionE
                  bool keep_group = true);
 /// retirement.cpp: begins to close a group.
 void close_group(Shard& shard, Sockets& sockets, std::uint32_t group);
+/// records.cpp: the group, or its session, is another than its record in the ledger says.
+void note_change(Shard& shard, std::uint32_t group);
+/// records.cpp: the port of a closed group may not be bound again before `until`.
+void note_rest(Shard& shard, std::uint32_t port_pool, std::uint16_t port, Instant until);
 /// upstreams.cpp: counts a group of `proxy` that was opened with its present upstream; the upstream
 /// may be released once its last group is closed.
 void hold_upstream(Shard& shard, const Proxy& proxy);
+void hold_upstream(Shard& shard, const std::shared_ptr<const Upstream>& version);
 /// The entry of a version that a group was opened with.
 [[nodiscard]] HeldUpstream& held_upstream(Shard& shard, const Upstream* upstream);
 void let_go_of_upstream(Shard& shard, const Upstream* upstream);

@@ -7,17 +7,17 @@
 
 namespace udpproxy {
 
-void hold_upstream(Shard& shard, const Proxy& proxy) {
-    const auto is_it = [&](const HeldUpstream& held) {
-        return held.upstream == proxy.setup.upstream;
-    };
+void hold_upstream(Shard& shard, const Proxy& proxy) { hold_upstream(shard, proxy.setup.upstream); }
+
+void hold_upstream(Shard& shard, const std::shared_ptr<const Upstream>& version) {
+    const auto is_it = [&](const HeldUpstream& held) { return held.upstream == version; };
     auto place = std::find_if(shard.upstreams.begin(), shard.upstreams.end(), is_it);
     if (place == shard.upstreams.end()) {
         place = std::find_if(shard.upstreams.begin(), shard.upstreams.end(),
                              [](const HeldUpstream& held) { return !held.upstream; });
         // The control thread makes no more versions than fit.
         UDPPROXY_ASSERT(place != shard.upstreams.end());
-        *place = HeldUpstream{proxy.setup.upstream, 0, false, {}};
+        *place = HeldUpstream{version, 0, false, {}};
     }
     ++place->groups;
 }

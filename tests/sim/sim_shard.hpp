@@ -71,16 +71,26 @@ class SimShard {
 public:
     explicit SimShard(ShardSetup setup = small_setup(), std::uint64_t seed = 1)
         : world(std::make_shared<SimWorld>(seed)) {
-        if (!setup.use)
-            setup.use = std::make_shared<SharedUse>(
-                std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
-                std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max,
-                setup.key, 64, 64, setup.shards);
         for (const ListenerSetup& listener : setup.listeners)
             world->listeners.push_back(SimListener{listener.endpoint, {}});
         // Slots that commands may give to listeners; the test sets their endpoints.
         while (world->listeners.size() < setup.listeners_max)
             world->listeners.push_back(SimListener{{}, {}, false});
+        make_loop(std::move(setup));
+    }
+
+    /// Another process goes on: the shard that was is gone, its sockets are in world->left.
+    void go_on(ShardSetup setup, Adoption& adoption) {
+        make_loop(std::move(setup));
+        loop->adopt(adoption);
+    }
+
+    void make_loop(ShardSetup setup) {
+        if (!setup.use)
+            setup.use = std::make_shared<SharedUse>(
+                std::max<std::size_t>(setup.proxies.size(), setup.proxies_max),
+                std::max<std::size_t>(sources_of(setup), setup.port_pools_max), setup.sessions_max,
+                setup.key, 64, 64, setup.shards);
         const std::uint32_t slots_max = setup.slots_max;
         const std::uint32_t buffers = setup.buffers_per_leg;
         loop = std::make_unique<Loop<SimBackend, SimClock>>(

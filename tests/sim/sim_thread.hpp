@@ -13,6 +13,8 @@ public:
         : simulated(std::move(setup), seed) {}
 
     Result<void> start(std::optional<int>, std::vector<ListenerSocket>) override { return {}; }
+    Result<void> start_adopting(std::optional<int>, Adoption&) override { return {}; }
+    void begin() override {}
     /// Until nothing that was sent waits any more.
     void wake() override {
         do {

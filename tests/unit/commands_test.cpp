@@ -45,8 +45,8 @@ void set_upstream(SimShard& sim, std::shared_ptr<const Upstream> upstream,
                   bool close_older = false) {
     Command command;
     command.kind = CommandKind::set_upstream;
+    if (close_older) command.closes_below = upstream->version();
     command.upstream = std::move(upstream);
-    command.close_older = close_older;
     tell(sim, command);
 }
 
@@ -336,7 +336,7 @@ TEST_CASE("where no descriptor is left a cooling group closes in favour of a ses
 }
 
 TEST_CASE(
-    "with close_older sessions of older versions end, and the next datagram goes to the new "
+    "with closes_below sessions of older versions end, and the next datagram goes to the new "
     "upstream") {
     SimShard sim;
     sim.ask(client, "first");
@@ -769,7 +769,7 @@ private:
         Command command;
         command.kind = CommandKind::set_upstream;
         command.upstream = versions_.back();
-        command.close_older = draw_.pick(4) == 0;
+        if (draw_.pick(4) == 0) command.closes_below = command.upstream->version();
         REQUIRE(sim_.shard().commands.post(command));
     }
     void command_settings() {

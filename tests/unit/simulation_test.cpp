@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "sim/sim_shard.hpp"
@@ -123,13 +124,17 @@ ShardSetup draw_setup(const Scene& scene, SimWorld& draw) {
     setup.slots_max = (scene.is_large ? 400U : 40U) + slots;
     setup.buffers_per_leg = scene.is_large ? 64 : std::uint32_t{2} << draw.pick(4);
     setup.report_sessions = false;
+    setup.ledger = std::make_shared<Ledger>(*Ledger::create({1, setup.slots_max, 64}));
     return setup;
 }
 
 class Storm {
 public:
     explicit Storm(std::uint64_t seed)
-        : draw_(seed), scene_(draw_scene(draw_)), sim_(draw_setup(scene_, draw_), seed) {
+        : draw_(seed),
+          scene_(draw_scene(draw_)),
+          setup_(draw_setup(scene_, draw_)),
+          sim_(setup_, seed) {
         SimWorld& world = *sim_.world;
         world.close_waits_max = static_cast<int>(draw_.pick(4));
         world.train_chance = draw_.pick(2) == 0 ? 0.9 : 0;
@@ -144,6 +149,7 @@ public:
             cooldown_least_[proxy] = shard.proxies[proxy].setup.port_cooldown;
             shard.setup.use->proxies_held[proxy] = 1;
             kept_.push_back(shard.proxies[proxy].setup.upstream);
+            versions_.push_back({proxy, shard.proxies[proxy].setup.upstream});
         }
         for (std::uint16_t slot = 0; slot < proxies; ++slot) owners_[slot] = new_owners(slot);
         sessions_max_ = sessions_allowed_ = shard.setup.sessions_max;
@@ -152,6 +158,7 @@ public:
 
     void step() {
         const std::size_t action = draw_.pick(100);
+        if (draw_.pick(40) == 0) return die();
         if (action < 38)
             send_requests();
         else if (action < 58)
@@ -240,6 +247,8 @@ public:
     [[nodiscard]] std::uint64_t delivered_fresh() const { return delivered_fresh_; }
     [[nodiscard]] std::uint64_t dropped() { return sim_.shard().drops_total; }
     [[nodiscard]] std::uint64_t adopted() const { return adopted_; }
+    [[nodiscard]] std::uint64_t deaths() const { return deaths_; }
+    [[nodiscard]] std::uint64_t sessions_carried() const { return sessions_carried_; }
     [[nodiscard]] std::uint64_t lost() const { return sim_.world->lost + sim_.world->overflowed; }
 
 private:
@@ -448,8 +457,9 @@ private:
             case 0: {
                 Command command = command_of(CommandKind::set_upstream, proxy);
                 command.upstream = draw_upstream(scene_, draw_, proxy, ++version_);
-                command.close_older = draw_.pick(4) == 0;
+                if (draw_.pick(4) == 0) command.closes_below = version_;
                 kept_.push_back(command.upstream);
+                versions_.push_back({proxy, command.upstream});
                 tell(command);
                 break;
             }
@@ -473,6 +483,215 @@ private:
                 tell(command_of(CommandKind::resume, proxy));
                 break;
         }
+    }
+
+    // Death: another process goes on from the ledger.
+
+    struct Carried {
+        std::uint64_t id = 0;
+        Endpoint local;
+        bool assured = false;
+        std::uint64_t requests = 0;
+        Instant last_active_at{};
+    };
+    [[nodiscard]] static std::map<std::array<std::uint64_t, 5>, Carried> sessions_of(Shard& shard) {
+        std::map<std::array<std::uint64_t, 5>, Carried> sessions;
+        for (std::uint32_t index = 0; index < shard.table.high_water(); ++index) {
+            if (!shard.table.is_live(index)) continue;
+            const Session& session = shard.table[index];
+            if (shard.listeners[session.key.listener].closing) continue;
+            sessions[session.key.words()] = {session.id, shard.groups[session.group].local,
+                                             session.assured, session.requests.datagrams,
+                                             session.last_active_at};
+        }
+        return sessions;
+    }
+
+    /// In order, between two turns, or within one.
+    void die() {
+        ++deaths_;
+        const std::size_t kind = draw_.pick(3);
+        std::shared_ptr<Ledger> ledger = sim_.shard().setup.ledger;
+        bool is_torn = !sim_.world->next_opening.opened();  // a group is refused
+        if (kind == 0) {
+            tell(command_of(CommandKind::hand_over));
+            sim_.loop->run();
+            ledger->close_in_order(sim_.world->now);
+        } else if (kind == 1 && sim_.shard().commands.is_empty()) {
+            sim_.world->verbs_left = static_cast<int>(draw_.pick(30));
+            try {
+                sim_.loop->turn();
+                if (sim_.loop->is_catching_up()) sim_.loop->turn();
+            } catch (const SimDeath&) {
+                is_torn = true;
+            }
+            sim_.world->verbs_left = -1;
+        }
+        look_at_requests();
+        look_at_replies();
+        Shard& dead = sim_.shard();
+        std::vector<Command> untaken;
+        for (Command command; dead.commands.take(command);) untaken.push_back(command);
+        const auto before = sessions_of(dead);
+        const Will will = will_of(dead);
+        while (!go_on(will, *ledger)) {
+        }
+        left_ = 0;
+        Shard& shard = sim_.shard();
+        const auto after = sessions_of(shard);
+        for (const auto& [key, session] : after) {
+            const auto was = before.find(key);
+            if (was == before.end() || was->second.id != session.id) continue;
+            ++sessions_carried_;
+            REQUIRE(was->second.local == session.local);
+            if (is_torn) continue;
+            REQUIRE(was->second.assured == session.assured);
+            if (kind != 0) continue;
+            REQUIRE(was->second.requests == session.requests);
+            REQUIRE(was->second.last_active_at == session.last_active_at);
+        }
+        if (!is_torn) REQUIRE(after.size() == before.size());
+        sessions_allowed_ = std::max(sessions_max_, shard.table.size());
+        descriptors_allowed_ = std::max(descriptors_max_, shard.setup.use->descriptors.used.load());
+        turned_at_ = sim_.world->now;
+        look();
+        for (const Command& command : untaken) tell(command);
+    }
+
+    /// What the control thread knows.
+    struct Will {
+        ShardSetup setup;
+        std::vector<Command> commands;  // without the source bindings
+        std::array<bool, slots> listens{};
+    };
+    [[nodiscard]] Will will_of(const Shard& dead) {
+        Will will;
+        will.setup = setup_;
+        will.setup.proxies.clear();
+        will.setup.listeners.clear();
+        will.setup.use = nullptr;
+        will.setup.bindings_max = will.setup.port_pools_max = 64;
+        will.setup.sessions_max = dead.setup.sessions_max;
+        will.setup.descriptors_max = dead.setup.descriptors_max;
+        will.setup.new_sessions = dead.setup.new_sessions;
+        will.setup.pool_min = dead.setup.pool_min;
+        for (std::uint16_t index = 0; index < proxies; ++index) {
+            const Proxy& proxy = dead.proxies[index];
+            Command command = command_of(CommandKind::set_settings, index);
+            command.settings = proxy.setup;
+            will.commands.push_back(command);
+            command.kind = CommandKind::set_upstream;
+            command.upstream = proxy.setup.upstream;
+            command.closes_below = proxy.closes_below;
+            will.commands.push_back(command);
+            if (proxy.draining) will.commands.push_back(command_of(CommandKind::drain, index));
+        }
+        if (dead.draining) will.commands.push_back(command_of(CommandKind::drain, all_proxies));
+        for (std::uint16_t slot = 0; slot < dead.listeners.size(); ++slot) {
+            const Listener& listener = dead.listeners[slot];
+            will.listens[slot] = listener.open && !listener.closing;
+            if (!will.listens[slot]) continue;
+            Command command =
+                command_of(CommandKind::adopt_listener, dead.setup.listeners[slot].proxy, slot);
+            command.arrival = std::make_shared<ListenerArrival>();
+            command.arrival->endpoint = sim_.world->listeners[slot].endpoint;
+            kept_.push_back(command.arrival);
+            will.commands.push_back(command);
+            command.kind = CommandKind::retire_listener;
+            if (listener.retired) will.commands.push_back(command);
+        }
+        return will;
+    }
+
+    /// False: the process that would go on has died meanwhile.
+    [[nodiscard]] bool go_on(const Will& will, const Ledger& last) {
+        SimWorld& world = *sim_.world;
+        for (auto& [slot, member] : world.members) {
+            member.waits_until_closed = -1;  // whoever was to close it is dead
+            world.left.emplace(member.descriptor, std::move(member));
+        }
+        world.members.clear();
+        for (std::uint16_t slot = 0; slot < slots; ++slot) {
+            if (!will.listens[slot]) world.listeners[slot].queue.clear();
+            world.listeners[slot].is_open = false;
+        }
+        const Ledger read = *Ledger::open(last.descriptor());
+        Adoption adoption;
+        adoption.keeps_times = read.closed_in_order().has_value();
+        adoption.versions = versions_;
+        std::set<std::pair<std::uint32_t, std::uint16_t>> leased;
+        const std::vector<BindingLocation> locations = binding_locations(setup_.proxies);
+        std::set<int> claimed;
+        for (std::uint32_t group = 0; group < read.high_water(0); ++group) {
+            GroupRecord record;
+            if (read.read(0, group, record) != Ledger::Found::whole) continue;
+            const auto members = std::span{record.descriptors}.first(record.members);
+            if (!std::all_of(members.begin(), members.end(), [&](int descriptor) {
+                    return world.left.contains(descriptor) &&
+                           world.left.at(descriptor).local == record.local;
+                }))
+                continue;
+            claimed.insert(members.begin(), members.end());
+            leased.insert({locations.at(record.binding).port_pool, record.local.port});
+            adoption.groups.push_back(record);
+        }
+        const auto rests_until = [&](std::uint32_t pool, std::uint16_t port) {
+            Instant until = read.rests_until(pool, port);
+            for (const auto& [descriptor, member] : world.left)
+                if (!claimed.contains(descriptor) && member.local.port == port)
+                    until = std::max(until, world.now + std::chrono::seconds{5});
+            return until;
+        };
+        ShardSetup setup = will.setup;
+        setup.use = std::make_shared<SharedUse>(proxies, 64, 256, setup.key, 64, 64);
+        setup.ledger = std::make_shared<Ledger>(*Ledger::create({1, setup.slots_max, 64}));
+        std::map<std::uint32_t, std::vector<PortRange>> ranges;
+        for (const BindingLocation& location : locations)
+            ranges[location.port_pool].push_back(location.ports);
+        BindingIndex next = 0;
+        for (const Command& told : will.commands) {
+            adoption.commands.push_back(told);
+            if (told.kind != CommandKind::set_upstream) continue;
+            auto change = std::make_shared<SourceBindingChange>();
+            change->first = next;
+            for (; next < locations.size() && locations[next].proxy == told.proxy; ++next)
+                change->bindings.push_back({locations[next].source, locations[next].port_pool,
+                                            locations[next].port_range});
+            if (told.proxy == 0) {
+                for (const auto& [number, of_pool] : ranges) {
+                    PortPool pool(of_pool, 0, 1);
+                    pool.restore(
+                        [&, pool_number = number](std::uint16_t port) {
+                            return leased.contains({pool_number, port});
+                        },
+                        [&, pool_number = number](std::uint16_t port) {
+                            const Instant until = rests_until(pool_number, port);
+                            if (until > world.now) setup.ledger->rest(pool_number, port, until);
+                            return until;
+                        });
+                    change->pools.push_back({number, std::move(pool), true});
+                }
+            }
+            kept_.push_back(change);
+            Command command = command_of(CommandKind::set_source_bindings, told.proxy);
+            command.bindings = change;
+            adoption.commands.push_back(command);
+        }
+        std::erase_if(world.left,
+                      [&](const auto& member) { return !claimed.contains(member.first); });
+        if (draw_.pick(4) == 0) world.verbs_left = static_cast<int>(draw_.pick(20));
+        try {
+            sim_.go_on(std::move(setup), adoption);
+        } catch (const SimDeath&) {
+            world.verbs_left = -1;
+            return false;
+        }
+        world.verbs_left = -1;
+        for (const int descriptor : adoption.left) world.left.erase(descriptor);
+        REQUIRE(world.left.empty());
+        for (std::uint16_t proxy = 0; proxy < proxies; ++proxy)
+            sim_.shard().setup.use->proxies_held[proxy] = 1;
+        return true;
     }
 
     // The laws.
@@ -567,10 +786,14 @@ private:
 
     SimWorld draw_;
     Scene scene_;
+    ShardSetup setup_;
     SimShard sim_;
     std::array<Owners, slots> owners_;
     std::array<Duration, proxies> cooldown_least_{};  // that was ever set
     std::vector<std::shared_ptr<const void>> kept_;   // what commands carried
+    std::vector<UpstreamVersion> versions_;
+    std::uint64_t deaths_ = 0;
+    std::uint64_t sessions_carried_ = 0;
     std::uint32_t version_ = 1;
     std::uint32_t sessions_max_ = 0;
     std::uint32_t sessions_allowed_ = 0;  // at present: no less
@@ -609,6 +832,8 @@ TEST_CASE("in any storm no law breaks, and after it everything is at home again"
     std::uint64_t dropped = 0;
     std::uint64_t adopted = 0;
     std::uint64_t lost = 0;
+    std::uint64_t deaths = 0;
+    std::uint64_t carried = 0;
     ToldOnAbort told;
     const Seeds seeds = chosen_seeds();
     for (std::uint64_t seed = seeds.first; seed <= seeds.last; ++seed) {
@@ -622,6 +847,8 @@ TEST_CASE("in any storm no law breaks, and after it everything is at home again"
         dropped += storm.dropped();
         adopted += storm.adopted();
         lost += storm.lost();
+        deaths += storm.deaths();
+        carried += storm.sessions_carried();
     }
     // The storm must have exercised all of it.
     if (seeds.last - seeds.first < 100) return;
@@ -630,4 +857,6 @@ TEST_CASE("in any storm no law breaks, and after it everything is at home again"
     CHECK(dropped > 5000);
     CHECK(adopted > 300);
     CHECK(lost > 1000);
+    CHECK(deaths > 1000);
+    CHECK(carried > 1000);
 }

@@ -12,8 +12,10 @@
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/host/handed_sockets.hpp"
 #include "udpproxy/host/limits.hpp"
+#include "udpproxy/ledger/ledger.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/net/listener.hpp"
+#include "udpproxy/runtime/predecessor.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 #include "udpproxy/runtime/shard_thread.hpp"
 #include "udpproxy/runtime/status.hpp"
@@ -30,6 +32,11 @@ public:
     [[nodiscard]] bool prepare_proxies(Names& names, const std::function<bool(Duration)>& stops);
     /// The numbers of the configuration that cannot fit; empty when all fit.
     [[nodiscard]] std::vector<std::string> compute_capacity();
+    /// The same with the shards of an earlier process, whose number stays while it is gone on from.
+    [[nodiscard]] std::vector<std::string> compute_capacity(const Predecessor& predecessor);
+    /// Makes the ledger of this process. Without one, sessions end with the process, and a line
+    /// says so.
+    void make_ledger();
     [[nodiscard]] Result<void> choose_engine();
     void log_capacity();
     /// Keeps the sockets that a service manager has handed over, for the listeners of their
@@ -39,6 +46,11 @@ public:
     [[nodiscard]] Result<void> open_all_listeners();
     /// With engine "auto" every shard uses epoll when io_uring is refused to one of them.
     [[nodiscard]] Result<void> start_shards();
+    /// The same without proxies and listeners: the reconfigurer brings them from a predecessor, and
+    /// each shard adopts its part in start_adopting(), before begin_shards().
+    [[nodiscard]] Result<void> create_empty_shards();
+    [[nodiscard]] Result<void> start_adopting(std::vector<Adoption>& adoptions);
+    void begin_shards();
 
     [[nodiscard]] ShardThreads& shards() { return shards_; }
     [[nodiscard]] const std::vector<ProxySetup>& proxies() const { return proxies_; }
@@ -46,6 +58,10 @@ public:
     /// By listener.
     [[nodiscard]] const std::vector<std::shared_ptr<ListenerQueues>>& listener_queues() const {
         return listener_queues_;
+    }
+    /// By listener, then by shard.
+    [[nodiscard]] const std::vector<std::vector<int>>& listener_descriptors() const {
+        return listener_descriptors_;
     }
     [[nodiscard]] Engine engine() const { return engine_; }
     [[nodiscard]] const std::shared_ptr<SharedUse>& use() const { return use_; }
@@ -55,9 +71,14 @@ public:
     /// than RLIMIT_NOFILE allows.
     [[nodiscard]] const MachineLimits& machine() const { return machine_; }
     [[nodiscard]] const TableSizes& tables() const { return tables_; }
+    /// Null: there is none.
+    [[nodiscard]] const std::shared_ptr<Ledger>& ledger() const { return ledger_; }
 
 private:
     void take_upstreams(Names& names, Instant now);
+    [[nodiscard]] std::vector<std::string> compute_capacity_of_shards();
+    [[nodiscard]] Result<void> create_shards();
+    [[nodiscard]] std::optional<int> cpu_of(std::uint32_t shard) const;
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
     [[nodiscard]] Result<void> create_shards(const SipKey& key);
     [[nodiscard]] std::vector<Socket> handed_for(const Endpoint& endpoint);
@@ -74,10 +95,12 @@ private:
     TableSizes tables_;
     Capacity capacity_;
     std::uint64_t ports_start_ = 0;
+    std::shared_ptr<Ledger> ledger_;
     std::shared_ptr<SharedUse> use_;
     std::vector<HandedSocket> handed_;
     std::vector<ListenerSetup> listeners_;
     std::vector<ListenerSockets> listener_sockets_;
+    std::vector<std::vector<int>> listener_descriptors_;
     std::vector<std::shared_ptr<ListenerQueues>> listener_queues_;
     ShardThreads shards_;
 };

@@ -47,7 +47,9 @@ struct ProxySlot {
     std::shared_ptr<const Upstream> upstream;
     UpstreamStatus shown;  // `upstream` with its texts; the configuration may be newer
     std::uint32_t versions = 0;
+    std::uint32_t closes_below = 0;  // sessions of earlier versions end
     std::vector<BindingLocation> bindings;
+    BindingIndex first_binding = 0;  // number of the first of them; the others follow
     std::vector<AliasCounter>
         alias_counters;       // of all aliases that the proxy ever had, while numbers last
     Instant deadline{};       // when retired
@@ -60,6 +62,7 @@ struct ListenerSlot {
     SlotState state = SlotState::vacant;
     Endpoint endpoint;
     std::uint16_t proxy = 0;
+    std::vector<int> descriptors;            // by shard
     std::shared_ptr<ListenerQueues> queues;  // null: must not be read
     Instant deadline{};                      // when retired
 };
@@ -67,9 +70,18 @@ struct ListenerSlot {
 class Reconfigurer {
 public:
     /// Publishes a status on `board`, now and after every change. `drain_timeout` bounds how long a
-    /// retired or drained proxy or listener may go on.
+    /// retired or drained proxy or listener may go on. With a predecessor the shards have not
+    /// started: adoptions() is what they adopt.
     Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
-                 Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log);
+                 Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log,
+                 Predecessor* predecessor = nullptr);
+
+    /// What each shard adopts. Errors: a listener that is in force, whose sockets have gone, cannot
+    /// be opened again.
+    [[nodiscard]] Result<std::vector<Adoption>> adoptions(Predecessor& predecessor);
+    /// Writes the ledger's record of the state, so that another process can go on from it. May
+    /// throw std::bad_alloc.
+    void record();
 
     /// Asks for names and takes their answers, follows changes of the network, closes what has
     /// drained, and frees what the shards have released. Called a few times a second, and when the
@@ -136,7 +148,7 @@ private:
         Capacity capacity;
         Sources sources;
         // Every version that a shard may hold.
-        std::vector<std::shared_ptr<const Upstream>> versions;
+        std::vector<UpstreamVersion> versions;
         std::shared_ptr<const KnownEndpoints> known_endpoints;  // the latest that the shards got
         // The objects that commands carry, until every shard has taken them.
         std::vector<std::shared_ptr<const void>> brought;
@@ -162,7 +174,16 @@ private:
     /// A reload that is ready to be carried out: everything that may be refused is done.
     struct Preparation;
 
+    // adopting.cpp
+    [[nodiscard]] ControlRecord make_record() const;
+    [[nodiscard]] bool is_in_use(BindingIndex binding) const;
+    void take_over(const Predecessor& predecessor);
+    [[nodiscard]] Result<void> take_over(const ControlRecord::Listener& from,
+                                         const std::vector<int>& descriptors);
+    void bring_bindings(std::uint16_t proxy, const Predecessor& predecessor);
+
     // reconfigurer.cpp
+    void take_over_start();
     void take_addresses(Instant now);
     void send_to_all(const Command& command);
     void hand_over() noexcept;
@@ -197,6 +218,7 @@ private:
                      Preparation& preparation);
     [[nodiscard]] const ProxyConfig* owner_of(const Config& wanted, const Endpoint& endpoint) const;
     void bring_listeners(const Config& wanted, Preparation& preparation, Instant now);
+    void bring_listener(std::uint16_t number, ListenerSockets& opened);
     void ask_for_name(std::uint16_t proxy);
     void set_known_endpoints();
 
@@ -220,6 +242,7 @@ private:
     Names& names_;
     StatusBoard& board_;
     bool is_published_ = false;  // the newest status was made
+    bool is_recorded_ = false;   // the ledger has the present state
     std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet

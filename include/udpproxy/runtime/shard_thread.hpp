@@ -27,6 +27,11 @@ public:
     /// engine's start(); there is no thread to be had.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu,
                                              std::vector<ListenerSocket> listeners) = 0;
+    /// The same with what an earlier process had: returns once the shard has adopted it. The shard
+    /// serves from begin() on; until then nothing of it is used up.
+    [[nodiscard]] virtual Result<void> start_adopting(std::optional<int> cpu,
+                                                      Adoption& adoption) = 0;
+    virtual void begin() = 0;
     /// Posts commands to the shard; returns at once. Commands that do not fit in the mailbox wait
     /// here, in order, for the next post_waiting().
     void send(std::list<Command> commands) noexcept;
@@ -38,6 +43,11 @@ public:
     }
     /// Asks the shard to stop; returns at once. Needs no memory.
     void stop() noexcept { send(std::exchange(stop_, {})); }
+    /// The same, with every socket left open for another process.
+    void hand_over() noexcept {
+        if (!stop_.empty()) stop_.front().kind = CommandKind::hand_over;
+        stop();
+    }
     /// Wakes the shard to take its commands and queries soon.
     virtual void wake() = 0;
     /// Processor time of the thread so far.

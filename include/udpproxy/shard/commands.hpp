@@ -16,12 +16,13 @@
 namespace udpproxy {
 
 enum class CommandKind : std::uint8_t {
-    stop,                 // admit no new client, forward what is queued, leave the loop
-    drain,                // admit no new client of `proxy`, or of any when that is all_proxies
-    resume,               // admit new clients again
-    set_upstream,         // new clients of `proxy` go to `upstream` from now on; with `close_older`
-                          // sessions of older versions end
-    set_settings,         // `settings` hold for `proxy`, its sessions included
+    hand_over,     // leave the loop with every socket open, for another process
+    stop,          // admit no new client, forward what is queued, leave the loop
+    drain,         // admit no new client of `proxy`, or of any when that is all_proxies
+    resume,        // admit new clients again
+    set_upstream,  // new clients of `proxy` go to `upstream` from now on; sessions of versions
+                   // below `closes_below` end
+    set_settings,  // `settings` hold for `proxy`, its sessions included
     set_source_bindings,  // groups of `proxy` are opened in these source bindings from now on
     set_limits,           // `sessions_max`, `descriptors_max`, `new_sessions`, `pool_min` and
                           // `report_sessions`
@@ -48,9 +49,9 @@ struct Command {
     CommandKind kind = CommandKind::stop;
     std::uint16_t proxy = 0;
     std::uint16_t listener = 0;
-    bool close_older = false;
     bool report_sessions = false;
     bool fresh = false;  // with set_settings: the slot belonged to another proxy before
+    std::uint32_t closes_below = 0;
     std::uint32_t sessions_max = 0;
     std::uint32_t descriptors_max = 0;
     std::uint32_t pool_min = 0;

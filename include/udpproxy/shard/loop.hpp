@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "udpproxy/io/backend.hpp"
+#include "udpproxy/shard/adoption.hpp"
 #include "udpproxy/shard/shard.hpp"
 
 namespace udpproxy {
@@ -35,8 +36,19 @@ public:
             turn();
             note_turn_cost(processor_time);
         }
-        drain();
-        close_sockets();
+        if (shard_.handing_over) {
+            hand_over();
+        } else {
+            drain();
+            close_sockets();
+        }
+    }
+
+    /// Called before run(): goes on with the sockets and sessions of an earlier process.
+    void adopt(Adoption& adoption) {
+        shard_.turn_at = clock_.now();
+        udpproxy::adopt(shard_, backend_, adoption, shard_.turn_at);
+        catch_up_turns_ = catch_up_turns_max;  // what was queued meanwhile comes before any expiry
     }
 
     /// One pass. The only call that may block is wait.
@@ -59,6 +71,7 @@ public:
         apply_commands(now);
         reconcile_groups(shard_, backend_, now);
         prewarm_groups(shard_, backend_, now);
+        write_records(shard_, backend_);
         account_sends(shard_, backend_.send(shard_.departures, now), now);
         discard_dropped();
         answer_inspection(shard_, backend_,
@@ -97,6 +110,18 @@ private:
             deadline_ = clock_.now();
             turn();
         } while (!quiet_ && clock_.now() < end);
+    }
+
+    /// Sends what was received, as far as the kernel takes it, and leaves every socket open, what
+    /// waits in its queue included.
+    void hand_over() {
+        const Instant end = clock_.now() + handing_over_max;
+        while ((!shard_.pending.empty() || !shard_.new_clients.empty()) && clock_.now() < end) {
+            deadline_ = clock_.now();
+            turn();
+        }
+        give_up_pending(shard_);
+        write_all_records(shard_, backend_);
     }
 
     /// Frees addresses and ports for the next start: the kernel releases sockets held by a ring

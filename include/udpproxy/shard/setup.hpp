@@ -10,6 +10,7 @@
 
 #include "udpproxy/base/siphash.hpp"
 #include "udpproxy/base/time.hpp"
+#include "udpproxy/ledger/ledger.hpp"
 #include "udpproxy/net/endpoint.hpp"
 #include "udpproxy/net/socket.hpp"
 #include "udpproxy/session/group_pool.hpp"
@@ -124,6 +125,7 @@ struct ShardSetup {
     std::vector<PortRange> reserved_ports;  // that ranges may have to spare
     std::uint64_t ports_start = 0;  // where the queues of ports begin; random except in tests
     std::shared_ptr<SharedUse> use;
+    std::shared_ptr<Ledger> ledger;  // null: sessions end with the process
 };
 
 }  // namespace udpproxy

@@ -76,6 +76,8 @@ inline constexpr Duration port_pool_searched_every = std::chrono::milliseconds{1
 /// keeps.
 inline constexpr Duration pending_time_max = std::chrono::milliseconds{100};
 inline constexpr std::uint32_t pending_max = 256;
+/// How long a shard that hands over tries to send what waits.
+inline constexpr Duration handing_over_max = std::chrono::milliseconds{10};
 /// How often a source address is looked up again while groups are wanted from it.
 inline constexpr Duration source_check_every = std::chrono::seconds{1};
 
@@ -208,6 +210,7 @@ struct Shard {
     ShardGauges gauges;
     UnlistedSources unlisted;
     bool stopping = false;
+    bool handing_over = false;  // stopping, and another process goes on with the sockets
     bool draining = false;
 
     // Progress of applying commands to existing groups; see reconcile.cpp.
@@ -236,6 +239,7 @@ struct Shard {
     Batch<PendingDeparture> pending;      // to be sent again in the next turn
     Batch<PendingDeparture> resumed;      // the first departures of this turn
     Batch<std::uint32_t> suspect_groups;  // groups whose source address may have gone
+    Batch<std::uint32_t> changed_groups;  // whose records are to be written anew; see records.cpp
     bool admission_bound_met = false;
     /// Descriptors of groups being closed; freed with the group's last socket.
     std::uint32_t descriptors_closing = 0;
@@ -294,6 +298,10 @@ void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now
 void reconcile_groups(Shard& shard, Sockets& sockets, Instant now);
 /// prewarm.cpp: opens some of the groups that stand ready for new clients.
 void prewarm_groups(Shard& shard, Sockets& sockets, Instant now);
+/// records.cpp: writes the ledger's records of all groups that have changed.
+void write_records(Shard& shard, const Sockets& sockets);
+/// records.cpp: called when the shard hands over: writes the tallies of all sessions.
+void write_all_records(Shard& shard, const Sockets& sockets);
 /// inspection.cpp: answers the admin thread's question, if there is one; bounded, and complete
 /// within the turn.
 void answer_inspection(Shard& shard, Sockets& sockets, Instant now);

@@ -1,0 +1,81 @@
+// Predecessor: what a worker before this one has left: its ledger, and its sockets, which are still
+// open in the table of descriptors that the keeper shares with its workers. The daemon looks for
+// it before it opens anything; the bootstrap and the reconfigurer go on from it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "udpproxy/config/config.hpp"
+#include "udpproxy/ledger/ledger.hpp"
+#include "udpproxy/session/port_pool.hpp"
+#include "udpproxy/session/upstream.hpp"
+#include "udpproxy/shard/adoption.hpp"
+
+namespace udpproxy {
+
+class Predecessor {
+public:
+    /// Reads the ledger behind the descriptor. Nothing: there is none (an empty file), or `why_not`
+    /// says what is wrong with it.
+    [[nodiscard]] static std::optional<Predecessor> find(int ledger, std::string& why_not);
+
+    [[nodiscard]] const ControlRecord& control() const { return control_; }
+    /// The configuration in force. Settings that need a restart may be taken from a newer one.
+    [[nodiscard]] const Config& config() const { return config_; }
+    /// By the place of the proxy in the control record.
+    [[nodiscard]] const std::vector<ProxyConfig>& proxies() const { return proxies_; }
+    [[nodiscard]] std::uint32_t shards() const { return ledger_.size().shards; }
+    [[nodiscard]] bool ended_in_order() const { return ledger_.closed_in_order().has_value(); }
+    [[nodiscard]] const std::vector<UpstreamVersion>& versions() const { return versions_; }
+    [[nodiscard]] std::shared_ptr<const Upstream> version(std::uint16_t proxy,
+                                                          std::uint32_t version) const;
+
+    /// Believes records whose descriptors are what they say, closes every other descriptor but
+    /// `kept`, and remembers the ports of sockets that are closed here.
+    // Requires: no other thread opens or closes descriptors meanwhile.
+    void claim(const std::vector<int>& kept);
+    /// The sockets of a listener, by shard, once; empty: they are not what the ledger says.
+    [[nodiscard]] std::vector<int> take_listener(std::uint16_t number);
+    /// The groups of a shard, once.
+    [[nodiscard]] std::vector<GroupRecord> take_groups(std::uint32_t shard);
+    /// Records that were not believed.
+    [[nodiscard]] std::uint32_t not_believed() const { return not_believed_; }
+
+    /// Lets the ports of sockets that claim() has closed rest, and hands the times until which
+    /// ports rest over to the ledger of this process.
+    void rest_ports(Ledger& ledger, Instant now);
+    /// This shard's pool of that number, in which claimed ports are leased and others rest.
+    [[nodiscard]] PortPool pool(const ControlRecord::Pool& of, std::uint32_t shard,
+                                std::uint64_t start, const std::vector<PortRange>& reserved) const;
+
+private:
+    explicit Predecessor(Ledger ledger) : ledger_(std::move(ledger)) {}
+    [[nodiscard]] std::string read_control();
+    [[nodiscard]] bool has_sound_numbers() const;
+    void claim_listeners();
+    void claim_groups(std::uint32_t shard);
+    [[nodiscard]] bool claims(std::span<const int> descriptors);
+    [[nodiscard]] bool is_whole(const GroupRecord& record, std::uint32_t& pool) const;
+    void close_unclaimed(const std::vector<int>& kept);
+
+    Ledger ledger_;
+    ControlRecord control_;
+    Config config_;
+    std::vector<ProxyConfig> proxies_;
+    std::vector<UpstreamVersion> versions_;
+    std::map<std::uint16_t, std::vector<int>> listeners_;
+    std::vector<std::vector<GroupRecord>> groups_;             // by shard
+    std::vector<bool> claimed_;                                // by descriptor
+    std::map<std::uint32_t, std::vector<bool>> leased_ports_;  // by pool, then by port
+    std::vector<Endpoint> unclaimed_;  // where sockets that were closed here were bound
+    std::map<std::uint32_t, std::map<std::uint16_t, Instant>> rests_;  // by pool and port
+    std::uint32_t not_believed_ = 0;
+};
+
+}  // namespace udpproxy

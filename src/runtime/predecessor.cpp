@@ -1,0 +1,278 @@
+// What is believed of a ledger, and what becomes of everything else. A record is believed if its
+// checksum holds, its numbers stand for something, and the kernel says of every descriptor what the
+// record says: bound to that address, connected to that peer. No two records may name one
+// descriptor or one port. Everything that no believed record names is closed before this process
+// opens anything of its own, so that no number can mean two files.
+#include "udpproxy/runtime/predecessor.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+
+#include "udpproxy/net/found_socket.hpp"
+#include "udpproxy/runtime/plan.hpp"
+
+namespace udpproxy {
+
+namespace {
+
+/// The open descriptors of this process, except the one that reads them.
+std::vector<int> open_descriptors() {
+    std::vector<int> open;
+    DIR* const directory = ::opendir("/proc/self/fd");
+    if (directory == nullptr) return open;
+    while (const dirent* entry = ::readdir(directory)) {
+        int descriptor = 0;
+        const char* const end = entry->d_name + std::strlen(entry->d_name);
+        if (std::from_chars(entry->d_name, end, descriptor).ptr == end &&
+            descriptor != ::dirfd(directory))
+            open.push_back(descriptor);
+    }
+    ::closedir(directory);
+    return open;
+}
+
+std::vector<PortRange> ranges_of(const ControlRecord::Pool& pool) {
+    std::vector<PortRange> ranges;
+    for (const ControlRecord::PortSpan& span : pool.ranges)
+        ranges.push_back({span.first, span.last, span.spares_reserved});
+    return ranges;
+}
+
+template <class Entry>
+const Entry* find_number(const std::vector<Entry>& entries, std::uint32_t number) {
+    const auto found = std::find_if(entries.begin(), entries.end(),
+                                    [&](const Entry& each) { return each.number == number; });
+    return found == entries.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+std::optional<Predecessor> Predecessor::find(int ledger, std::string& why_not) {
+    struct stat file {};
+    if (ledger < 0 || ::fstat(ledger, &file) != 0 || file.st_size == 0) return std::nullopt;
+    Result<Ledger> opened = Ledger::open(ledger);
+    if (!opened) {
+        why_not = opened.error().message;
+        return std::nullopt;
+    }
+    Predecessor predecessor{std::move(*opened)};
+    why_not = predecessor.read_control();
+    if (!why_not.empty()) return std::nullopt;
+    return predecessor;
+}
+
+/// Empty, or why the control record cannot be gone on from.
+std::string Predecessor::read_control() {
+    std::optional<ControlRecord> control = ledger_.control();
+    if (!control) return "it has no whole record of the configuration";
+    control_ = std::move(*control);
+    auto outcome = parse_config(control_.toml, "ledger");
+    if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
+        return complaints->lines.empty() ? "its configuration is refused"
+                                         : complaints->lines.front();
+    config_ = std::move(std::get<Config>(outcome));
+    for (const ControlRecord::Proxy& proxy : control_.proxies) {
+        auto one = parse_config(proxy.toml, "ledger");
+        auto* const config = std::get_if<Config>(&one);
+        if (config == nullptr || config->proxies.size() != 1)
+            return "the configuration of one of its proxies is refused";
+        proxies_.push_back(std::move(config->proxies.front()));
+    }
+    for (const ControlRecord::Version& from : control_.versions) {
+        std::vector<AliasRule> aliases;
+        std::vector<std::uint8_t> counters;
+        for (const ControlRecord::Version::Alias& alias : from.aliases) {
+            aliases.push_back({alias.prefix, alias.scope, alias.port});
+            counters.push_back(alias.counter_index);
+        }
+        versions_.push_back(
+            {from.proxy, std::make_shared<const Upstream>(
+                             from.endpoint, std::move(aliases),
+                             from.open ? AliasMembers::open : AliasMembers::connected, from.version,
+                             std::move(counters))});
+    }
+    return has_sound_numbers() ? std::string{} : "its numbers stand for nothing";
+}
+
+/// Whether every number stands for one thing that there is.
+bool Predecessor::has_sound_numbers() const {
+    const auto is_proxy = [&](std::uint16_t number) {
+        return find_number(control_.proxies, number) != nullptr;
+    };
+    std::size_t serving = 0;
+    for (std::size_t i = 0; i < control_.proxies.size(); ++i) {
+        const ControlRecord::Proxy& proxy = control_.proxies[i];
+        const bool is_serving = proxy.state == ControlRecord::State::serving;
+        serving += is_serving ? 1 : 0;
+        if (proxy.number >= config_proxies_max || !version(proxy.number, proxy.upstream_version) ||
+            find_number(control_.proxies, proxy.number) != &proxy ||
+            (is_serving && find_proxy(config_, proxies_[i].name) == nullptr))
+            return false;
+    }
+    if (serving != config_.proxies.size()) return false;
+    for (std::size_t i = 0; i < control_.pools.size(); ++i)
+        if (control_.pools[i].number != i || i >= ledger_.size().pools) return false;
+    const ControlRecord::Binding* last = nullptr;
+    for (const ControlRecord::Binding& binding : control_.bindings) {
+        if ((last != nullptr && last->number >= binding.number) || !is_proxy(binding.proxy) ||
+            binding.number >= ledger_.size().pools || binding.pool >= control_.pools.size() ||
+            binding.range >= control_.pools[binding.pool].ranges.size())
+            return false;
+        last = &binding;
+    }
+    return std::all_of(control_.listeners.begin(), control_.listeners.end(),
+                       [&](const ControlRecord::Listener& listener) {
+                           return is_proxy(listener.proxy) &&
+                                  listener.number < ledger_.size().pools &&
+                                  find_number(control_.listeners, listener.number) == &listener;
+                       });
+}
+
+std::shared_ptr<const Upstream> Predecessor::version(std::uint16_t proxy,
+                                                     std::uint32_t version) const {
+    for (const UpstreamVersion& each : versions_)
+        if (each.proxy == proxy && each.upstream->version() == version) return each.upstream;
+    return nullptr;
+}
+
+void Predecessor::claim(const std::vector<int>& kept) {
+    groups_.resize(shards());
+    claim_listeners();
+    for (std::uint32_t shard = 0; shard < shards(); ++shard) claim_groups(shard);
+    close_unclaimed(kept);
+}
+
+/// All of them, or none: a descriptor has one owner.
+bool Predecessor::claims(std::span<const int> descriptors) {
+    const auto is_claimed = [&](int descriptor) {
+        return static_cast<std::size_t>(descriptor) < claimed_.size() &&
+               claimed_[static_cast<std::size_t>(descriptor)];
+    };
+    if (std::any_of(descriptors.begin(), descriptors.end(), is_claimed)) return false;
+    for (const int descriptor : descriptors) {
+        const auto index = static_cast<std::size_t>(descriptor);
+        if (claimed_.size() <= index) claimed_.resize(2 * index + 64);
+        claimed_[index] = true;
+    }
+    return true;
+}
+
+void Predecessor::claim_listeners() {
+    for (const ControlRecord::Listener& listener : control_.listeners) {
+        if (listener.state == ControlRecord::State::closing) continue;
+        const auto is_there = [&](int descriptor) {
+            return bound_to(descriptor) == listener.endpoint;
+        };
+        const std::vector<int>& sockets = listener.descriptors;
+        if (sockets.size() == shards() && std::all_of(sockets.begin(), sockets.end(), is_there) &&
+            claims(sockets))
+            listeners_[listener.number] = sockets;
+        else
+            ++not_believed_;
+    }
+}
+
+/// Whether every member is what the record says; with the number of the group's port pool.
+bool Predecessor::is_whole(const GroupRecord& record, std::uint32_t& pool) const {
+    const std::shared_ptr<const Upstream> upstream = version(record.proxy, record.upstream_version);
+    const ControlRecord::Binding* const binding = find_number(control_.bindings, record.binding);
+    if (!upstream || binding == nullptr || binding->proxy != record.proxy) return false;
+    pool = binding->pool;
+    const std::vector<Endpoint>& aliases = upstream->connected_aliases();
+    if (record.members != 1 + aliases.size() + (record.has_open_member ? 1 : 0)) return false;
+    if (!is_between(record.descriptors[0], record.local, upstream->endpoint())) return false;
+    for (std::size_t i = 1; i < record.members; ++i) {
+        const int descriptor = record.descriptors[i];
+        const bool is_alias_member = i <= aliases.size();
+        // An alias member without a route stays unconnected.
+        if (!(is_alias_member && is_between(descriptor, record.local, aliases[i - 1])) &&
+            !is_between(descriptor, record.local, std::nullopt))
+            return false;
+    }
+    return true;
+}
+
+void Predecessor::claim_groups(std::uint32_t shard) {
+    for (std::uint32_t group = 0; group < ledger_.high_water(shard); ++group) {
+        GroupRecord record;
+        const Ledger::Found found = ledger_.read(shard, group, record);
+        if (found == Ledger::Found::free) continue;
+        std::uint32_t pool = 0;
+        if (found != Ledger::Found::whole || !is_whole(record, pool)) {
+            ++not_believed_;
+            continue;
+        }
+        std::vector<bool>& leased = leased_ports_[pool];
+        leased.resize(std::size_t{1} << 16);
+        if (leased[record.local.port] ||
+            !claims(std::span{record.descriptors}.first(record.members))) {
+            ++not_believed_;
+            continue;
+        }
+        leased[record.local.port] = true;
+        groups_[shard].push_back(record);
+    }
+}
+
+void Predecessor::close_unclaimed(const std::vector<int>& kept) {
+    for (const int descriptor : open_descriptors()) {
+        const auto index = static_cast<std::size_t>(descriptor);
+        if (descriptor < 3 || (index < claimed_.size() && claimed_[index]) ||
+            std::find(kept.begin(), kept.end(), descriptor) != kept.end())
+            continue;
+        if (const std::optional<Endpoint> local = bound_to(descriptor))
+            unclaimed_.push_back(*local);
+        ::close(descriptor);
+    }
+}
+
+std::vector<int> Predecessor::take_listener(std::uint16_t number) {
+    const auto found = listeners_.find(number);
+    return found == listeners_.end() ? std::vector<int>{} : std::exchange(found->second, {});
+}
+
+std::vector<GroupRecord> Predecessor::take_groups(std::uint32_t shard) {
+    return std::exchange(groups_[shard], {});
+}
+
+void Predecessor::rest_ports(Ledger& ledger, Instant now) {
+    Duration cooldown{};
+    for (const ProxyConfig& proxy : config_.proxies)
+        cooldown = std::max(cooldown, proxy.port_cooldown);
+    for (const ControlRecord::Pool& pool : control_.pools) {
+        std::map<std::uint16_t, Instant>& rests = rests_[pool.number];
+        for (std::uint32_t port = 1; port <= 0xffff && ledger_.has_rests(pool.number); ++port) {
+            const auto number = static_cast<std::uint16_t>(port);
+            const Instant until = ledger_.rests_until(pool.number, number);
+            if (until > now) rests[number] = until;
+        }
+        for (const Endpoint& local : unclaimed_)
+            if (pool.address == local.address || pool.address.is_unspecified())
+                rests[local.port] = std::max(rests[local.port], now + cooldown);
+        for (const auto& [port, until] : rests) ledger.rest(pool.number, port, until);
+    }
+}
+
+PortPool Predecessor::pool(const ControlRecord::Pool& of, std::uint32_t shard, std::uint64_t start,
+                           const std::vector<PortRange>& reserved) const {
+    PortPool pool(ranges_of(of), shard, shards(), start, reserved);
+    const auto leased = leased_ports_.find(of.number);
+    const auto rests = rests_.find(of.number);
+    pool.restore(
+        [&](std::uint16_t port) { return leased != leased_ports_.end() && leased->second[port]; },
+        [&](std::uint16_t port) {
+            if (rests == rests_.end()) return Instant::min();
+            const auto until = rests->second.find(port);
+            return until == rests->second.end() ? Instant::min() : until->second;
+        });
+    return pool;
+}
+
+}  // namespace udpproxy
