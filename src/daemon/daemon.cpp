@@ -241,6 +241,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     ServiceManager manager(manager_request, log, start.is_kept ? &keeper : nullptr);
     signals.keeper_says = [&](const Message& message) {
         if (message.kind == MessageKind::manager_failed) manager.failed(message.number);
+        if (message.kind == MessageKind::upgrade_refused)
+            log.warn("upgrade_refused", {{"reason", std::string{message.text}}});
     };
     Names names(log);
     Bootstrap bootstrap(config, log);
@@ -273,10 +275,10 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
                               log);
     if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
         return fail(log, done.error().message);
+    if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});
     manager.ready();
-    if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
 
     EventLog event_log(reconfigurer, log);
     ProblemWatch problem_watch(board, problems, log);

@@ -235,6 +235,7 @@ std::optional<int> Keeper::reap(Instant now) {
 }
 
 std::optional<int> Keeper::worker_ended(int status, Instant now) {
+    listen(now);  // it may have been ready just before
     worker_ = 0;
     start_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     start_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;

@@ -1,0 +1,433 @@
+"""The keeper: what happens to the program when its worker dies, is told nothing more, or turns
+against it; and how another program takes its place.
+
+    client 10.1.0.2 ── 10.1.0.1 proxy 10.0.0.1 ── 10.0.0.254 service
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+import pytest
+
+from harness import program
+from harness.process import Process
+from harness.program import configuration, table
+from harness.sd_notify import Manager
+from harness.service import echo
+from harness.topology import IPV4
+
+_LISTENER, _SERVICE = IPV4.listener(), IPV4.service(254)
+
+
+def _text(engine="auto", **options):
+    return configuration(table(listen=_LISTENER, upstream=_SERVICE), engine=engine, **options)
+
+
+def _wait(condition, what, timeout=30):
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not {what} after {timeout} s"
+        time.sleep(0.01)
+    return found
+
+
+def _wait_for_ready(proxy, count):
+    """The count-th worker serves."""
+    proxy.wait_until(lambda: len(proxy.all_events("ready")) >= count, what=f"ready {count}")
+
+
+def _has_gone(pid):
+    """It has ended; a zombie does not count as one that is there."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _children(pid):
+    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _descriptors(proxy):
+    return len(os.listdir(f"/proc/{proxy.pid}/fd"))
+
+
+def _serves(open_client):
+    client = open_client()
+    for _ in range(50):  # the sockets of the worker before may still hold a datagram
+        if (got := client.ask(b"question", _LISTENER)) is not None:
+            return got.payload == b"question"
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_a_worker_that_dies_is_followed_by_another(
+    number, engine, start_proxy, open_service, open_client
+):
+    open_service([_SERVICE], echo())
+    proxy = start_proxy(_text(engine))
+    assert _serves(open_client)
+    first, descriptors = proxy.worker_pid, _descriptors(proxy)
+    os.kill(first, number)
+    _wait_for_ready(proxy, 2)
+    assert _serves(open_client)
+    assert proxy.worker_pid != first and _children(proxy.pid) == [str(proxy.worker_pid)]
+    _wait(lambda: _descriptors(proxy) <= descriptors, "closed what the dead worker had")
+    proxy.stop()
+
+
+def test_keeper_and_worker_are_told_apart(start_proxy):
+    proxy = start_proxy(_text())
+    of = lambda pid, file: pathlib.Path(f"/proc/{pid}/{file}").read_text().strip()
+    assert (of(proxy.pid, "comm"), of(proxy.worker_pid, "comm")) == ("udpproxy", "udpproxy worker")
+    scores = [int(of(pid, "oom_score_adj")) for pid in (proxy.pid, proxy.worker_pid)]
+    assert scores[1] == min(scores[0] + 100, 1000), "short memory takes the worker first"
+    if not program.is_sanitised():
+        assert os.listdir(f"/proc/{proxy.pid}/task") == [str(proxy.pid)], "a keeper has no threads"
+
+
+def test_a_single_process_has_no_worker_and_does_not_outlive_its_death(start_proxy):
+    proxy = start_proxy(_text(), arguments=["--single-process"])
+    assert _children(proxy.pid) == []
+    proxy.signal(signal.SIGSEGV)
+    assert proxy.wait() == -signal.SIGSEGV
+
+
+def test_five_deaths_within_ten_seconds_end_the_program(start_proxy):
+    proxy = start_proxy(_text())
+    for death in range(5):
+        _wait_for_ready(proxy, death + 1)
+        os.kill(proxy.worker_pid, signal.SIGKILL)
+    assert proxy.wait() == 1
+    how = "the last one died of signal 9 (Killed)"
+    assert f"udpproxy: 5 workers have ended within 10 s, {how}; the program ends" in proxy.lines
+    assert len(proxy.all_events("ready")) == 5
+
+
+def test_after_three_short_lives_a_worker_starts_without_sessions(start_proxy):
+    proxy = start_proxy(_text())
+    for death in range(3):
+        _wait_for_ready(proxy, death + 1)
+        os.kill(proxy.worker_pid, signal.SIGKILL)
+    _wait_for_ready(proxy, 4)
+    short = [line for line in proxy.lines if "; the next one starts without sessions" in line]
+    # On a slow machine a life of a worker may take longer than a second.
+    lives = [
+        float(end["time"].split(":")[-1].rstrip("Z")) - float(begin["time"].split(":")[-1][:-1])
+        for begin, end in zip(proxy.all_events("starting"), proxy.all_events("starting")[1:])
+    ]
+    assert short or max(lives) > 0.9, lives
+    proxy.stop()
+
+
+@pytest.mark.long
+@pytest.mark.bound(300)
+def test_fifty_deaths_leave_nothing_behind(engine, start_proxy, open_service, open_client):
+    """No descriptor, no zombie, no memory; at a pace that the keeper bears."""
+    open_service([_SERVICE], echo())
+    proxy = start_proxy(_text(engine))
+    kept = _descriptors(proxy)
+    for death in range(50):
+        began = time.monotonic()
+        os.kill(proxy.worker_pid, signal.SIGKILL)
+        _wait_for_ready(proxy, death + 2)
+        _wait(lambda: _descriptors(proxy) <= kept, "without leftovers")
+        assert len(_children(proxy.pid)) == 1
+        time.sleep(max(0.0, began + 2.6 - time.monotonic()))
+    assert _serves(open_client)
+    proxy.stop()
+
+
+def test_a_terminal_s_interrupt_stops_it_in_order(engine, start_proxy):
+    """It reaches keeper and worker; the worker took it for the second one, or took none at all."""
+    proxy = start_proxy(_text(engine), prefix=["setsid"])
+    os.killpg(proxy.pid, signal.SIGINT)
+    assert proxy.wait() == 0
+    assert proxy.wait_event("stopping")["signal"] == "SIGINT"
+    assert len(proxy.all_events("stopped")) == 1
+
+
+def test_a_worker_obeys_its_keeper_alone(engine, start_proxy, open_service, open_client):
+    open_service([_SERVICE], echo())
+    proxy = start_proxy(_text(engine))
+    worker = proxy.worker_pid
+    for number in ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2"):
+        os.kill(worker, signal.Signals[f"SIG{number}"])
+    proxy.signal(signal.SIGUSR1)
+    proxy.wait_event("log_reopened")
+    assert _serves(open_client) and proxy.worker_pid == worker
+    assert not proxy.all_events("reloading") and not proxy.all_events("draining")
+    proxy.signal(signal.SIGHUP)
+    proxy.wait_event("reloaded")
+    proxy.stop()
+    assert len(proxy.all_events("log_reopened")) == 1
+
+
+def test_no_signal_to_stop_is_lost_behind_others_that_the_worker_does_not_take(start_proxy):
+    """The channel to the worker is full: SIGTERM waits for room."""
+    proxy = start_proxy(_text())
+    proxy.stand_still()
+    # Each is passed on as a message. A few hundred fill the channel.
+    ignored = pathlib.Path(f"/proc/{proxy.pid}/status")
+    for _ in range(600):
+        proxy.signal(signal.SIGUSR1)
+        _wait(
+            lambda: int(_field(ignored, "ShdPnd"), 16) & (1 << signal.SIGUSR1 - 1) == 0,
+            "taken by the keeper",
+        )
+    proxy.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    proxy.go_on()
+    assert proxy.wait() == 0
+    assert proxy.all_events("stopped")
+
+
+def _field(file, name):
+    (line,) = [line for line in file.read_text().splitlines() if line.startswith(f"{name}:")]
+    return line.split()[1]
+
+
+def test_a_worker_ends_with_its_keeper(engine, start_proxy):
+    proxy = start_proxy(_text(engine))
+    worker = proxy.worker_pid
+    proxy.signal(signal.SIGKILL)
+    assert proxy.wait() == -signal.SIGKILL
+    _wait(lambda: _has_gone(worker), "gone", timeout=10)
+    start_proxy(_text(engine))  # nobody holds its address
+
+
+def test_a_worker_that_stands_still_is_replaced_at_half_of_the_watchdog_s_limit(
+    engine, start_proxy, open_service, open_client, tmp_path, closing
+):
+    open_service([_SERVICE], echo())
+    manager = closing(Manager(tmp_path / "notify"))
+    proxy = start_proxy(_text(engine), prefix=manager.environment(WATCHDOG_USEC=4_000_000))
+    manager.wait(WATCHDOG="1")
+    proxy.stand_still()
+    _wait_for_ready(proxy, 2)
+    assert _serves(open_client)
+    manager.wait(READY="1", count=2)
+    fed = len(manager.all(WATCHDOG="1"))
+    assert manager.wait(WATCHDOG="1", count=fed + 1)["pid"] == proxy.pid
+
+
+# Workers that turn against their keeper.
+
+
+@pytest.fixture
+def start_hostile(closing, network):
+    """start_hostile(*words): a keeper whose worker does that."""
+
+    def start(*words, prefix=(), path=None):
+        path = path or pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile"
+        started = Process([*prefix, str(path), *map(str, words)], network.proxy)
+        started.close = started.kill
+        closing(started)
+        started.wait_until(lambda: "start first" in started.lines, what="a worker")
+        return started
+
+    return start
+
+
+def _ends_in_order(hostile):
+    hostile.signal(signal.SIGTERM)
+    assert hostile.wait() == 0, hostile.text()
+
+
+def test_of_the_manager_s_protocol_only_the_state_is_passed_on(start_hostile, tmp_path, closing):
+    """For MAINPID= a manager would take another process for the main one, FDSTORE= leaves it
+    descriptors for the next start."""
+    manager = closing(Manager(tmp_path / "notify"))
+    words = (
+        "MAINPID=1\nREADY=1\nFDSTORE=1\nNOTIFYACCESS=all\nWATCHDOG=trigger\nWATCHDOG_USEC=1\n"
+        "EXTEND_TIMEOUT_USEC=1\nREADY=10\n\nSTATUS=well\nBARRIER=1\nSTOPPING"
+    )
+    hostile = start_hostile("says", words, prefix=manager.environment())
+    heard = manager.wait(STATUS="well")
+    assert {key for key in heard if key.isupper()} == {"READY", "STATUS"}
+    assert heard["READY"] == "1" and heard["pid"] == hostile.pid
+    _ends_in_order(hostile)
+    assert len(manager.messages) == 1
+
+
+def test_a_flood_of_messages_keeps_the_keeper_from_nothing(start_hostile, tmp_path, closing):
+    manager = closing(Manager(tmp_path / "notify"))
+    hostile = start_hostile("floods", prefix=manager.environment())
+    manager.wait(STATUS=None, count=3)
+    used = int(_field(pathlib.Path(f"/proc/{hostile.pid}/status"), "VmRSS"))
+    time.sleep(1)
+    assert int(_field(pathlib.Path(f"/proc/{hostile.pid}/status"), "VmRSS")) <= used + 1024
+    _ends_in_order(hostile)
+
+
+@pytest.mark.parametrize(
+    "deed", [("closes",), ("replaces", "/dev/zero"), ("replaces", "/dev/null")]
+)
+def test_a_worker_without_its_keeper_s_descriptors_is_replaced(deed, start_hostile):
+    hostile = start_hostile(*deed)
+    hostile.wait_until(lambda: "done" in hostile.lines, what="the deed")
+    hostile.signal(signal.SIGHUP)  # the keeper waits for what the descriptors were before
+    hostile.wait_until(lambda: "start crash" in hostile.lines, what="the next worker")
+    _ends_in_order(hostile)
+
+
+def test_a_worker_that_does_not_come_up_ends_the_program_with_its_exit_code(start_hostile):
+    assert start_hostile("fails").wait() == 3
+    hostile = start_hostile("never-ready")
+    (child,) = _children(hostile.pid)
+    os.kill(int(child), signal.SIGABRT)
+    assert hostile.wait() == 128 + signal.SIGABRT
+    assert "udpproxy: the worker died of signal 6 (Aborted)" in hostile.lines
+
+
+# Another program.
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """The program's file in a place where others can be put."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    path = folder / "udpproxy"
+    shutil.copy(program.path(), path)
+    return path
+
+
+def _install(source, path):
+    """As a package does: the file that is executed stays as it is, without a name."""
+    shutil.copy(source, f"{path}.new")
+    os.rename(f"{path}.new", path)
+
+
+@pytest.fixture
+def start_installed(start_proxy, installed):
+    def start(text, prefix=(), **options):
+        return start_proxy(
+            text, prefix=[*prefix, "sh", "-c", 'shift; exec "$0" "$@"', str(installed)], **options
+        )
+
+    return start
+
+
+def test_sigusr2_puts_the_installed_program_in_its_place(
+    engine, start_installed, installed, open_service, open_client, tmp_path, closing
+):
+    open_service([_SERVICE], echo())
+    manager = closing(Manager(tmp_path / "notify"))
+    proxy = start_installed(_text(engine), prefix=manager.environment())
+    assert _serves(open_client)
+    descriptors = _descriptors(proxy)
+    executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
+    for upgrade in range(3):
+        _install(program.path(), installed)
+        proxy.signal(signal.SIGUSR2)
+        _wait_for_ready(proxy, upgrade + 2)
+        now = os.stat(f"/proc/{proxy.pid}/exe").st_ino
+        assert now == os.stat(installed).st_ino != executed
+        executed = now
+        assert pathlib.Path(f"/proc/{proxy.pid}/comm").read_text() == "udpproxy\n"
+        assert _serves(open_client)
+        _wait(lambda: _descriptors(proxy) <= descriptors, "without leftovers")
+    assert {message["pid"] for message in manager.all()} == {proxy.pid}
+    proxy.signal(signal.SIGHUP)
+    proxy.wait_event("reloaded")
+    os.kill(proxy.worker_pid, signal.SIGKILL)
+    _wait_for_ready(proxy, 5)
+    environment = pathlib.Path(f"/proc/{proxy.worker_pid}/environ").read_bytes()
+    assert b"UDPPROXY_KEEPER" in environment, "as it was executed; in its memory it is taken out"
+    proxy.stop()
+
+
+def _is_refused(proxy, reason):
+    worker = proxy.worker_pid
+    before = len(proxy.all_events("upgrade_refused"))
+    proxy.signal(signal.SIGUSR2)
+    proxy.wait_until(lambda: len(proxy.all_events("upgrade_refused")) > before, what="a no")
+    assert reason in proxy.all_events("upgrade_refused")[-1]["reason"]
+    assert proxy.worker_pid == worker and len(proxy.all_events("ready")) == 1
+
+
+def test_a_program_that_cannot_go_on_is_refused_and_why_is_told(
+    start_installed, installed, tmp_path
+):
+    proxy = start_installed(_text())
+    slow = tmp_path / "slow.sh"
+    for source, reason in {
+        "/bin/false": f"{installed}: its exit code is 1",
+        "/bin/true": f"{installed}: it is no udpproxy",
+        __file__: f"{installed}: exec: ",
+    }.items():
+        _install(source, installed)
+        _is_refused(proxy, reason)
+    installed.unlink()
+    _is_refused(proxy, f"{installed}: open: No such file or directory")
+    installed.mkdir()
+    _is_refused(proxy, f"{installed} is no file")
+    installed.rmdir()
+    _install(program.path(), installed)
+    for mode in (0o775, 0o757):
+        installed.chmod(mode)
+        _is_refused(proxy, f"{installed} can be written by other users than root")
+    installed.chmod(0o755)
+    text = proxy.configuration_file.read_text()
+    proxy.configuration_file.write_text(f"what = 1\n{text}")
+    _is_refused(proxy, f"{installed}: {proxy.configuration_file}:1:1: ")
+    proxy.configuration_file.write_text(text)
+    proxy.signal(signal.SIGUSR2)
+    _wait_for_ready(proxy, 2)
+    proxy.stop()
+
+
+def test_the_program_is_asked_what_it_reads(installed, tmp_path):
+    file = tmp_path / "udpproxy.toml"
+    file.write_text(_text())
+    asked = lambda form: program.run_once("--check-upgrade", form, "--config", file)
+    done = asked(1)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("udpproxy ")
+    done = asked(4_000_000_000)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("does not read sessions of form 4000000000")
+
+
+@pytest.mark.slow
+def test_a_program_whose_worker_does_not_come_up_is_undone(
+    engine, start_installed, installed, open_service, open_client
+):
+    open_service([_SERVICE], echo())
+    proxy = start_installed(_text(engine))
+    executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
+    _install(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", installed)
+    proxy.signal(signal.SIGUSR2)
+    proxy.wait_until(lambda: "start upgrade" in proxy.lines, what="the new program's worker")
+    assert os.stat(f"/proc/{proxy.pid}/exe").st_ino == os.stat(installed).st_ino
+    _wait_for_ready(proxy, 2)
+    assert os.stat(f"/proc/{proxy.pid}/exe").st_ino == executed
+    told = "udpproxy: the worker of the new program died of signal 9 (Killed); back to the old one"
+    assert told in proxy.lines
+    assert _serves(open_client)
+    _install(program.path(), installed)  # and the next one may be good
+    proxy.signal(signal.SIGUSR2)
+    _wait_for_ready(proxy, 3)
+    proxy.stop()
+
+
+def test_a_worker_cannot_choose_what_is_executed(start_hostile, tmp_path, closing):
+    """It put another file over the kept descriptor, and the keeper executed that."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    path = folder / "udpproxy_hostile"
+    shutil.copy(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", path)
+    other = tmp_path / "other"
+    shutil.copy("/bin/echo", other)
+    hostile = start_hostile("replaces-program", other, path=path)
+    hostile.signal(signal.SIGUSR2)
+    hostile.wait_until(lambda: "replaced" in hostile.lines, what="the deed")
+    hostile.wait_until(lambda: "start undone" in hostile.lines, what="the next worker")
+    hostile.wait_until(
+        lambda: "refused the descriptor of the program was tampered with" in hostile.lines
+    )
+    assert "replaces-program" not in hostile.text()
+    _ends_in_order(hostile)
