@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -56,32 +57,38 @@ private:
     Socket socket_{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
 };
 
+using Told = std::function<void(ServiceManager&)>;
+
+/// What a manager hears after it has read all there was, when it had no room for what it was told
+/// before and had room for what it was told `after`.
+std::vector<std::string> heard_by_a_late_reader(const Told& before, const Told& after) {
+    const Manager manager;
+    Result<Log> log = Log::open({});
+    REQUIRE(log);
+    ServiceManager service({manager.name, {}, {}}, *log);
+    manager.fill();
+    before(service);
+    (void)manager.heard();
+    after(service);
+    service.look(Status{}, {}, Instant{});
+    return manager.heard();
+}
+
+const std::vector<std::string> ready{"READY=1\nSTATUS=reloaded"};
+
 // RELOADING was kept for the next look although READY had reached the manager after it: told then,
 // it left the manager with a reload that had no end.
 TEST_CASE("a state that the manager had no room for is not told after a newer one") {
-    const Manager manager;
-    Result<Log> log = Log::open({});
-    REQUIRE(log);
-    ServiceManager service({manager.name, {}, {}}, *log);
-    manager.fill();
-    service.reloading(Instant{});
-    (void)manager.heard();
-    service.reloaded("");
-    service.look(Status{}, {}, Instant{});
-    CHECK(manager.heard() == std::vector<std::string>{"READY=1\nSTATUS=reloaded"});
+    CHECK(heard_by_a_late_reader([](ServiceManager& service) { service.reloading(Instant{}); },
+                                 [](ServiceManager& service) { service.reloaded(""); }) == ready);
 }
 
 TEST_CASE("of states that the manager had no room for the newest is told when there is room") {
-    const Manager manager;
-    Result<Log> log = Log::open({});
-    REQUIRE(log);
-    ServiceManager service({manager.name, {}, {}}, *log);
-    manager.fill();
-    service.reloading(Instant{});
-    service.reloaded("");
-    (void)manager.heard();
-    service.look(Status{}, {}, Instant{});
-    CHECK(manager.heard() == std::vector<std::string>{"READY=1\nSTATUS=reloaded"});
+    const Told all = [](ServiceManager& service) {
+        service.reloading(Instant{});
+        service.reloaded("");
+    };
+    CHECK(heard_by_a_late_reader(all, [](ServiceManager&) {}) == ready);
 }
 
 }  // namespace

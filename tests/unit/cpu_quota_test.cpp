@@ -28,6 +28,12 @@ Files v2(const std::string& path, Files quotas) {
     return quotas;
 }
 
+/// A cgroup of v1 has its quota in two files; the period is 100 ms.
+void set_v1(Files& files, const std::string& cgroup, const char* quota_us) {
+    files[cgroup + "/cpu.cfs_quota_us"] = quota_us;
+    files[cgroup + "/cpu.cfs_period_us"] = "100000\n";
+}
+
 TEST_CASE("a quota of cgroups v2 is found in the process' cgroup and in every one above") {
     CHECK(quota_of(v2("/a/b", {{"/sys/fs/cgroup/a/b/cpu.max", "150000 100000\n"}})) == "150 %");
     CHECK(quota_of(v2("/a/b", {{"/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"},
@@ -49,11 +55,9 @@ TEST_CASE("a quota of cgroups v1 is found wherever the cpu controller is mounted
                 {"/proc/self/mountinfo",
                  "31 24 0:27 / /cg/mem rw - cgroup cgroup rw,memory\n"
                  "32 24 0:28 / /cg/cpuset rw - cgroup cgroup rw,cpuset\n"
-                 "33 24 0:29 / /cg/my\\040cpu rw - cgroup cgroup rw,cpu,cpuacct\n"},
-                {"/cg/my cpu/a:b/c/cpu.cfs_quota_us", "250000\n"},
-                {"/cg/my cpu/a:b/c/cpu.cfs_period_us", "100000\n"},
-                {"/cg/cpuset/a:b/c/cpu.cfs_quota_us", "1000\n"},
-                {"/cg/cpuset/a:b/c/cpu.cfs_period_us", "100000\n"}};
+                 "33 24 0:29 / /cg/my\\040cpu rw - cgroup cgroup rw,cpu,cpuacct\n"}};
+    set_v1(files, "/cg/my cpu/a:b/c", "250000\n");
+    set_v1(files, "/cg/cpuset/a:b/c", "1000\n");
     CHECK(quota_of(files) == "250 %");
     files["/cg/my cpu/a:b/cpu.cfs_quota_us"] = "50000\n";
     files["/cg/my cpu/a:b/cpu.cfs_period_us"] = "50000\n";
@@ -65,12 +69,9 @@ TEST_CASE("a quota of cgroups v1 is found wherever the cpu controller is mounted
 
 TEST_CASE("a container that is shown its own part of the hierarchy finds the quota there") {
     const std::string below = "32 24 0:28 /pods/p1 /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n";
-    Files files{{"/proc/self/cgroup", "4:cpu:/pods/p1/c1\n"},
-                {"/proc/self/mountinfo", below},
-                {"/sys/fs/cgroup/cpu/c1/cpu.cfs_quota_us", "300000"},
-                {"/sys/fs/cgroup/cpu/c1/cpu.cfs_period_us", "100000"},
-                {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "150000"},
-                {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000"}};
+    Files files{{"/proc/self/cgroup", "4:cpu:/pods/p1/c1\n"}, {"/proc/self/mountinfo", below}};
+    set_v1(files, "/sys/fs/cgroup/cpu/c1", "300000");
+    set_v1(files, "/sys/fs/cgroup/cpu", "150000");
     CHECK(quota_of(files) == "150 %");
     files["/proc/self/cgroup"] = "4:cpu:/pods/p1\n";
     CHECK(quota_of(files) == "150 %");
@@ -83,9 +84,8 @@ TEST_CASE("of both versions at once the tighter quota counts") {
                 {"/proc/self/mountinfo",
                  "32 24 0:28 / /v1 rw - cgroup cgroup rw,cpu\n"
                  "33 24 0:29 / /v2 rw - cgroup2 cgroup2 rw\n"},
-                {"/v1/a/cpu.cfs_quota_us", "300000"},
-                {"/v1/a/cpu.cfs_period_us", "100000"},
                 {"/v2/b/cpu.max", "200000 100000"}};
+    set_v1(files, "/v1/a", "300000");
     CHECK(quota_of(files) == "200 %");
     files["/v2/b/cpu.max"] = "400000 100000";
     CHECK(quota_of(files) == "300 %");
