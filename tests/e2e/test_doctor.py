@@ -9,6 +9,7 @@ the doctor's own command is run and the doctor has nothing more to say.
 """
 
 import json
+import signal
 import subprocess
 
 import pytest
@@ -247,6 +248,32 @@ def test_a_start_advises_about_ports_that_others_may_take(engine, network, start
         assert proxy.all_events("advice") == []
     finally:
         network.proxy.sysctl("net.ipv4.ip_local_reserved_ports", "")
+
+
+def test_advice_is_told_again_when_its_cause_comes_back(engine, network, start_proxy):
+    """By reloads: what was told once must not be taken for told when it has been away."""
+    proxy = _start(start_proxy, engine, keys={"ports": "40000-50000"})
+    told = proxy.wait_event("advice", subject="ports")
+    reloads = 0
+
+    def advice_after_a_reload():
+        nonlocal reloads
+        reloads += 1
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_event("reloaded", reloads=str(reloads))
+        # One request after another: the advice of the last one has been told.
+        proxy.signal(signal.SIGHUP)
+        reloads += 1
+        proxy.wait_event("reloaded", reloads=str(reloads))
+        return len(proxy.all_events("advice", subject="ports"))
+
+    assert advice_after_a_reload() == 1
+    fix(network, told["fix"])
+    try:
+        assert advice_after_a_reload() == 1
+    finally:
+        network.proxy.sysctl("net.ipv4.ip_local_reserved_ports", "")
+    assert advice_after_a_reload() == 2
 
 
 def test_a_start_advises_about_few_buckets_for_the_sockets_of_sessions(
