@@ -6,9 +6,11 @@
 NAME is a step that ended with exit code STATUS. REPORT is its JUnit file, as doctest and pytest
 write it; each of its test cases counts. A step without a report counts only when it failed. A step
 that failed as a whole (a crash, no report or half of one, no test executed, a failure that the
-report does not know) counts as one failed. The exit code is 1 when something failed.
+report does not know) counts as one failed. A runner that cannot run here leaves the reason, plain
+text, in the report's place. The exit code is 1 when something failed.
 """
 
+import pathlib
 import sys
 import xml.etree.ElementTree as tree
 
@@ -28,6 +30,13 @@ def read(path):
     return passed, failures, skipped
 
 
+def reason_in(report):
+    """The text in the place of a report, if it is one."""
+    path = pathlib.Path(report)
+    text = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+    return "" if text.startswith("<") else text
+
+
 def outcome_of(status, name, report):
     """As read(), with what the report cannot know."""
     if report is None:
@@ -35,7 +44,8 @@ def outcome_of(status, name, report):
     try:
         passed, failures, skipped = read(report)
     except (OSError, tree.ParseError) as error:
-        return 0, [(name, f"exit code {status} and no whole report: {error}")], 0
+        why = reason_in(report) or f"exit code {status} and no whole report: {error}"
+        return 0, [(name, why)], 0
     if not passed and not failures:
         failures.append((name, "no test was executed"))
     elif status and not failures:

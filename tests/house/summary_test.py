@@ -58,6 +58,43 @@ def test_a_crash_leaves_no_whole_report_and_is_one_failure(tmp_path, text):
     assert (returned, told.splitlines()[-1]) == (1, "0 passed, 1 failed")
 
 
+def refused_namespaces(directory):
+    unshare = directory / "unshare"
+    unshare.write_text("#!/bin/sh\necho 'unshare: a < b & c' >&2\nexit 1\n", encoding="utf-8")
+    unshare.chmod(0o755)
+    command = [os.path.join(ROOT, "tests", "e2e", "run")]
+    return command, {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def other_than_root(_):
+    program = "import os, sys, pytest; os.geteuid = lambda: 1; sys.exit(pytest.main(sys.argv[1:]))"
+    return [sys.executable, "-B", "-c", program, os.path.join(ROOT, "tests", "package")], {}
+
+
+# It said "exit code 1 and no whole report"; the reason was a screen above.
+@pytest.mark.parametrize(
+    "refused, reason",
+    [
+        (refused_namespaces, "e2e: not run, namespaces cannot be had here"),
+        (other_than_root, "package: not run, a bare Debian can only be made by root"),
+    ],
+)
+def test_why_a_stage_was_not_run_is_told_again(tmp_path, refused, reason):
+    report = tmp_path / "report.xml"
+    command, environment = refused(tmp_path)
+    done = subprocess.run(
+        [*command, "-q", f"--junitxml={report}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode != 0 and reason in done.stdout + done.stderr
+    returned, told = summary(f"{done.returncode}=stage={report}")
+    assert returned == 1 and told.count("\n    ") == 1 and f"\n    {reason}" in told
+    assert ("a < b & c" in told) == (refused is refused_namespaces)
+
+
 def test_a_step_without_a_report_counts_when_it_failed():
     returned, told = summary("0=lint: format", "2=build: asan")
     assert (returned, told.splitlines()[-1]) == (1, "0 passed, 1 failed")
