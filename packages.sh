@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# packages.sh [SECTION…]: installs these sections of packages.txt (programs, build, test and lint if
-# none is named) through apt, with sudo when you are not root, and says before how much that is.
+# packages.sh [SECTION…]: installs these sections of packages.txt (programs, build, test and lint
+# if none is named) through apt, with sudo when you are not root, and says before how much that is.
 # ./dev runs it for what a command needs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
