@@ -120,12 +120,7 @@ struct Given {
 
 /// In a worker, or in the only process.
 int serve(const Given& given, const udpproxy::ServeOptions& options) {
-    return guarded([&] {
-        const auto outcome = given.read();
-        if (const auto* complaints = std::get_if<udpproxy::ConfigComplaints>(&outcome))
-            return complain(complaints->lines);
-        return udpproxy::serve(std::get<udpproxy::Config>(outcome), given.file, options);
-    });
+    return guarded([&] { return udpproxy::serve(given.read(), given.file, options); });
 }
 
 /// Each value stands behind an option of its own: a second word would be a mistake.

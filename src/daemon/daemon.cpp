@@ -16,6 +16,7 @@
 
 #include "sd_notify.hpp"
 #include "signals.hpp"
+#include "succession.hpp"
 #include "udpproxy/admin/server.hpp"
 #include "udpproxy/base/descriptor.hpp"
 #include "udpproxy/base/printable.hpp"
@@ -29,6 +30,8 @@
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/control_query.hpp"
 #include "udpproxy/runtime/event_log.hpp"
+#include "udpproxy/runtime/plan.hpp"
+#include "udpproxy/runtime/predecessor.hpp"
 #include "udpproxy/runtime/problems.hpp"
 #include "udpproxy/runtime/reconfigurer.hpp"
 #include "udpproxy/runtime/resolver.hpp"
@@ -153,11 +156,10 @@ void reopen_log(Log& log) {
         log.info("log_reopened");
 }
 
-/// Runs until a signal to stop, or until the end of the drain that SIGQUIT began; returns its name.
-/// `look` is called between signals, a few times a second.
-std::string run(Reconfigurer& reconfigurer, ControlSlot& control,
-                const std::function<void(Instant)>& look, const Signals& signals, Steps& steps,
-                Log& log) {
+/// Runs until a signal to stop or to hand over, or until the end of the drain that SIGQUIT began;
+/// returns the signal. `look` is called between signals, a few times a second.
+int run(Reconfigurer& reconfigurer, ControlSlot& control, const std::function<void(Instant)>& look,
+        const Signals& signals, Steps& steps, Log& log) {
     bool reload_wanted = false;
     Instant reloaded_at{};
     while (true) {
@@ -165,7 +167,8 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control,
         const int limit_ms = names.has_more() ? 0 : reload_wanted ? reload_look_ms : look_every_ms;
         const int signal = signals.next(limit_ms, names.descriptor());
         const Instant now = monotonic_now();
-        if (is_stop(signal) || signal == SIGUSR2) return name_of_signal(signal);
+        if (is_stop(signal) || (signal == SIGUSR2 && signals.are_a_keepers())) return signal;
+        if (signal == SIGUSR2) log.warn("not_upgraded", {{"reason", "there is no keeper"}});
         if (signal == SIGQUIT) steps.run("drain", [&] { reconfigurer.drain(std::nullopt, now); });
         if (signal == SIGUSR1) steps.run("log", [&] { reopen_log(log); });
         // Coalesces SIGHUPs: at most one reload per reload_pause, and one after the last signal.
@@ -178,32 +181,8 @@ std::string run(Reconfigurer& reconfigurer, ControlSlot& control,
         answer_control_query(control, reconfigurer);
         steps.run("look", [&] { reconfigurer.look(now); });
         look(now);
-        if (reconfigurer.has_drained(now)) return name_of_signal(SIGQUIT);
+        if (reconfigurer.has_drained(now)) return SIGQUIT;
     }
-}
-
-/// Errors: those of the bootstrap, and memory that is short for the shards' tables.
-Result<void> start_shards(Bootstrap& bootstrap) {
-    try {
-        return bootstrap.start_shards();
-    } catch (const std::bad_alloc&) {
-        return Error{"tables of sessions, groups and ports: " + error_text(ENOMEM)};
-    }
-}
-
-/// The descriptors of the keeper, and of this worker at its start.
-std::vector<int> own_descriptors(const WorkerStart& start) {
-    std::vector<int> own = start.keepers;
-    if (start.is_kept) own.push_back(start.channel);
-    return own;
-}
-
-/// Of the worker before. Its sockets are closed with the rest: sessions are not taken over.
-void close_leftovers(const WorkerStart& start, const HandedSockets& handed) {
-    std::vector<int> kept = own_descriptors(start);
-    for (const HandedSocket& each : handed.sockets) kept.push_back(each.socket.descriptor());
-    std::sort(kept.begin(), kept.end());
-    close_all_but(kept);
 }
 
 int fail(Log& log, const std::string& reason) {
@@ -218,11 +197,21 @@ int fail_for(Log& log, const std::vector<std::string>& complaints) {
 
 }  // namespace
 
-int serve(const Config& config, const std::string& config_file, const ServeOptions& options) {
+int serve(const std::variant<Config, ConfigComplaints>& read, const std::string& config_file,
+          const ServeOptions& options) {
     const WorkerStart& start = options.start;
-    // Before their numbers could be taken.
-    HandedSockets handed = take_handed_sockets(start.process, own_descriptors(start));
-    if (start.reason != StartReason::first) close_leftovers(start, handed);
+    HandedSockets handed;
+    std::string why_not;
+    // First of all: numbers of descriptors are believed before any is taken.
+    std::optional<Predecessor> predecessor = find_predecessor(start, handed, why_not);
+    const auto* const complaints = std::get_if<ConfigComplaints>(&read);
+    if (complaints != nullptr && !predecessor) {
+        for (const std::string& line : complaints->lines) print_error(line + '\n');
+        return exit_config;
+    }
+    Config config = predecessor ? predecessor->config() : std::get<Config>(read);
+    if (predecessor && complaints == nullptr)
+        take_what_needs_a_restart(config, std::get<Config>(read));
     Channel keeper{start.channel};
     // First: a thread that has them unblocked would get them instead.
     Signals signals{start.is_kept ? &keeper : nullptr};
@@ -230,6 +219,8 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     Result<Log> opened = Log::open({config.log_level, config.log_format, config.log_file});
     if (!opened) {
         print_error("udpproxy: " + opened.error().message + '\n');
+        // The sockets stay open: the next worker may have more luck.
+        if (predecessor) ::_exit(exit_failure);
         return exit_failure;
     }
     Log& log = *opened;
@@ -237,6 +228,13 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
     log.info("starting", {{"version", UDPPROXY_VERSION},
                           {"config", shown_config(config_file)},
                           {"pid", start.process}});
+    log_start(log, start, why_not);
+    const auto give_up = [&](const std::string& reason) {
+        const int code = fail(log, reason);
+        if (!predecessor) return code;
+        log.flush(log_flush_limit);
+        ::_exit(code);  // without a destructor: the sockets stay open for the next worker
+    };
 
     ServiceManager manager(manager_request, log, start.is_kept ? &keeper : nullptr);
     signals.keeper_says = [&](const Message& message) {
@@ -253,26 +251,46 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
         stop_signal = signals.next_stop(static_cast<int>(pause_ms), names.descriptor());
         return stop_signal != 0;
     };
-    if (!bootstrap.prepare_proxies(names, stops)) {
+    if (!predecessor && !bootstrap.prepare_proxies(names, stops)) {
         manager.stopping();
         log.info("stopped", {{"signal", name_of_signal(stop_signal)}});
         return exit_ok;
     }
-    if (const auto complaints = bootstrap.compute_capacity(); !complaints.empty())
-        return fail_for(log, complaints);
-    if (const auto complaints = bootstrap.take_handed(std::move(handed)); !complaints.empty())
-        return fail_for(log, complaints);
-    if (auto done = bootstrap.choose_engine(); !done) return fail(log, done.error().message);
-    bootstrap.log_capacity();
+    const std::vector<std::string> lacks =
+        predecessor ? bootstrap.compute_capacity(*predecessor) : bootstrap.compute_capacity();
+    if (predecessor && !lacks.empty()) return give_up(lacks.front());
+    if (!lacks.empty()) return fail_for(log, lacks);
+    if (const auto mismatches = bootstrap.take_handed(std::move(handed)); !mismatches.empty())
+        return fail_for(log, mismatches);
+    if (auto done = bootstrap.choose_engine(); !done) return give_up(done.error().message);
+    if (!predecessor) bootstrap.log_capacity();
     StatusBoard board;
     Published<Problems> problems;
     ControlSlot control;
     Result<std::unique_ptr<AdminServer>> admin = AdminServer::open(config.admin, log);
-    if (!admin) return fail(log, admin.error().message);
-    if (auto done = bootstrap.open_all_listeners(); !done) return fail(log, done.error().message);
-    if (auto done = start_shards(bootstrap); !done) return fail(log, done.error().message);
-    Reconfigurer reconfigurer(config, config_file, options.drain_timeout, bootstrap, names, board,
-                              log);
+    if (!admin) return give_up(admin.error().message);
+    if (start.is_kept) bootstrap.make_ledger();
+    std::optional<Reconfigurer> running;
+    try {
+        const auto begun =
+            predecessor ? bootstrap.create_empty_shards(*predecessor) : bootstrap.open_and_start();
+        if (!begun) return give_up(begun.error().message);
+        running.emplace(config, config_file, options.drain_timeout, bootstrap, names, board, log,
+                        predecessor ? &*predecessor : nullptr);
+        if (predecessor) {
+            if (auto done = running->adopt(*predecessor); !done)
+                return give_up(done.error().message);
+        }
+        running->record();
+    } catch (const std::bad_alloc&) {
+        return give_up("tables of sessions, groups and ports: " + error_text(ENOMEM));
+    }
+    Reconfigurer& reconfigurer = *running;
+    if (bootstrap.ledger() && !commit(*bootstrap.ledger(), start))
+        return give_up("dup3 of the ledger: " + error_text(errno));
+    if (predecessor) bootstrap.begin_shards();
+    reconfigurer.note_start(start, predecessor ? &*predecessor : nullptr);
+    predecessor.reset();
     if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
         return fail(log, done.error().message);
     if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
@@ -305,11 +323,20 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
             manager.look(*board.get(), found ? *found : Problems{}, now);
         });
     };
-    const std::string signal = run(reconfigurer, control, look, signals, steps, log);
-    log.info("stopping", {{"signal", signal}});
-    steps.run("manager", [&] { manager.stopping(); });
+    // What the file says by now is a reload.
+    if (start.reason != StartReason::first && !config_file.empty() &&
+        (complaints != nullptr ||
+         toml_of(std::get<Config>(read)) != toml_of(reconfigurer.config())))
+        steps.run("reload", [&] { reconfigurer.reload(monotonic_now()); });
+    const int signal = run(reconfigurer, control, look, signals, steps, log);
+    const bool hands_over = signal == SIGUSR2;
+    log.info(hands_over ? "handing_over" : "stopping", {{"signal", name_of_signal(signal)}});
+    if (!hands_over) steps.run("manager", [&] { manager.stopping(); });
     const bool admin_ended = (*admin)->stop(admin_stop_limit);
     reconfigurer.withdraw_queues();
+    if (hands_over) {
+        for (const auto& shard : bootstrap.shards()) shard->hand_over();
+    }
     const bool shards_ended = stop_shards(bootstrap.shards(), signals, log, [&] {
         steps.run("events", [&] { event_log.look(monotonic_now()); });
     });
@@ -319,6 +346,12 @@ int serve(const Config& config, const std::string& config_file, const ServeOptio
                                 {"effect", "the program ends all the same"}});
         log.flush(log_flush_limit);
         ::_exit(exit_failure);  // the thread may still use objects that a return would destroy
+    }
+    if (hands_over) {
+        if (bootstrap.ledger()) bootstrap.ledger()->close_in_order(monotonic_now());
+        log.info("handed_over");
+        log.flush(log_flush_limit);
+        ::_exit(exit_ok);  // without a destructor: the sockets stay open for the next worker
     }
     log.info("stopped");
     return exit_ok;

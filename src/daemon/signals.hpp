@@ -16,6 +16,7 @@ public:
     /// the threads it starts later. Ignores SIGPIPE. `keeper` is null where there is none.
     explicit Signals(Channel* keeper);
     [[nodiscard]] bool open() const noexcept { return keeper_ != nullptr || (all_ && stops_); }
+    [[nodiscard]] bool are_a_keepers() const noexcept { return keeper_ != nullptr; }
     /// Waits at most `limit_ms` for a signal, or until `other` is readable (-1: no descriptor); 0
     /// when no signal came.
     [[nodiscard]] int next(int limit_ms, int other = -1) const;

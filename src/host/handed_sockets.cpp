@@ -93,7 +93,7 @@ HandedSockets take_handed_sockets(pid_t process, std::span<const int> others) {
         std::string reason = examine(each);
         // As the sockets that this program opens itself are.
         if (reason.empty() && (::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) != 0 ||
-                               ::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0))
+                               ::fcntl(descriptor, F_SETFD, 0) != 0))
             reason = error_text(errno);
         if (reason.empty())
             handed.sockets.push_back(std::move(each));

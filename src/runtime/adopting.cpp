@@ -196,9 +196,41 @@ Result<std::vector<Adoption>> Reconfigurer::adoptions(Predecessor& predecessor) 
         adoptions[shard].commands = std::exchange(state_.outbox[shard], {});
         adoptions[shard].versions = state_.versions;
         adoptions[shard].groups = predecessor.take_groups(shard);
-        adoptions[shard].keeps_times = predecessor.ended_in_order();
+        adoptions[shard].keeps_times = predecessor.ended_in_order().has_value();
     }
     return adoptions;
+}
+
+Result<void> Reconfigurer::adopt(Predecessor& predecessor) {
+    Result<std::vector<Adoption>> adoptions = this->adoptions(predecessor);
+    if (!adoptions) return adoptions.error();
+    if (Result<void> started = bootstrap_.start_adopting(*adoptions); !started) return started;
+    for (const Adoption& adoption : *adoptions) {
+        for (const int descriptor : adoption.left) Socket{descriptor};
+        succession_.sessions_adopted += adoption.sessions_adopted;
+        succession_.sessions_closed += adoption.sessions_closed;
+    }
+    succession_.records_not_believed = predecessor.not_believed();
+    return {};
+}
+
+void Reconfigurer::note_start(const WorkerStart& start, const Predecessor* predecessor) {
+    succession_.reason = start.reason;
+    succession_.starts = start.starts;
+    if (start.reason != StartReason::first) succession_.from_version = start.from_version;
+    if (predecessor != nullptr) {
+        succession_.pause =
+            monotonic_now() - predecessor->ended_in_order().value_or(start.ended_at);
+        log_.info(
+            "adopted",
+            {{"reason", name_of(start.reason)},
+             {"from_version", start.from_version},
+             {"sessions", succession_.sessions_adopted},
+             {"closed", succession_.sessions_closed},
+             {"not_believed", succession_.records_not_believed},
+             {"pause_ms", std::chrono::duration<double, std::milli>(succession_.pause).count()}});
+    }
+    publish();
 }
 
 /// One run of source bindings after the other, so that the shards come to have those in use and

@@ -252,7 +252,16 @@ Result<void> Bootstrap::start_shards() {
     return {};
 }
 
-Result<void> Bootstrap::create_empty_shards() { return create_shards(); }
+Result<void> Bootstrap::open_and_start() {
+    Result<void> opened = open_all_listeners();
+    return opened ? start_shards() : opened;
+}
+
+Result<void> Bootstrap::create_empty_shards(Predecessor& predecessor) {
+    if (!ledger_) return Error{"there is no ledger"};  // a line has said why
+    predecessor.rest_ports(*ledger_, monotonic_now());
+    return create_shards();
+}
 
 Result<void> Bootstrap::start_adopting(std::vector<Adoption>& adoptions) {
     for (std::uint32_t shard = 0; shard < machine_.shards; ++shard)

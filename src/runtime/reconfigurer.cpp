@@ -120,6 +120,7 @@ std::shared_ptr<const Status> Reconfigurer::make_status() const {
     status->descriptors_fitting = bootstrap_.machine().descriptors;
     status->shards = bootstrap_.shards();
     status->use = bootstrap_.use();
+    status->succession = succession_;
     for (std::uint16_t number = 0; number < state_.proxies.size(); ++number) {
         const ProxySlot& slot = state_.proxies[number];
         if (!slot.was_ever_used() || slot.superseded) continue;

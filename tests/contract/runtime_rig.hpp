@@ -118,8 +118,7 @@ private:
         }));
         REQUIRE(bootstrap.compute_capacity().empty());
         REQUIRE(bootstrap.choose_engine());
-        REQUIRE(bootstrap.open_all_listeners());
-        REQUIRE(bootstrap.start_shards());
+        REQUIRE(bootstrap.open_and_start());
         return Reconfigurer(config_, config_file.path, drain_timeout, bootstrap, names, board, log);
     }
 

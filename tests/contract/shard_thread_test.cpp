@@ -47,9 +47,8 @@ TEST_CASE_TEMPLATE("a start without a thread for a shard fails with the reason",
     REQUIRE(bootstrap.prepare_proxies(names, [](Duration) { return false; }));
     REQUIRE(bootstrap.compute_capacity().empty());
     REQUIRE(bootstrap.choose_engine());
-    REQUIRE(bootstrap.open_all_listeners());
     const NoThreads none;
-    const Result<void> started = bootstrap.start_shards();
+    const Result<void> started = bootstrap.open_and_start();
     REQUIRE_FALSE(started);
     CHECK(started.error().message.find("shard 0: thread: ") == 0);
     // Nobody waits for threads that never ran.

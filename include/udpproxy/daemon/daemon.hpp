@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "udpproxy/config/config.hpp"
@@ -32,9 +33,11 @@ struct ServeOptions {
 };
 
 /// Serves until SIGTERM or SIGINT, or until the drain begun by SIGQUIT has ended. SIGHUP reloads,
-/// SIGUSR1 reopens the log file. Returns an exit code.
-[[nodiscard]] int serve(const Config& config, const std::string& config_file,
-                        const ServeOptions& options);
+/// SIGUSR1 reopens the log file, SIGUSR2 of a keeper hands over to the next worker. A worker that
+/// follows another one goes on with its sockets and sessions. `read` is what the file says now: a
+/// worker that goes on may do without. Returns an exit code.
+[[nodiscard]] int serve(const std::variant<Config, ConfigComplaints>& read,
+                        const std::string& config_file, const ServeOptions& options);
 
 /// A duration as the configuration writes it: `30s`, `5m`. Errors: the mistake in the text.
 [[nodiscard]] Result<Duration> parse_drain_timeout(const std::string& text);

@@ -43,12 +43,12 @@ public:
     /// addresses, and logs and closes what no listener wants. Returns what keeps them from serving;
     /// empty when they do.
     [[nodiscard]] std::vector<std::string> take_handed(HandedSockets handed);
-    [[nodiscard]] Result<void> open_all_listeners();
-    /// With engine "auto" every shard uses epoll when io_uring is refused to one of them.
-    [[nodiscard]] Result<void> start_shards();
-    /// The same without proxies and listeners: the reconfigurer brings them from a predecessor, and
-    /// each shard adopts its part in start_adopting(), before begin_shards().
-    [[nodiscard]] Result<void> create_empty_shards();
+    /// Opens the listeners and starts the shards. With engine "auto" every shard uses epoll when
+    /// io_uring is refused to one of them.
+    [[nodiscard]] Result<void> open_and_start();
+    /// Creates the shards without proxies and listeners: the reconfigurer brings them from the
+    /// predecessor, and each shard adopts its part in start_adopting(), before begin_shards().
+    [[nodiscard]] Result<void> create_empty_shards(Predecessor& predecessor);
     [[nodiscard]] Result<void> start_adopting(std::vector<Adoption>& adoptions);
     void begin_shards();
 
@@ -80,6 +80,8 @@ private:
     [[nodiscard]] Result<void> create_shards();
     [[nodiscard]] std::optional<int> cpu_of(std::uint32_t shard) const;
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
+    [[nodiscard]] Result<void> open_all_listeners();
+    [[nodiscard]] Result<void> start_shards();
     [[nodiscard]] Result<void> create_shards(const SipKey& key);
     [[nodiscard]] std::vector<Socket> handed_for(const Endpoint& endpoint);
     /// The sockets of every listener that belong to this shard.

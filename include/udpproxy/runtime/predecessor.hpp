@@ -31,7 +31,10 @@ public:
     /// By the place of the proxy in the control record.
     [[nodiscard]] const std::vector<ProxyConfig>& proxies() const { return proxies_; }
     [[nodiscard]] std::uint32_t shards() const { return ledger_.size().shards; }
-    [[nodiscard]] bool ended_in_order() const { return ledger_.closed_in_order().has_value(); }
+    /// When the process stopped to forward, with the tallies of that moment; nothing: it died.
+    [[nodiscard]] std::optional<Instant> ended_in_order() const {
+        return ledger_.closed_in_order();
+    }
     [[nodiscard]] const std::vector<UpstreamVersion>& versions() const { return versions_; }
     [[nodiscard]] std::shared_ptr<const Upstream> version(std::uint16_t proxy,
                                                           std::uint32_t version) const;

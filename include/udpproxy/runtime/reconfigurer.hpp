@@ -14,6 +14,7 @@
 
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/host/network_watch.hpp"
+#include "udpproxy/keeper/worker_start.hpp"
 #include "udpproxy/log/log.hpp"
 #include "udpproxy/runtime/bootstrap.hpp"
 #include "udpproxy/runtime/plan.hpp"
@@ -71,14 +72,16 @@ class Reconfigurer {
 public:
     /// Publishes a status on `board`, now and after every change. `drain_timeout` bounds how long a
     /// retired or drained proxy or listener may go on. With a predecessor the shards have not
-    /// started: adoptions() is what they adopt.
+    /// started: adopt() starts them.
     Reconfigurer(Config config, std::string config_file, Duration drain_timeout,
                  Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log,
                  Predecessor* predecessor = nullptr);
 
-    /// What each shard adopts. Errors: a listener that is in force, whose sockets have gone, cannot
-    /// be opened again.
-    [[nodiscard]] Result<std::vector<Adoption>> adoptions(Predecessor& predecessor);
+    /// Lets the shards adopt what the predecessor has left. Errors: a listener that is in force,
+    /// whose sockets have gone, cannot be opened again; a shard cannot be started.
+    [[nodiscard]] Result<void> adopt(Predecessor& predecessor);
+    /// Tells, in the log and in the status, why this process has started, and what it has adopted.
+    void note_start(const WorkerStart& start, const Predecessor* predecessor);
     /// Writes the ledger's record of the state, so that another process can go on from it. May
     /// throw std::bad_alloc.
     void record();
@@ -180,6 +183,7 @@ private:
     void take_over(const Predecessor& predecessor);
     [[nodiscard]] Result<void> take_over(const ControlRecord::Listener& from,
                                          const std::vector<int>& descriptors);
+    [[nodiscard]] Result<std::vector<Adoption>> adoptions(Predecessor& predecessor);
     void bring_bindings(std::uint16_t proxy, const Predecessor& predecessor);
 
     // reconfigurer.cpp
@@ -243,6 +247,7 @@ private:
     StatusBoard& board_;
     bool is_published_ = false;  // the newest status was made
     bool is_recorded_ = false;   // the ledger has the present state
+    Succession succession_;
     std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
     Log& log_;
     std::shared_ptr<const Preparation> unlogged_;  // a reload with lines that are not written yet

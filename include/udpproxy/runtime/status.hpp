@@ -5,6 +5,7 @@
 // are found by number through functions that may return null.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -13,6 +14,7 @@
 
 #include "udpproxy/base/published.hpp"
 #include "udpproxy/config/config.hpp"
+#include "udpproxy/keeper/worker_start.hpp"
 #include "udpproxy/runtime/shard_thread.hpp"
 #include "udpproxy/shard/setup.hpp"
 
@@ -74,6 +76,17 @@ struct ListenerStatus {
     std::shared_ptr<const ListenerQueues> queues;
 };
 
+/// How this process came to serve, and what it took over from the one before.
+struct Succession {
+    StartReason reason = StartReason::first;
+    std::array<std::uint64_t, start_reasons> starts{};  // of workers, by reason
+    std::string from_version;                           // empty: there was no worker before
+    std::uint64_t sessions_adopted = 0;
+    std::uint64_t sessions_closed = 0;       // whose group or listener could not be adopted
+    std::uint64_t records_not_believed = 0;  // of groups and listeners
+    Duration pause{};                        // in which no datagram was forwarded
+};
+
 struct Status {
     std::string config_file;               // its name, or that of the command line
     std::shared_ptr<const Config> config;  // in force; host names with their present addresses
@@ -89,6 +102,7 @@ struct Status {
     std::vector<ListenerStatus> listeners;  // by number, with gaps
     ShardThreads shards;
     std::shared_ptr<const SharedUse> use;
+    Succession succession;
 
     /// Null: the number is newer than this snapshot, or has gone.
     [[nodiscard]] const ProxyStatus* find_proxy(std::uint16_t number) const;

@@ -1,0 +1,31 @@
+// How a worker follows the one before: what it finds, when its own ledger comes into force, and
+// what the log says of it. The steps between are the daemon's.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "udpproxy/host/handed_sockets.hpp"
+#include "udpproxy/keeper/worker_start.hpp"
+#include "udpproxy/ledger/ledger.hpp"
+#include "udpproxy/log/log.hpp"
+#include "udpproxy/runtime/predecessor.hpp"
+
+namespace udpproxy {
+
+/// What the last worker has left, its open descriptors closed but for those of the ledger. Nothing:
+/// this worker starts anew, with the sockets in `handed`; `why_not` says what is wrong with a
+/// ledger.
+// Requires: nothing has been opened yet, no other thread of this process runs.
+[[nodiscard]] std::optional<Predecessor> find_predecessor(const WorkerStart& start,
+                                                          HandedSockets& handed,
+                                                          std::string& why_not);
+
+/// The ledger of this process comes into force: the next worker goes on from it. One system call,
+/// so that a death comes before or after it. False: errno says why.
+[[nodiscard]] bool commit(const Ledger& ledger, const WorkerStart& start);
+
+/// Why this worker was started, if not as the first, and why it does not go on where it does not.
+void log_start(Log& log, const WorkerStart& start, const std::string& why_not);
+
+}  // namespace udpproxy
