@@ -49,7 +49,16 @@ def _build(directory, umask=0o022, **environment):
 
 
 @pytest.fixture(scope="session")
-def builds(tmp_path_factory):
+def bare(tmp_path_factory):
+    """The future of a bare Debian: mmdebstrap makes it while the compiler runs."""
+    directory = tmp_path_factory.mktemp("root")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        yield pool.submit(Root, directory)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def builds(bare, tmp_path_factory):
     """Two builds at once, as different as two people's."""
     one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("a-longer-name") / "deep"
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -83,15 +92,14 @@ def unpacked(package, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def root(package, tmp_path_factory):
+def root(bare, package):
     """A Debian that has what the package depends on, and nothing of the package."""
-    made = Root(tmp_path_factory.mktemp("root"))
+    made = bare.result()
     depends = run("dpkg-deb", "-f", package, "Depends").strip()
     made.apt("satisfy", depends)
     made.before = made.files()
     shutil.copy(package, made.directory / "tmp")
-    yield made
-    shutil.rmtree(made.directory)
+    return made
 
 
 def test_two_builds_are_the_same_to_the_byte(builds):
