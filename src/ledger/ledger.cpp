@@ -21,6 +21,7 @@
 #include "ledger/layout.hpp"
 #include "udpproxy/base/assert.hpp"
 #include "udpproxy/base/descriptor.hpp"
+#include "udpproxy/base/reserved.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -60,6 +61,17 @@ Result<Descriptor> make_file(std::size_t bytes) {
     if (::fcntl(made, F_ADD_SEALS, wanted_seals) != 0)
         return system_error("fcntl(F_ADD_SEALS)", errno);
     return file;
+}
+
+/// Gives a part of the file memory. Where there is none (vm.overcommit_memory = 2), a store through
+/// the mapping would end the process with SIGBUS (shmem_inode_acct_blocks() in mm/shmem.c).
+bool give_memory(int descriptor, std::size_t offset, std::size_t bytes) noexcept {
+    int given = 0;
+    do
+        given = ::fallocate(descriptor, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                            static_cast<off_t>(bytes));
+    while (given != 0 && errno == EINTR);
+    return given == 0;
 }
 
 /// A part of the file that has memory.
@@ -123,7 +135,9 @@ void store(std::uint64_t& word, Mark mark) noexcept {
 
 struct Ledger::State {
     State(const LedgerSize& wanted, Descriptor descriptor)
-        : size(wanted), file(std::move(descriptor)) {}
+        : size(wanted),
+          file(std::move(descriptor)),
+          pages_given(is_written_here() ? ledger_bytes(size) / ledger_page_bytes : 0) {}
     State(const State&) = delete;
     State& operator=(const State&) = delete;
     ~State() {
@@ -137,11 +151,20 @@ struct Ledger::State {
         memory = static_cast<std::byte*>(mapped);
         return {};
     }
-    /// Of what is written here. The types have no padding, and their offsets are aligned.
+    /// Of what is written here; null: there is no memory for it. No type crosses a page, and all
+    /// offsets are aligned.
     template <class T>
-    T& at(std::size_t offset) noexcept {
+    T* at(std::size_t offset) noexcept {
         UDPPROXY_ASSERT(is_written_here());
-        return *reinterpret_cast<T*>(memory + offset);
+        // Shards share pages of the table of ports.
+        const std::size_t page = offset / ledger_page_bytes;
+        const std::atomic_ref<std::uint8_t> given{pages_given[page]};
+        if (given.load(std::memory_order_relaxed) == 0) {
+            if (!give_memory(file.descriptor(), page * ledger_page_bytes, ledger_page_bytes))
+                return nullptr;
+            given.store(1, std::memory_order_relaxed);
+        }
+        return reinterpret_cast<T*>(memory + offset);
     }
     /// A copy of what another process has written; zero where nothing was. What may change behind
     /// our back is looked at only as a copy.
@@ -149,19 +172,20 @@ struct Ledger::State {
     [[nodiscard]] T copy(std::size_t offset) const noexcept {
         UDPPROXY_ASSERT(!is_written_here());
         T value{};
-        if (has_memory(offset)) std::memcpy(&value, memory + offset, sizeof value);
+        if (has_memory(offset, sizeof value)) std::memcpy(&value, memory + offset, sizeof value);
         return value;
     }
     [[nodiscard]] bool is_written_here() const noexcept { return bool{file}; }
-    [[nodiscard]] bool has_memory(std::size_t offset) const noexcept {
+    [[nodiscard]] bool has_memory(std::size_t offset, std::size_t bytes) const noexcept {
         const auto next = std::upper_bound(
             extents.begin(), extents.end(), offset,
             [](std::size_t value, const Extent& extent) { return value < extent.end; });
-        return next != extents.end() && offset >= next->begin;
+        return next != extents.end() && offset >= next->begin && offset + bytes <= next->end;
     }
 
     LedgerSize size;
-    Descriptor file;  // of a ledger that is written here
+    Descriptor file;                     // of a ledger that is written here
+    Reserved<std::uint8_t> pages_given;  // the same; 1 where there is memory
     std::byte* memory = nullptr;
     std::uint64_t control_sequence = 0;  // of the last one put
     std::vector<Extent> extents;         // of a ledger that is read, in order
@@ -185,8 +209,10 @@ Result<Ledger> Ledger::create(const LedgerSize& size) {
     auto state = std::make_unique<State>(size, std::move(*file));
     const Result<void> mapped = state->map(descriptor, PROT_READ | PROT_WRITE);
     if (!mapped) return mapped.error();
-    state->at<RecordedHeader>(0) = {ledger_magic, ledger_form, size.shards, size.groups_per_shard,
-                                    size.pools,   *boot,       0,           0};
+    auto* const header = state->at<RecordedHeader>(0);
+    if (header == nullptr) return system_error("fallocate", errno);
+    *header = {ledger_magic, ledger_form, size.shards, size.groups_per_shard,
+               size.pools,   *boot,       0,           0};
     return Ledger{std::move(state)};
 }
 
@@ -213,21 +239,24 @@ Result<Ledger> Ledger::open(int descriptor) {
 int Ledger::descriptor() const noexcept { return state_->file.descriptor(); }
 const LedgerSize& Ledger::size() const noexcept { return state_->size; }
 
-void Ledger::write(std::uint32_t shard, std::uint32_t group, const GroupRecord& record) noexcept {
+bool Ledger::write(std::uint32_t shard, std::uint32_t group, const GroupRecord& record) noexcept {
     UDPPROXY_ASSERT(shard < size().shards && group < size().groups_per_shard);
     UDPPROXY_ASSERT(is_possible(record));
     const RecordedGroup bytes = recorded(record, shard, group);
-    auto& place = state_->at<RecordedGroup>(group_offset(size(), shard, group));
-    store(place.checksum, Mark::being_written);
-    constexpr std::size_t head = sizeof place.checksum;
-    std::memcpy(reinterpret_cast<std::byte*>(&place) + head,
-                reinterpret_cast<const std::byte*>(&bytes) + head, sizeof place - head);
-    store(place.checksum, bytes.checksum);
+    auto* const place = state_->at<RecordedGroup>(group_offset(size(), shard, group));
+    if (place == nullptr) return false;
+    store(place->checksum, Mark::being_written);
+    constexpr std::size_t head = sizeof place->checksum;
+    std::memcpy(reinterpret_cast<std::byte*>(place) + head,
+                reinterpret_cast<const std::byte*>(&bytes) + head, sizeof bytes - head);
+    store(place->checksum, bytes.checksum);
+    return true;
 }
 
 void Ledger::erase(std::uint32_t shard, std::uint32_t group) noexcept {
     UDPPROXY_ASSERT(shard < size().shards && group < size().groups_per_shard);
-    store(state_->at<RecordedGroup>(group_offset(size(), shard, group)).checksum, Mark::free);
+    auto* const place = state_->at<RecordedGroup>(group_offset(size(), shard, group));
+    if (place != nullptr) store(place->checksum, Mark::free);
 }
 
 void Ledger::rest(std::uint32_t pool, std::uint16_t port, Instant until) noexcept {
@@ -235,8 +264,8 @@ void Ledger::rest(std::uint32_t pool, std::uint16_t port, Instant until) noexcep
     const auto ns = std::max<std::int64_t>(until.time_since_epoch().count(), 1);
     const std::int64_t units = ((ns - 1) >> rest_unit_shift) + 1;
     const auto word = static_cast<std::uint32_t>(std::min<std::int64_t>(units, UINT32_MAX));
-    std::atomic_ref<std::uint32_t>{state_->at<std::uint32_t>(rest_offset(size(), pool, port))}
-        .store(word, std::memory_order_relaxed);
+    if (auto* const place = state_->at<std::uint32_t>(rest_offset(size(), pool, port)))
+        std::atomic_ref<std::uint32_t>{*place}.store(word, std::memory_order_relaxed);
 }
 
 bool Ledger::put(std::span<const std::byte> control) noexcept {
@@ -244,21 +273,24 @@ bool Ledger::put(std::span<const std::byte> control) noexcept {
     const std::uint64_t sequence = state_->control_sequence + 1;
     const std::size_t offset = area_offset(sequence % 2);
     const std::size_t words = (control.size() + 7) / 8;
-    auto& area = state_->at<RecordedArea>(offset);
-    auto* content = &state_->at<std::uint64_t>(offset + ledger_page_bytes);
-    store(area.checksum, Mark::being_written);
-    area.sequence = sequence;
-    area.bytes = control.size();
+    auto* const area = state_->at<RecordedArea>(offset);
+    auto* const content = state_->at<std::uint64_t>(offset + ledger_page_bytes);
+    if (area == nullptr || content == nullptr ||
+        !give_memory(descriptor(), offset, ledger_page_bytes + words * sizeof(std::uint64_t)))
+        return false;
+    store(area->checksum, Mark::being_written);
+    area->sequence = sequence;
+    area->bytes = control.size();
     if (words > 0) content[words - 1] = 0;
     std::copy(control.begin(), control.end(), reinterpret_cast<std::byte*>(content));
-    store(area.checksum, area_checksum(sequence, control.size(), {content, words}));
+    store(area->checksum, area_checksum(sequence, control.size(), {content, words}));
     state_->control_sequence = sequence;
     return true;
 }
 
 void Ledger::close_in_order(Instant now) noexcept {
     UDPPROXY_ASSERT(is_possible(now));
-    store(state_->at<RecordedHeader>(0).closed_at,
+    store(state_->at<RecordedHeader>(0)->closed_at,
           static_cast<std::uint64_t>(now.time_since_epoch().count()) + 1);
 }
 
@@ -309,10 +341,10 @@ std::optional<ControlRecord> Ledger::control() const {
     const unsigned newer = areas[1].sequence > areas[0].sequence ? 1 : 0;
     for (const unsigned i : {newer, 1 - newer}) {
         const RecordedArea& area = areas[i];
-        if (area.bytes > control_bytes_max) continue;
+        const std::size_t offset = area_offset(i) + ledger_page_bytes;
+        if (area.bytes > control_bytes_max || !state_->has_memory(offset, area.bytes)) continue;
         std::vector<std::uint64_t> words((area.bytes + 7) / 8);
-        const std::byte* content = state_->memory + area_offset(i) + ledger_page_bytes;
-        std::copy_n(content, words.size() * sizeof(std::uint64_t),
+        std::copy_n(state_->memory + offset, words.size() * sizeof(std::uint64_t),
                     reinterpret_cast<std::byte*>(words.data()));
         if (area.checksum != area_checksum(area.sequence, area.bytes, words)) continue;
         if (auto record = decoded(std::as_bytes(std::span{words}).first(area.bytes))) return record;

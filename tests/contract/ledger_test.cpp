@@ -3,13 +3,35 @@
 #include "udpproxy/ledger/ledger.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <functional>
+#include <limits>
 #include <optional>
+
+namespace {
+
+/// The calls of fallocate() that find memory.
+int calls_with_memory = std::numeric_limits<int>::max();
+
+}  // namespace
+
+/// In front of the library's.
+extern "C" int fallocate(int descriptor, int mode, off_t offset, off_t bytes) {
+    if (calls_with_memory == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    --calls_with_memory;
+    return static_cast<int>(::syscall(SYS_fallocate, descriptor, mode, offset, bytes));
+}
 
 namespace udpproxy {
 namespace {
@@ -147,6 +169,63 @@ TEST_CASE("the control record is the one before or the new one, after each instr
         CHECK(ledger->put(bytes));
         before = after;
     }
+}
+
+/// What is done while the kernel has no memory for another page of a file; strict overcommit brings
+/// that about, and a store through the mapping would be SIGBUS.
+template <class Deed>
+auto without_memory(Deed&& deed) {
+    struct Shortage {
+        Shortage() { calls_with_memory = 0; }
+        ~Shortage() { calls_with_memory = std::numeric_limits<int>::max(); }
+    } shortage;
+    return deed();
+}
+
+/// Memory that the file has, in pages.
+std::int64_t pages_of(const Ledger& ledger) {
+    struct stat status {};
+    REQUIRE(::fstat(ledger.descriptor(), &status) == 0);
+    return status.st_blocks / 8;
+}
+
+TEST_CASE("where there is no memory nothing is written, and what was written stays") {
+    const auto failed = without_memory([] { return Ledger::create(small); });
+    REQUIRE_FALSE(failed.has_value());
+    CHECK(failed.error().message == "fallocate: No space left on device");
+
+    Result<Ledger> ledger = Ledger::create(small);
+    REQUIRE(ledger.has_value());
+    CHECK(ledger->write(0, 0, group(true)));
+    ControlRecord control;
+    CHECK(ledger->put(Ledger::encode(control)));
+    const std::int64_t pages = pages_of(*ledger);
+    without_memory([&] {
+        CHECK_FALSE(ledger->write(0, 16, group(true)));  // of another page
+        CHECK(ledger->write(0, 15, group(true)));
+        ledger->erase(0, 17);
+        ledger->rest(0, 1, Instant{1s});
+        ControlRecord larger;
+        larger.toml.assign(100'000, 'x');
+        CHECK_FALSE(ledger->put(Ledger::encode(larger)));
+        ledger->close_in_order(Instant{1s});
+        return 0;
+    });
+    CHECK(pages_of(*ledger) == pages);
+    Ledger reader = opened(*ledger);
+    GroupRecord record;
+    CHECK(reader.read(0, 0, record) == Ledger::Found::whole);
+    CHECK(reader.read(0, 15, record) == Ledger::Found::whole);
+    CHECK(reader.read(0, 16, record) == Ledger::Found::free);
+    CHECK(reader.rests_until(0, 1) == Instant::min());
+    CHECK(reader.control() == control);
+    CHECK(reader.closed_in_order() == Instant{1s});
+
+    CHECK(ledger->write(0, 16, group(true)));
+    ledger->rest(0, 1, Instant{1s});
+    CHECK(ledger->put(Ledger::encode(control)));
+    CHECK(opened(*ledger).read(0, 16, record) == Ledger::Found::whole);
+    CHECK(opened(*ledger).rests_until(0, 1) >= Instant{1s});
 }
 
 }  // namespace

@@ -53,11 +53,13 @@ public:
     [[nodiscard]] int descriptor() const noexcept;
     [[nodiscard]] const LedgerSize& size() const noexcept;
 
-    // Written by a shard's thread, in its own records. None of these allocates or fails.
+    // Written by a shard's thread, in its own records. The process allocates nothing; where the
+    // kernel has no memory for the file (vm.overcommit_memory = 2), nothing is written.
     // Requires: made by create(), shard < shards, group < groups_per_shard, and a possible record:
     // ports, families, instants from 0 to 2^62 ns, 1 to 18 members (2 with an open one),
     // descriptors from 0 to 2^30.
-    void write(std::uint32_t shard, std::uint32_t group, const GroupRecord& record) noexcept;
+    /// False: there is no memory for it, and it is free as before.
+    bool write(std::uint32_t shard, std::uint32_t group, const GroupRecord& record) noexcept;
     void erase(std::uint32_t shard, std::uint32_t group) noexcept;
     /// The port must not be leased before `until`. One aligned word: it is never torn. Rounded up
     /// to 67 ms.
@@ -68,7 +70,7 @@ public:
     /// The record's bytes. May throw std::bad_alloc.
     [[nodiscard]] static std::vector<std::byte> encode(const ControlRecord& record);
     /// Puts the bytes beside the last ones and makes them the valid ones; a reader sees the old
-    /// record or the new one. False: they do not fit (control_bytes_max).
+    /// record or the new one. False: they do not fit (control_bytes_max), or there is no memory.
     [[nodiscard]] bool put(std::span<const std::byte> control) noexcept;
     static constexpr std::size_t control_bytes_max = std::size_t{16} << 20;
     /// Tallies and times of all sessions are as of now: the orderly end of a worker.
