@@ -153,6 +153,7 @@ int run(int argc, char** argv) {
         "SIGQUIT drains: existing sessions continue, new ones are not accepted, then the program "
         "stops.\n"
         "SIGHUP reloads the configuration. SIGUSR1 reopens the log file.\n"
+        "SIGUSR2 puts the installed program in the place of this one.\n"
         "Exit codes: 0 ok, 1 failure at run time or a problem found by --doctor, 2 wrong usage,\n"
         "78 wrong configuration.\n"
         "An example with every key explained: udpproxy.toml.example.");

@@ -268,7 +268,7 @@ def test_a_flood_of_messages_keeps_the_keeper_from_nothing(start_hostile, tmp_pa
 )
 def test_a_worker_without_its_keeper_s_descriptors_is_replaced(deed, start_hostile):
     hostile = start_hostile(*deed)
-    hostile.wait_until(lambda: "done" in hostile.lines, what="the deed")
+    hostile.wait_until(lambda: {"done", "start crash"} & set(hostile.lines), what="the deed")
     hostile.signal(signal.SIGHUP)  # the keeper waits for what the descriptors were before
     hostile.wait_until(lambda: "start crash" in hostile.lines, what="the next worker")
     _ends_in_order(hostile)

@@ -174,6 +174,11 @@ def test_the_program_serves_under_the_very_filter_and_bounds_of_the_unit(
             ready=False,
         )
     )
+    assert [settings[key] for key in ("NotifyAccess", "KillMode", "OOMPolicy")] == [
+        ["main"],
+        ["mixed"],
+        ["continue"],
+    ]
     assert settings["ExecStart"] == [" ".join(proxy.words[-3:])]
     told.wait(READY="1")
     assert proxy.wait_event("engine")["engine"] == engine
