@@ -199,7 +199,7 @@ Ledger::Ledger(Ledger&&) noexcept = default;
 Ledger& Ledger::operator=(Ledger&&) noexcept = default;
 Ledger::~Ledger() = default;
 
-Result<Ledger> Ledger::create(const LedgerSize& size) {
+Result<Ledger> Ledger::create(const LedgerSize& size) try {
     UDPPROXY_ASSERT(is_possible(size));
     const Result<std::array<char, 36>> boot = read_boot();
     if (!boot) return boot.error();
@@ -214,6 +214,8 @@ Result<Ledger> Ledger::create(const LedgerSize& size) {
     *header = {ledger_magic, ledger_form, size.shards, size.groups_per_shard,
                size.pools,   *boot,       0,           0};
     return Ledger{std::move(state)};
+} catch (const std::bad_alloc&) {
+    return system_error("mmap", ENOMEM);
 }
 
 Result<Ledger> Ledger::open(int descriptor) {

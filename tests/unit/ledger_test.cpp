@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <bit>
@@ -752,6 +753,23 @@ TEST_CASE("a ledger beyond the limit of a file's size is an error, not the signa
     CHECK(ledger.error().message ==
           "ftruncate: the limit of a file's size (RLIMIT_FSIZE) is 1048576 bytes, the ledger has " +
               std::to_string(ledger_bytes(small)));
+}
+
+TEST_CASE("a ledger that the address space has no room for is an error") {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        (void)Ledger::create(small);  // what is allocated once is there
+        const rlimit none{1, 1};
+        if (::setrlimit(RLIMIT_AS, &none) != 0) ::_exit(1);
+        const Result<Ledger> ledger = Ledger::create(small);
+        const bool is_told = !ledger && ledger.error().message == "mmap: Cannot allocate memory";
+        ::_exit(is_told ? 0 : 2);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("a record that cannot be, or has no place, is not written") {
