@@ -256,14 +256,13 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
         log.info("stopped", {{"signal", name_of_signal(stop_signal)}});
         return exit_ok;
     }
-    const std::vector<std::string> lacks =
-        predecessor ? bootstrap.compute_capacity(*predecessor) : bootstrap.compute_capacity();
-    if (predecessor && !lacks.empty()) return give_up(lacks.front());
-    if (!lacks.empty()) return fail_for(log, lacks);
+    Predecessor* const left = predecessor ? &*predecessor : nullptr;
+    if (const auto lacks = bootstrap.compute_capacity(left); !lacks.empty())
+        return left != nullptr ? give_up(lacks.front()) : fail_for(log, lacks);
     if (const auto mismatches = bootstrap.take_handed(std::move(handed)); !mismatches.empty())
         return fail_for(log, mismatches);
-    if (auto done = bootstrap.choose_engine(); !done) return give_up(done.error().message);
-    if (!predecessor) bootstrap.log_capacity();
+    if (auto done = bootstrap.choose_engine(left); !done) return give_up(done.error().message);
+    if (left == nullptr) bootstrap.log_capacity();
     StatusBoard board;
     Published<Problems> problems;
     ControlSlot control;
@@ -272,15 +271,10 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     if (start.is_kept) bootstrap.make_ledger();
     std::optional<Reconfigurer> running;
     try {
-        const auto begun =
-            predecessor ? bootstrap.create_empty_shards(*predecessor) : bootstrap.open_and_start();
-        if (!begun) return give_up(begun.error().message);
+        if (auto done = bootstrap.begin(left); !done) return give_up(done.error().message);
         running.emplace(config, config_file, options.drain_timeout, bootstrap, names, board, log,
-                        predecessor ? &*predecessor : nullptr);
-        if (predecessor) {
-            if (auto done = running->adopt(*predecessor); !done)
-                return give_up(done.error().message);
-        }
+                        left);
+        if (auto done = running->adopt(left); !done) return give_up(done.error().message);
         running->record();
     } catch (const std::bad_alloc&) {
         return give_up("tables of sessions, groups and ports: " + error_text(ENOMEM));
@@ -288,8 +282,8 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     Reconfigurer& reconfigurer = *running;
     if (bootstrap.ledger() && !commit(*bootstrap.ledger(), start))
         return give_up("dup3 of the ledger: " + error_text(errno));
-    if (predecessor) bootstrap.begin_shards();
-    reconfigurer.note_start(start, predecessor ? &*predecessor : nullptr);
+    bootstrap.begin_shards();
+    reconfigurer.note_start(start, left);
     predecessor.reset();
     if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
         return fail(log, done.error().message);

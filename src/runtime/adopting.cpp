@@ -201,8 +201,9 @@ Result<std::vector<Adoption>> Reconfigurer::adoptions(Predecessor& predecessor) 
     return adoptions;
 }
 
-Result<void> Reconfigurer::adopt(Predecessor& predecessor) {
-    Result<std::vector<Adoption>> adoptions = this->adoptions(predecessor);
+Result<void> Reconfigurer::adopt(Predecessor* predecessor) {
+    if (predecessor == nullptr) return {};
+    Result<std::vector<Adoption>> adoptions = this->adoptions(*predecessor);
     if (!adoptions) return adoptions.error();
     if (Result<void> started = bootstrap_.start_adopting(*adoptions); !started) return started;
     for (const Adoption& adoption : *adoptions) {
@@ -210,7 +211,7 @@ Result<void> Reconfigurer::adopt(Predecessor& predecessor) {
         succession_.sessions_adopted += adoption.sessions_adopted;
         succession_.sessions_closed += adoption.sessions_closed;
     }
-    succession_.records_not_believed = predecessor.not_believed();
+    succession_.records_not_believed = predecessor->not_believed();
     return {};
 }
 

@@ -23,9 +23,14 @@ constexpr Duration answer_pause = std::chrono::milliseconds{100};
 
 }  // namespace
 
-Result<void> Bootstrap::choose_engine() {
+Result<void> Bootstrap::choose_engine(const Predecessor* predecessor) {
     if (config_.engine == EngineChoice::epoll) {
         engine_reason_ = "runtime.engine = \"epoll\"";
+        return {};
+    }
+    if (predecessor != nullptr) {
+        engine_ = Engine::io_uring;
+        engine_reason_ = "the kernel took the rings";
         return {};
     }
     const UringProbe probe = probe_io_uring(tables_.slots, tables_.buffers_per_leg);
@@ -72,23 +77,15 @@ void Bootstrap::take_upstreams(Names& names, Instant now) {
     names.log_settled();
 }
 
-std::vector<std::string> Bootstrap::compute_capacity() {
-    if (config_.shards) {
-        machine_.shards = *config_.shards;
-    } else {
-        const AutomaticShards chosen = automatic_shards();
-        machine_.shards = chosen.shards;
-        log_.info("shards", {{"shards", chosen.shards}, {"reason", chosen.reason}});
-    }
-    return compute_capacity_of_shards();
+std::uint32_t Bootstrap::count_shards() {
+    if (config_.shards) return *config_.shards;
+    const AutomaticShards chosen = automatic_shards();
+    log_.info("shards", {{"shards", chosen.shards}, {"reason", chosen.reason}});
+    return chosen.shards;
 }
 
-std::vector<std::string> Bootstrap::compute_capacity(const Predecessor& predecessor) {
-    machine_.shards = predecessor.shards();
-    return compute_capacity_of_shards();
-}
-
-std::vector<std::string> Bootstrap::compute_capacity_of_shards() {
+std::vector<std::string> Bootstrap::compute_capacity(const Predecessor* predecessor) {
+    machine_.shards = predecessor != nullptr ? predecessor->shards() : count_shards();
     machine_.ephemeral = ephemeral_ports();
     machine_.reserved_ports = reserved_ports();
     machine_.descriptors = raise_descriptor_limit();
@@ -252,14 +249,13 @@ Result<void> Bootstrap::start_shards() {
     return {};
 }
 
-Result<void> Bootstrap::open_and_start() {
-    Result<void> opened = open_all_listeners();
-    return opened ? start_shards() : opened;
-}
-
-Result<void> Bootstrap::create_empty_shards(Predecessor& predecessor) {
+Result<void> Bootstrap::begin(Predecessor* predecessor) {
+    if (predecessor == nullptr) {
+        Result<void> opened = open_all_listeners();
+        return opened ? start_shards() : opened;
+    }
     if (!ledger_) return Error{"there is no ledger"};  // a line has said why
-    predecessor.rest_ports(*ledger_, monotonic_now());
+    predecessor->rest_ports(*ledger_, monotonic_now());
     return create_shards();
 }
 

@@ -282,11 +282,11 @@ private:
 };
 
 template <class Goes>
-void drop_new_clients(Shard& shard, Goes goes) {
+void drop_new_clients(Shard& shard, Goes goes, Drop reason = Drop::draining) {
     KeptNewClients kept(shard);
     for (const NewClient& new_client : shard.new_clients) {
         if (goes(new_client))
-            shard.drop(new_client.arrival, new_client.proxy, Drop::draining);
+            shard.drop(new_client.arrival, new_client.proxy, reason);
         else
             kept.keep(new_client);
     }
@@ -301,6 +301,11 @@ void drop_new_clients_at(Shard& shard, std::uint16_t listener) {
 
 void drop_new_clients_of(Shard& shard, std::uint16_t proxy) {
     drop_new_clients(shard, [&](const NewClient& new_client) { return new_client.proxy == proxy; });
+}
+
+void give_up_new_clients(Shard& shard) {
+    drop_new_clients(
+        shard, [](const NewClient&) { return true; }, Drop::stopping);
 }
 
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now) {

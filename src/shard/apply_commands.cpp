@@ -148,7 +148,7 @@ void set_draining(Shard& shard, std::uint16_t proxy, bool draining) {
 void apply_command(Shard& shard, Sockets& sockets, Command& command, Instant now) {
     switch (command.kind) {
         case CommandKind::hand_over:
-            shard.stopping = shard.handing_over = true;
+            shard.handing_over = true;
             return;
         case CommandKind::stop:
             shard.stopping = true;

@@ -118,7 +118,7 @@ private:
         }));
         REQUIRE(bootstrap.compute_capacity().empty());
         REQUIRE(bootstrap.choose_engine());
-        REQUIRE(bootstrap.open_and_start());
+        REQUIRE(bootstrap.begin());
         return Reconfigurer(config_, config_file.path, drain_timeout, bootstrap, names, board, log);
     }
 

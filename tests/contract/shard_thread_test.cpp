@@ -48,7 +48,7 @@ TEST_CASE_TEMPLATE("a start without a thread for a shard fails with the reason",
     REQUIRE(bootstrap.compute_capacity().empty());
     REQUIRE(bootstrap.choose_engine());
     const NoThreads none;
-    const Result<void> started = bootstrap.open_and_start();
+    const Result<void> started = bootstrap.begin();
     REQUIRE_FALSE(started);
     CHECK(started.error().message.find("shard 0: thread: ") == 0);
     // Nobody waits for threads that never ran.

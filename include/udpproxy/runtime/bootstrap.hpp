@@ -30,14 +30,17 @@ public:
     /// answer starts all the same. `stops(pause)` waits for at most `pause` or until the names'
     /// descriptor is readable, and returns whether to give up; this function then returns false.
     [[nodiscard]] bool prepare_proxies(Names& names, const std::function<bool(Duration)>& stops);
-    /// The numbers of the configuration that cannot fit; empty when all fit.
-    [[nodiscard]] std::vector<std::string> compute_capacity();
-    /// The same with the shards of an earlier process, whose number stays while it is gone on from.
-    [[nodiscard]] std::vector<std::string> compute_capacity(const Predecessor& predecessor);
+    // With a predecessor what it has is gone on from, and its clients wait meanwhile.
+
+    /// The numbers of the configuration that cannot fit; empty when all fit. The number of shards
+    /// is the predecessor's.
+    [[nodiscard]] std::vector<std::string> compute_capacity(
+        const Predecessor* predecessor = nullptr);
     /// Makes the ledger of this process. Without one, sessions end with the process, and a line
     /// says so.
     void make_ledger();
-    [[nodiscard]] Result<void> choose_engine();
+    /// After a predecessor there is no trial: the rings of the shards are.
+    [[nodiscard]] Result<void> choose_engine(const Predecessor* predecessor = nullptr);
     void log_capacity();
     /// Keeps the sockets that a service manager has handed over, for the listeners of their
     /// addresses, and logs and closes what no listener wants. Returns what keeps them from serving;
@@ -45,10 +48,10 @@ public:
     [[nodiscard]] std::vector<std::string> take_handed(HandedSockets handed);
     /// Opens the listeners and starts the shards. With engine "auto" every shard uses epoll when
     /// io_uring is refused to one of them.
-    [[nodiscard]] Result<void> open_and_start();
-    /// Creates the shards without proxies and listeners: the reconfigurer brings them from the
-    /// predecessor, and each shard adopts its part in start_adopting(), before begin_shards().
-    [[nodiscard]] Result<void> create_empty_shards(Predecessor& predecessor);
+    ///
+    /// With a predecessor it creates the shards without proxies and listeners: the reconfigurer
+    /// brings these, and each shard adopts its part in start_adopting(), before begin_shards().
+    [[nodiscard]] Result<void> begin(Predecessor* predecessor = nullptr);
     [[nodiscard]] Result<void> start_adopting(std::vector<Adoption>& adoptions);
     void begin_shards();
 
@@ -76,7 +79,7 @@ public:
 
 private:
     void take_upstreams(Names& names, Instant now);
-    [[nodiscard]] std::vector<std::string> compute_capacity_of_shards();
+    [[nodiscard]] std::uint32_t count_shards();
     [[nodiscard]] Result<void> create_shards();
     [[nodiscard]] std::optional<int> cpu_of(std::uint32_t shard) const;
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;

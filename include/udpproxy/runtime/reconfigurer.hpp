@@ -77,9 +77,9 @@ public:
                  Bootstrap& bootstrap, Names& names, StatusBoard& board, Log& log,
                  Predecessor* predecessor = nullptr);
 
-    /// Lets the shards adopt what the predecessor has left. Errors: a listener that is in force,
-    /// whose sockets have gone, cannot be opened again; a shard cannot be started.
-    [[nodiscard]] Result<void> adopt(Predecessor& predecessor);
+    /// Lets the shards adopt what the predecessor has left, if there is one. Errors: a listener
+    /// that is in force, whose sockets have gone, cannot be opened again; a shard cannot start.
+    [[nodiscard]] Result<void> adopt(Predecessor* predecessor);
     /// Tells, in the log and in the status, why this process has started, and what it has adopted.
     void note_start(const WorkerStart& start, const Predecessor* predecessor);
     /// Writes the ledger's record of the state, so that another process can go on from it. May

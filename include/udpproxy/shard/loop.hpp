@@ -32,7 +32,7 @@ public:
         // The first turn does not wait: it prepares groups before the first client comes.
         turn_ended_ = clock_.now();
         deadline_ = turn_ended_;
-        while (!shard_.stopping) {
+        while (!shard_.stopping && !shard_.handing_over) {
             turn();
             note_turn_cost(processor_time);
         }
@@ -121,6 +121,7 @@ private:
             turn();
         }
         give_up_pending(shard_);
+        give_up_new_clients(shard_);
         write_all_records(shard_, backend_);
     }
 

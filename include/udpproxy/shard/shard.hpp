@@ -210,7 +210,7 @@ struct Shard {
     ShardGauges gauges;
     UnlistedSources unlisted;
     bool stopping = false;
-    bool handing_over = false;  // stopping, and another process goes on with the sockets
+    bool handing_over = false;  // another process goes on with the sockets
     bool draining = false;
 
     // Progress of applying commands to existing groups; see reconcile.cpp.
@@ -263,6 +263,8 @@ struct Shard {
 void resume_pending(Shard& shard, Instant now);
 /// pending.cpp: drops the pending departures; called when the shard stops.
 void give_up_pending(Shard& shard);
+/// admission.cpp: drops the new clients that wait; called when the shard hands over.
+void give_up_new_clients(Shard& shard);
 /// reply_leg.cpp: arrivals on members become departures to clients.
 void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
 /// request_leg.cpp: arrivals on listeners become departures to upstreams; an arrival without a
