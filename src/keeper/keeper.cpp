@@ -41,6 +41,7 @@ constexpr Duration hand_over_limit = std::chrono::seconds{5};
 constexpr Duration come_up_limit = std::chrono::seconds{5};  // of a new program
 constexpr Duration retry_every = std::chrono::milliseconds{100};
 constexpr Duration hang_limit_min = std::chrono::seconds{1};  // less may be a busy machine
+constexpr Duration oversleep_min = std::chrono::seconds{1};
 constexpr int messages_per_turn_max = 64;
 constexpr int children_per_turn_max = 64;
 
@@ -93,6 +94,7 @@ Keeper::Keeper(const KeeperOptions& options, const Work& work)
         sigdelset(&in_waiting_, signal);
         ::signal(signal, note_signal);
     }
+    ::signal(SIGPIPE, SIG_IGN);  // of standard error
     if (const auto inheritance = read_inheritance(take_variable(inheritance_variable)))
         inherit(*inheritance);
 }
@@ -235,8 +237,8 @@ std::optional<int> Keeper::reap(Instant now) {
 }
 
 std::optional<int> Keeper::worker_ended(int status, Instant now) {
-    listen(now);  // it may have been ready just before
     worker_ = 0;
+    listen(now);  // it may have been ready just before
     start_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     start_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
     start_.from_version = UDPPROXY_VERSION;
@@ -286,7 +288,13 @@ std::optional<int> Keeper::look(Instant now) {
     if (question_) question_->read();
     if (question_ && now >= question_->deadline()) ::kill(question_->child(), SIGKILL);
     if (upgrade_wanted_ && is_ready_ && !stop_asked_) ask_program(now);
-    if (const std::optional<Instant> patience = patience_ends(); patience && now >= *patience) {
+    const std::optional<Instant> patience = patience_ends();
+    if (patience && now >= *patience + oversleep_min) {
+        // What has held up the keeper (a paused container, a debugger) has held up the worker, too.
+        well_at_ = now;
+        started_at_ = now;
+        if (hand_over_asked_) hand_over_asked_ = now;
+    } else if (patience && now >= *patience) {
         has_hung_ = true;
         ::kill(worker_, SIGKILL);
     }

@@ -55,9 +55,8 @@ def _descriptors(proxy):
     return len(os.listdir(f"/proc/{proxy.pid}/fd"))
 
 
-def _serves(open_client):
-    client = open_client()
-    for _ in range(50):  # the sockets of the worker before may still hold a datagram
+def _answers(client):
+    for _ in range(50):  # what the dead worker had in hand is lost
         if (got := client.ask(b"question", _LISTENER)) is not None:
             return got.payload == b"question"
     return False
@@ -68,12 +67,13 @@ def test_a_worker_that_dies_is_followed_by_another(
     number, engine, start_proxy, open_service, open_client
 ):
     open_service([_SERVICE], echo())
+    client = open_client()
     proxy = start_proxy(_text(engine))
-    assert _serves(open_client)
+    assert _answers(client)
     first, descriptors = proxy.worker_pid, _descriptors(proxy)
     os.kill(first, number)
     _wait_for_ready(proxy, 2)
-    assert _serves(open_client)
+    assert _answers(client)
     assert proxy.worker_pid != first and _children(proxy.pid) == [str(proxy.worker_pid)]
     _wait(lambda: _descriptors(proxy) <= descriptors, "closed what the dead worker had")
     proxy.stop()
@@ -128,6 +128,7 @@ def test_after_three_short_lives_a_worker_starts_without_sessions(start_proxy):
 def test_fifty_deaths_leave_nothing_behind(engine, start_proxy, open_service, open_client):
     """No descriptor, no zombie, no memory; at a pace that the keeper bears."""
     open_service([_SERVICE], echo())
+    client = open_client()
     proxy = start_proxy(_text(engine))
     kept = _descriptors(proxy)
     for death in range(50):
@@ -137,7 +138,7 @@ def test_fifty_deaths_leave_nothing_behind(engine, start_proxy, open_service, op
         _wait(lambda: _descriptors(proxy) <= kept, "without leftovers")
         assert len(_children(proxy.pid)) == 1
         time.sleep(max(0.0, began + 2.6 - time.monotonic()))
-    assert _serves(open_client)
+    assert _answers(client)
     proxy.stop()
 
 
@@ -152,13 +153,14 @@ def test_a_terminal_s_interrupt_stops_it_in_order(engine, start_proxy):
 
 def test_a_worker_obeys_its_keeper_alone(engine, start_proxy, open_service, open_client):
     open_service([_SERVICE], echo())
+    client = open_client()
     proxy = start_proxy(_text(engine))
     worker = proxy.worker_pid
     for number in ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2"):
         os.kill(worker, signal.Signals[f"SIG{number}"])
     proxy.signal(signal.SIGUSR1)
     proxy.wait_event("log_reopened")
-    assert _serves(open_client) and proxy.worker_pid == worker
+    assert _answers(client) and proxy.worker_pid == worker
     assert not proxy.all_events("reloading") and not proxy.all_events("draining")
     proxy.signal(signal.SIGHUP)
     proxy.wait_event("reloaded")
@@ -203,15 +205,56 @@ def test_a_worker_that_stands_still_is_replaced_at_half_of_the_watchdog_s_limit(
     engine, start_proxy, open_service, open_client, tmp_path, closing
 ):
     open_service([_SERVICE], echo())
+    client = open_client()
     manager = closing(Manager(tmp_path / "notify"))
     proxy = start_proxy(_text(engine), prefix=manager.environment(WATCHDOG_USEC=4_000_000))
     manager.wait(WATCHDOG="1")
     proxy.stand_still()
     _wait_for_ready(proxy, 2)
-    assert _serves(open_client)
+    assert _answers(client)
     manager.wait(READY="1", count=2)
     fed = len(manager.all(WATCHDOG="1"))
     assert manager.wait(WATCHDOG="1", count=fed + 1)["pid"] == proxy.pid
+
+
+@pytest.mark.slow
+def test_a_pause_of_both_is_no_hang(start_proxy, tmp_path, closing):
+    """As of a container or a virtual machine: the keeper took its own pause for the worker's."""
+    manager = closing(Manager(tmp_path / "notify"))
+    proxy = start_proxy(_text(), prefix=manager.environment(WATCHDOG_USEC=8_000_000))
+    worker = proxy.worker_pid
+    manager.wait(WATCHDOG="1")
+    proxy.stand_still()
+    proxy.signal(signal.SIGSTOP)
+    time.sleep(6)
+    proxy.signal(signal.SIGCONT)
+    time.sleep(0.2)  # the keeper has the word first
+    proxy.go_on()
+    fed = len(manager.all(WATCHDOG="1"))
+    manager.wait(WATCHDOG="1", count=fed + 2)
+    assert proxy.worker_pid == worker
+    proxy.stop()
+
+
+def test_a_keeper_outlives_the_reader_of_its_standard_error(engine, start_proxy, admin, tmp_path):
+    """What it says of short lives ended it, by SIGPIPE."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    proxy = start_proxy(
+        _text(engine, head=admin.section()),
+        prefix=["sh", "-c", f'exec "$@" >{pipe} 2>&1', "sh"],
+        ready=False,
+    )
+    _wait(lambda: admin.ctl("status").returncode == 0, "ready")
+    os.close(reader)
+    for _ in range(3):
+        worker = proxy.worker_pid
+        os.kill(worker, signal.SIGKILL)
+        _wait(lambda: _has_gone(worker), "gone")
+        _wait(lambda: admin.ctl("status").returncode == 0 or not proxy.running(), "ready again")
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
 
 
 # Workers that turn against their keeper.
@@ -316,9 +359,10 @@ def test_sigusr2_puts_the_installed_program_in_its_place(
     engine, start_installed, installed, open_service, open_client, tmp_path, closing
 ):
     open_service([_SERVICE], echo())
+    client = open_client()
     manager = closing(Manager(tmp_path / "notify"))
     proxy = start_installed(_text(engine), prefix=manager.environment())
-    assert _serves(open_client)
+    assert _answers(client)
     descriptors = _descriptors(proxy)
     executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
     for upgrade in range(3):
@@ -329,7 +373,7 @@ def test_sigusr2_puts_the_installed_program_in_its_place(
         assert now == os.stat(installed).st_ino != executed
         executed = now
         assert pathlib.Path(f"/proc/{proxy.pid}/comm").read_text() == "udpproxy\n"
-        assert _serves(open_client)
+        assert _answers(client)
         _wait(lambda: _descriptors(proxy) <= descriptors, "without leftovers")
     assert {message["pid"] for message in manager.all()} == {proxy.pid}
     proxy.signal(signal.SIGHUP)
@@ -397,6 +441,7 @@ def test_a_program_whose_worker_does_not_come_up_is_undone(
     engine, start_installed, installed, open_service, open_client
 ):
     open_service([_SERVICE], echo())
+    client = open_client()
     proxy = start_installed(_text(engine))
     executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
     _install(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", installed)
@@ -407,7 +452,7 @@ def test_a_program_whose_worker_does_not_come_up_is_undone(
     assert os.stat(f"/proc/{proxy.pid}/exe").st_ino == executed
     told = "udpproxy: the worker of the new program died of signal 9 (Killed); back to the old one"
     assert told in proxy.lines
-    assert _serves(open_client)
+    assert _answers(client)
     _install(program.path(), installed)  # and the next one may be good
     proxy.signal(signal.SIGUSR2)
     _wait_for_ready(proxy, 3)
