@@ -8,11 +8,19 @@ import subprocess
 _NOT_OURS = ("proc", "sys", "dev", "tmp", "var/log", "var/cache", "var/lib/apt", "var/lib/dpkg")
 _BACKUPS = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd.lock")
 
+# On a busy machine a build has taken more than ten minutes.
+SECONDS_MAX = 1800
+
 
 def run(*words, **options):
     """The output of a command; its end in an exception names it and what it printed."""
     done = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, **options
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS_MAX,
+        **options,
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}")

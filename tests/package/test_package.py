@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from root import Root, run
+from root import SECONDS_MAX, Root, run
 
 _TREE = pathlib.Path(__file__).resolve().parents[2]
 _MEGABYTES_MAX = 4
@@ -199,6 +199,6 @@ def test_debian_s_own_runner_passes_its_test(root, package):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=SECONDS_MAX,
     )
     assert done.returncode == 0 and re.search(r"^demo +PASS", done.stdout, re.M), done.stdout
