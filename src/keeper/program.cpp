@@ -28,6 +28,7 @@ constexpr Duration answer_limit = std::chrono::seconds{5};
 // How the last line begins; exit code 0 alone is /bin/true's, too.
 constexpr std::string_view yes = "udpproxy ";
 constexpr std::size_t said_max = 1024;
+constexpr std::size_t pipe_bytes = 65536;     // what one holds, pipe(7)
 constexpr int exit_code_of_no_program = 127;  // as a shell's
 
 bool leads_to(const std::string& path, const struct stat& file) {
@@ -134,16 +135,21 @@ Result<UpgradeQuestion> UpgradeQuestion::ask(const ProgramFile& program,
     return question;
 }
 
-void UpgradeQuestion::read() noexcept {
+bool UpgradeQuestion::read() noexcept {
     std::array<char, said_max> part{};
     const ssize_t length = ::read(output_.descriptor(), part.data(), part.size());
-    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return false;
     if (length <= 0) {
         output_ = Descriptor{};
-        return;
+        return false;
     }
     said_.append(part.data(), static_cast<std::size_t>(length));
     if (said_.size() > said_max) said_.erase(0, said_.size() - said_max);
+    return true;
+}
+
+void UpgradeQuestion::read_all() noexcept {
+    for (std::size_t bytes = 0; bytes < pipe_bytes && read(); bytes += said_max) continue;
 }
 
 std::string UpgradeQuestion::objection(int status) const {

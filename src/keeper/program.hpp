@@ -63,8 +63,10 @@ public:
     [[nodiscard]] pid_t child() const noexcept { return child_; }
     [[nodiscard]] int descriptor() const noexcept { return output_.descriptor(); }
     [[nodiscard]] Instant deadline() const noexcept { return deadline_; }
-    /// Reads what the child has said meanwhile; does not wait.
-    void read() noexcept;
+    /// Reads a part of what the child has said meanwhile; does not wait. False: there is no more.
+    bool read() noexcept;
+    /// All of it; what does not end is read for as long as a pipe takes at once.
+    void read_all() noexcept;
     /// Of a child that has ended like this: empty if it said yes, else why not, which is its last
     /// line if there is one.
     [[nodiscard]] std::string objection(int status) const;

@@ -52,7 +52,7 @@ void Keeper::ask_program(Instant now) {
 }
 
 void Keeper::program_answered(int status, Instant now) {
-    question_->read();
+    question_->read_all();  // the answer is the last line
     const std::string objection = question_->objection(status);
     question_.reset();
     if (!objection.empty()) return refuse_upgrade(path_ + ": " + objection);
