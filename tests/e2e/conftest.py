@@ -184,6 +184,28 @@ def start_proxy(network, tmp_path):
 
 
 @pytest.fixture
+def installed(tmp_path):
+    """The program's file in a place where program.install() can put others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    path = folder / "udpproxy"
+    shutil.copy(program.path(), path)
+    return path
+
+
+@pytest.fixture
+def start_installed(start_proxy, installed):
+    """start_proxy(), with the installed file."""
+
+    def start(text, prefix=(), **options):
+        return start_proxy(
+            text, prefix=[*prefix, "sh", "-c", 'shift; exec "$0" "$@"', str(installed)], **options
+        )
+
+    return start
+
+
+@pytest.fixture
 def start_one(engine, start_proxy):
     """start_one(family, …) runs the program with one proxy, from the family's listener to its
     service; `keys` are the proxy's."""

@@ -14,7 +14,7 @@ import pytest
 
 from harness import program
 from harness.process import Process
-from harness.program import configuration, table
+from harness.program import configuration, install, table
 from harness.sd_notify import Manager
 from harness.service import echo
 from harness.topology import IPV4
@@ -329,32 +329,6 @@ def test_a_worker_that_does_not_come_up_ends_the_program_with_its_exit_code(star
 # Another program.
 
 
-@pytest.fixture
-def installed(tmp_path):
-    """The program's file in a place where others can be put."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    path = folder / "udpproxy"
-    shutil.copy(program.path(), path)
-    return path
-
-
-def _install(source, path):
-    """As a package does: the file that is executed stays as it is, without a name."""
-    shutil.copy(source, f"{path}.new")
-    os.rename(f"{path}.new", path)
-
-
-@pytest.fixture
-def start_installed(start_proxy, installed):
-    def start(text, prefix=(), **options):
-        return start_proxy(
-            text, prefix=[*prefix, "sh", "-c", 'shift; exec "$0" "$@"', str(installed)], **options
-        )
-
-    return start
-
-
 def test_sigusr2_puts_the_installed_program_in_its_place(
     engine, start_installed, installed, open_service, open_client, tmp_path, closing
 ):
@@ -366,7 +340,7 @@ def test_sigusr2_puts_the_installed_program_in_its_place(
     descriptors = _descriptors(proxy)
     executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
     for upgrade in range(3):
-        _install(program.path(), installed)
+        install(program.path(), installed)
         proxy.signal(signal.SIGUSR2)
         _wait_for_ready(proxy, upgrade + 2)
         now = os.stat(f"/proc/{proxy.pid}/exe").st_ino
@@ -404,14 +378,14 @@ def test_a_program_that_cannot_go_on_is_refused_and_why_is_told(
         "/bin/true": f"{installed}: it is no udpproxy",
         __file__: f"{installed}: exec: ",
     }.items():
-        _install(source, installed)
+        install(source, installed)
         _is_refused(proxy, reason)
     installed.unlink()
     _is_refused(proxy, f"{installed}: open: No such file or directory")
     installed.mkdir()
     _is_refused(proxy, f"{installed} is no file")
     installed.rmdir()
-    _install(program.path(), installed)
+    install(program.path(), installed)
     for mode in (0o775, 0o757):
         installed.chmod(mode)
         _is_refused(proxy, f"{installed} can be written by other users than root")
@@ -444,7 +418,7 @@ def test_a_program_whose_worker_does_not_come_up_is_undone(
     client = open_client()
     proxy = start_installed(_text(engine))
     executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
-    _install(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", installed)
+    install(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", installed)
     proxy.signal(signal.SIGUSR2)
     proxy.wait_until(lambda: "start upgrade" in proxy.lines, what="the new program's worker")
     assert os.stat(f"/proc/{proxy.pid}/exe").st_ino == os.stat(installed).st_ino
@@ -453,7 +427,7 @@ def test_a_program_whose_worker_does_not_come_up_is_undone(
     told = "udpproxy: the worker of the new program died of signal 9 (Killed); back to the old one"
     assert told in proxy.lines
     assert _answers(client)
-    _install(program.path(), installed)  # and the next one may be good
+    install(program.path(), installed)  # and the next one may be good
     proxy.signal(signal.SIGUSR2)
     _wait_for_ready(proxy, 3)
     proxy.stop()
