@@ -16,6 +16,7 @@
 
 #include "sd_notify.hpp"
 #include "signals.hpp"
+#include "steps.hpp"
 #include "succession.hpp"
 #include "udpproxy/admin/server.hpp"
 #include "udpproxy/base/descriptor.hpp"
@@ -43,41 +44,9 @@ namespace {
 constexpr int look_every_ms = 100;
 constexpr int reload_look_ms = 10;
 constexpr Duration reload_pause = std::chrono::milliseconds{50};
-constexpr Duration repeat_every = std::chrono::minutes{1};
 constexpr Duration admin_stop_limit = std::chrono::seconds{1};
 // Each shard forwards queued datagrams for a second and closes its sockets within another.
 constexpr Duration shards_stop_limit = std::chrono::seconds{5};
-
-/// Runs steps of the control thread. A step that fails for want of memory or of a thread is
-/// skipped, and reported once a minute. The shards and their sessions go on.
-class Steps {
-public:
-    explicit Steps(Log& log) : log_(log) {}
-
-    template <class Step>
-    void run(const char* name, Step&& step) {
-        try {
-            step();
-        } catch (const std::exception& failure) {  // bad_alloc, system_error
-            tell(name, failure.what());
-        }
-    }
-
-private:
-    void tell(const char* name, const char* reason) noexcept {
-        const Instant now = monotonic_now();
-        if (told_at_ && now - *told_at_ < repeat_every) return;
-        try {
-            log_.error("step_failed", {{"step", name}, {"reason", reason}});
-            told_at_ = now;
-        } catch (const std::exception&) {
-            return;  // no memory for the log line; the next failure tries again
-        }
-    }
-
-    Log& log_;
-    std::optional<Instant> told_at_;
-};
 
 /// Asks every shard to stop, and waits for at most `shards_stop_limit`; `meanwhile()` is called
 /// again and again. A second signal ends the program at once. False: a shard has not ended.
