@@ -24,7 +24,7 @@ _udpproxyctl() {
         '')
             options=--version
             values="status proxies unlisted drops metrics sessions top trace reload drain resume
-                doctor session log"
+                upgrade doctor session log"
             ;;
         sessions) options='--client --proxy --sort --limit' ;;
         top) options='--interval --frames' ;;

@@ -1,6 +1,6 @@
-// Carries out what operators change while the program runs. Reload, drain and resume are control
-// queries, since only the control thread changes the running program. Sessions and the log level
-// are changed from here.
+// Carries out what operators change while the program runs. Reload, drain, resume and upgrade are
+// control queries, since only the control thread changes the running program. Sessions and the log
+// level are changed from here.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -41,6 +41,12 @@ AdminResponse ask(const AdminContext& context, const ControlQuestion& question,
         case ControlOutcome::all_drain:
             return error_response(
                 409, "all proxies drain, and then the program ends; that cannot be taken back");
+        case ControlOutcome::no_keeper:
+            return error_response(409,
+                                  "there is no keeper (--single-process): no other program can "
+                                  "take this one's place; restart instead");
+        case ControlOutcome::keeper_busy:
+            return error_response(503, "the keeper takes no message now; nothing was changed");
         case ControlOutcome::short_of_memory:
             break;
     }
@@ -128,6 +134,17 @@ AdminResponse end_drain(const AdminContext& context, const AdminRequest& request
     return ask(context, {ControlKind::resume, proxy}, [&](const ControlAnswer& answer) {
         JsonText json;
         json.begin_object().member("proxy", proxy).member("sessions", answer.sessions);
+        return as_response(json.end_object());
+    });
+}
+
+AdminResponse begin_upgrade(const AdminContext& context, const AdminRequest& request) {
+    note_change(context, request, "upgrade", {});
+    return ask(context, {ControlKind::upgrade, {}}, [&](const ControlAnswer&) {
+        JsonText json;
+        json.begin_object().member("version", UDPPROXY_VERSION).member("pid", context.process);
+        write_worker_starts(json, context.status.succession);
+        json.member("upgrades_refused", context.status.succession.upgrades_refused);
         return as_response(json.end_object());
     });
 }

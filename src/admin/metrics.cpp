@@ -294,6 +294,27 @@ void write_shards(const Status& status, Exposition& to) {
                   std::chrono::duration<double>(status.shards[shard]->cpu_time()).count());
 }
 
+void write_worker_starts(const Succession& succession, Exposition& to) {
+    to.family("udpproxy_worker_starts_total", "counter",
+              "Workers that were started since the program was, by reason; 0 without a keeper.");
+    for (std::size_t reason = 0; reason < start_reasons; ++reason)
+        to.sample({{"reason", name_of(static_cast<StartReason>(reason))}},
+                  succession.starts[reason]);
+    to.family("udpproxy_sessions_adopted", "gauge",
+              "Sessions that this worker has taken over from the one before.");
+    to.sample({}, succession.sessions_adopted);
+    to.family("udpproxy_ledger_records_not_believed", "gauge",
+              "Records of the worker before that were damaged: what they stood for was closed.");
+    to.sample({}, succession.records_not_believed);
+    to.family("udpproxy_last_pause_seconds", "gauge",
+              "How long nothing was forwarded before this worker; 0: it is the first.");
+    to.sample({},
+              std::chrono::duration<double>(succession.pause.value_or(Duration::zero())).count());
+    to.family("udpproxy_upgrades_refused_total", "counter",
+              "Upgrades that this worker was asked for and that left all as it was.");
+    to.sample({}, succession.upgrades_refused);
+}
+
 void write_program(const Status& status, const Log& log, Exposition& to) {
     to.family("udpproxy_build_info", "gauge", "1; the labels say what runs.");
     to.sample({{"version", UDPPROXY_VERSION},
@@ -345,6 +366,7 @@ std::uint64_t sum_of_replies(const Status& status, std::uint16_t proxy, std::siz
 std::string metrics_text(const Status& status, const Problems& problems, const Log& log) {
     Exposition to;
     write_program(status, log, to);
+    write_worker_starts(status.succession, to);
     write_problems(status, problems, to);
     write_proxy_counters(status, to);
     write_drops(status, to);

@@ -67,6 +67,33 @@ void write_proxy(JsonText& json, const Status& status, const ProxyStatus& proxy)
     json.member("queue_drops", queues.drops).member("queue_bytes", queues.bytes).end_object();
 }
 
+void write_worker(JsonText& json, const Succession& succession) {
+    const auto text = [&](std::string_view name, const std::string& value) {
+        json.key(name);
+        if (value.empty())
+            json.null();
+        else
+            json.value(value);
+    };
+    json.key("worker").begin_object();
+    text("text", text_of(succession));
+    json.member("reason", name_of(succession.reason));
+    write_worker_starts(json, succession);
+    text("from_version", succession.from_version);
+    text("last_end", succession.last_end);
+    json.member("sessions_adopted", succession.sessions_adopted);
+    json.member("sessions_closed", succession.sessions_closed);
+    json.member("records_not_believed", succession.records_not_believed);
+    json.key("pause_ms");
+    if (succession.pause)
+        json.value(1000 * seconds(*succession.pause));
+    else
+        json.null();
+    json.member("upgrades_refused", succession.upgrades_refused);
+    text("last_refusal", succession.last_refusal);
+    json.end_object();
+}
+
 /// Size of one session from write_session(), with addresses of either family and a usual name.
 constexpr std::size_t session_text_bytes = 400;
 
@@ -143,6 +170,13 @@ std::optional<AdminResponse> read_query(const Status& status, const AdminRequest
 
 }  // namespace
 
+void write_worker_starts(JsonText& json, const Succession& succession) {
+    json.key("starts").begin_object();
+    for (std::size_t reason = 0; reason < start_reasons; ++reason)
+        json.member(name_of(static_cast<StartReason>(reason)), succession.starts[reason]);
+    json.end_object();
+}
+
 AdminResponse show_page(const AdminContext&, const AdminRequest&) {
     return {200, "text/html; charset=utf-8", std::string{admin_page_text},
             std::string{admin_page_policy}};
@@ -171,6 +205,7 @@ AdminResponse report_status(const AdminContext& context, const AdminRequest&) {
     json.member("ready", status.ready);
     json.member("reloads", status.reloads);
     json.member("reload_failures", status.reload_failures);
+    write_worker(json, status.succession);
     json.member("log_level", name_of(context.log.level()));
     json.member("proxies", status.proxies.size());
     json.member("sessions", status.use->sessions.read());

@@ -37,6 +37,7 @@ constexpr auto routes = std::to_array<Route>({
     {"POST", "/v1/reload", Access::change, reload_configuration},
     {"POST", "/v1/drain", Access::change, begin_drain},
     {"POST", "/v1/resume", Access::change, end_drain},
+    {"POST", "/v1/upgrade", Access::change, begin_upgrade},
     {"POST", "/v1/doctor", Access::change, examine_program},  // may send, and takes time
     {"POST", "/v1/trace", Access::change, begin_trace},
     {"POST", "/v1/trace/take", Access::change, take_trace},

@@ -36,6 +36,9 @@ namespace udpproxy {
 void note_change(const AdminContext& context, const AdminRequest& request, std::string_view verb,
                  std::vector<LogField> fields);
 
+/// `"starts": {"first": 1, …}`: how many workers have started until now, by reason.
+void write_worker_starts(JsonText& json, const Succession& succession);
+
 /// Argument: id.
 [[nodiscard]] AdminResponse kill_session(const AdminContext& context, const AdminRequest& request);
 /// Argument: level.
@@ -48,6 +51,10 @@ void note_change(const AdminContext& context, const AdminRequest& request, std::
 [[nodiscard]] AdminResponse begin_drain(const AdminContext& context, const AdminRequest& request);
 /// Argument: proxy.
 [[nodiscard]] AdminResponse end_drain(const AdminContext& context, const AdminRequest& request);
+/// Asks for an upgrade, as SIGUSR2 does, and answers before it begins: with the version, the pid,
+/// the workers' starts and the refusals until now. What comes of it is in the status of whichever
+/// worker serves then.
+[[nodiscard]] AdminResponse begin_upgrade(const AdminContext& context, const AdminRequest& request);
 /// Runs the doctor inside the running program. Arguments: probe (hexadecimal; sent to the upstream
 /// once), proxy (whose upstream).
 [[nodiscard]] AdminResponse examine_program(const AdminContext& context,

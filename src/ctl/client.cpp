@@ -17,7 +17,6 @@ namespace udpproxy::ctl {
 
 namespace {
 
-constexpr time_t patience_s = 10;
 constexpr std::size_t answer_bytes_max = 256U << 20;
 
 std::string encoded(const std::string& text) {
@@ -50,7 +49,7 @@ std::string why_unreachable(int error) {
     }
 }
 
-Result<Socket> connect_to(const std::string& path) {
+Result<Socket> connect_to(const std::string& path, std::chrono::seconds patience) {
     sockaddr_un name{};
     name.sun_family = AF_UNIX;
     if (path.size() >= sizeof name.sun_path)
@@ -59,15 +58,16 @@ Result<Socket> connect_to(const std::string& path) {
     std::memcpy(name.sun_path, path.data(), path.size());
     Socket socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (!socket) return system_error("socket", errno);
-    const timeval patience{patience_s, 0};
-    (void)::setsockopt(socket.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    (void)::setsockopt(socket.descriptor(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    const timeval limit{patience.count(), 0};
+    (void)::setsockopt(socket.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    (void)::setsockopt(socket.descriptor(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (::connect(socket.descriptor(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0)
         return Error{fmt::format("{}: {}", path, why_unreachable(errno))};
     return socket;
 }
 
-Result<std::string> converse(const Socket& socket, const std::string& request) {
+Result<std::string> converse(const Socket& socket, const std::string& request,
+                             std::chrono::seconds patience) {
     for (std::size_t sent = 0; sent < request.size();) {
         const ssize_t count =
             ::send(socket.descriptor(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
@@ -82,7 +82,7 @@ Result<std::string> converse(const Socket& socket, const std::string& request) {
         if (count < 0 && errno == EINTR) continue;
         if (count < 0)
             return Error{errno == EAGAIN
-                             ? fmt::format("udpproxy did not answer within {} s", patience_s)
+                             ? fmt::format("udpproxy did not answer within {} s", patience.count())
                              : "recv: " + error_text(errno)};
         answer.append(piece.data(), static_cast<std::size_t>(count));
         if (answer.size() > answer_bytes_max) return Error{"udpproxy's answer does not end"};
@@ -100,13 +100,14 @@ Result<std::string> Client::text(const std::string& method, const std::string& p
         target += before + name + '=' + encoded(value);
         before = '&';
     }
-    const Result<Socket> socket = connect_to(socket_);
+    const Result<Socket> socket = connect_to(socket_, patience_);
     if (!socket) return socket.error();
     const Result<std::string> answer = converse(
         *socket,
         fmt::format(
             "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-            method, target));
+            method, target),
+        patience_);
     if (!answer) return answer.error();
     const std::size_t head_end = answer->find("\r\n\r\n");
     if (head_end == std::string::npos || answer->compare(0, 9, "HTTP/1.1 ") != 0)

@@ -1,7 +1,8 @@
-// Sends requests to a running udpproxy over its admin socket. Every request is bounded in time (10
-// s per read or write) and in the size of its answer.
+// Sends requests to a running udpproxy over its admin socket. Every request is bounded in time and
+// in the size of its answer.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,7 +16,9 @@ using Arguments = std::map<std::string, std::string>;  // empty values are left 
 
 class Client {
 public:
-    explicit Client(std::string socket) : socket_(std::move(socket)) {}
+    /// `patience`: for each read or write.
+    explicit Client(std::string socket, std::chrono::seconds patience = std::chrono::seconds{10})
+        : socket_(std::move(socket)), patience_(patience) {}
 
     /// The body of the answer. Errors: why the program cannot be reached, or why it refused the
     /// request.
@@ -27,6 +30,7 @@ public:
 
 private:
     std::string socket_;
+    std::chrono::seconds patience_;
 };
 
 }  // namespace udpproxy::ctl

@@ -16,6 +16,7 @@
 #include "udpproxy/base/file.hpp"
 #include "udpproxy/base/nearest.hpp"
 #include "udpproxy/base/printable.hpp"
+#include "upgrade.hpp"
 #include "usage.hpp"
 #include "views.hpp"
 
@@ -206,6 +207,19 @@ int show_findings(const Options& options) {
     return answer->value("problems", 0) > 0 ? exit_failure : 0;
 }
 
+int upgrade(const Options& options) {
+    const Result<Json> outcome = ask_for_upgrade(options.socket);
+    if (!outcome) return fail(outcome.error());
+    const bool is_done = is_upgraded(*outcome);
+    if (options.json)
+        print(as_json(*outcome, 2));
+    else if (is_done)
+        print_on(options.screen, view_upgrade(*outcome, options.screen.width));
+    else
+        print_error("udpproxyctl: " + view_upgrade(*outcome, unlimited));
+    return is_done ? 0 : exit_failure;
+}
+
 void add_operation(CLI::App& app, Options& options, Action& action) {
     app.add_subcommand(
            "reload",
@@ -229,6 +243,10 @@ void add_operation(CLI::App& app, Options& options, Action& action) {
             return show(options, "POST", "/v1/resume", {{"proxy", options.proxy}}, view_resume);
         };
     });
+    app.add_subcommand("upgrade",
+                       "put the installed program in place of the running one, without losing a "
+                       "session; exit code 1 if all stays as it was")
+        ->callback([&] { action = [&] { return upgrade(options); }; });
     CLI::App* doctor = app.add_subcommand("doctor",
                                           "diagnose missing replies from within the running "
                                           "program; exit code 1 if a problem is found");

@@ -53,7 +53,8 @@ std::uint64_t number(const Json& json, const char* key) {
 }
 
 std::string text(const Json& json, const char* key) {
-    return printable(json.value(key, std::string{}));
+    const bool is_null = json.contains(key) && json[key].is_null();
+    return is_null ? "" : printable(json.value(key, std::string{}));
 }
 
 std::string as_json(const Json& json, int indentation) {
@@ -112,6 +113,10 @@ std::string view_status(const Json& status, std::size_t width) {
     const auto add = [&](const char* name, const std::string& value) {
         made += labelled(name, value, width);
     };
+    const Json worker = status.value("worker", Json::object());
+    if (const std::string came = text(worker, "text"); !came.empty()) add("worker", came);
+    if (const std::string refusal = text(worker, "last_refusal"); !refusal.empty())
+        add("upgrade refused", refusal);
     add("engine", fmt::format("{}, {}", text(status, "engine"),
                               as_number_of(number(status, "shards"), "shard")));
     add("configuration", text(status, "config"));

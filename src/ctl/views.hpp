@@ -31,8 +31,8 @@ namespace udpproxy::ctl {
 [[nodiscard]] std::string state_of(const Json& status);
 /// A member of an answer, 0 if it is missing.
 [[nodiscard]] std::uint64_t number(const Json& json, const char* key);
-/// A member of an answer as one printable line, empty if it is missing. What the program says comes
-/// from outside too: names of other users' processes, of files, of interfaces.
+/// A member of an answer as one printable line, empty if it is missing or null. What the program
+/// says comes from outside too: names of other users' processes, of files, of interfaces.
 [[nodiscard]] std::string text(const Json& json, const char* key);
 /// JSON in ASCII, which no terminal obeys; `indentation` -1: on one line.
 [[nodiscard]] std::string as_json(const Json& json, int indentation);

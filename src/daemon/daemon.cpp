@@ -206,10 +206,12 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     };
 
     ServiceManager manager(manager_request, log, start.is_kept ? &keeper : nullptr);
+    Steps steps(log);
+    std::vector<std::string> refusals;  // of upgrades, not told yet
     signals.keeper_says = [&](const Message& message) {
         if (message.kind == MessageKind::manager_failed) manager.failed(message.number);
         if (message.kind == MessageKind::upgrade_refused)
-            log.warn("upgrade_refused", {{"reason", std::string{message.text}}});
+            steps.run("keeper", [&] { refusals.emplace_back(message.text); });
     };
     Names names(log);
     Bootstrap bootstrap(config, log);
@@ -263,7 +265,6 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
 
     EventLog event_log(reconfigurer, log);
     ProblemWatch problem_watch(board, problems, log);
-    Steps steps(log);
     Advice advice(log);
     const auto advise = [&] {
         steps.run("advice",
@@ -278,7 +279,15 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
                   [&] { manager.reloaded(reload.done ? std::string{} : reload.lines.front()); });
         if (reload.done) advise();
     };
+    if (start.is_kept)
+        reconfigurer.ask_for_upgrade = [&] {
+            return keeper.send({MessageKind::upgrade_wanted, 0, {}});
+        };
     const auto look = [&](Instant now) {
+        steps.run("keeper", [&] {
+            for (const std::string& reason : std::exchange(refusals, {}))
+                reconfigurer.note_refused_upgrade(reason);
+        });
         steps.run("events", [&] { event_log.look(now); });
         steps.run("problems", [&] { problem_watch.look(now); });
         steps.run("manager", [&] {

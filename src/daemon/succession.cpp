@@ -3,11 +3,9 @@
 #include "succession.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "udpproxy/base/descriptor.hpp"
@@ -50,12 +48,8 @@ bool commit(const Ledger& ledger, const WorkerStart& start) {
 }
 
 void log_start(Log& log, const WorkerStart& start, const std::string& why_not) {
-    if (start.reason == StartReason::crash || start.reason == StartReason::hang) {
-        const std::string ended = start.signal != 0 ? fmt::format("signal {} ({})", start.signal,
-                                                                  ::strsignal(start.signal))
-                                                    : fmt::format("exit code {}", start.exit_code);
-        log.error("worker_ended", {{"reason", name_of(start.reason)}, {"by", ended}});
-    }
+    if (const std::string end = end_of_last(start); !end.empty())
+        log.error("worker_ended", {{"reason", name_of(start.reason)}, {"by", end}});
     if (start.without_sessions)
         log.error("sessions_left", {{"reason", "workers died soon after they had adopted them"},
                                     {"effect", "all sessions begin anew"}});

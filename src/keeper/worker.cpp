@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 
 #include "udpproxy/base/descriptor.hpp"
 #include "udpproxy/base/process_names.hpp"
@@ -61,6 +62,12 @@ std::string_view name_of(StartReason reason) noexcept {
             return "restart";
     }
     return "?";
+}
+
+std::string end_of_last(const WorkerStart& start) {
+    if (start.signal != 0)
+        return "signal " + std::to_string(start.signal) + " (" + ::strsignal(start.signal) + ')';
+    return start.exit_code != 0 ? "exit code " + std::to_string(start.exit_code) : "";
 }
 
 pid_t start_worker(const WorkerStart& start, const std::function<int(const WorkerStart&)>& work,

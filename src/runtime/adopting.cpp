@@ -218,10 +218,13 @@ Result<void> Reconfigurer::adopt(Predecessor* predecessor) {
 void Reconfigurer::note_start(const WorkerStart& start, const Predecessor* predecessor) {
     succession_.reason = start.reason;
     succession_.starts = start.starts;
-    if (start.reason != StartReason::first) succession_.from_version = start.from_version;
+    if (start.reason != StartReason::first) {
+        succession_.from_version = start.from_version;
+        succession_.last_end = end_of_last(start);
+        const auto ended_in_order = predecessor ? predecessor->ended_in_order() : std::nullopt;
+        succession_.pause = monotonic_now() - ended_in_order.value_or(start.ended_at);
+    }
     if (predecessor != nullptr) {
-        succession_.pause =
-            monotonic_now() - predecessor->ended_in_order().value_or(start.ended_at);
         log_.info(
             "adopted",
             {{"reason", name_of(start.reason)},
@@ -229,8 +232,15 @@ void Reconfigurer::note_start(const WorkerStart& start, const Predecessor* prede
              {"sessions", succession_.sessions_adopted},
              {"closed", succession_.sessions_closed},
              {"not_believed", succession_.records_not_believed},
-             {"pause_ms", std::chrono::duration<double, std::milli>(succession_.pause).count()}});
+             {"pause_ms", std::chrono::duration<double, std::milli>(*succession_.pause).count()}});
     }
+    publish();
+}
+
+void Reconfigurer::note_refused_upgrade(const std::string& reason) {
+    log_.error("upgrade_refused", {{"reason", reason}});
+    ++succession_.upgrades_refused;
+    succession_.last_refusal = reason;
     publish();
 }
 

@@ -37,6 +37,16 @@ void resume(ControlAnswer& answer, const std::string& proxy, Reconfigurer& recon
         answer.sessions = reconfigurer.sessions(proxy);
 }
 
+/// What comes of it is told by a worker's start, or by note_refused_upgrade().
+void upgrade(ControlAnswer& answer, const Reconfigurer& reconfigurer) {
+    if (!reconfigurer.ask_for_upgrade)
+        answer.outcome = ControlOutcome::no_keeper;
+    else if (!reconfigurer.is_ready())
+        answer.outcome = ControlOutcome::all_drain;
+    else if (!reconfigurer.ask_for_upgrade())
+        answer.outcome = ControlOutcome::keeper_busy;
+}
+
 }  // namespace
 
 void answer_control_query(ControlSlot& slot, Reconfigurer& reconfigurer) {
@@ -54,6 +64,9 @@ void answer_control_query(ControlSlot& slot, Reconfigurer& reconfigurer) {
                 break;
             case ControlKind::resume:
                 resume(answer, question->proxy, reconfigurer);
+                break;
+            case ControlKind::upgrade:
+                upgrade(answer, reconfigurer);
                 break;
         }
     } catch (const std::bad_alloc&) {

@@ -1,6 +1,7 @@
 // Looks up names and numbers in a snapshot, and reads the receive queues from the kernel.
 #include "udpproxy/runtime/status.hpp"
 
+#include <fmt/format.h>
 #include <linux/sock_diag.h>
 #include <sys/socket.h>
 
@@ -70,6 +71,40 @@ std::string aliases_with(const std::vector<Alias>& aliases, const Endpoint& sour
     std::string line = "reply_aliases = [";
     for (const Alias& alias : aliases) line += '"' + alias.text + "\", ";
     return line + '"' + format(source) + "\"]";
+}
+
+std::string text_of(const Succession& succession) {
+    const std::string end = succession.last_end.empty() ? "" : " (" + succession.last_end + ')';
+    const std::string from =
+        succession.from_version.empty() ? "" : " from " + succession.from_version;
+    std::string text;
+    switch (succession.reason) {
+        case StartReason::first:
+            return "";
+        case StartReason::crash:
+            text = "replaced after a crash" + end;
+            break;
+        case StartReason::hang:
+            text = "replaced after a hang" + end;
+            break;
+        case StartReason::upgrade:
+            text = "replaced by an upgrade" + from;
+            break;
+        case StartReason::undone:
+            text = "goes on after an upgrade that was undone" + end;
+            break;
+        case StartReason::restart:
+            text = "replaced by a restart" + from;
+            break;
+    }
+    text += fmt::format(", {} session{} adopted", succession.sessions_adopted,
+                        succession.sessions_adopted == 1 ? "" : "s");
+    if (succession.sessions_closed > 0)
+        text += fmt::format(", {} closed", succession.sessions_closed);
+    if (succession.pause)
+        text += fmt::format(", pause {:.0f} ms",
+                            std::chrono::duration<double, std::milli>(*succession.pause).count());
+    return text;
 }
 
 }  // namespace udpproxy

@@ -241,7 +241,9 @@ def test_the_doctor_looks_from_inside_at_what_is_in_force(admin, running, open_s
     assert admin.json("doctor")["problems"] == 0
 
 
-@pytest.mark.parametrize("path", ["/v1/reload", "/v1/drain", "/v1/resume", "/v1/doctor"])
+@pytest.mark.parametrize(
+    "path", ["/v1/reload", "/v1/drain", "/v1/resume", "/v1/upgrade", "/v1/doctor"]
+)
 def test_what_changes_or_sends_wants_the_right_to(engine, admin, start_proxy, path):
     start_proxy(configuration(proxy_table(), engine=engine, head=admin.section(listen=True)))
     assert admin.http(path, "POST", tcp=True)[0] == 403

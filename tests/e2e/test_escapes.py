@@ -60,6 +60,7 @@ def _answer(path):
         "/v1/reload": {"changes": [_EVIL]},
         "/v1/drain": {"proxy": _EVIL, "sessions": 1},
         "/v1/resume": {"proxy": _EVIL},
+        "/v1/upgrade": {"version": _EVIL, "pid": 7, "starts": {}, "upgrades_refused": 0},
         "/v1/doctor": {"text": _EVIL, "findings": [{"where": _EVIL}]},
         "/v1/trace": {},
         "/v1/trace/end": {},
@@ -83,6 +84,13 @@ def _answer(path):
     }
     answers["/v1/status"]["counters"] = counters
     answers["/v1/status"]["problems"] = [{"proxy": _EVIL, "text": _EVIL}]
+    answers["/v1/status"]["pid"] = 7
+    answers["/v1/status"]["worker"] = {
+        **{name: _EVIL for name in ("text", "last_end", "last_refusal")},
+        "reason": "upgrade",
+        "starts": {"upgrade": 1},
+        **{name: 0 for name in ("sessions_adopted", "sessions_closed", "pause_ms")},
+    }
     return answers[path]
 
 
@@ -144,6 +152,7 @@ _VERBS = [
     ["reload"],
     ["drain"],
     ["resume", "x"],
+    ["upgrade"],
     ["doctor"],
 ]
 

@@ -74,6 +74,7 @@ def test_every_verb_but_metrics_takes_json(admin, running, open_service, open_cl
         "drain echo",
         "resume echo",
         "doctor",
+        "upgrade",
         "log level",
         "log level info",
     ):
@@ -172,6 +173,7 @@ def test_each_change_is_logged_with_who_asked_for_it(admin, running, open_servic
         "resume": ["resume", "echo"],
         "doctor": ["doctor", "--probe", "00"],
         "trace": ["trace", "--client", "10.1.0.2", "--seconds", "1"],
+        "upgrade": ["upgrade"],
     }
     for words in changes.values():
         assert admin.ctl(*words).returncode in (0, 1)

@@ -13,6 +13,7 @@
 #include "ctl/table.hpp"
 #include "ctl/top.hpp"
 #include "ctl/trace.hpp"
+#include "ctl/upgrade.hpp"
 #include "ctl/views.hpp"
 #include "source_tree.hpp"
 
@@ -52,6 +53,7 @@ const std::map<std::string, std::function<std::string(const Json&, std::size_t)>
         {"doctor", view_findings},
         {"top", view_top},
         {"trace", view_trace},
+        {"upgrade", view_upgrade},
     };
     return all;
 }
@@ -95,6 +97,40 @@ TEST_CASE("screens are as in the golden files, and no line is wider than the ter
         }
     }
     for (const auto& entry : views()) CHECK_MESSAGE(seen.count(entry.first) == 1, entry.first);
+}
+
+Json starts_of(std::uint64_t crash, std::uint64_t upgrade, std::uint64_t undone) {
+    return {{"first", 1}, {"crash", crash}, {"upgrade", upgrade}, {"undone", undone}};
+}
+
+TEST_CASE("the outcome of an upgrade is read from the status of whichever worker serves") {
+    const Json asked{
+        {"version", "0.1.0"}, {"pid", 7}, {"starts", starts_of(2, 1, 0)}, {"upgrades_refused", 3}};
+    Json status{{"version", "0.1.0"}, {"pid", 7}};
+    const auto outcome = [&](const char* reason, const Json& starts, std::uint64_t refused) {
+        status["worker"] = {{"reason", reason},
+                            {"starts", starts},
+                            {"last_end", "signal 9 (Killed)"},
+                            {"sessions_adopted", 5},
+                            {"sessions_closed", 0},
+                            {"pause_ms", 1.5},
+                            {"upgrades_refused", refused},
+                            {"last_refusal", "no"}};
+        const std::optional<Json> found = outcome_of_upgrade(asked, status);
+        return found ? text(*found, "outcome") + ", " + text(*found, "reason") : "";
+    };
+    CHECK(outcome("upgrade", starts_of(2, 1, 0), 3).empty());  // that of an hour ago
+    CHECK(outcome("upgrade", starts_of(2, 1, 0), 4) == "refused, no");
+    CHECK(outcome("upgrade", starts_of(2, 2, 0), 0) == "upgraded, ");
+    CHECK(outcome("undone", starts_of(2, 2, 1), 0) == "undone, signal 9 (Killed)");
+    CHECK(outcome("undone", starts_of(2, 1, 1), 1) == "undone, no");
+    // The worker died while the program was asked: the keeper asks again.
+    CHECK(outcome("crash", starts_of(3, 1, 0), 0).empty());
+    // It died while it handed over.
+    CHECK(outcome("crash", starts_of(3, 1, 0), 1) == "refused, no");
+    CHECK(outcome("crash", starts_of(3, 2, 0), 0) == "crashed, signal 9 (Killed)");
+    status["pid"] = 8;
+    CHECK(outcome("first", starts_of(0, 0, 0), 0) == "restarted, ");
 }
 
 TEST_CASE("names are shortened before a column goes, and columns go by rank") {

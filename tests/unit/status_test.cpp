@@ -55,6 +55,28 @@ TEST_CASE("a version of an upstream is shown with its own aliases and their coun
     CHECK(shown.aliases[1].counter_index == 4);
 }
 
+TEST_CASE("one line tells why a worker has followed another one, and nothing of a first one") {
+    Succession succession;
+    CHECK(text_of(succession).empty());
+    succession.reason = StartReason::upgrade;
+    succession.from_version = "0.1.0";
+    succession.sessions_adopted = 200;
+    succession.pause = std::chrono::microseconds{24314};
+    CHECK(text_of(succession) ==
+          "replaced by an upgrade from 0.1.0, 200 sessions adopted, pause 24 ms");
+    succession.reason = StartReason::crash;
+    succession.last_end = "signal 11 (Segmentation fault)";
+    succession.sessions_adopted = 1;
+    succession.sessions_closed = 2;
+    CHECK(text_of(succession) ==
+          "replaced after a crash (signal 11 (Segmentation fault)), 1 session adopted, 2 closed, "
+          "pause 24 ms");
+    for (std::size_t reason = 1; reason < start_reasons; ++reason) {
+        succession.reason = static_cast<StartReason>(reason);
+        CHECK(text_of(succession).ends_with("1 session adopted, 2 closed, pause 24 ms"));
+    }
+}
+
 TEST_CASE("the line to paste lists the source after the aliases that are configured") {
     CHECK(aliases_with({}, *parse_endpoint("10.0.0.9:53")) == "reply_aliases = [\"10.0.0.9:53\"]");
     Alias alias;

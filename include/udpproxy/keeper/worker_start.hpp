@@ -44,5 +44,8 @@ struct WorkerStart {
     int exit_code = 0;         // else
     std::array<std::uint64_t, start_reasons> starts{};  // by reason, this one included
 };
+/// How the last worker ended: `signal 9 (Killed)`, `exit code 1`; empty: in order, or there was
+/// none.
+[[nodiscard]] std::string end_of_last(const WorkerStart& start);
 
 }  // namespace udpproxy

@@ -1,6 +1,6 @@
-// Control query: reload, drain or resume, asked by the admin thread of the control thread, which
-// alone changes the running program. The control thread looks for queries between signals, a few
-// times a second, and never waits for one.
+// Control query: reload, drain, resume or upgrade, asked by the admin thread of the control thread,
+// which alone changes the running program. The control thread looks for queries between signals, a
+// few times a second, and never waits for one.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +14,20 @@ namespace udpproxy {
 
 class Reconfigurer;
 
-enum class ControlKind : std::uint8_t { reload, drain, resume };
+enum class ControlKind : std::uint8_t { reload, drain, resume, upgrade };
 
 struct ControlQuestion {
     ControlKind kind = ControlKind::reload;
-    std::string proxy;  // empty: all; not with resume
+    std::string proxy;  // of a drain or a resume; empty: all; not with resume
 };
 
 enum class ControlOutcome : std::uint8_t {
     done,
     reload_refused,
     no_such_proxy,
-    all_drain,        // resume: the drain of all has begun and cannot be taken back
+    all_drain,        // resume, upgrade: the drain of all has begun and cannot be taken back
+    no_keeper,        // upgrade
+    keeper_busy,      // upgrade: it takes no message at the moment
     short_of_memory,  // nothing was changed
 };
 

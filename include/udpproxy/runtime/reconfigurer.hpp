@@ -82,6 +82,11 @@ public:
     [[nodiscard]] Result<void> adopt(Predecessor* predecessor);
     /// Tells, in the log and in the status, why this process has started, and what it has adopted.
     void note_start(const WorkerStart& start, const Predecessor* predecessor);
+    /// Asks the keeper to put the program's file in this one's place. False: it takes no message
+    /// at the moment. Empty: there is no keeper.
+    std::function<bool()> ask_for_upgrade;
+    /// Tells, in the log and in the status, why the keeper has left all as it was.
+    void note_refused_upgrade(const std::string& reason);
     /// Writes the ledger's record of the state, so that another process can go on from it. May
     /// throw std::bad_alloc.
     void record();

@@ -81,11 +81,17 @@ struct Succession {
     StartReason reason = StartReason::first;
     std::array<std::uint64_t, start_reasons> starts{};  // of workers, by reason
     std::string from_version;                           // empty: there was no worker before
+    std::string last_end;  // of the worker before: `signal 9 (Killed)`; empty: in order
     std::uint64_t sessions_adopted = 0;
     std::uint64_t sessions_closed = 0;       // whose group or listener could not be adopted
     std::uint64_t records_not_believed = 0;  // of groups and listeners
-    Duration pause{};                        // in which no datagram was forwarded
+    std::optional<Duration> pause;           // in which no datagram was forwarded
+    std::uint64_t upgrades_refused = 0;      // of those that this worker was asked for
+    std::string last_refusal;
 };
+/// `replaced by an upgrade from 0.1.0, 200 sessions adopted, pause 24 ms`; empty: this worker is
+/// the first.
+[[nodiscard]] std::string text_of(const Succession& succession);
 
 struct Status {
     std::string config_file;               // its name, or that of the command line
