@@ -47,7 +47,7 @@ def test_the_page_says_what_to_do_about_every_drop_reason_and_no_other(admin, st
 
 def test_every_log_line_that_warns_is_in_the_operators_page():
     events = set()
-    for file in pathlib.Path(REPOSITORY / "src").rglob("*.cpp"):
+    for file in pathlib.Path(REPOSITORY / "src").rglob("*.[ch]pp"):
         events |= set(
             re.findall(
                 r'(?:log_?\.(?:warn|error)\(|LogLevel::(?:warn|error),)\s*"(\w+)"',
