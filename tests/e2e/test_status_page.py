@@ -10,6 +10,7 @@ SCREENSHOTS=DIRECTORY keeps the pictures.
 
 import os
 import re
+import signal
 
 import pytest
 
@@ -178,6 +179,21 @@ def test_the_page_is_one_document_that_allows_nothing_else(engine, admin, start_
         and "@import" not in text
         and "url(" not in text
     )
+
+
+def test_the_page_tells_of_a_worker_that_has_followed_another_one(
+    engine, admin, browser, start_proxy
+):
+    proxy = start_proxy(_two_proxies(engine, admin))
+    browser.open(f"http://{HTTP_ENDPOINT}/")
+    browser.wait(
+        "return document.querySelector('#ready').textContent === 'ready'", "the first answer"
+    )
+    assert browser.run("return document.querySelector('#worker').hidden")
+    os.kill(proxy.worker_pid, signal.SIGKILL)
+    browser.wait("return !document.querySelector('#worker').hidden", "a line about it")
+    told = "worker: replaced after a crash (signal 9 (Killed)), 0 sessions adopted, pause "
+    assert browser.text("#worker").startswith(told)
 
 
 def test_the_page_says_when_it_gets_no_answer(engine, admin, browser, start_proxy):

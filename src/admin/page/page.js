@@ -62,6 +62,8 @@ function showStatus(status) {
   $('ready').textContent = status.ready ? 'ready' : 'accepts no new sessions';
   $('ready').className = 'badge ' + (status.ready ? 'good' : 'bad');
   $('facts').textContent = `${status.version} · ${status.engine} · ${status.shards} shard${status.shards === 1 ? '' : 's'} · up ${time(status.uptime_seconds)} · pid ${status.pid}`;
+  $('worker').hidden = !status.worker.text;
+  $('worker').textContent = `worker: ${status.worker.text}`;
   $('config').textContent = status.config;
   const wrong = status.problems.length > 0;
   $('problems-panel').className = wrong ? 'panel warn' : 'panel well';
