@@ -32,16 +32,21 @@ etc/udpproxy/udpproxy.toml usr/lib/sysusers.d/udpproxy.conf
 """.split()
 
 
-def _build(directory, umask=0o022, **environment):
-    """The packages made in `directory` from a copy of the tracked files."""
+def _source(directory):
+    """A copy of the tracked files: the tree may have gigabytes of builds."""
     source = directory / "udpproxy"
     for path in run("git", "-C", _TREE, "ls-files", "-z").split("\0")[:-1]:
         if (_TREE / path).exists():
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(_TREE / path, source / path)
+    return source
+
+
+def _build(directory, umask=0o022, **environment):
+    """The packages made in `directory`."""
     run(
         *("dpkg-buildpackage", "-us", "-uc", "-b"),
-        cwd=source,
+        cwd=_source(directory),
         umask=umask,
         env={**os.environ, "CCACHE_DISABLE": "1", **environment},
     )
@@ -192,10 +197,11 @@ def test_it_is_installed_answers_is_removed_and_purged(root, package):
     assert root.files() - root.before == set()
 
 
-def test_debian_s_own_runner_passes_its_test(root, package):
-    """autopkgtest, in the same root."""
+def test_debian_s_own_runner_passes_its_test(root, package, tmp_path):
+    """autopkgtest, in the same root; it copies the source into it."""
+    source = _source(tmp_path)
     done = subprocess.run(
-        ["autopkgtest", "--no-built-binaries", package, _TREE, "--", "chroot", root.directory],
+        ["autopkgtest", "--no-built-binaries", package, source, "--", "chroot", root.directory],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
