@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "table.hpp"
-#include "udpproxy/base/file.hpp"
+#include "udpproxy/base/printable.hpp"
 #include "udpproxy/base/time.hpp"
 #include "views.hpp"
 
