@@ -31,7 +31,8 @@ std::optional<Endpoint> bound_to(int descriptor) {
 }
 
 bool is_between(int descriptor, const Endpoint& local, const std::optional<Endpoint>& peer) {
-    return bound_to(descriptor) == local && name_of(descriptor, ::getpeername) == peer;
+    return name_of(descriptor, ::getsockname) == local &&
+           name_of(descriptor, ::getpeername) == peer;
 }
 
 }  // namespace udpproxy

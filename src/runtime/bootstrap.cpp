@@ -260,10 +260,18 @@ Result<void> Bootstrap::begin(Predecessor* predecessor) {
 }
 
 Result<void> Bootstrap::start_adopting(std::vector<Adoption>& adoptions) {
+    const auto of_shard = [](std::uint32_t shard, Result<void> outcome) -> Result<void> {
+        if (outcome) return outcome;
+        return Error{fmt::format("shard {}: {}", shard, outcome.error().message)};
+    };
     for (std::uint32_t shard = 0; shard < machine_.shards; ++shard)
-        if (Result<void> started = shards_[shard]->start_adopting(cpu_of(shard), adoptions[shard]);
-            !started)
-            return Error{fmt::format("shard {}: {}", shard, started.error().message)};
+        if (auto begun =
+                of_shard(shard, shards_[shard]->start_adopting(cpu_of(shard), adoptions[shard]));
+            !begun)
+            return begun;
+    for (std::uint32_t shard = 0; shard < machine_.shards; ++shard)
+        if (auto started = of_shard(shard, shards_[shard]->finish_start()); !started)
+            return started;
     return {};
 }
 

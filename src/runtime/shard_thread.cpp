@@ -36,11 +36,19 @@ public:
 
     Result<void> start(std::optional<int> cpu, std::vector<ListenerSocket> listeners) override {
         Result<void> started = start_thread(cpu, std::move(listeners), nullptr);
+        if (started) started = finish_start();
         if (started) begin();
         return started;
     }
     Result<void> start_adopting(std::optional<int> cpu, Adoption& adoption) override {
         return start_thread(cpu, {}, &adoption);
+    }
+    Result<void> finish_start() override {
+        // No limit is needed: an engine's start() registers descriptors with the kernel, which
+        // waits for nothing, and an exception on the way to the answer ends the process.
+        Result<void> result = started_.get_future().get();
+        if (!result) thread_.join();
+        return result;
     }
     void begin() override {
         if (!std::exchange(has_begun_, true)) begin_.set_value();
@@ -70,18 +78,16 @@ public:
 private:
     Result<void> start_thread(std::optional<int> cpu, std::vector<ListenerSocket> listeners,
                               Adoption* adoption) {
-        std::promise<Result<void>> started;
-        std::future<Result<void>> outcome = started.get_future();
         ended_.store(false, std::memory_order_release);
-        const auto live = [this, cpu, adoption, &started, &listeners] {
+        auto live = [this, cpu, adoption, sockets = std::move(listeners)]() mutable {
             ::pthread_setname_np(::pthread_self(),
                                  ("shard " + std::to_string(loop_.shard().setup.shard)).c_str());
             if (cpu) (void)pin_to_cpu(*cpu);  // a CPU gone offline leaves it unpinned
-            const Result<void> result = loop_.start(std::move(listeners));
+            const Result<void> result = loop_.start(std::move(sockets));
             const bool serves = result.has_value();
             if (serves && adoption != nullptr) loop_.adopt(*adoption);
             std::future<void> begins = begin_.get_future();
-            started.set_value(result);
+            started_.set_value(result);
             thread_id_.store(::gettid(), std::memory_order_relaxed);
             if (serves) {
                 begins.get();
@@ -92,20 +98,17 @@ private:
             ended_.store(true, std::memory_order_release);
         };
         try {
-            thread_ = std::thread(live);
+            thread_ = std::thread(std::move(live));
         } catch (const std::system_error& failure) {
             ended_.store(true, std::memory_order_release);
             return Error{std::string{"thread: "} + failure.what(), failure.code().value()};
         }
-        // No limit is needed: an engine's start() registers descriptors with the kernel, which
-        // waits for nothing, and an exception on the way to the answer ends the process.
-        Result<void> result = outcome.get();
-        if (!result) thread_.join();
-        return result;
+        return {};
     }
 
     Loop<B> loop_;
     std::thread thread_;
+    std::promise<Result<void>> started_;
     std::promise<void> begin_;
     bool has_begun_ = false;
     std::atomic<bool> ended_{true};

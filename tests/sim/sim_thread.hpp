@@ -14,6 +14,7 @@ public:
 
     Result<void> start(std::optional<int>, std::vector<ListenerSocket>) override { return {}; }
     Result<void> start_adopting(std::optional<int>, Adoption&) override { return {}; }
+    Result<void> finish_start() override { return {}; }
     void begin() override {}
     /// Until nothing that was sent waits any more.
     void wake() override {

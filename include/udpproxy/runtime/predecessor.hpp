@@ -62,10 +62,16 @@ private:
     [[nodiscard]] std::string read_control();
     [[nodiscard]] bool has_sound_numbers() const;
     void claim_listeners();
-    void claim_groups(std::uint32_t shard);
+    /// Those of a shard's records that the kernel confirms; with the number of the others.
+    struct Confirmed {
+        std::vector<std::pair<std::uint32_t, GroupRecord>> groups;  // with their port pool
+        std::uint32_t not_believed = 0;
+    };
+    [[nodiscard]] Confirmed confirm_groups(std::uint32_t shard) const;
+    void claim_groups(std::uint32_t shard, Confirmed confirmed);
     [[nodiscard]] bool claims(std::span<const int> descriptors);
     [[nodiscard]] bool is_whole(const GroupRecord& record, std::uint32_t& pool) const;
-    void close_unclaimed(const std::vector<int>& kept);
+    void close_unclaimed(std::vector<int> kept);
 
     Ledger ledger_;
     ControlRecord control_;

@@ -27,10 +27,11 @@ public:
     /// engine's start(); there is no thread to be had.
     [[nodiscard]] virtual Result<void> start(std::optional<int> cpu,
                                              std::vector<ListenerSocket> listeners) = 0;
-    /// The same with what an earlier process had: returns once the shard has adopted it. The shard
-    /// serves from begin() on; until then nothing of it is used up.
+    /// The same with what an earlier process had. Returns at once: finish_start() waits until the
+    /// shard has adopted it. The shard serves from begin() on.
     [[nodiscard]] virtual Result<void> start_adopting(std::optional<int> cpu,
                                                       Adoption& adoption) = 0;
+    [[nodiscard]] virtual Result<void> finish_start() = 0;
     virtual void begin() = 0;
     /// Posts commands to the shard; returns at once. Commands that do not fit in the mailbox wait
     /// here, in order, for the next post_waiting().
