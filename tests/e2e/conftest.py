@@ -189,7 +189,7 @@ def installed(tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
     path = folder / "udpproxy"
-    shutil.copy(program.path(), path)
+    program.install(program.path(), path)
     return path
 
 

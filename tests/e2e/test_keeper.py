@@ -368,11 +368,8 @@ def _is_refused(proxy, reason):
     assert proxy.worker_pid == worker and len(proxy.all_events("ready")) == 1
 
 
-def test_a_program_that_cannot_go_on_is_refused_and_why_is_told(
-    start_installed, installed, tmp_path
-):
+def test_a_program_that_cannot_go_on_is_refused_and_why_is_told(start_installed, installed):
     proxy = start_installed(_text())
-    slow = tmp_path / "slow.sh"
     for source, reason in {
         "/bin/false": f"{installed}: its exit code is 1",
         "/bin/true": f"{installed}: it is no udpproxy",
@@ -438,7 +435,7 @@ def test_a_worker_cannot_choose_what_is_executed(start_hostile, tmp_path, closin
     folder = tmp_path / "bin"
     folder.mkdir()
     path = folder / "udpproxy_hostile"
-    shutil.copy(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", path)
+    install(pathlib.Path(program.path()).parent / "tests" / "udpproxy_hostile", path)
     other = tmp_path / "other"
     shutil.copy("/bin/echo", other)
     hostile = start_hostile("replaces-program", other, path=path)

@@ -105,6 +105,11 @@ int main(int argc, char** argv) {
         return number < arguments.size() ? arguments[number] : "";
     };
     if (argument(1) == "--check-upgrade") {
+        for (int descriptor = 3; descriptor < 1024; ++descriptor) {
+            if (::fcntl(descriptor, F_GETFD) < 0) continue;
+            tell("descriptor " + std::to_string(descriptor) + " was left to it");
+            return 1;
+        }
         tell("udpproxy goes on");
         return 0;
     }

@@ -52,6 +52,7 @@ def run_once(*arguments, timeout=30, prefix=()):
 def install(source, path):
     """As a package does: the file that is executed stays as it is, without a name."""
     shutil.copy(source, f"{path}.new")
+    os.chmod(f"{path}.new", 0o755)  # whatever the umask of its builder
     os.rename(f"{path}.new", path)
 
 
