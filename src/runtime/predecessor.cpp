@@ -20,6 +20,9 @@ namespace udpproxy {
 
 namespace {
 
+/// The words of the ledger's table have no checksum. No port rests longer (`port_cooldown`).
+constexpr Duration port_cooldown_max = std::chrono::hours{1};
+
 /// No descriptor of this process is as high (FDSize of proc_pid_status(5): the slots of its table).
 /// To list /proc/self/fd would take a microsecond for each.
 int descriptors_end() {
@@ -249,14 +252,13 @@ std::vector<GroupRecord> Predecessor::take_groups(std::uint32_t shard) {
 
 void Predecessor::rest_ports(Ledger& ledger, Instant now) {
     Duration cooldown{};
-    for (const ProxyConfig& proxy : config_.proxies)
-        cooldown = std::max(cooldown, proxy.port_cooldown);
+    for (const ProxyConfig& proxy : proxies_) cooldown = std::max(cooldown, proxy.port_cooldown);
     for (const ControlRecord::Pool& pool : control_.pools) {
         std::map<std::uint16_t, Instant>& rests = rests_[pool.number];
         for (std::uint32_t port = 1; port <= 0xffff && ledger_.has_rests(pool.number); ++port) {
             const auto number = static_cast<std::uint16_t>(port);
             const Instant until = ledger_.rests_until(pool.number, number);
-            if (until > now) rests[number] = until;
+            if (until > now) rests[number] = std::min(until, now + port_cooldown_max);
         }
         for (const Endpoint& local : unclaimed_)
             if (pool.address == local.address || pool.address.is_unspecified())
