@@ -47,11 +47,11 @@ def _group_ports(network):
 class Running:
     """A proxy that is replaced again and again, under load."""
 
-    def __init__(self, engine, network, start_proxy, start_load, clients):
+    def __init__(self, engine, network, start_installed, start_load, clients):
         self._network = network
         self.clients = clients
         self._service = start_load("serve", at=_SOURCES, answer_from="random")
-        self.proxy = start_proxy(configuration(_main_table(), engine=engine))
+        self.proxy = start_installed(configuration(_main_table(), engine=engine))
         self._everybody = {"from_": IPV4.client_host, "to": IPV4.listener(), "patience": 5}
         self._start_load = start_load
         self._adoptions = 0
@@ -129,8 +129,8 @@ def _replace(running, times, rate, figures, what, replace, between):
 
 
 @pytest.fixture(name="start_running")
-def _start_running(engine, network, start_proxy, start_load):
-    return lambda clients: Running(engine, network, start_proxy, start_load, clients)
+def _start_running(engine, network, start_installed, start_load):
+    return lambda clients: Running(engine, network, start_installed, start_load, clients)
 
 
 def test_a_few_upgrades_under_load(start_running, figures):

@@ -96,13 +96,13 @@ def _tables(exact_upstream=254, exact_aliases=(253,), with_removed=True):
 
 
 @pytest.mark.bound(180)
-def test_everything_carries_on(way, engine, network, start_proxy, open_service, admin):
+def test_everything_carries_on(way, engine, network, start_installed, open_service, admin):
     network.proxy.ip("addr replace 10.0.0.7/24 dev to-service")
     service = open_service(_AT, echo())
     text = lambda *words, **keys: configuration(
         *_tables(*words, **keys), engine=engine, head=admin.section()
     )
-    proxy = start_proxy(text(), arguments=["--drain-timeout", "5m"])
+    proxy = start_installed(text(), arguments=["--drain-timeout", "5m"])
     befriend = lambda at, family=IPV4: Friend(network, service, at, family)
     of_old_version = befriend(IPV4.listener())
     of_open = [befriend("10.1.0.1:6353"), befriend("[fd01::1]:6353", IPV6)]
@@ -151,11 +151,11 @@ def test_everything_carries_on(way, engine, network, start_proxy, open_service, 
 
 
 def test_a_group_that_cools_down_goes_on_cooling_and_its_late_reply_reaches_nobody(
-    way, engine, network, start_proxy, open_service, open_client, admin
+    way, engine, network, start_installed, open_service, open_client, admin
 ):
     cooldown_s = 4
     service = open_service([IPV4.service(254)], lambda request: ())
-    proxy = start_proxy(
+    proxy = start_installed(
         configuration(
             table(
                 listen=IPV4.listener(),
@@ -194,11 +194,11 @@ def test_a_group_that_cools_down_goes_on_cooling_and_its_late_reply_reaches_nobo
 
 
 def test_a_broken_file_does_not_turn_a_death_into_an_outage(
-    way, engine, network, start_proxy, open_service
+    way, engine, network, start_installed, open_service
 ):
     service = open_service([IPV4.service(254)], echo())
     text = configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
-    proxy = start_proxy(text)
+    proxy = start_installed(text)
     friend = Friend(network, service, IPV4.listener())
     proxy.configuration_file.write_text("[[proxy]]\nnonsense", encoding="utf-8")
     if way is _upgrade:  # is refused before anything happens
@@ -211,7 +211,7 @@ def test_a_broken_file_does_not_turn_a_death_into_an_outage(
 
 
 def test_settings_that_need_a_restart_take_effect_by_an_upgrade(
-    engine, network, start_proxy, open_service, admin
+    engine, network, start_installed, open_service, admin
 ):
     service = open_service([IPV4.service(254)], echo())
     other = {"io_uring": "epoll", "epoll": "io_uring"}[engine]
@@ -220,7 +220,7 @@ def test_settings_that_need_a_restart_take_effect_by_an_upgrade(
         engine=engine,
         head=admin.section(),
     )
-    proxy = start_proxy(text(engine))
+    proxy = start_installed(text(engine))
     friend = Friend(network, service, IPV4.listener())
     proxy.configuration_file.write_text(text(other, receive_buffer="1MiB"), encoding="utf-8")
     assert _replace(proxy, _upgrade)["sessions"] == "1"
