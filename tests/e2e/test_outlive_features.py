@@ -183,7 +183,8 @@ def test_a_group_that_cools_down_goes_on_cooling_and_its_late_reply_reaches_nobo
     second = open_client()
     second.send(b"second", IPV4.listener())
     proxy.wait_until(lambda: service.sender_of(b"second"), what="the second request")
-    assert service.sender_of(b"second") != late_for
+    if time.monotonic() < cools_until:  # a busy machine may have taken too long
+        assert service.sender_of(b"second") != late_for
     service.answer = lambda request: [Reply(b"late")]
     service.socket_of(IPV4.service(254)).sendto(b"late", ("10.0.0.1", int(late_for.split(":")[1])))
     assert first.receive(0.3) is None and second.receive(0.1) is None
