@@ -198,9 +198,9 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
                           {"config", shown_config(config_file)},
                           {"pid", start.process}});
     log_start(log, start, why_not);
-    const auto give_up = [&](const std::string& reason) {
+    const auto give_up = [&log, goes_on = predecessor.has_value()](const std::string& reason) {
         const int code = fail(log, reason);
-        if (!predecessor) return code;
+        if (!goes_on) return code;
         log.flush(log_flush_limit);
         ::_exit(code);  // without a destructor: the sockets stay open for the next worker
     };
@@ -257,7 +257,7 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     reconfigurer.note_start(start, left);
     predecessor.reset();
     if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
-        return fail(log, done.error().message);
+        return give_up(done.error().message);
     if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});
