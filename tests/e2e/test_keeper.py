@@ -247,6 +247,7 @@ def test_a_keeper_outlives_the_reader_of_its_standard_error(engine, start_proxy,
         ready=False,
     )
     _wait(lambda: admin.ctl("status").returncode == 0, "ready")
+    proxy.wait_until_idle()  # the keeper has been told so too
     os.close(reader)
     for _ in range(3):
         worker = proxy.worker_pid
