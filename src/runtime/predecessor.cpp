@@ -212,7 +212,7 @@ Predecessor::Confirmed Predecessor::confirm_groups(std::uint32_t shard) const {
     return confirmed;
 }
 
-void Predecessor::claim_groups(std::uint32_t shard, Confirmed confirmed) {
+void Predecessor::claim_groups(std::uint32_t shard, const Confirmed& confirmed) {
     not_believed_ += confirmed.not_believed;
     for (const auto& [pool, record] : confirmed.groups) {
         std::vector<bool>& leased = leased_ports_[pool];

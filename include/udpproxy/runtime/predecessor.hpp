@@ -68,7 +68,7 @@ private:
         std::uint32_t not_believed = 0;
     };
     [[nodiscard]] Confirmed confirm_groups(std::uint32_t shard) const;
-    void claim_groups(std::uint32_t shard, Confirmed confirmed);
+    void claim_groups(std::uint32_t shard, const Confirmed& confirmed);
     [[nodiscard]] bool claims(std::span<const int> descriptors);
     [[nodiscard]] bool is_whole(const GroupRecord& record, std::uint32_t& pool) const;
     void close_unclaimed(std::vector<int> kept);
