@@ -148,16 +148,16 @@ void Predecessor::claim(const std::vector<int>& kept) {
     close_unclaimed(kept);
 }
 
-/// All of them, or none: a descriptor has one owner.
+/// All of them, or none: a descriptor has one owner, and one place with it.
 bool Predecessor::claims(std::span<const int> descriptors) {
-    const auto is_claimed = [&](int descriptor) {
-        return static_cast<std::size_t>(descriptor) < claimed_.size() &&
-               claimed_[static_cast<std::size_t>(descriptor)];
-    };
-    if (std::any_of(descriptors.begin(), descriptors.end(), is_claimed)) return false;
-    for (const int descriptor : descriptors) {
-        const auto index = static_cast<std::size_t>(descriptor);
+    for (std::size_t i = 0; i < descriptors.size(); ++i) {
+        const auto index = static_cast<std::size_t>(descriptors[i]);
         if (claimed_.size() <= index) claimed_.resize(2 * index + 64);
+        if (claimed_[index]) {
+            for (const int taken : descriptors.first(i))
+                claimed_[static_cast<std::size_t>(taken)] = false;
+            return false;
+        }
         claimed_[index] = true;
     }
     return true;
