@@ -44,14 +44,15 @@ int complain(const std::vector<std::string>& lines) {
     return udpproxy::exit_config;
 }
 
-int check(const udpproxy::Config& config, const std::string& file) {
+/// `goes_on`: as the successor of a program that serves.
+int check(const udpproxy::Config& config, const std::string& file, bool goes_on) {
     const auto warn = [](const std::string& line) {
         udpproxy::print_error(udpproxy::printable(line) + " (a warning)\n");
     };
     const udpproxy::MachineReport machine = udpproxy::check_machine(config);
     std::vector<std::string> complaints = machine.complaints;
     for (const std::string& warning : machine.warnings) warn(file + ": " + warning);
-    for (const udpproxy::Finding& finding : udpproxy::examine_start(config)) {
+    for (const udpproxy::Finding& finding : udpproxy::examine_start(config, goes_on)) {
         const std::string line = file + ": " + udpproxy::text_of(finding);
         if (finding.at_start == udpproxy::StartEffect::fails)
             complaints.push_back(line);
@@ -270,7 +271,7 @@ int run(int argc, char** argv) {
     }
     request.with_probe = !probe->empty();
     if (with_doctor) return run_doctor(config, request);
-    const int checked = check(config, udpproxy::shown_config(given.file));
+    const int checked = check(config, udpproxy::shown_config(given.file), !check_upgrade->empty());
     if (*check_upgrade && checked == udpproxy::exit_ok)
         udpproxy::print(fmt::format("udpproxy {} goes on\n", UDPPROXY_VERSION));
     return checked;

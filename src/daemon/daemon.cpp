@@ -57,7 +57,7 @@ bool stop_shards(const ShardThreads& shards, const Signals& signals, Log& log,
     const auto has_ended = [](const auto& shard) { return shard->has_ended(); };
     const Instant deadline = monotonic_now() + shards_stop_limit;
     while (!std::all_of(shards.begin(), shards.end(), has_ended)) {
-        if (const int signal = signals.next(5); is_stop(signal)) {
+        if (const int signal = signals.next(1); is_stop(signal)) {
             log.warn("stopped", {{"reason", "second signal"}});
             log.flush(log_flush_limit);
             ::_exit(exit_failure);

@@ -312,8 +312,10 @@ void collect_listener(const Endpoint& endpoint, const std::vector<BoundSocket>& 
     }
 }
 
-void collect_listeners(const Config& config, HostFacts& facts, RouteTable* routes) {
-    const std::vector<BoundSocket> sockets = collect_sockets(config);
+void collect_listeners(const Config& config, const DoctorRequest& request, HostFacts& facts,
+                       RouteTable* routes) {
+    const std::vector<BoundSocket> sockets =
+        request.goes_on ? std::vector<BoundSocket>{} : collect_sockets(config);
     for (std::size_t i = 0; i < config.proxies.size(); ++i) {
         for (const ListenAddress& listen : config.proxies[i].listen)
             collect_listener(listen.endpoint, sockets, facts, routes,
@@ -341,9 +343,10 @@ HostFacts collect_start(const Config& config, const DoctorRequest& request, Rout
     collect_engine(config, request, facts);
     facts.proxies.resize(config.proxies.size());
     const bool has_interfaces = collect_interfaces(routes, facts);
-    collect_listeners(config, facts, has_interfaces ? &routes : nullptr);
+    collect_listeners(config, request, facts, has_interfaces ? &routes : nullptr);
     if (!request.descriptors_fitting)
-        facts.start = collect_start_facts(config, has_interfaces ? &routes : nullptr);
+        facts.start =
+            collect_start_facts(config, request.goes_on, has_interfaces ? &routes : nullptr);
     return facts;
 }
 
@@ -378,9 +381,11 @@ std::vector<Finding> examine_machine(const Config& config, std::uint64_t descrip
     return diagnose_machine(config, facts);
 }
 
-std::vector<Finding> examine_start(const Config& config) {
+std::vector<Finding> examine_start(const Config& config, bool goes_on) {
     RouteTable routes;
-    return diagnose_start(config, collect_start(config, {}, routes));
+    DoctorRequest request;
+    request.goes_on = goes_on;
+    return diagnose_start(config, collect_start(config, request, routes));
 }
 
 }  // namespace udpproxy

@@ -50,7 +50,8 @@ void check_send_buffer(const ExaminedProxy& examined, Findings& findings);
 /// listen_address, listen_port, drops of the listeners, buffers
 void check_listeners(const ExaminedProxy& examined, Findings& findings);
 /// What only a start opens; without routes every address counts as here.
-[[nodiscard]] StartFacts collect_start_facts(const Config& config, RouteTable* routes);
+[[nodiscard]] StartFacts collect_start_facts(const Config& config, bool goes_on,
+                                             RouteTable* routes);
 /// See examine_start().
 [[nodiscard]] std::vector<Finding> diagnose_start(const Config& config, const HostFacts& facts);
 

@@ -20,11 +20,12 @@ bool may_be_made_at_start(const std::string& directory) {
     return directory.starts_with("/run/") || directory.starts_with("/var/");
 }
 
-void collect_admin_socket(const std::string& path, StartFacts& facts) {
+void collect_admin_socket(const std::string& path, bool goes_on, StartFacts& facts) {
     facts.admin_socket_error = error_of_new_file_in(directory_of(path));
     struct stat found {};
     if (::lstat(path.c_str(), &found) != 0) return;
     facts.admin_socket_is_file = !S_ISSOCK(found.st_mode);
+    if (goes_on) return;
     const auto inode = find_unix_listener(read_host_file("/proc/net/unix").value_or(""), path);
     if (inode) facts.admin_socket_holder = text_of(holders_of({*inode}).front(), found.st_uid);
 }
@@ -115,18 +116,18 @@ void check_admin_listen(const Endpoint& endpoint, const HostFacts& facts, Findin
 
 }  // namespace
 
-StartFacts collect_start_facts(const Config& config, RouteTable* routes) {
+StartFacts collect_start_facts(const Config& config, bool goes_on, RouteTable* routes) {
     StartFacts facts;
     const AdminConfig& admin = config.admin;
     facts.has_admin_group = admin.group.empty() || find_group(admin.group).has_value();
-    if (!admin.socket.empty()) collect_admin_socket(admin.socket, facts);
+    if (!admin.socket.empty()) collect_admin_socket(admin.socket, goes_on, facts);
     if (admin.listen) {
         const Endpoint& endpoint = *admin.listen;
         const Address any = Address::any(endpoint.family());
         facts.admin_address_is_here =
             endpoint.address.is_unspecified() || endpoint.address.is_link_local() ||
             routes == nullptr || routes->route({endpoint.address, endpoint.scope, 0}, any).is_local;
-        facts.admin_port = find_holder(endpoint, Transport::tcp);
+        if (!goes_on) facts.admin_port = find_holder(endpoint, Transport::tcp);
     }
     if (!config.log_file.empty()) facts.log_file_error = error_of_writing(config.log_file);
     return facts;

@@ -32,11 +32,10 @@ EngineState::~EngineState() {
 
 int EngineState::place_members(std::span<const int> descriptors, Family family, bool offload,
                                std::span<Slot> placed) {
-    for (std::size_t i = 0; i < placed.size(); ++i) {
+    for (std::size_t i = 0; i < placed.size(); ++i)
         placed[i] = slots.assign(descriptors[i], family, offload);
-        const int error = register_socket(placed[i], descriptors[i]);
-        if (error == 0) continue;
-        for (const Slot slot : placed.first(i + 1)) {
+    if (const int error = register_sockets(placed, descriptors)) {
+        for (const Slot slot : placed) {
             forget_socket(slot);
             slots.vacate(slot);
         }
@@ -48,7 +47,8 @@ int EngineState::place_members(std::span<const int> descriptors, Family family, 
 
 int EngineState::adopt(Slot slot, ListenerSocket& listener) {
     if (!slots.may_be_listener(slot)) return EMFILE;
-    if (const int error = register_socket(slot, listener.socket.descriptor())) return error;
+    const int descriptor = listener.socket.descriptor();
+    if (const int error = register_sockets({&slot, 1}, {&descriptor, 1})) return error;
     slots.assign_listener(slot, listener.socket.release(), listener.family, listener.offload);
     begin_receiving(slot);
     return 0;

@@ -20,9 +20,12 @@ struct EngineState {
     EngineState(const EngineState&) = delete;
     EngineState& operator=(const EngineState&) = delete;
 
-    /// Registers the socket with the kernel as the slot's; returns errno or 0.
-    [[nodiscard]] virtual int register_socket(Slot slot, int descriptor) = 0;
-    /// Undoes register_socket(), while the descriptor is still open.
+    /// Registers with the kernel each socket as that of its slot; returns errno, of the first that
+    /// was refused, or 0.
+    [[nodiscard]] virtual int register_sockets(std::span<const Slot> at,
+                                               std::span<const int> descriptors) = 0;
+    /// Undoes register_sockets(), for a socket that it never came to as well, while the descriptor
+    /// is still open.
     virtual void forget_socket(Slot slot) = 0;
     /// Called once the slot has its entry in the table: the slot receives from now on.
     virtual void begin_receiving(Slot slot) = 0;

@@ -59,11 +59,15 @@ struct EpollBackend::State final : EngineState {
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
-    [[nodiscard]] int register_socket(Slot slot, int descriptor) override {
-        return watch(descriptor, index_of(slot));
+    [[nodiscard]] int register_sockets(std::span<const Slot> at,
+                                       std::span<const int> descriptors) override {
+        int error = 0;
+        for (std::size_t i = 0; i < at.size() && error == 0; ++i)
+            error = watch(descriptors[i], index_of(at[i]));
+        return error;
     }
     void forget_socket(Slot) override {}    // closing the descriptor does it
-    void begin_receiving(Slot) override {}  // the slot has received since register_socket()
+    void begin_receiving(Slot) override {}  // the slot has received since it was watched
 
     [[nodiscard]] Receiving& receiving(Leg leg) noexcept {
         return leg == Leg::request ? requests : replies;

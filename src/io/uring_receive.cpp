@@ -30,8 +30,7 @@ const Completions& UringBackend::wait(std::optional<Instant> deadline) {
     state.completions.clear();
     state.provide_buffers(state.requests);
     state.provide_buffers(state.replies);
-    for (const Slot slot : state.to_arm) state.arm(slot);
-    state.to_arm.clear();
+    state.arm_queued();
     state.close_queued();
     for (const Slot slot : state.to_cancel) {
         // Once the receive has ended, the slot may have another holder by now.
@@ -48,8 +47,8 @@ const Completions& UringBackend::wait(std::optional<Instant> deadline) {
 
     for (const Completed& completion : state.early) state.take(completion);
     // Completions that have already come must be reported before the engine waits.
-    const bool must_return =
-        !state.completions.closed.empty() || !state.early.empty() || !state.to_close.empty();
+    const bool must_return = !state.completions.closed.empty() || !state.early.empty() ||
+                             !state.to_close.empty() || !state.to_arm.empty();
     state.early.clear();
     if (must_return)
         state.submit_and_wait(1, Duration::zero());
@@ -161,10 +160,12 @@ void UringBackend::State::feed_starved(BufferGroup& group) {
     group.starved.truncate(left);
 }
 
-void UringBackend::State::forget_starved(Slot slot) {
-    Batch<Slot>& starved = group_of(slots[slot].leg).starved;
-    const auto kept = std::remove(starved.begin(), starved.end(), slot);
-    starved.truncate(static_cast<std::size_t>(kept - starved.begin()));
+/// Takes the slot off the list that it waits on.
+void UringBackend::State::forget_queued(Slot slot) {
+    for (Batch<Slot>* list : {&group_of(slots[slot].leg).starved, &to_arm}) {
+        const auto kept = std::remove(list->begin(), list->end(), slot);
+        list->truncate(static_cast<std::size_t>(kept - list->begin()));
+    }
 }
 
 void UringBackend::State::queue_arming(Slot slot) {
@@ -172,6 +173,14 @@ void UringBackend::State::queue_arming(Slot slot) {
     UDPPROXY_ASSERT(!entry.armed && !entry.queued);
     entry.queued = true;
     to_arm.push(slot);
+}
+
+/// The oldest first. A worker that goes on with thousands of groups serves while it arms them.
+void UringBackend::State::arm_queued() {
+    const std::size_t count = std::min(arms_per_wait, to_arm.size());
+    for (std::size_t i = 0; i < count; ++i) arm(to_arm[i]);
+    std::copy(to_arm.begin() + count, to_arm.end(), to_arm.begin());
+    to_arm.truncate(to_arm.size() - count);
 }
 
 void UringBackend::State::arm(Slot slot) {
@@ -329,7 +338,7 @@ void UringBackend::State::take_cancel(const Completed& completion, std::uint32_t
 void UringBackend::State::finish_close(Slot slot) {
     SlotEntry& entry = slots[slot];
     UDPPROXY_ASSERT(entry.closing && !entry.armed);
-    if (entry.queued) forget_starved(slot);
+    if (entry.queued) forget_queued(slot);
     forget_socket(slot);
     ::close(entry.descriptor);
     slots.vacate(slot);

@@ -39,6 +39,8 @@ Error refusal(const char* call, int error) {
                  error};
 }
 
+constexpr std::size_t registered_per_call_max = 64;  // as many as a group can have, and more
+
 constexpr unsigned short group_id_of(Leg leg) { return leg == Leg::request ? 0 : 1; }
 
 /// Allows the ring the operations of this engine and nothing else: io_uring operations bypass
@@ -171,9 +173,30 @@ Result<void> UringBackend::start(std::vector<ListenerSocket> listeners) {
     return {};
 }
 
-int UringBackend::State::register_socket(Slot slot, int descriptor) {
-    const int updated = io_uring_register_files_update(&ring, index_of(slot), &descriptor, 1);
-    return updated < 0 ? -updated : 0;
+/// Slots in a row, up or down, as a group's mostly are, take one system call.
+int UringBackend::State::register_sockets(std::span<const Slot> at,
+                                          std::span<const int> descriptors) {
+    while (!at.empty()) {
+        const std::uint32_t first = index_of(at[0]);
+        const bool goes_down = at.size() > 1 && index_of(at[1]) + 1 == first;
+        std::array<int, registered_per_call_max> run{};
+        std::uint32_t length = 1;
+        while (length < std::min(at.size(), run.size()) &&
+               index_of(at[length]) == (goes_down ? first - length : first + length))
+            ++length;
+        for (std::uint32_t i = 0; i < length; ++i)
+            run[goes_down ? length - 1 - i : i] = descriptors[i];
+        const std::uint32_t lowest = goes_down ? first + 1 - length : first;
+        for (std::uint32_t done = 0; done < length;) {
+            const int updated =
+                io_uring_register_files_update(&ring, lowest + done, &run[done], length - done);
+            if (updated <= 0) return updated < 0 ? -updated : ENOMEM;
+            done += static_cast<std::uint32_t>(updated);
+        }
+        at = at.subspan(length);
+        descriptors = descriptors.subspan(length);
+    }
+    return 0;
 }
 
 void UringBackend::State::forget_socket(Slot slot) {

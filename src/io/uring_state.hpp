@@ -23,6 +23,7 @@ inline constexpr std::size_t sends_per_submission = 512;
 /// tables (docs/benchmarks.md, "Buffers").
 inline constexpr std::size_t buffers_provided_min = 64;
 inline constexpr std::uint32_t waits_per_review = 4096;
+inline constexpr std::size_t arms_per_wait = 512;  // half a millisecond
 
 /// What a completion belongs to. user_data = kind (8 bits) | generation (24 bits) | slot or
 /// departure index (32 bits).
@@ -73,7 +74,8 @@ struct UringBackend::State final : EngineState {
         Batch<Slot> starved;        // receives that ended for lack of a buffer
     };
 
-    [[nodiscard]] int register_socket(Slot slot, int descriptor) override;
+    [[nodiscard]] int register_sockets(std::span<const Slot> at,
+                                       std::span<const int> descriptors) override;
     void forget_socket(Slot slot) override;
     void begin_receiving(Slot slot) override { queue_arming(slot); }
 
@@ -89,7 +91,8 @@ struct UringBackend::State final : EngineState {
     void provide_buffers(BufferGroup& group);
     static void review_provided(BufferGroup& group);
     void feed_starved(BufferGroup& group);
-    void forget_starved(Slot slot);
+    void forget_queued(Slot slot);
+    void arm_queued();
     void arm(Slot slot);
     void queue_arming(Slot slot);
     void close_queued();

@@ -90,7 +90,7 @@ std::optional<int> Keeper::go_back(Instant now) {
 }
 
 /// Returns why it did not.
-// Requires: every worker has been reaped.
+// Requires: every worker has ended.
 std::string Keeper::become(const ProgramFile& program, StartReason reason) {
     if (!program.is_same()) return "the descriptor of the program was tampered with";
     // The magic link leads to what is executed, whatever has become of its name.

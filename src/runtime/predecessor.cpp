@@ -9,10 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
 #include <future>
 
+#include "udpproxy/host/procfs.hpp"
 #include "udpproxy/net/found_socket.hpp"
 #include "udpproxy/runtime/plan.hpp"
 
@@ -22,15 +21,6 @@ namespace {
 
 /// The words of the ledger's table have no checksum. No port rests longer (`port_cooldown`).
 constexpr Duration port_cooldown_max = std::chrono::hours{1};
-
-/// No descriptor of this process is as high (FDSize of proc_pid_status(5): the slots of its table).
-/// To list /proc/self/fd would take a microsecond for each.
-int descriptors_end() {
-    std::ifstream status{"/proc/self/status"};
-    for (std::string line; std::getline(status, line);)
-        if (line.starts_with("FDSize:")) return std::atoi(line.c_str() + 7);
-    return 0;
-}
 
 std::vector<PortRange> ranges_of(const ControlRecord::Pool& pool) {
     std::vector<PortRange> ranges;

@@ -43,8 +43,11 @@ struct io_uring;
 
 extern "C" int io_uring_register_files_update(io_uring* ring, unsigned offset,
                                               const int* descriptors, unsigned count) {
-    if (*descriptors >= 0) {
-        if (const int error = udpproxy::contract::next_error()) return -error;
+    // As the kernel does: those before the first that is refused count.
+    for (unsigned i = 0; i < count && *descriptors >= 0; ++i) {
+        const int error = udpproxy::contract::next_error();
+        if (error != 0 && i == 0) return -error;
+        if (error != 0) count = i;
     }
     using Update = int (*)(io_uring*, unsigned, const int*, unsigned);
     static const auto update =

@@ -74,7 +74,8 @@ def test_a_worker_that_dies_is_followed_by_another(
     os.kill(first, number)
     _wait_for_ready(proxy, 2)
     assert _answers(client)
-    assert proxy.worker_pid != first and _children(proxy.pid) == [str(proxy.worker_pid)]
+    assert proxy.worker_pid != first
+    _wait(lambda: _children(proxy.pid) == [str(proxy.worker_pid)], "waited for the dead worker")
     _wait(lambda: _descriptors(proxy) <= descriptors, "closed what the dead worker had")
     proxy.stop()
 
@@ -120,6 +121,7 @@ def test_after_three_short_lives_a_worker_starts_without_sessions(start_proxy):
         for begin, end in zip(proxy.all_events("starting"), proxy.all_events("starting")[1:])
     ]
     assert short or max(lives) > 0.9, lives
+    _wait(lambda: len(_children(proxy.pid)) == 1, "waited for the dead workers")
     proxy.stop()
 
 

@@ -118,6 +118,9 @@ struct DoctorRequest {
     // The descriptors that the tables of the running program were made for; absent: it does not
     // run, and address space is tried out.
     std::optional<std::uint64_t> descriptors_fitting;
+    // What would start has the sockets of the program that serves: nobody else can hold them, and
+    // to look for their holders would cost that program time.
+    bool goes_on = false;
 };
 /// Collects the facts about this host that concern the configuration. Resolving names may block for
 /// half a minute.
@@ -128,8 +131,9 @@ struct DoctorRequest {
                                                    const DoctorRequest& request);
 
 /// The findings that stop a start here or make it warn, without those of compute_capacity(). Equal
-/// ones of several listeners are one. Sends nothing, listens on nothing.
-[[nodiscard]] std::vector<Finding> examine_start(const Config& config);
+/// ones of several listeners are one. Sends nothing, listens on nothing. `goes_on`: as in
+/// DoctorRequest.
+[[nodiscard]] std::vector<Finding> examine_start(const Config& config, bool goes_on);
 /// What is set up badly on this machine for a program that has started: at most one finding by
 /// setting. Needs some milliseconds; what cannot be looked at is left out.
 [[nodiscard]] std::vector<Finding> examine_machine(const Config& config,

@@ -40,6 +40,10 @@ struct SocketLine {
 /// The lines of /proc/net/udp, udp6, tcp or tcp6. `drops` means nothing for TCP.
 [[nodiscard]] std::vector<SocketLine> parse_sockets(std::string_view text);
 
+/// No descriptor of this process is as high (FDSize of proc_pid_status(5): the slots of its table).
+/// To list /proc/self/fd would take a microsecond for each. 0: /proc cannot be read.
+[[nodiscard]] int descriptors_end();
+
 /// A process that holds a socket.
 struct SocketHolder {
     int process =

@@ -131,7 +131,7 @@ class Proxy(Process):
 
     @property
     def worker_pid(self):
-        """The keeper's child that is named so; with --single-process the program itself."""
+        """The keeper's living child of that name; with --single-process the program itself."""
         return self.wait_until(self._find_worker, what="a worker")
 
     def _find_worker(self):
@@ -140,7 +140,8 @@ class Proxy(Process):
         children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii")
         for child in children.split():
             with contextlib.suppress(FileNotFoundError):
-                if pathlib.Path(f"/proc/{child}/comm").read_text("ascii") == "udpproxy worker\n":
+                stat = pathlib.Path(f"/proc/{child}/stat").read_text("ascii")
+                if "(udpproxy worker) " in stat and "(udpproxy worker) Z" not in stat:
                     return int(child)
         return None
 
