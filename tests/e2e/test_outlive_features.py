@@ -14,6 +14,7 @@ import time
 import pytest
 
 from harness.client import Client
+from harness.friend import Friend
 from harness.program import configuration, table
 from harness.service import Reply, echo, from_each
 from harness.topology import BOTH, IPV4, IPV6
@@ -40,32 +41,6 @@ def _replace(proxy, way):
 @pytest.fixture(name="way", params=[_kill, _upgrade], ids=["kill", "upgrade"])
 def _way(request):
     return request.param
-
-
-class Friend:
-    """A client with a session, and where its requests come from at the service."""
-
-    def __init__(self, network, service, at, family=IPV4):
-        self.client = Client(network.client, family.anywhere)
-        self._service, self._at = service, at
-        self.port = self.ask()  # after a second datagram it is assured
-        assert self.ask() == self.port
-
-    _number = 0
-
-    def ask(self):
-        """The session's endpoint at the proxy; None: no answer."""
-        Friend._number += 1
-        question = b"question %d" % Friend._number
-        got = self.client.ask(question, self._at, timeout=3)
-        if got is None:
-            return None
-        assert got.payload.startswith(question) and got.source == self._at
-        self.client.drain(0.05)
-        return self._service.sender_of(question)
-
-    def goes_on(self):
-        return self.ask() == self.port
 
 
 def _tables(exact_upstream=254, exact_aliases=(253,), with_removed=True):
