@@ -22,6 +22,9 @@ namespace {
 /// The words of the ledger's table have no checksum. No port rests longer (`port_cooldown`).
 constexpr Duration port_cooldown_max = std::chrono::hours{1};
 
+/// For what this process opens besides, where the limit is lower than where a parcel was packed.
+constexpr unsigned descriptors_spared = 512;
+
 std::vector<PortRange> ranges_of(const ControlRecord::Pool& pool) {
     std::vector<PortRange> ranges;
     for (const ControlRecord::PortSpan& span : pool.ranges)
@@ -40,16 +43,54 @@ const Entry* find_number(const std::vector<Entry>& entries, std::uint32_t number
 
 std::optional<Predecessor> Predecessor::find(int ledger, std::string& why_not) {
     struct stat file {};
-    if (ledger < 0 || ::fstat(ledger, &file) != 0 || file.st_size == 0) return std::nullopt;
+    if (ledger < 0 || ::fstat(ledger, &file) != 0) return std::nullopt;
+    std::optional<Unpacked> parcel;
+    if (may_be_parcel(ledger)) {
+        Result<Unpacked> unpacked = unpack(ledger, descriptors_spared);
+        if (!unpacked) {
+            why_not = "what holds its sockets: " + unpacked.error().message;
+            return std::nullopt;
+        }
+        parcel = std::move(*unpacked);
+        ledger = parcel->file.descriptor();
+    } else if (S_ISREG(file.st_mode) && file.st_size == 0) {
+        return std::nullopt;
+    }
     Result<Ledger> opened = Ledger::open(ledger);
     if (!opened) {
         why_not = opened.error().message;
         return std::nullopt;
     }
+    if (parcel) parcel->file = Descriptor{};  // it is mapped
     Predecessor predecessor{std::move(*opened)};
+    predecessor.parcel_ = std::move(parcel);
     why_not = predecessor.read_control();
     if (!why_not.empty()) return std::nullopt;
     return predecessor;
+}
+
+std::vector<int> Predecessor::descriptors_in(const Ledger& ledger) {
+    std::vector<int> descriptors;
+    const std::optional<ControlRecord> control = ledger.control();
+    if (!control) return descriptors;
+    for (const ControlRecord::Listener& listener : control->listeners)
+        if (listener.state != ControlRecord::State::closing)
+            descriptors.insert(descriptors.end(), listener.descriptors.begin(),
+                               listener.descriptors.end());
+    GroupRecord record;
+    for (std::uint32_t shard = 0; shard < ledger.size().shards; ++shard)
+        for (std::uint32_t group = 0; group < ledger.high_water(shard); ++group)
+            if (ledger.read(shard, group, record) == Ledger::Found::whole)
+                descriptors.insert(descriptors.end(), record.descriptors.begin(),
+                                   record.descriptors.begin() + record.members);
+    std::sort(descriptors.begin(), descriptors.end());
+    return descriptors;
+}
+
+/// Records that were packed have the numbers of another table of descriptors.
+void Predecessor::renumber(std::span<int> descriptors) const {
+    if (!parcel_) return;
+    for (int& descriptor : descriptors) descriptor = parcel_->number_of(descriptor);
 }
 
 /// Empty, or why the control record cannot be gone on from.
@@ -57,6 +98,7 @@ std::string Predecessor::read_control() {
     std::optional<ControlRecord> control = ledger_.control();
     if (!control) return "it has no whole record of the configuration";
     control_ = std::move(*control);
+    for (ControlRecord::Listener& listener : control_.listeners) renumber(listener.descriptors);
     auto outcome = parse_config(control_.toml, "ledger");
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return complaints->lines.empty() ? "its configuration is refused"
@@ -194,6 +236,8 @@ Predecessor::Confirmed Predecessor::confirm_groups(std::uint32_t shard) const {
         GroupRecord record;
         std::uint32_t pool = 0;
         const Ledger::Found found = ledger_.read(shard, group, record);
+        if (found == Ledger::Found::whole)
+            renumber(std::span{record.descriptors}.first(record.members));
         if (found == Ledger::Found::whole && is_whole(record, pool))
             confirmed.groups.emplace_back(pool, record);
         else if (found != Ledger::Found::free)

@@ -95,6 +95,27 @@ public:
     }
     void write(const GroupRecord& record) { REQUIRE(ledger_.write(0, written_++, record)); }
 
+    /// What the sockets and the ledger are for a process that has only a parcel of them. Their
+    /// numbers are those of something else there.
+    Descriptor park(const std::vector<int>& besides) {
+        REQUIRE(ledger_.put(Ledger::encode(control_)));
+        std::vector<int> sockets = Predecessor::descriptors_in(*Ledger::open(ledger_.descriptor()));
+        sockets.insert(sockets.end(), besides.begin(), besides.end());
+        Result<Descriptor> parcel = pack(ledger_.descriptor(), sockets);
+        REQUIRE(parcel.has_value());
+        for (const int descriptor : sockets) ::dup2(2, descriptor);
+        return std::move(*parcel);
+    }
+    Predecessor claim(const Descriptor& parcel) {
+        std::string why_not;
+        std::optional<Predecessor> found = Predecessor::find(parcel.descriptor(), why_not);
+        CAPTURE(why_not);
+        REQUIRE(found.has_value());
+        kept_.push_back(parcel.descriptor());
+        found->claim(kept_);
+        return std::move(*found);
+    }
+
     Predecessor claim() {
         REQUIRE(ledger_.put(Ledger::encode(control_)));
         std::string why_not;
@@ -219,6 +240,46 @@ TEST_CASE("a listener whose sockets are at another address is not believed") {
     CHECK(found.not_believed() == 1);
     CHECK(found.take_listener(0).empty());
     CHECK_FALSE(is_open(left.listener_));
+}
+
+TEST_CASE("what a parcel has is gone on from under other numbers, and the rest of it is closed") {
+    Left left;
+    const GroupRecord named = left.open_group();
+    const GroupRecord unnamed = left.open_group();
+    left.write(named);
+    ControlRecord::Listener closing = left.control_.listeners.front();
+    closing.number = 1;
+    closing.state = ControlRecord::State::closing;
+    closing.descriptors = {1 << 20};  // is no socket any more
+    left.control_.listeners.push_back(closing);
+    const Descriptor parcel = left.park({unnamed.descriptors[0], unnamed.descriptors[1]});
+    Predecessor found = left.claim(parcel);
+    CHECK(found.not_believed() == 0);
+    CHECK(found.missing() == 0);
+    const std::vector<int> listener = found.take_listener(0);
+    REQUIRE(listener.size() == 1);
+    CHECK(listener.front() != left.listener_);
+    CHECK(bound_to(listener.front()) == left.control_.listeners.front().endpoint);
+    const std::vector<GroupRecord> groups = found.take_groups(0);
+    REQUIRE(groups.size() == 1);
+    CHECK(groups.front().local == named.local);
+    for (std::size_t i = 0; i < groups.front().members; ++i) {
+        CHECK(groups.front().descriptors[i] != named.descriptors[i]);
+        CHECK(bound_to(groups.front().descriptors[i]) == named.local);
+        ::close(groups.front().descriptors[i]);
+    }
+    ::close(listener.front());
+    Ledger next = *Ledger::create({1, 64, 4});
+    const Instant now = monotonic_now();
+    found.rest_ports(next, now);
+    const Ledger read = *Ledger::open(next.descriptor());
+    CHECK(read.rests_until(0, unnamed.local.port) >= now + 10s);
+    // Another worker could go on from it as well, until it is discarded.
+    CHECK(left.claim(parcel).take_groups(0).size() == 1);
+    discard(parcel.descriptor());
+    std::string why_not;
+    CHECK_FALSE(Predecessor::find(parcel.descriptor(), why_not).has_value());
+    CHECK(why_not == "what holds its sockets: it is empty");
 }
 
 TEST_CASE("numbers of the control record that stand for nothing refuse the ledger") {

@@ -1,6 +1,7 @@
 // Predecessor: what a worker before this one has left: its ledger, and its sockets, which are still
-// open in the table of descriptors that the keeper shares with its workers. The daemon looks for
-// it before it opens anything; the bootstrap and the reconfigurer go on from it.
+// open in the table of descriptors that the keeper shares with its workers, or were opened again
+// from a parcel. The daemon looks for it before it opens anything; the bootstrap and the
+// reconfigurer go on from it.
 #pragma once
 
 #include <map>
@@ -13,6 +14,7 @@
 
 #include "udpproxy/config/config.hpp"
 #include "udpproxy/ledger/ledger.hpp"
+#include "udpproxy/net/parcel.hpp"
 #include "udpproxy/session/port_pool.hpp"
 #include "udpproxy/session/upstream.hpp"
 #include "udpproxy/shard/adoption.hpp"
@@ -21,9 +23,11 @@ namespace udpproxy {
 
 class Predecessor {
 public:
-    /// Reads the ledger behind the descriptor. Nothing: there is none (an empty file), or `why_not`
-    /// says what is wrong with it.
+    /// Reads the ledger behind the descriptor, or in the parcel behind it, whose sockets are open
+    /// afterwards. Nothing: there is none (an empty file), or `why_not` says what is wrong with it.
     [[nodiscard]] static std::optional<Predecessor> find(int ledger, std::string& why_not);
+    /// The descriptors that the records of a ledger name; some may be closed.
+    [[nodiscard]] static std::vector<int> descriptors_in(const Ledger& ledger);
 
     [[nodiscard]] const ControlRecord& control() const { return control_; }
     /// The configuration in force. Settings that need a restart may be taken from a newer one.
@@ -47,6 +51,8 @@ public:
     [[nodiscard]] std::vector<int> take_listener(std::uint16_t number);
     /// The groups of a shard, once.
     [[nodiscard]] std::vector<GroupRecord> take_groups(std::uint32_t shard);
+    /// Sockets that are in the parcel, and for which there were no descriptors.
+    [[nodiscard]] std::size_t missing() const { return parcel_ ? parcel_->missing : 0; }
     /// Records that were not believed.
     [[nodiscard]] std::uint32_t not_believed() const { return not_believed_; }
 
@@ -60,6 +66,7 @@ public:
 private:
     explicit Predecessor(Ledger ledger) : ledger_(std::move(ledger)) {}
     [[nodiscard]] std::string read_control();
+    void renumber(std::span<int> descriptors) const;
     [[nodiscard]] bool has_sound_numbers() const;
     void claim_listeners();
     /// Those of a shard's records that the kernel confirms; with the number of the others.
@@ -74,6 +81,7 @@ private:
     void close_unclaimed(std::vector<int> kept);
 
     Ledger ledger_;
+    std::optional<Unpacked> parcel_;  // the records have the numbers of where it was packed
     ControlRecord control_;
     Config config_;
     std::vector<ProxyConfig> proxies_;
