@@ -199,5 +199,13 @@ def test_the_program_serves_under_the_very_filter_and_bounds_of_the_unit(
     told.wait(READY="1", count=2)
     assert admin.ctl("status").returncode == 0
     assert "buffers" in admin.ctl("doctor").stdout
+
+    executed = os.stat(f"/proc/{proxy.pid}/exe").st_ino
+    program.install(program.path(), place / "udpproxy")
+    assert "1 session adopted, 0 closed" in admin.shown("upgrade")
+    assert os.stat(f"/proc/{proxy.pid}/exe").st_ino != executed
+    told.wait(READY="1", count=3)
+    assert {message["pid"] for message in told.all()} == {proxy.pid}
+    assert open_client().ask(b"y", IPV4.listener(53)).payload == b"y"
     assert proxy.stop().drops() == {}
     told.wait(STOPPING="1")

@@ -177,6 +177,47 @@ def test_every_dependency_is_in_the_list_of_parts(unpacked):
     assert {name.lower() for name in dependencies - for_tests} <= listed
 
 
+# What runs in the bare Debian has a stand-in for systemd, which says that the unit runs.
+_UPGRADE = """
+set -e
+mkdir -p /run/systemd/system /run/udpproxy
+cat >/usr/local/bin/systemctl <<'END'
+#!/bin/sh
+echo "systemctl $*" >>/tmp/asked
+case $* in *list-units*) echo udpproxy.service loaded active running UDP reverse proxy ;; esac
+END
+chmod 755 /usr/local/bin/systemctl
+printf '[[proxy]]\\nname = "one"\\nlisten = "127.0.0.1:12399"\\nupstream = "127.0.0.1:12398"\\n' \
+    >/tmp/one.toml
+udpproxy --config /tmp/one.toml >/tmp/log 2>&1 &
+await() {
+    for _ in $(seq 300); do
+        if udpproxyctl --json status 2>&1 | tr -d ' ' | grep -q "$1"; then return; fi
+        sleep 0.1
+    done
+    echo "not $1" && cat /tmp/log && exit 1
+}
+await '"sessions":0,'
+python3 -c 'import socket
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 12399))'
+await '"sessions":1,'
+dpkg -i "$1"
+await '"sessions":1,'
+kill $! && wait $!
+cat /tmp/asked /tmp/log
+rm -r /usr/local/bin/systemctl /run/systemd /run/udpproxy
+"""
+
+
+def _goes_on_in_a_newer_package(root, package):
+    """The same package stands for a newer one."""
+    told = root.run("sh", "-c", _UPGRADE, "sh", f"/tmp/{package.name}")
+    upgraded = r"^udpproxy\.service: upgraded: (\S+) -> \1, 1 session adopted, 0 closed, pause "
+    assert re.search(upgraded, told, re.MULTILINE), told
+    asked = re.findall("^systemctl (.*)", told, re.MULTILINE)
+    assert not [words for words in asked if "stop" in words or "restart" in words], told
+
+
 def test_it_is_installed_answers_is_removed_and_purged(root, package):
     """In this order, in one root."""
     root.apt("install", f"/tmp/{package.name}")
@@ -189,6 +230,7 @@ def test_it_is_installed_answers_is_removed_and_purged(root, package):
     )
     assert "All 192 replies came home through udpproxy." in told
     assert "udpproxy:" in (root.directory / "etc/passwd").read_text(encoding="utf-8")
+    _goes_on_in_a_newer_package(root, package)
     root.apt("remove", "udpproxy")
     # What Debian's own tool notes about the unit, until the purge.
     noted = "var/lib/systemd/deb-systemd-helper-enabled/udpproxy.service.dsh-also"
