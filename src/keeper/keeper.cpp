@@ -124,7 +124,8 @@ int Keeper::run() {
 void Keeper::start(StartReason reason, Instant now) {
     is_ready_ = false;
     has_hung_ = false;
-    untold_signals_ = 0;
+    // The last worker may not have heard of it; it is never taken back.
+    untold_signals_ = drain_asked_ ? bit_of(SIGQUIT) : 0;
     started_at_ = now;
     start_.reason = reason;
     start_.without_sessions = short_lives_ >= short_lives_max;
@@ -188,7 +189,8 @@ void Keeper::take_signals() {
             upgrade_wanted_ = true;
             continue;
         }
-        stop_asked_ = stop_asked_ || (signal != SIGHUP && signal != SIGUSR1);
+        stop_asked_ = stop_asked_ || signal == SIGTERM || signal == SIGINT;
+        drain_asked_ = drain_asked_ || signal == SIGQUIT;
         pass_on(signal);
     }
 }

@@ -72,6 +72,7 @@ private:
     bool has_been_ready_ = false;  // any worker, at any time
     bool has_hung_ = false;
     bool stop_asked_ = false;
+    bool drain_asked_ = false;
     int untold_signals_ = 0;    // for which the channel had no room; bit n: signal n
     unsigned short_lives_ = 0;  // in a row
     std::array<Instant, deaths_max> deaths_{};  // a ring

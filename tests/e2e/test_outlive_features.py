@@ -169,6 +169,28 @@ def test_a_group_that_cools_down_goes_on_cooling_and_its_late_reply_reaches_nobo
     assert "late_reply" in admin.shown("drops")
 
 
+def test_a_drain_goes_on_and_ends_in_order(
+    way, engine, network, start_installed, open_service, admin
+):
+    """A death while it drained ended the program, with the sessions that were to be waited for."""
+    service = open_service([IPV4.service(254)], echo())
+    text = configuration(
+        table(listen=IPV4.listener(), upstream=IPV4.service(254)),
+        engine=engine,
+        head=admin.section(),
+    )
+    proxy = start_installed(text, arguments=["--drain-timeout", "5m"])
+    friend = Friend(network, service, IPV4.listener())
+    proxy.signal(signal.SIGQUIT)
+    proxy.wait_event("draining")
+    assert _replace(proxy, way)["sessions"] == "1"
+    assert friend.goes_on()
+    assert Client(network.client).ask(b"new", IPV4.listener(), timeout=0.5) is None
+    (session,) = admin.json("sessions")["sessions"]
+    admin.shown("session", "kill", session["id"])
+    proxy.stopped()
+
+
 def test_a_broken_file_does_not_turn_a_death_into_an_outage(
     way, engine, network, start_installed, open_service
 ):
