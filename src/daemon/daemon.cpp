@@ -251,13 +251,15 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
         return give_up("tables of sessions, groups and ports: " + error_text(ENOMEM));
     }
     Reconfigurer& reconfigurer = *running;
+    if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
+        return give_up(done.error().message);
+    // As late as can be: a program that does not come up leaves the ledger as it was to the program
+    // that the keeper goes back to, which may read no other form.
     if (bootstrap.ledger() && !commit(*bootstrap.ledger(), start))
         return give_up("dup3 of the ledger: " + error_text(errno));
     bootstrap.begin_shards();
     reconfigurer.note_start(start, left);
     predecessor.reset();
-    if (auto done = (*admin)->start({board, problems, log, control, start.process}); !done)
-        return give_up(done.error().message);
     if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});

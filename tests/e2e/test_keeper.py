@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import time
 
 import pytest
@@ -53,6 +54,12 @@ def _children(pid):
 
 def _descriptors(proxy):
     return len(os.listdir(f"/proc/{proxy.pid}/fd"))
+
+
+def _sessions(admin):
+    """{client: the local endpoint of its session}"""
+    found = admin.json("sessions")["sessions"]
+    return {session["client"]: session["local_endpoint"] for session in found}
 
 
 def _answers(client):
@@ -122,6 +129,34 @@ def test_after_three_short_lives_a_worker_starts_without_sessions(start_proxy):
     ]
     assert short or max(lives) > 0.9, lives
     _wait(lambda: len(_children(proxy.pid)) == 1, "waited for the dead workers")
+    proxy.stop()
+
+
+def test_a_worker_that_fails_late_in_its_start_leaves_the_sessions_to_the_next(
+    engine, start_proxy, open_service, open_crowd, admin
+):
+    """Its admin socket's path is another program's for a moment."""
+    open_service([_SERVICE], echo())
+    crowd = open_crowd(20)
+    proxy = start_proxy(_text(engine, head=admin.section()))
+    crowd.ask_all(_LISTENER, lambda client: b"%d before" % client)
+    sessions = _sessions(admin)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{admin.socket}.other")
+        other.listen()
+        proxy.stand_still()
+        os.rename(f"{admin.socket}.other", admin.socket)
+        os.kill(proxy.worker_pid, signal.SIGKILL)
+        other.accept()
+        os.unlink(admin.socket)
+    _wait_for_ready(proxy, 2)
+    failed = proxy.all_events("failed")
+    assert failed and {"another program listens on it" in event["reason"] for event in failed} == {
+        True
+    }
+    assert _sessions(admin) == sessions
+    crowd.ask_all(_LISTENER, lambda client: b"%d after" % client)
+    assert _sessions(admin) == sessions
     proxy.stop()
 
 
