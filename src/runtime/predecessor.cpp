@@ -163,8 +163,13 @@ bool Predecessor::has_sound_numbers() const {
 
 std::shared_ptr<const Upstream> Predecessor::version(std::uint16_t proxy,
                                                      std::uint32_t version) const {
+    const UpstreamVersion* const found = find_version(proxy, version);
+    return found != nullptr ? found->upstream : nullptr;
+}
+
+const UpstreamVersion* Predecessor::find_version(std::uint16_t proxy, std::uint32_t version) const {
     for (const UpstreamVersion& each : versions_)
-        if (each.proxy == proxy && each.upstream->version() == version) return each.upstream;
+        if (each.proxy == proxy && each.upstream->version() == version) return &each;
     return nullptr;
 }
 
@@ -212,13 +217,15 @@ void Predecessor::claim_listeners() {
 
 /// Whether every member is what the record says; with the number of the group's port pool.
 bool Predecessor::is_whole(const GroupRecord& record, std::uint32_t& pool) const {
-    const std::shared_ptr<const Upstream> upstream = version(record.proxy, record.upstream_version);
+    // A shared pointer would be counted by all threads at once.
+    const UpstreamVersion* const found = find_version(record.proxy, record.upstream_version);
     const ControlRecord::Binding* const binding = find_number(control_.bindings, record.binding);
-    if (!upstream || binding == nullptr || binding->proxy != record.proxy) return false;
+    if (found == nullptr || binding == nullptr || binding->proxy != record.proxy) return false;
     pool = binding->pool;
-    const std::vector<Endpoint>& aliases = upstream->connected_aliases();
+    const Upstream& upstream = *found->upstream;
+    const std::vector<Endpoint>& aliases = upstream.connected_aliases();
     if (record.members != 1 + aliases.size() + (record.has_open_member ? 1 : 0)) return false;
-    if (!is_between(record.descriptors[0], record.local, upstream->endpoint())) return false;
+    if (!is_between(record.descriptors[0], record.local, upstream.endpoint())) return false;
     for (std::size_t i = 1; i < record.members; ++i) {
         const int descriptor = record.descriptors[i];
         const bool is_alias_member = i <= aliases.size();
@@ -232,6 +239,7 @@ bool Predecessor::is_whole(const GroupRecord& record, std::uint32_t& pool) const
 
 Predecessor::Confirmed Predecessor::confirm_groups(std::uint32_t shard) const {
     Confirmed confirmed;
+    confirmed.groups.reserve(ledger_.high_water(shard));
     for (std::uint32_t group = 0; group < ledger_.high_water(shard); ++group) {
         GroupRecord record;
         std::uint32_t pool = 0;
@@ -248,6 +256,7 @@ Predecessor::Confirmed Predecessor::confirm_groups(std::uint32_t shard) const {
 
 void Predecessor::claim_groups(std::uint32_t shard, const Confirmed& confirmed) {
     not_believed_ += confirmed.not_believed;
+    groups_[shard].reserve(confirmed.groups.size());
     for (const auto& [pool, record] : confirmed.groups) {
         std::vector<bool>& leased = leased_ports_[pool];
         leased.resize(std::size_t{1} << 16);

@@ -169,12 +169,14 @@ void adopt(Shard& shard, Sockets& sockets, Adoption& adoption, Instant now) {
     for (Command& command : adoption.commands) apply_command(shard, sockets, command, now);
     adoption.commands.clear();
     // A session that was in a pass of the last process goes on with it here.
-    std::stable_sort(adoption.groups.begin(), adoption.groups.end(),
-                     [](const GroupRecord& one, const GroupRecord& other) {
-                         return one.cooling_since < other.cooling_since;
+    std::vector<const GroupRecord*> groups;
+    for (const GroupRecord& record : adoption.groups) groups.push_back(&record);
+    std::stable_sort(groups.begin(), groups.end(),
+                     [](const GroupRecord* one, const GroupRecord* other) {
+                         return one->cooling_since < other->cooling_since;
                      });
     Adopting adopting(shard, sockets, adoption, now);
-    for (const GroupRecord& record : adoption.groups) adopting.take(record);
+    for (const GroupRecord* record : groups) adopting.take(*record);
     write_records(shard, sockets);
 }
 

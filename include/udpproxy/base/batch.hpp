@@ -1,32 +1,33 @@
-// Batch<T>: a fixed array with a fill level. Its memory is allocated once, when a shard starts;
-// pages of plain types stay untouched until they are used. A turn fills and clears the batches of
-// arrivals, departures, faults and new clients.
+// Batch<T>: a fixed array with a fill level. Its memory is reserved once, when a shard starts, and
+// its pages stay untouched until they are used. A turn fills and clears the batches of arrivals,
+// departures, faults and new clients.
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <span>
 
 #include "udpproxy/base/assert.hpp"
+#include "udpproxy/base/reserved.hpp"
 
 namespace udpproxy {
 
 template <class T>
 class Batch {
 public:
-    explicit Batch(std::size_t capacity)
-        : items_(std::make_unique_for_overwrite<T[]>(capacity)), capacity_(capacity) {}
+    /// What all zero bytes are must be a valid T. Throws std::bad_alloc.
+    explicit Batch(std::size_t capacity) : items_(capacity) {}
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
-    [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-    [[nodiscard]] std::size_t room() const noexcept { return capacity_ - size_; }
+    [[nodiscard]] std::size_t capacity() const noexcept { return items_.size(); }
+    [[nodiscard]] std::size_t room() const noexcept { return items_.size() - size_; }
     [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-    [[nodiscard]] bool full() const noexcept { return size_ == capacity_; }
+    [[nodiscard]] bool full() const noexcept { return size_ == items_.size(); }
     void clear() noexcept { size_ = 0; }
 
-    // Requires: !full(). Returns the new item, in the state its last user left it in.
+    // Requires: !full(). Returns the new item, in the state its last user left it in, all zero
+    // bytes at first.
     T& append() {
-        UDPPROXY_ASSERT(size_ < capacity_);
+        UDPPROXY_ASSERT(size_ < items_.size());
         return items_[size_++];
     }
     // Requires: !full().
@@ -50,14 +51,13 @@ public:
         UDPPROXY_ASSERT(index < size_);
         return items_[index];
     }
-    T* begin() noexcept { return items_.get(); }
-    T* end() noexcept { return items_.get() + size_; }
-    const T* begin() const noexcept { return items_.get(); }
-    const T* end() const noexcept { return items_.get() + size_; }
+    T* begin() noexcept { return items_.data(); }
+    T* end() noexcept { return items_.data() + size_; }
+    const T* begin() const noexcept { return items_.data(); }
+    const T* end() const noexcept { return items_.data() + size_; }
 
 private:
-    std::unique_ptr<T[]> items_;
-    std::size_t capacity_;
+    Reserved<T> items_;
     std::size_t size_ = 0;
 };
 

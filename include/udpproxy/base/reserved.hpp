@@ -57,6 +57,8 @@ public:
     // Requires: index < size(); not checked, the tables that are made of it know their bounds.
     T& operator[](std::size_t index) noexcept { return items_[index]; }
     const T& operator[](std::size_t index) const noexcept { return items_[index]; }
+    T* data() noexcept { return items_; }
+    const T* data() const noexcept { return items_; }
 
 private:
     T* items_ = nullptr;

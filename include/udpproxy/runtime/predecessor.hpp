@@ -77,6 +77,8 @@ private:
     [[nodiscard]] Confirmed confirm_groups(std::uint32_t shard) const;
     void claim_groups(std::uint32_t shard, const Confirmed& confirmed);
     [[nodiscard]] bool claims(std::span<const int> descriptors);
+    [[nodiscard]] const UpstreamVersion* find_version(std::uint16_t proxy,
+                                                      std::uint32_t version) const;
     [[nodiscard]] bool is_whole(const GroupRecord& record, std::uint32_t& pool) const;
     void close_unclaimed(std::vector<int> kept);
 
