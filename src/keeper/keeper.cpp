@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #include <utility>
 
 #include "keeper_state.hpp"
+#include "store.hpp"
 #include "udpproxy/base/environment.hpp"
 #include "udpproxy/base/file.hpp"
 #include "udpproxy/base/printable.hpp"
@@ -85,6 +87,9 @@ Keeper::Keeper(const KeeperOptions& options, const Work& work)
     : options_(options), work_(work), path_(own_program_path()) {
     start_.is_kept = true;
     start_.process = ::getpid();
+    const auto inheritance = read_inheritance(take_variable(inheritance_variable));
+    // Before anything is opened at its number.
+    if (!inheritance) ledger_ = take_stored(start_.process);
     const ManagerRequest manager = read_manager_request(start_.process);
     relay_ = Relay{open_manager(manager.socket)};
     if (relay_.descriptor() >= 0 && manager.watchdog > Duration::zero())
@@ -100,8 +105,14 @@ Keeper::Keeper(const KeeperOptions& options, const Work& work)
         ::signal(signal, note_signal);
     }
     ::signal(SIGPIPE, SIG_IGN);  // of standard error
-    if (const auto inheritance = read_inheritance(take_variable(inheritance_variable)))
+    start_.has_store = relay_.manager() != nullptr && manager.has_store;
+    if (inheritance) {
         inherit(*inheritance);
+    } else if (ledger_) {
+        was_stored_ = true;
+        start_.reason = StartReason::restart;
+        start_.ended_at = monotonic_now();
+    }
 }
 
 int Keeper::run() {
@@ -213,6 +224,7 @@ void Keeper::listen(Instant now) {
             has_been_ready_ = true;
             well_at_ = now;
             old_program_.reset();  // no way back is needed any more
+            if (std::exchange(was_stored_, false)) relay_.forget_stored();
         } else if (message->kind == MessageKind::upgrade_wanted) {
             upgrade_wanted_ = true;
         } else if (message->kind == MessageKind::manager) {
@@ -259,9 +271,15 @@ std::optional<int> Keeper::worker_ended(int status, Instant now) {
     start_.from_version = UDPPROXY_VERSION;
     start_.ended_at = hand_over_asked_.value_or(now);
     const bool is_in_order = start_.signal == 0 && start_.exit_code == 0;
-    if (stop_asked_) return end_as_worker();
+    if (stop_asked_) {
+        leave_sessions();
+        return end_as_worker();
+    }
     if (old_program_) return go_back(now);
-    if (!has_been_ready_ || (is_in_order && !hand_over_asked_)) return end_as_worker();
+    // What was stored may be what ends workers: one starts without sessions, too.
+    const bool may_go_on =
+        has_been_ready_ || (was_stored_ && start_.signal != 0 && !start_.without_sessions);
+    if (!may_go_on || (is_in_order && !hand_over_asked_)) return end_as_worker();
     if (!is_in_order) return worker_died(has_hung_ ? StartReason::hang : StartReason::crash, now);
     hand_over(now);
     return std::nullopt;
@@ -323,6 +341,19 @@ std::optional<Instant> Keeper::patience_ends() const {
     if (old_program_) return started_at_ + come_up_limit;
     if (is_ready_ && hang_limit_ > Duration::zero()) return well_at_ + hang_limit_;
     return std::nullopt;
+}
+
+/// With the service manager, if it has a store: what the worker has put in the ledger's place.
+void Keeper::leave_sessions() const {
+    if (!start_.has_store) return;
+    struct stat file {};
+    if (::fstat(ledger_.descriptor(), &file) == 0 && S_ISSOCK(file.st_mode)) {
+        const std::string reason = store(*relay_.manager(), ledger_.descriptor());
+        if (!reason.empty())
+            print_error("udpproxy: the sessions may end with this process: " + reason + '\n');
+    } else if (has_been_ready_ && start_.signal != 0) {
+        print_error("udpproxy: the sessions end with their worker\n");
+    }
 }
 
 /// Returns the exit code, if the process does not end by the signal that the worker died of.

@@ -39,6 +39,7 @@ private:
     [[nodiscard]] std::optional<int> worker_died(StartReason reason, Instant now);
     [[nodiscard]] std::optional<int> look(Instant now);
     [[nodiscard]] std::optional<Instant> patience_ends() const;
+    void leave_sessions() const;
     [[nodiscard]] int end_as_worker() const;
     [[nodiscard]] std::string worker_end() const;
 
@@ -71,6 +72,7 @@ private:
     bool is_ready_ = false;
     bool has_been_ready_ = false;  // any worker, at any time
     bool has_hung_ = false;
+    bool was_stored_ = false;  // a service manager has kept what no worker has taken over yet
     bool stop_asked_ = false;
     bool drain_asked_ = false;
     int untold_signals_ = 0;    // for which the channel had no room; bit n: signal n

@@ -1,6 +1,9 @@
 // Reads the environment, and sends datagrams to the manager's address without waiting.
 #include "udpproxy/keeper/notify_socket.hpp"
 
+#include <sys/uio.h>
+
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -24,6 +27,9 @@ std::string variable(const char* name) {
 ManagerRequest read_manager_request(pid_t process) {
     ManagerRequest request;
     request.socket = variable("NOTIFY_SOCKET");
+    // systemd sets it from version 254 on, to the number of descriptors; the unit sets it, too.
+    const std::string stored = variable("FDSTORE");
+    request.has_store = !stored.empty() && stored != "0";
     const std::string watched = variable("WATCHDOG_PID");
     const std::string limit = variable("WATCHDOG_USEC");
     if (limit.empty() || (!watched.empty() && watched != std::to_string(process))) return request;
@@ -55,12 +61,25 @@ Result<ManagerSocket> ManagerSocket::open(const std::string& name) {
     return opened;
 }
 
-int ManagerSocket::send(std::string_view message) const noexcept {
-    return ::sendto(socket_.descriptor(), message.data(), message.size(),
-                    MSG_DONTWAIT | MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&name_),
-                    name_length_) >= 0
-               ? 0
-               : errno;
+int ManagerSocket::send(std::string_view message, int descriptor) const noexcept {
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof descriptor)> control{};
+    sockaddr_un name = name_;
+    iovec part{const_cast<char*>(message.data()), message.size()};  // sendmsg(2) reads only
+    msghdr sent{};
+    sent.msg_name = &name;
+    sent.msg_namelen = name_length_;
+    sent.msg_iov = &part;
+    sent.msg_iovlen = 1;
+    if (descriptor >= 0) {
+        sent.msg_control = control.data();
+        sent.msg_controllen = control.size();
+        cmsghdr* const head = CMSG_FIRSTHDR(&sent);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(sizeof descriptor);
+        std::memcpy(CMSG_DATA(head), &descriptor, sizeof descriptor);
+    }
+    return ::sendmsg(socket_.descriptor(), &sent, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? 0 : errno;
 }
 
 }  // namespace udpproxy

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "store.hpp"
+
 namespace udpproxy {
 
 namespace {
@@ -56,7 +58,13 @@ Relay::Outcome Relay::pass_on(std::string_view lines) noexcept {
     return outcome;
 }
 
+void Relay::forget_stored() noexcept {
+    forgets_ = socket_.has_value();
+    if (forgets_) retry();
+}
+
 void Relay::retry() noexcept {
+    if (forgets_) forgets_ = udpproxy::forget_stored(*socket_) != 0;
     if (state_.size > 0 && socket_->send(state_.text()) == 0) state_.size = 0;
     if (state_.size == 0 && status_.size > 0 && socket_->send(status_.text()) == 0)
         status_.size = 0;

@@ -25,9 +25,17 @@ public:
         int error = 0;         // errno of the first message that a manager did not get, else 0
     };
     Outcome pass_on(std::string_view lines) noexcept;
+    /// The manager closes what it has kept over the restart.
+    void forget_stored() noexcept;
     /// Tells again what the manager had no room for.
     void retry() noexcept;
-    [[nodiscard]] bool has_untold() const noexcept { return state_.size > 0 || status_.size > 0; }
+    [[nodiscard]] bool has_untold() const noexcept {
+        return forgets_ || state_.size > 0 || status_.size > 0;
+    }
+    /// Null: there is no manager.
+    [[nodiscard]] const ManagerSocket* manager() const noexcept {
+        return socket_ ? &*socket_ : nullptr;
+    }
     /// -1: there is no manager.
     [[nodiscard]] int descriptor() const noexcept { return socket_ ? socket_->descriptor() : -1; }
 
@@ -41,6 +49,7 @@ private:
 
     std::optional<ManagerSocket> socket_;
     bool is_reachable_ = true;  // as far as the worker knows
+    bool forgets_ = false;
     // While the manager has no room, the newest counts: of what says ready, reloading or stopping,
     // and of what has a status only.
     Lines state_;

@@ -129,6 +129,22 @@ TEST_CASE("a manager that is away is reported once, until it is there again") {
     CHECK(manager.heard() == Heard{"READY=1", "STATUS=x", "STATUS=y"});
 }
 
+TEST_CASE("a manager that has no room is told again to forget what it has kept") {
+    const Manager manager;
+    Relay relay = manager.relay();
+    manager.fill();
+    relay.forget_stored();
+    CHECK(relay.has_untold());
+    CHECK(manager.heard().empty());
+    relay.retry();
+    relay.retry();
+    CHECK_FALSE(relay.has_untold());
+    CHECK(manager.heard() == Heard{"FDSTOREREMOVE=1\nFDNAME=udpproxy-sessions"});
+    Relay without_manager{std::nullopt};
+    without_manager.forget_stored();
+    CHECK_FALSE(without_manager.has_untold());
+}
+
 TEST_CASE("a channel takes no message apart or together, and knows when it is broken") {
     std::array<int, 2> ends{};
     REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0);

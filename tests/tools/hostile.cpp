@@ -66,7 +66,9 @@ int work(const WorkerStart& start, const std::string& deed, const std::string& a
     for (const int signal : {SIGTERM, SIGINT}) sigaddset(&stops, signal);
     ::sigprocmask(SIG_BLOCK, &stops, nullptr);
     Channel keeper{start.channel};
-    tell("start " + std::string{name_of(start.reason)});
+    tell("start " + std::string{name_of(start.reason)} +
+         (start.without_sessions ? " without sessions" : ""));
+    if (deed == "dies-of-sessions" && !start.without_sessions) ::abort();
     if (deed == "never-ready" || deed == "--config") ::pause();
     if (deed == "fails") return 3;
     (void)keeper.send({MessageKind::ready, 0, {}});
@@ -94,6 +96,8 @@ int work(const WorkerStart& start, const std::string& deed, const std::string& a
     }
     const int signal = wait_for_end(keeper);
     if (deed == "replaces-program" && signal == SIGUSR2) replace_programs(argument);
+    if (deed == "leaves-its-keeper-s") ::dup2(start.keepers.back(), start.ledger);
+    if (deed == "leaves-nothing") ::close(start.ledger);
     return 0;
 }
 

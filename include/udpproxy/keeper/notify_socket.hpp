@@ -22,9 +22,10 @@ struct ManagerRequest {
     std::string socket;   // NOTIFY_SOCKET; empty: there is no manager
     Duration watchdog{};  // the manager ends a program that it has not heard of for so long; 0: off
     std::string mistake;  // of WATCHDOG_USEC
+    bool has_store = false;  // FDSTORE: it keeps descriptors over a restart
 };
-/// Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. A watchdog for a process other than
-/// `process` is none.
+/// Reads NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID and FDSTORE. A watchdog for a process other
+/// than `process` is none.
 [[nodiscard]] ManagerRequest read_manager_request(pid_t process);
 
 class ManagerSocket {
@@ -33,8 +34,9 @@ public:
     [[nodiscard]] static Result<ManagerSocket> open(const std::string& name);
 
     [[nodiscard]] int descriptor() const noexcept { return socket_.descriptor(); }
-    /// Returns 0 or errno: EAGAIN while the manager has no room.
-    [[nodiscard]] int send(std::string_view message) const noexcept;
+    /// Returns 0 or errno: EAGAIN while the manager has no room. The manager gets a copy of the
+    /// descriptor; -1: none.
+    [[nodiscard]] int send(std::string_view message, int descriptor = -1) const noexcept;
 
 private:
     ManagerSocket() = default;

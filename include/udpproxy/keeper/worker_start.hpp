@@ -25,6 +25,9 @@ enum class StartReason : std::uint8_t {
 inline constexpr std::size_t start_reasons = 6;
 [[nodiscard]] std::string_view name_of(StartReason reason) noexcept;
 
+/// The name of what a service manager keeps over a restart (FDNAME of sd_notify(3)).
+inline constexpr std::string_view stored_name = "udpproxy-sessions";
+
 struct WorkerStart {
     /// False: there is no keeper (--single-process), and of the others only `process` holds.
     bool is_kept = false;
@@ -33,9 +36,13 @@ struct WorkerStart {
     StartReason reason = StartReason::first;
     /// Sessions are not adopted: three workers have died within a second of their start.
     bool without_sessions = false;
-    /// The number at which the keeper has the ledger in force. At first it is an empty file; a
-    /// worker puts its own ledger there by dup3(2), which commits the adoption.
+    /// The number at which the keeper has the ledger in force. At first it is an empty file, or
+    /// what a service manager has kept; a worker puts its own ledger there by dup3(2), which
+    /// commits the adoption.
     int ledger = -1;
+    /// A service manager keeps a socket over a restart: the one that a worker has put in the place
+    /// of the ledger when it ends after SIGTERM.
+    bool has_store = false;
     int channel = -1;          // the worker's end: Channel in channel.hpp
     std::vector<int> keepers;  // descriptors that belong to the keeper, `ledger` among them
     std::string from_version;  // of the program that the last worker was of
