@@ -172,8 +172,10 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     HandedSockets handed;
     std::string why_not;
     // First of all: numbers of descriptors are believed before any is taken.
-    std::optional<Predecessor> predecessor = find_predecessor(start, handed, why_not);
     const auto* const complaints = std::get_if<ConfigComplaints>(&read);
+    std::optional<Predecessor> predecessor = find_predecessor(
+        start, complaints == nullptr ? std::get<Config>(read).shards : std::nullopt, handed,
+        why_not);
     if (complaints != nullptr && !predecessor) {
         for (const std::string& line : complaints->lines) print_error(line + '\n');
         return exit_config;
@@ -197,7 +199,7 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     log.info("starting", {{"version", UDPPROXY_VERSION},
                           {"config", shown_config(config_file)},
                           {"pid", start.process}});
-    log_start(log, start, why_not);
+    log_start(log, start, why_not, predecessor ? predecessor->missing() : 0);
     const auto give_up = [&log, goes_on = predecessor.has_value()](const std::string& reason) {
         const int code = fail(log, reason);
         if (!goes_on) return code;
@@ -303,9 +305,11 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
          toml_of(std::get<Config>(read)) != toml_of(reconfigurer.config())))
         steps.run("reload", [&] { reconfigurer.reload(monotonic_now()); });
     const int signal = run(reconfigurer, control, look, signals, steps, log);
-    const bool hands_over = signal == SIGUSR2;
-    log.info(hands_over ? "handing_over" : "stopping", {{"signal", name_of_signal(signal)}});
-    if (!hands_over) steps.run("manager", [&] { manager.stopping(); });
+    const bool parks = signal == SIGTERM && start.has_store && bootstrap.ledger();
+    const bool hands_over = signal == SIGUSR2 || parks;
+    log.info(hands_over && !parks ? "handing_over" : "stopping",
+             {{"signal", name_of_signal(signal)}});
+    if (!hands_over || parks) steps.run("manager", [&] { manager.stopping(); });
     const bool admin_ended = (*admin)->stop(admin_stop_limit);
     reconfigurer.withdraw_queues();
     if (hands_over) {
@@ -323,7 +327,8 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
     }
     if (hands_over) {
         if (bootstrap.ledger()) bootstrap.ledger()->close_in_order(monotonic_now());
-        log.info("handed_over");
+        if (parks) park(start, log);
+        log.info(parks ? "stopped" : "handed_over");
         log.flush(log_flush_limit);
         ::_exit(exit_ok);  // without a destructor: the sockets stay open for the next worker
     }

@@ -41,7 +41,7 @@ std::string shortened(const std::string& text) {
 
 ManagerRequest take_manager_request(pid_t process) {
     ManagerRequest request = read_manager_request(process);
-    for (const char* name : {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
+    for (const char* name : {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE"})
         (void)take_variable(name);
     return request;
 }

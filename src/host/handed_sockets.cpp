@@ -65,7 +65,8 @@ std::string next_name(std::string& names) {
 
 }  // namespace
 
-HandedSockets take_handed_sockets(pid_t process, std::span<const int> others) {
+HandedSockets take_handed_sockets(pid_t process, std::span<const int> others,
+                                  std::string_view stored_name) {
     HandedSockets handed;
     const std::string receiver = take_variable("LISTEN_PID");
     const std::string count = take_variable("LISTEN_FDS");
@@ -79,6 +80,10 @@ HandedSockets take_handed_sockets(pid_t process, std::span<const int> others) {
     }
     for (int descriptor = first_descriptor; descriptor - first_descriptor < sockets; ++descriptor) {
         const std::string name = next_name(names);
+        if (name == stored_name) {
+            handed.stored.push_back(descriptor);
+            continue;
+        }
         HandedSocket each;
         each.shown = name.empty() ? fmt::format("descriptor {}", descriptor)
                                   : fmt::format("descriptor {} ({})", descriptor, printable(name));

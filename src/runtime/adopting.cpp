@@ -220,6 +220,9 @@ void Reconfigurer::note_start(const WorkerStart& start, const Predecessor* prede
     succession_.starts = start.starts;
     if (start.reason != StartReason::first) {
         succession_.from_version = start.from_version;
+        // Of another process only the ledger tells.
+        if (predecessor != nullptr && start.from_version.empty())
+            succession_.from_version = predecessor->control().program_version;
         succession_.last_end = end_of_last(start);
         const auto ended_in_order = predecessor ? predecessor->ended_in_order() : std::nullopt;
         succession_.pause = monotonic_now() - ended_in_order.value_or(start.ended_at);
@@ -228,7 +231,7 @@ void Reconfigurer::note_start(const WorkerStart& start, const Predecessor* prede
         log_.info(
             "adopted",
             {{"reason", name_of(start.reason)},
-             {"from_version", start.from_version},
+             {"from_version", succession_.from_version},
              {"sessions", succession_.sessions_adopted},
              {"closed", succession_.sessions_closed},
              {"not_believed", succession_.records_not_believed},

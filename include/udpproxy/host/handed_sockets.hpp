@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "udpproxy/net/endpoint.hpp"
@@ -33,12 +34,15 @@ struct RefusedSocket {
 struct HandedSockets {
     std::vector<HandedSocket> sockets;  // in the order of their descriptors
     std::vector<RefusedSocket> refused;
+    std::vector<int> stored;  // descriptors that the manager has kept for this program
 };
 
 /// Takes the sockets, and the variables (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES) out of the
 /// environment, so that no child takes them for its own. Nothing where LISTEN_PID is not `process`.
-/// Descriptors in `others` are this program's own, whatever the environment says.
+/// Descriptors in `others` are this program's own, whatever the environment says; those of the name
+/// `stored_name` are left as they are.
 // Requires: no other thread of this process runs.
-[[nodiscard]] HandedSockets take_handed_sockets(pid_t process, std::span<const int> others);
+[[nodiscard]] HandedSockets take_handed_sockets(pid_t process, std::span<const int> others,
+                                                std::string_view stored_name);
 
 }  // namespace udpproxy

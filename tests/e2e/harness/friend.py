@@ -9,7 +9,7 @@ class Friend:
 
     def __init__(self, network, service, at, family=IPV4):
         self.client = Client(network.client, family.anywhere)
-        self._service, self._at = service, at
+        self._service, self.at = service, at
         self.port = self.ask()  # after a second datagram it is assured
         assert self.ask() == self.port
 
@@ -19,10 +19,10 @@ class Friend:
         """The session's endpoint at the proxy; None: no answer."""
         Friend._number += 1
         question = b"question %d" % Friend._number
-        got = self.client.ask(question, self._at, timeout=3)
+        got = self.client.ask(question, self.at, timeout=3)
         if got is None:
             return None
-        assert got.payload.startswith(question) and got.source == self._at
+        assert got.payload.startswith(question) and got.source == self.at
         self.client.drain(0.05)
         return self._service.sender_of(question)
 

@@ -2,7 +2,8 @@
 
     prefix=handing_over(udp("10.1.0.1:5353"), …)     goes before the command
 
-Run as a program it opens the sockets in its namespace, says which, and becomes the command.
+Run as a program it opens the sockets in its namespace, says which, and becomes the command. What a
+manager's store has kept (`stored`, the name of a socket) comes behind them.
 """
 
 import ctypes
@@ -23,13 +24,14 @@ def udp(bind, reuse_port=True, **options):
     return {"kind": "udp", "bind": bind, "reuse_port": reuse_port, **options}
 
 
-def handing_over(*sockets, await_datagram=False, kept_by=None, variables=None):
+def handing_over(*sockets, await_datagram=False, kept_by=None, stored=None, variables=None):
     """`await_datagram`: the command begins when the first socket has something to read. `kept_by`:
     a process of this name keeps copies of the sockets, as a service manager does."""
     what = {
         "sockets": sockets,
         "await_datagram": await_datagram,
         "kept_by": kept_by,
+        "stored": stored,
         "variables": variables or {},
     }
     return [sys.executable, "-B", __file__, json.dumps(what)]
@@ -66,9 +68,22 @@ def _keep(name):
         signal.pause()
 
 
+def _fetch(name):
+    """What is stored: names, descriptors."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as manager:
+        manager.connect(name)
+        names, descriptors, _, _ = socket.recv_fds(manager, 65536, 253)
+        return names.decode().split("\n")[: len(descriptors)], descriptors
+
+
 def _main():
     what = json.loads(sys.argv[1])
     opened = [_open(**options) for options in what["sockets"]]
+    names = ["udpproxy.socket"] * len(opened)
+    if what["stored"]:
+        stored_names, stored = _fetch(what["stored"])
+        names += stored_names
+        opened += stored
     # Out of the way of the numbers that they shall have.
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in opened]
     os.closerange(FIRST, 100)
@@ -82,11 +97,9 @@ def _main():
     if what["await_datagram"]:
         select.select([FIRST], [], [], 30)
     os.environ.update(
-        LISTEN_PID=str(os.getpid()),
-        LISTEN_FDS=str(len(moved)),
-        LISTEN_FDNAMES=":".join(["udpproxy.socket"] * len(moved)),
+        LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(moved)), LISTEN_FDNAMES=":".join(names)
     )
-    os.environ.update(what["variables"])
+    os.environ.update({name: str(value) for name, value in what["variables"].items()})
     os.execvp(sys.argv[2], sys.argv[2:])
 
 

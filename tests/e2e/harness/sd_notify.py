@@ -1,12 +1,19 @@
-"""A stand-in for a service manager: it hears what sd_notify(3) says."""
+"""A stand-in for a service manager: it hears what sd_notify(3) says, and keeps descriptors over a
+restart."""
 
+import array
 import contextlib
+import os
 import select
 import socket
 import struct
+import threading
 import time
 
+from harness.handing_over import handing_over
+
 _CREDENTIALS = struct.Struct("iii")  # struct ucred: pid, uid, gid
+_CONTROL_BYTES = socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4 * 253)
 
 
 class Manager:
@@ -32,11 +39,18 @@ class Manager:
         select.select([self._socket], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             while True:
-                text, control, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(12))
+                text, control, _, _ = self._socket.recvmsg(65536, _CONTROL_BYTES)
                 message = dict(line.split("=", 1) for line in text.decode().splitlines())
-                message["pid"] = _CREDENTIALS.unpack(control[0][2])[0]
+                of = {kind: data for _, kind, data in control}
+                message["pid"] = _CREDENTIALS.unpack(of[socket.SCM_CREDENTIALS])[0]
                 message["heard"] = time.monotonic()
+                self.take(message, list(array.array("i", of.get(socket.SCM_RIGHTS, b""))))
                 self.messages.append(message)
+
+    def take(self, message, descriptors):
+        """What came with a message."""
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def all(self, **wanted):
         """The messages that have these values; None stands for any."""
@@ -65,3 +79,90 @@ class Manager:
             assert time.monotonic() < deadline, f"{wanted} goes on: {self.messages[-9:]}"
             self.catch_up(0.2)
             since = max([since, *(message["heard"] for message in self.all(**wanted))])
+
+
+class Store(Manager):
+    """A manager with FileDescriptorStoreMax=, which does as systemd 252 does: what is stored is
+    handed over at each start until it is removed, or the kernel says that its other end is closed.
+    """
+
+    def __init__(self, path, size=1, answers_barriers=True):
+        super().__init__(path)
+        self.stored = []  # (name, descriptor)
+        self.of_socket_unit = []  # descriptors that are handed over at each start
+        self._size = size
+        self._answers_barriers = answers_barriers
+        self._barriers = []
+        self._handing = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._handing.bind(f"{path}.handing")
+        self._handing.listen()
+        self._lock = threading.Lock()
+        self._ends = threading.Event()
+        self._reader = threading.Thread(target=self._serve, daemon=True)
+        self._reader.start()
+
+    def close(self):
+        self._ends.set()
+        self._reader.join()
+        self._handing.close()
+        self.forget()
+        for barrier in self._barriers:
+            os.close(barrier)
+        super().close()
+
+    def forget(self, name=None):
+        """As at the end of a stop; or of one name."""
+        for each in [each for each in self.stored if name in (None, each[0])]:
+            os.close(each[1])
+            self.stored.remove(each)
+
+    def start(self, **variables):
+        """Goes before the command: with what a socket unit has, and what is stored."""
+        return handing_over(
+            stored=f"{self.path}.handing",
+            variables={"NOTIFY_SOCKET": self.path, "FDSTORE": self._size, **variables},
+        )
+
+    def replace_stored(self, descriptor):
+        ((name, stored),) = self.stored
+        os.close(stored)
+        self.stored[:] = [(name, descriptor)]
+
+    def _serve(self):
+        while not self._ends.is_set():
+            ready, _, _ = select.select([self._socket, self._handing], [], [], 0.05)
+            if self._handing in ready:
+                with self._handing.accept()[0] as starter:
+                    names = ["udpproxy.socket"] * len(self.of_socket_unit)
+                    names += [name for name, _ in self.stored]
+                    descriptors = self.of_socket_unit + [each for _, each in self.stored]
+                    socket.send_fds(starter, ["\n".join(names).encode() or b"\n"], descriptors)
+            with self._lock:
+                super().catch_up()
+            self._look_for_ends()
+
+    def _look_for_ends(self):
+        poll = select.poll()
+        for _, descriptor in self.stored:
+            poll.register(descriptor, 0)
+        gone = {descriptor for descriptor, _ in poll.poll(0)}
+        for each in [each for each in self.stored if each[1] in gone]:
+            os.close(each[1])
+            self.stored.remove(each)
+
+    def catch_up(self, timeout=0.0):
+        """The thread reads."""
+        self._ends.wait(timeout)
+        with self._lock:
+            super().catch_up()
+
+    def take(self, message, descriptors):
+        if "FDSTOREREMOVE" in message:
+            self.forget(message["FDNAME"])
+        if "FDSTORE" in message:
+            while descriptors and len(self.stored) < self._size:
+                self.stored.append((message["FDNAME"], descriptors.pop()))
+        if "BARRIER" in message and not self._answers_barriers:
+            self._barriers += descriptors
+            descriptors = []
+        super().take(message, descriptors)
