@@ -50,10 +50,11 @@ GroupRecord record_of(Shard& shard, const Sockets& sockets, const ReplyGroup& gr
 
 void write_record(Shard& shard, const Sockets& sockets, std::uint32_t index) {
     Ledger& ledger = *shard.setup.ledger;
-    if (shard.groups.is_live(index) && shard.groups[index].state != GroupState::closing)
-        ledger.write(shard.setup.shard, index, record_of(shard, sockets, shard.groups[index]));
-    else
+    if (!shard.groups.is_live(index) || shard.groups[index].state == GroupState::closing)
         ledger.erase(shard.setup.shard, index);
+    else if (!ledger.write(shard.setup.shard, index,
+                           record_of(shard, sockets, shard.groups[index])))
+        shard.counters.records_unwritten.add(1);
 }
 
 }  // namespace

@@ -14,7 +14,10 @@
 #include <csignal>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
+
+#include "sim/sim_shard.hpp"
 
 namespace {
 
@@ -228,6 +231,24 @@ TEST_CASE("where there is no memory nothing is written, and what was written sta
     CHECK(ledger->put(Ledger::encode(control)));
     CHECK(opened(*ledger).read(0, 16, record) == Ledger::Found::whole);
     CHECK(opened(*ledger).rests_until(0, 1) >= Instant{1s});
+}
+
+TEST_CASE("a session whose record finds no memory is served all the same, and counted") {
+    ShardSetup setup = sim::small_setup();
+    setup.ledger = std::make_shared<Ledger>(Ledger::create({1, 400, 4}).value());
+    sim::SimShard sim(std::move(setup));
+    const Counter& unwritten = sim.shard().counters.records_unwritten;
+    without_memory([&] {
+        sim.ask(sim::at("10.1.0.2:5000"), "one");
+        sim.turns(2);
+        return 0;
+    });
+    CHECK(sim.asked().size() == 1);
+    CHECK(unwritten.read() == 1);
+    sim.ask(sim::at("10.1.0.2:5001"), "two");
+    sim.turns(2);
+    CHECK(sim.asked().size() == 1);
+    CHECK(unwritten.read() == 1);
 }
 
 }  // namespace

@@ -116,7 +116,9 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(trains_received, "trains", "of two datagrams and more, received in one pass of the kernel") \
     X(trains_sent, "trains", "of two datagrams and more, sent in one pass of the kernel")         \
     X(gso_fallbacks, "trains", "refused by the kernel and sent singly")                           \
-    X(events_lost, "events", "log events dropped because the control thread was behind")
+    X(events_lost, "events", "log events dropped because the control thread was behind")          \
+    X(records_unwritten, "records",                                                               \
+      "of reply groups that the ledger had no memory for; their sessions end with the worker")
 
 /// State of a shard at the end of a turn.
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
