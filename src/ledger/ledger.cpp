@@ -95,6 +95,10 @@ Result<std::vector<Extent>> find_extents(int descriptor, std::size_t bytes) {
     return extents;
 }
 
+std::size_t extents_end(const std::vector<Extent>& extents) noexcept {
+    return extents.empty() ? ledger_page_bytes : extents.back().end;
+}
+
 /// Why the file is not one whose memory can be read without a fault.
 Result<void> check_file(int descriptor) {
     const int seals = ::fcntl(descriptor, F_GET_SEALS);
@@ -141,14 +145,15 @@ struct Ledger::State {
     State(const State&) = delete;
     State& operator=(const State&) = delete;
     ~State() {
-        if (memory != nullptr) ::munmap(memory, ledger_bytes(size));
+        if (memory != nullptr) ::munmap(memory, mapped_bytes);
     }
 
-    [[nodiscard]] Result<void> map(int descriptor, int protection) {
-        void* mapped = ::mmap(nullptr, ledger_bytes(size), protection, MAP_SHARED | MAP_NORESERVE,
-                              descriptor, 0);
+    [[nodiscard]] Result<void> map(int descriptor, std::size_t bytes, int protection) {
+        void* mapped =
+            ::mmap(nullptr, bytes, protection, MAP_SHARED | MAP_NORESERVE, descriptor, 0);
         if (mapped == MAP_FAILED) return system_error("mmap", errno);
         memory = static_cast<std::byte*>(mapped);
+        mapped_bytes = bytes;
         return {};
     }
     /// Of what is written here; null: there is no memory for it. No type crosses a page, and all
@@ -187,6 +192,7 @@ struct Ledger::State {
     Descriptor file;                     // of a ledger that is written here
     Reserved<std::uint8_t> pages_given;  // the same; 1 where there is memory
     std::byte* memory = nullptr;
+    std::size_t mapped_bytes = 0;
     std::uint64_t control_sequence = 0;  // of the last one put
     std::vector<Extent> extents;         // of a ledger that is read, in order
     std::uint64_t closed_at = 0;         // the same
@@ -207,7 +213,7 @@ Result<Ledger> Ledger::create(const LedgerSize& size) try {
     if (!file) return file.error();
     const int descriptor = file->descriptor();
     auto state = std::make_unique<State>(size, std::move(*file));
-    const Result<void> mapped = state->map(descriptor, PROT_READ | PROT_WRITE);
+    const Result<void> mapped = state->map(descriptor, ledger_bytes(size), PROT_READ | PROT_WRITE);
     if (!mapped) return mapped.error();
     auto* const header = state->at<RecordedHeader>(0);
     if (header == nullptr) return system_error("fallocate", errno);
@@ -233,7 +239,9 @@ Result<Ledger> Ledger::open(int descriptor) {
     auto state = std::make_unique<State>(size, Descriptor{});
     state->extents = std::move(*extents);
     state->closed_at = header->closed_at;
-    const Result<void> mapped = state->map(descriptor, PROT_READ);
+    // No more than was written: whoever goes on has a ledger of its own in its address space.
+    const std::size_t written = extents_end(state->extents);
+    const Result<void> mapped = state->map(descriptor, written, PROT_READ);
     if (!mapped) return mapped.error();
     return Ledger{std::move(state)};
 }

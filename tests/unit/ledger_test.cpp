@@ -12,6 +12,7 @@
 
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <random>
 
@@ -770,6 +771,26 @@ TEST_CASE("a ledger that the address space has no room for is an error") {
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE(WIFEXITED(status));
     CHECK(WEXITSTATUS(status) == 0);
+}
+
+/// Of this process, in bytes.
+std::uint64_t address_space() {
+    std::uint64_t pages = 0;
+    std::ifstream{"/proc/self/statm"} >> pages;
+    return pages * ledger_page_bytes;
+}
+
+TEST_CASE("a ledger is read in the address space of what was written") {
+    Ledger ledger = made({1, 64, pools_recorded_max});
+    ledger.write(0, 63, cooling_group());
+    ledger.rest(7, 9, at(1s));
+    const std::uint64_t before = address_space();
+    const Ledger reader = opened(ledger.descriptor());
+    CHECK(address_space() - before < std::uint64_t{64} << 20);
+    GroupRecord record;
+    CHECK(reader.read(0, 63, record) == Found::whole);
+    CHECK(reader.rests_until(7, 9) > at(1s));
+    CHECK(reader.rests_until(UINT16_MAX, UINT16_MAX) == Instant::min());
 }
 
 TEST_CASE("a record that cannot be, or has no place, is not written") {
