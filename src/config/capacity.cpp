@@ -31,6 +31,10 @@ constexpr std::uint64_t bytes_per_session = 384;
 constexpr std::uint64_t bytes_per_slot = 512;
 constexpr std::uint64_t bytes_per_pool = 8192 + 256;
 constexpr std::uint64_t bytes_per_buffer = 1 << 16;
+// Of the ledger (docs/ledger.md): header and configuration, a reply group, the ports of a pool.
+constexpr std::uint64_t bytes_per_ledger = 33'566'720;
+constexpr std::uint64_t bytes_per_record = 256;
+constexpr std::uint64_t bytes_per_rests = 262'144;
 // For memory outside of tables and buffers: stacks of threads, the heap, the work of a reload.
 constexpr std::uint64_t address_space_spared = 128 << 20;
 constexpr std::uint64_t descriptors_least = 1024;
@@ -125,7 +129,15 @@ TableSizes table_sizes(const MachineLimits& machine) {
         machine.shards * (sizes.slots * bytes_per_slot + sizes.sessions * bytes_per_session +
                           2 * sizes.buffers_per_leg * bytes_per_buffer) +
         sizes.clients * bytes_per_session + sizes.port_pools * bytes_per_pool;
+    sizes.ledger_bytes = bytes_per_ledger + machine.shards * sizes.slots * bytes_per_record +
+                         sizes.port_pools * bytes_per_rests;
     return sizes;
+}
+
+std::string want_of_ledger(const TableSizes& sizes) {
+    if (has_address_space(sizes.bytes + sizes.ledger_bytes + address_space_spared)) return {};
+    return fmt::format("RLIMIT_AS leaves no address space for the ledger ({} MB)",
+                       sizes.ledger_bytes / 1'000'000);
 }
 
 MachineLimits fit_address_space(MachineLimits machine, bool (*fits)(std::size_t)) {

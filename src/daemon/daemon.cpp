@@ -350,7 +350,8 @@ MachineReport check_machine(const Config& config) {
         report.capacity.push_back(fmt::format("capacity of proxy \"{}\": {}",
                                               config.proxies[i].name,
                                               capacity.proxies[i].arithmetic));
-    if (!can_reserve(table_sizes(machine).bytes))
+    const TableSizes sizes = table_sizes(machine);
+    if (!can_reserve(sizes.bytes))
         report.complaints.push_back(
             fmt::format("{}; not even the smallest tables fit", address_space_short));
     else if (machine.descriptors < limits.descriptors)
@@ -360,6 +361,8 @@ MachineReport check_machine(const Config& config) {
     else if (!capacity.want_of_descriptors.empty())
         report.warnings.push_back(
             fmt::format("{}; fix: {}", capacity.want_of_descriptors, more_descriptors));
+    if (const std::string want = want_of_ledger(sizes); !want.empty())
+        report.warnings.push_back("sessions would end with the process: " + want);
     return report;
 }
 

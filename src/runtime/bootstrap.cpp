@@ -205,7 +205,11 @@ ShardSetup Bootstrap::setup_of_shard(std::uint32_t shard, const SipKey& key) con
 }
 
 void Bootstrap::make_ledger() {
-    Result<Ledger> made = Ledger::create({machine_.shards, tables_.slots, tables_.port_pools});
+    // The tables are made later and go first: without them nobody is served.
+    const std::string want = want_of_ledger(tables_);
+    Result<Ledger> made = want.empty()
+                              ? Ledger::create({machine_.shards, tables_.slots, tables_.port_pools})
+                              : Error{want};
     if (made)
         ledger_ = std::make_shared<Ledger>(std::move(*made));
     else

@@ -168,10 +168,21 @@ def test_few_sessions_for_want_of_address_space_are_not_blamed_on_descriptors(
     engine, check, start_proxy
 ):
     little = ("prlimit", f"--as={750_000_000}")
-    check.warns("address space is short", engine=engine, shards=1, prefix=little)
+    code, told = check(engine=engine, shards=1, prefix=little)
+    assert code == 0 and "address space is short" in told.splitlines()[0]
     proxy = start_proxy(check.text, prefix=little)
     assert int(proxy.wait_event("small_tables")["descriptors"]) < 2000
     assert proxy.all_events("few_sessions") == []
+
+
+def test_a_ledger_without_address_space_is_a_warning(engine, check, start_proxy):
+    """The tables fit, and what sessions go on with after a death does not: the start failed."""
+    little = ("prlimit", f"--as={2_500_000_000}")
+    word = "no address space for the ledger (2186 MB)"
+    check.warns(word, engine=engine, shards=1, prefix=little)
+    proxy = start_proxy(check.text, prefix=little)
+    assert proxy.wait_event("no_ledger", level="warn")["reason"] == f"RLIMIT_AS leaves {word}"
+    assert proxy.all_events("small_tables") == []
 
 
 def test_a_port_that_another_program_holds_is_a_warning_with_its_name(

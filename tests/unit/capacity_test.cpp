@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string>
 
+#include "ledger/layout.hpp"
 #include "udpproxy/runtime/shard_setup.hpp"
 #include "udpproxy/session/group_pool.hpp"
 #include "udpproxy/session/session.hpp"
@@ -299,6 +300,15 @@ TEST_CASE("the address space of tables is no less than what they take") {
     const std::size_t slot = sizeof(ReplyGroup) + sizeof(std::uint32_t) + 1 + 128;
     const std::size_t client = 3 * sizeof(std::uint64_t) + 8 + 5 + 4 * map_cell;
     CHECK(twice - few >= (session + slot + client) << 16);
+}
+
+TEST_CASE("the address space of the ledger is what it takes, but for the ends of pages") {
+    for (const std::uint32_t shards : {1U, 2U, 64U}) {
+        const TableSizes sizes = table_sizes({100'001, shards, ephemeral});
+        const std::uint64_t taken = ledger_bytes({shards, sizes.slots, sizes.port_pools});
+        CHECK(sizes.ledger_bytes <= taken);
+        CHECK(taken - sizes.ledger_bytes < shards * ledger_page_bytes);
+    }
 }
 
 // With RLIMIT_NOFILE beyond 2^20 more sessions were promised than the tables hold.

@@ -31,6 +31,15 @@ namespace udpproxy {
     return true;
 }
 
+/// Whether RLIMIT_AS leaves so much address space now, for what takes no memory that counts
+/// elsewhere, as a shared file does.
+[[nodiscard]] inline bool has_address_space(std::size_t bytes) noexcept {
+    void* space = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (space == MAP_FAILED) return false;
+    ::munmap(space, bytes);
+    return true;
+}
+
 template <class T>
 class Reserved {
     static_assert(std::is_trivially_destructible_v<T>, "items are forgotten, not destroyed");

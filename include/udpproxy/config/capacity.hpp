@@ -35,6 +35,7 @@ struct TableSizes {
     std::uint32_t clients = 0;          // of all shards together
     std::uint32_t buffers_per_leg = 0;  // of each shard, 64 KiB each
     std::uint64_t bytes = 0;            // of address space, about; buffers included
+    std::uint64_t ledger_bytes = 0;     // of address space that only RLIMIT_AS counts, besides
 };
 
 [[nodiscard]] TableSizes table_sizes(const MachineLimits& machine);
@@ -43,6 +44,8 @@ struct TableSizes {
 /// from RLIMIT_NOFILE, but no fewer than 1024.
 [[nodiscard]] MachineLimits fit_address_space(MachineLimits machine,
                                               bool (*fits)(std::size_t) = can_reserve);
+/// Why the ledger cannot be made beside the tables: sessions end with the process. Empty if it can.
+[[nodiscard]] std::string want_of_ledger(const TableSizes& sizes);
 /// Why fit_address_space() returns fewer.
 inline constexpr std::string_view address_space_short =
     "address space is short: RLIMIT_AS, or vm.overcommit_memory = 2";
