@@ -19,6 +19,8 @@ from harness import program
 from harness.admin import parse_metrics
 from harness.client import Client
 from harness.friend import Friend
+from harness.kernel import Watch
+from harness.load import NEVER
 from harness.process import Process
 from harness.program import configuration, table
 from harness.sd_notify import Store
@@ -134,6 +136,72 @@ def test_sessions_ports_and_datagrams_are_kept(
         manager.wait(FDSTOREREMOVE="1", count=2 * restart + 2)
         assert manager.stored == [], "or the next start would have them again"
         assert Client(network.client).ask(b"new", IPV4.listener()).payload == b"new"
+
+
+def _restarts_under_load(
+    clients, times, rate, network, start, manager, start_load, figures, engine
+):
+    at = [IPV4.service(254), IPV4.service(253), IPV4.service(252)]
+    start_load("serve", at=at, answer_from="random")
+    text = configuration(
+        table(
+            listen=IPV4.listener(),
+            upstream=at[0],
+            reply_aliases=at[1:],
+            unlisted_replies="off",
+            idle_timeout="10m",
+            unassured_timeout="10m",
+        ),
+        engine=engine,
+    )
+    proxy = start(text)
+    asking = start_load(
+        *("ask",),
+        clients=clients,
+        rate=rate,
+        seconds=2 + 2 * times,
+        warm=True,
+        patience=5,
+        from_=IPV4.client_host,
+        to=IPV4.listener(),
+    )
+    asking.wait_event("asking", timeout=60)
+    watch = Watch(network)
+    parked, pauses, ends = [], [], []
+    for restart in range(times):
+        time.sleep(0.5)
+        began = time.monotonic()
+        proxy.stop()
+        ends.append((time.monotonic() - began) * 1000)
+        assert _stored(manager) == [_NAME]
+        parked.append(proxy.wait_event("parked"))
+        proxy = start(text)
+        assert _adopted(proxy) == _kept(clients)
+        pauses.append(float(proxy.all_events("adopted")[0]["pause_ms"]))
+        manager.wait(FDSTOREREMOVE="1", count=2 * restart + 2)
+    result = asking.result(120)
+    figures.count(result)
+    listed = lambda values: ", ".join(f"{value:.1f}" for value in values)
+    figures.tell(
+        "restarts by a service manager under load: every session is kept, at its port",
+        f"{times} times, {clients} sessions, {parked[0]['sockets']} sockets: {result['lost']} of "
+        f"{result['sent']} lost at {rate}/s; parked in {listed(float(e['ms']) for e in parked)} "
+        f"ms, ended within {listed(ends)} ms, pause {listed(pauses)} ms",
+    )
+    assert [result[name] for name in NEVER] == [0] * len(NEVER)
+    assert result["lost"] == 0 and watch.losses() == {}, f"{result}"
+
+
+def test_restarts_under_load_lose_nothing(engine, network, start, manager, start_load, figures):
+    _restarts_under_load(500, 3, 4000, network, start, manager, start_load, figures, engine)
+
+
+@pytest.mark.long
+@pytest.mark.bound(200)
+def test_restarts_with_5000_sessions_lose_nothing(
+    engine, network, start, manager, start_load, figures
+):
+    _restarts_under_load(5000, 10, 20_000, network, start, manager, start_load, figures, engine)
 
 
 def test_a_death_after_a_restart_is_survived_too(engine, network, start, open_service):
