@@ -143,7 +143,7 @@ def test_where_the_upgrade_is_refused_the_unit_is_restarted_and_why_is_told(
     machine.runs("udpproxy.service")
     install("/bin/false", installed)
     said, told = machine.script("postinst", "configure", "0.1.0-1")
-    assert said.startswith("udpproxy.service is restarted, and its sessions begin anew: ")
+    assert said.startswith("udpproxy.service is restarted: ")
     assert said.endswith(f" goes on: {installed}: its exit code is 1\n")
     assert told == [_RELOAD, "try-restart udpproxy.service"]
     proxy.stop()
@@ -154,8 +154,7 @@ def test_where_there_is_no_admin_socket_the_unit_is_restarted(machine, start_uni
     machine.runs("udpproxy.service")
     said, told = machine.script("postinst", "configure", "0.1.0-1")
     assert said == (
-        "udpproxy.service is restarted, and its sessions begin anew: "
-        "there is no admin socket at /run/udpproxy/admin.sock\n"
+        "udpproxy.service is restarted: " "there is no admin socket at /run/udpproxy/admin.sock\n"
     )
     assert told == [_RELOAD, "try-restart udpproxy.service"]
     proxy.stop()

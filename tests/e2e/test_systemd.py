@@ -17,7 +17,7 @@ import pytest
 from harness import program, sandbox
 from harness.admin import ctl_path
 from harness.program import REPOSITORY, Proxy, run_once
-from harness.sd_notify import Manager
+from harness.sd_notify import Store
 from harness.service import echo
 from harness.topology import IPV4
 from harness.users import several_users
@@ -90,6 +90,7 @@ def test_the_unit_restarts_what_may_heal_and_nothing_else():
     assert settings["Restart"] == ["always"]
     assert settings["RestartPreventExitStatus"] == ["2 78"]
     assert settings["Type"] == ["notify"]
+    assert settings["Environment"] == [f"FDSTORE={settings['FileDescriptorStoreMax'][0]}"]
 
 
 def test_the_limits_of_the_unit_are_enough_for_a_ring_for_every_shard():
@@ -157,7 +158,8 @@ def test_the_program_serves_under_the_very_filter_and_bounds_of_the_unit(
     monkeypatch.setenv("UDPPROXY", str(place / "udpproxy"))
     settings = _settings(_unit("udpproxy.service", place, place / "etc"))
     prefix = sandbox.confining(settings, place / "sandbox.py")
-    told = closing(Manager(place / "notify"))
+    told = closing(Store(place / "notify", size=int(settings["FileDescriptorStoreMax"][0])))
+    environment = dict(line.split("=") for line in settings["Environment"])
     (place / "notify").chmod(0o777)  # as /run/systemd/notify
     admin.socket = str(place / "runtime" / "admin.sock")
     text = program.configuration(
@@ -165,15 +167,16 @@ def test_the_program_serves_under_the_very_filter_and_bounds_of_the_unit(
         engine=engine,
         head=f'cpu_pinning = true\n[admin]\nsocket = "{admin.socket}"\ngroup = "nogroup"\n',
     )
-    proxy = closing(
+    start = lambda: closing(
         _Confined(
             namespace=network.proxy,
             text=text,
             directory=place / "etc" / "udpproxy",
-            prefix=[*told.environment(), *prefix],
+            prefix=[*told.start(**environment), *prefix],
             ready=False,
         )
     )
+    proxy = start()
     assert [settings[key] for key in ("NotifyAccess", "KillMode", "OOMPolicy")] == [
         ["main"],
         ["mixed"],
@@ -206,6 +209,13 @@ def test_the_program_serves_under_the_very_filter_and_bounds_of_the_unit(
     assert os.stat(f"/proc/{proxy.pid}/exe").st_ino != executed
     told.wait(READY="1", count=3)
     assert {message["pid"] for message in told.all()} == {proxy.pid}
-    assert open_client().ask(b"y", IPV4.listener(53)).payload == b"y"
+    client = open_client()
+    assert client.ask(b"y", IPV4.listener(53)).payload == b"y"
     assert proxy.stop().drops() == {}
     told.wait(STOPPING="1")
+
+    proxy = start()
+    restarted = proxy.wait_event("adopted")
+    assert (restarted["reason"], restarted["sessions"]) == ("restart", "2")
+    assert client.ask(b"z", IPV4.listener(53)).payload == b"z"
+    assert proxy.stop().drops() == {}
