@@ -12,7 +12,8 @@ _udpproxy() {
         --set)
             mapfile -t COMPREPLY < <(compgen -W "
                 alias_filter=auto alias_filter=connected alias_filter=open amplification_limit=
-                dscp=copy dscp=clear idle_timeout= new_sessions_burst= new_sessions_per_second=
+                datagram_max= dscp=copy dscp=clear end_after_replies= end_after_requests=
+                idle_timeout= new_sessions_burst= new_sessions_per_second=
                 offload=auto offload=off on_change=keep on_change=close path_mtu=want
                 path_mtu=probe path_mtu=omit port_cooldown= ports= receive_buffer= replies_max=
                 send_buffer= sessions_max= sessions_per_client_max= source= unassured_timeout=

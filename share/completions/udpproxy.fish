@@ -8,7 +8,8 @@ complete -c udpproxy -l upstream -x -d 'Where its requests go'
 complete -c udpproxy -l reply-alias -x -d 'Another address that the service may answer from'
 complete -c udpproxy -l name -x -d 'What logs and metrics call the proxy'
 complete -c udpproxy -l set -x -d 'Any other key of a proxy' -a '
-    alias_filter={auto,connected,open} amplification_limit= dscp={copy,clear} idle_timeout=
+    alias_filter={auto,connected,open} amplification_limit= datagram_max= dscp={copy,clear}
+    end_after_replies= end_after_requests= idle_timeout=
     new_sessions_burst= new_sessions_per_second= offload={auto,off} on_change={keep,close}
     path_mtu={want,probe,omit} port_cooldown= ports= receive_buffer= replies_max= send_buffer=
     sessions_max= sessions_per_client_max= source= unassured_timeout=

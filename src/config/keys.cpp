@@ -271,6 +271,16 @@ const std::vector<ConfigKey>& config_keys() {
         key<&ProxyConfig::replies_max>(
             "proxy", "replies_max", Numbers{0, 65535},
             "Reply datagrams for each datagram of a client; 0 is no limit."),
+        key<&ProxyConfig::end_after_replies>(
+            "proxy", "end_after_replies", Numbers{0, 65535},
+            "A session ends with this many replies, once it has as many as it had requests; 0 is "
+            "never."),
+        key<&ProxyConfig::end_after_requests>(
+            "proxy", "end_after_requests", Numbers{0, 65535},
+            "A client has a new session after this many requests; 0 is never."),
+        key<&ProxyConfig::datagram_max>(
+            "proxy", "datagram_max", Numbers{0, 65535},
+            "Bytes of payload that a datagram may have, either way; 0 is no limit."),
         key<&ProxyConfig::dscp>("proxy", "dscp", Words{"copy", "clear"},
                                 "Whether the DSCP of a datagram is forwarded; ECN always is."),
         key<&ProxyConfig::path_mtu>("proxy", "path_mtu", Words{"want", "probe", "omit"},

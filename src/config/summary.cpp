@@ -52,6 +52,12 @@ std::string limits_of(const ProxyConfig& proxy) {
                                      proxy.amplification_limit));
     if (proxy.replies_max > 0)
         limits.push_back(fmt::format("{} replies for one datagram", proxy.replies_max));
+    if (proxy.end_after_replies > 0)
+        limits.push_back(fmt::format("sessions end after {} replies", proxy.end_after_replies));
+    if (proxy.end_after_requests > 0)
+        limits.push_back(fmt::format("a new session after {} requests", proxy.end_after_requests));
+    if (proxy.datagram_max > 0)
+        limits.push_back(fmt::format("datagrams of at most {} bytes", proxy.datagram_max));
     return joined(limits, [](const std::string& limit) { return limit; });
 }
 

@@ -37,12 +37,17 @@ bool is_possible(const SessionRecord& session) noexcept {
 
 bool is_flag(std::uint8_t value) noexcept { return value <= 1; }
 
+// Of `has_session`.
+constexpr std::uint8_t no_session = 0;
+constexpr std::uint8_t session_of_client = 1;
+constexpr std::uint8_t session_with_successor = 2;  // older programs do not believe the record
+
 /// Whether what the record does not use is zero, so that each group has one form.
 bool has_empty_rest(const RecordedGroup& record) noexcept {
     const bool no_more_descriptors =
         std::all_of(record.descriptors.begin() + record.members, record.descriptors.end(),
                     [](std::int32_t descriptor) { return descriptor == 0; });
-    if (record.has_session == 1) return no_more_descriptors;
+    if (record.has_session != no_session) return no_more_descriptors;
     const auto is_zero = [](const RecordedEndpoint& endpoint) {
         return endpoint_of(endpoint) == Endpoint{};
     };
@@ -87,7 +92,7 @@ RecordedGroup recorded(const GroupRecord& record, std::uint32_t shard,
     std::copy_n(record.descriptors.begin(), record.members, bytes.descriptors.begin());
     if (record.session) {
         const SessionRecord& session = *record.session;
-        bytes.has_session = 1;
+        bytes.has_session = session.has_successor ? session_with_successor : session_of_client;
         bytes.listener = session.listener;
         bytes.replied = session.replied;
         bytes.assured = session.assured;
@@ -109,8 +114,8 @@ RecordedGroup recorded(const GroupRecord& record, std::uint32_t shard,
 std::optional<GroupRecord> believed(const RecordedGroup& bytes, std::uint32_t shard,
                                     std::uint32_t group) noexcept {
     if (bytes.checksum != group_checksum(bytes, shard, group)) return std::nullopt;
-    if (!is_flag(bytes.has_open_member) || !is_flag(bytes.has_session) || !is_flag(bytes.replied) ||
-        !is_flag(bytes.assured))
+    if (!is_flag(bytes.has_open_member) || bytes.has_session > session_with_successor ||
+        !is_flag(bytes.replied) || !is_flag(bytes.assured))
         return std::nullopt;
     if (bytes.members > recorded_members_max || !has_empty_rest(bytes)) return std::nullopt;
     GroupRecord record;
@@ -122,7 +127,7 @@ std::optional<GroupRecord> believed(const RecordedGroup& bytes, std::uint32_t sh
     record.cooling_since = instant_of(bytes.cooling_since);
     record.members = bytes.members;
     std::copy_n(bytes.descriptors.begin(), bytes.members, record.descriptors.begin());
-    if (bytes.has_session == 1) {
+    if (bytes.has_session != no_session) {
         SessionRecord& session = record.session.emplace();
         session.id = bytes.session_id;
         session.listener = bytes.listener;
@@ -131,6 +136,7 @@ std::optional<GroupRecord> believed(const RecordedGroup& bytes, std::uint32_t sh
         session.interface_index = bytes.interface_index;
         session.replied = bytes.replied == 1;
         session.assured = bytes.assured == 1;
+        session.has_successor = bytes.has_session == session_with_successor;
         session.admitted_at = instant_of(bytes.admitted_at);
         session.last_active_at = instant_of(bytes.last_active_at);
         session.request_datagrams = bytes.request_datagrams;

@@ -15,6 +15,8 @@ const char* name_of(SessionEnd end) {
     switch (end) {
         case SessionEnd::idle:
             break;
+        case SessionEnd::finished:
+            return "finished";
         case SessionEnd::evicted:
             return "evicted";
         case SessionEnd::source_changed:

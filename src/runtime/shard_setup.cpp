@@ -76,6 +76,9 @@ ProxySettings settings_of(const ProxyConfig& config) {
     settings.new_sessions = rate_of(config.new_sessions);
     settings.amplification_limit = config.amplification_limit;
     settings.replies_max = config.replies_max;
+    settings.end_after_replies = config.end_after_replies;
+    settings.end_after_requests = config.end_after_requests;
+    settings.datagram_max = config.datagram_max;
     settings.copy_dscp = config.dscp == DscpPolicy::copy;
     settings.path_mtu = config.path_mtu;
     settings.offload = config.offload == Offload::automatic && trains_supported();

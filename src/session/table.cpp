@@ -25,14 +25,16 @@ SessionTable::SessionTable(std::uint32_t sessions_max, std::vector<SessionTimeou
 
 std::uint32_t SessionTable::admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
                                   Instant now) {
-    const std::uint32_t index = insert(hash, key, proxy, now, now);
+    const std::uint32_t index = insert(hash, key, proxy, now, now, false);
     sessions_[index].id = std::exchange(next_id_, next_id_ + id_step_);
     return index;
 }
 
 std::uint32_t SessionTable::adopt(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
-                                  std::uint64_t id, Instant admitted_at, Instant last_active_at) {
-    const std::uint32_t index = insert(hash, key, proxy, admitted_at, last_active_at);
+                                  std::uint64_t id, Instant admitted_at, Instant last_active_at,
+                                  bool has_successor) {
+    const std::uint32_t index =
+        insert(hash, key, proxy, admitted_at, last_active_at, has_successor);
     const bool is_of_this_shard = id % id_step_ == next_id_ % id_step_ && id < id_adopted_max;
     sessions_[index].id = is_of_this_shard ? id : next_id_;
     next_id_ = std::max(next_id_, sessions_[index].id + id_step_);
@@ -40,7 +42,8 @@ std::uint32_t SessionTable::adopt(std::uint64_t hash, const ClientKey& key, std:
 }
 
 std::uint32_t SessionTable::insert(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
-                                   Instant admitted_at, Instant last_active_at) {
+                                   Instant admitted_at, Instant last_active_at,
+                                   bool has_successor) {
     const std::optional<std::uint32_t> index = sessions_.acquire();
     UDPPROXY_ASSERT(index.has_value());
     Session& session = sessions_[*index];
@@ -48,16 +51,27 @@ std::uint32_t SessionTable::insert(std::uint64_t hash, const ClientKey& key, std
     session.proxy = proxy;
     session.admitted_at = admitted_at;
     session.last_active_at = session.listed_at = last_active_at;
-    map_.insert(hash, *index);
+    session.has_successor = has_successor;
+    if (!has_successor) map_.insert(hash, *index);
     session.bucket = wheel_.file(*index, due_at(session), wheel_links());
     unassured_[proxy].push_back(*index, unassured_links());
     return *index;
 }
 
+void SessionTable::let_succeed(std::uint32_t index) {
+    UDPPROXY_ASSERT(!sessions_[index].has_successor);
+    sessions_[index].has_successor = true;
+    erase_key(index);
+}
+
+void SessionTable::erase_key(std::uint32_t index) {
+    map_.erase(hash(sessions_[index].key), index,
+               [this](std::uint32_t other) { return hash(sessions_[other].key); });
+}
+
 void SessionTable::retire(std::uint32_t index) {
     const Session& session = sessions_[index];
-    map_.erase(hash(session.key), index,
-               [this](std::uint32_t other) { return hash(sessions_[other].key); });
+    if (!session.has_successor) erase_key(index);
     if (session.bucket != no_index) wheel_.remove(index, session.bucket, wheel_links());
     if (!session.assured) unassured_[session.proxy].remove(index, unassured_links());
     sessions_.release(index);

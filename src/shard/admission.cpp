@@ -23,7 +23,7 @@ bool Admission::forward_if_admitted(const NewClient& new_client) {
     const auto hashes = std::span{admitted_}.first(admitted_count_);
     if (std::find(hashes.begin(), hashes.end(), new_client.hash) == hashes.end()) return false;
     const std::optional<std::uint32_t> session = shard_.table.find(new_client.hash, new_client.key);
-    if (!session) return false;
+    if (!session || has_had_its_requests(shard_, sockets_, *session, now_)) return false;
     // Counted where the arrival was: the listener may have moved between the client's datagrams.
     forward_request(shard_, *session, new_client.arrival, now_).proxy = new_client.proxy;
     return true;

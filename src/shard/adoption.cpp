@@ -73,15 +73,15 @@ std::optional<std::uint32_t> Adopting::admit(const GroupRecord& record) {
     const std::uint64_t hash = shard_.table.hash(key);
     SharedUse& use = *shard_.setup.use;
     if (from.listener >= shard_.listeners.size() || !shard_.listeners[from.listener].open ||
-        shard_.table.full() || shard_.table.find(hash, key) ||
+        shard_.table.full() || (!from.has_successor && shard_.table.find(hash, key)) ||
         use.client_counts.acquire(record.proxy, key.client, 0) != ClientCounts::Outcome::counted) {
         ++adoption_.sessions_closed;
         return std::nullopt;
     }
     const bool keeps_times = adoption_.keeps_times;
-    const std::uint32_t index =
-        shard_.table.adopt(hash, key, record.proxy, from.id, std::min(from.admitted_at, now_),
-                           keeps_times ? std::min(from.last_active_at, now_) : now_);
+    const std::uint32_t index = shard_.table.adopt(
+        hash, key, record.proxy, from.id, std::min(from.admitted_at, now_),
+        keeps_times ? std::min(from.last_active_at, now_) : now_, from.has_successor);
     Session& session = shard_.table[index];
     session.interface_index = from.interface_index;
     session.replied = from.replied;

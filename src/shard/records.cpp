@@ -21,6 +21,7 @@ SessionRecord record_of(const Session& session) {
     record.interface_index = session.interface_index;
     record.replied = session.replied;
     record.assured = session.assured;
+    record.has_successor = session.has_successor;
     record.admitted_at = session.admitted_at;
     record.last_active_at = session.last_active_at;
     record.request_datagrams = session.requests.datagrams;

@@ -52,9 +52,41 @@ ReplyAllowance allowance_of(const ProxySetup& proxy, const Session& session, con
     return allowance;
 }
 
+/// Whether a session that has just had a reply ends with it.
+bool is_finished(const ProxySetup& proxy, const Session& session) {
+    if (!session.is_answered()) return false;
+    return session.has_successor ||
+           (proxy.end_after_replies != 0 && session.replies.datagrams >= proxy.end_after_replies);
+}
+
+void forward_reply(Shard& shard, Sockets& sockets, const ReplyGroup& group, const Arrival& arrival,
+                   Instant now) {
+    const ProxySetup& proxy = shard.proxies[group.proxy].setup;
+    Session& session = shard.table[group.session];
+    const std::uint32_t datagrams = arrival.datagrams();
+    const ReplyAllowance allowance = allowance_of(proxy, session, arrival, datagrams);
+    if (allowance.datagrams == 0) return shard.drop(arrival, group.proxy, allowance.otherwise);
+    Departure& departure = shard.depart(arrival, Leg::reply, group.proxy);
+    if (allowance.datagrams < datagrams)
+        shard.cut(departure, allowance.datagrams, allowance.otherwise);
+    session.last_active_at = now;
+    session.replied = true;
+    session.replies.datagrams += allowance.datagrams;
+    session.replies.bytes += departure.bytes;
+    departure.slot = Slot{session.key.listener};
+    departure.to = session.key.client_endpoint();
+    departure.from = session.key.local;
+    if (departure.from.is_link_local()) departure.interface_index = session.interface_index;
+    if (shard.trace.is_on())
+        trace_cut(shard, session, arrival, Leg::reply, departure.bytes, allowance.otherwise);
+    if (is_finished(proxy, session))
+        end_session(shard, sockets, group.session, SessionEnd::finished, now);
+}
+
 }  // namespace
 
-void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now) {
+void forward_replies(Shard& shard, Sockets& sockets, std::span<const Arrival> arrivals,
+                     Instant now) {
     for (const Arrival& arrival : arrivals) {
         const std::uint32_t index = shard.group_of_slot[arrival.slot];
         UDPPROXY_ASSERT(index != no_index);
@@ -69,34 +101,14 @@ void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant no
             continue;
         }
         shard.counters_of(group.proxy).replies_from[*source].add(datagrams);
-        if (group.state != GroupState::in_use) {
+        if (group.state != GroupState::in_use)
             shard.drop(arrival, group.proxy, Drop::late_reply);
-            continue;
-        }
-        if (arrival.truncated) {
+        else if (arrival.truncated)
             shard.drop(arrival, group.proxy, Drop::truncated);
-            continue;
-        }
-        Session& session = shard.table[group.session];
-        const ReplyAllowance allowance =
-            allowance_of(shard.proxies[group.proxy].setup, session, arrival, datagrams);
-        if (allowance.datagrams == 0) {
-            shard.drop(arrival, group.proxy, allowance.otherwise);
-            continue;
-        }
-        Departure& departure = shard.depart(arrival, Leg::reply, group.proxy);
-        if (allowance.datagrams < datagrams)
-            shard.cut(departure, allowance.datagrams, allowance.otherwise);
-        session.last_active_at = now;
-        session.replied = true;
-        session.replies.datagrams += allowance.datagrams;
-        session.replies.bytes += departure.bytes;
-        departure.slot = Slot{session.key.listener};
-        departure.to = session.key.client_endpoint();
-        departure.from = session.key.local;
-        if (departure.from.is_link_local()) departure.interface_index = session.interface_index;
-        if (shard.trace.is_on())
-            trace_cut(shard, session, arrival, Leg::reply, departure.bytes, allowance.otherwise);
+        else if (!shard.is_long(arrival, group.proxy))
+            forward_reply(shard, sockets, group, arrival, now);
+        else if (const std::optional<Arrival> rest = shard.drop_long(arrival, group.proxy))
+            forward_reply(shard, sockets, group, *rest, now);
     }
 }
 

@@ -13,6 +13,8 @@ Counter& ended_counter(ProxyCounters& counters, SessionEnd end) {
     switch (end) {
         case SessionEnd::idle:
             break;
+        case SessionEnd::finished:
+            return counters.sessions_finished;
         case SessionEnd::evicted:
             return counters.sessions_evicted;
         case SessionEnd::source_changed:

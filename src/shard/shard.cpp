@@ -169,6 +169,24 @@ void Shard::drop(const Arrival& arrival, std::uint16_t proxy, Drop reason) {
     dropped.push(arrival.buffer);
 }
 
+std::optional<Arrival> Shard::drop_long(const Arrival& arrival, std::uint16_t proxy) {
+    const std::uint32_t before_last = (arrival.datagrams() - 1) * arrival.segment_bytes;
+    Arrival last = arrival;
+    last.payload += before_last;
+    last.bytes -= before_last;
+    last.segment_bytes = 0;
+    if (is_long(last, proxy)) {
+        drop(arrival, proxy, Drop::datagram_limit);
+        return std::nullopt;
+    }
+    Arrival others = arrival;
+    others.bytes = before_last;
+    counters_of(proxy).drop(Drop::datagram_limit, others.datagrams());
+    if (trace.is_on()) trace_dropped(*this, others, proxy, Drop::datagram_limit);
+    drops_total += others.datagrams();
+    return last;
+}
+
 void Shard::cut(Departure& departure, std::uint32_t datagrams, Drop reason) {
     const std::uint32_t dropped_datagrams = departure.datagrams() - datagrams;
     departure.bytes = datagrams * departure.segment_bytes;

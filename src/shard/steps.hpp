@@ -13,6 +13,10 @@ void give_up_pending_of(Shard& shard, Slot slot);
 /// request_leg.cpp: forwards one arrival whose session is known.
 Departure& forward_request(Shard& shard, std::uint32_t session, const Arrival& arrival,
                            Instant now);
+/// request_leg.cpp: whether the next request of this session's client is the first of another one.
+/// This one then has ended, or waits for its last replies.
+[[nodiscard]] bool has_had_its_requests(Shard& shard, Sockets& sockets, std::uint32_t session,
+                                        Instant now);
 /// admission.cpp: drops the new clients that wait for admission at a listener, or to a proxy, whose
 /// slot is about to be released.
 void drop_new_clients_at(Shard& shard, std::uint16_t listener);

@@ -174,6 +174,9 @@ class Chaos:
             "new_sessions_per_second": [0, 5, 1000],
             "amplification_limit": [0, 1],
             "replies_max": [0, 1],
+            "end_after_replies": [0, 0, 1, 3],
+            "end_after_requests": [0, 0, 1, 3],
+            "datagram_max": [0, 1000],
             "path_mtu": ["want", "probe"],
             "offload": ["auto", "off"],
         }

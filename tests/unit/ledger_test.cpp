@@ -83,8 +83,8 @@ GroupRecord largest_group() {
         group.descriptors[i] = descriptor_recorded_max - static_cast<int>(i);
     const Endpoint client{address("fe80::1"), UINT32_MAX, UINT16_MAX};
     group.session = SessionRecord{
-        UINT64_MAX, UINT16_MAX, client,     address("ff02::1"), UINT32_MAX, true,      true,
-        last,       last,       UINT64_MAX, UINT64_MAX,         UINT64_MAX, UINT64_MAX};
+        UINT64_MAX, UINT16_MAX, client, address("ff02::1"), UINT32_MAX, true,       true,
+        true,       last,       last,   UINT64_MAX,         UINT64_MAX, UINT64_MAX, UINT64_MAX};
     return group;
 }
 GroupRecord smallest_group() {
@@ -314,9 +314,11 @@ void check_torn_writes(const std::optional<GroupRecord>& before,
 TEST_CASE("a write that is torn at any byte is seen as what was, as what will be, or as torn") {
     GroupRecord assured = group_with_session();
     assured.session->assured = true;
-    const std::vector<std::optional<GroupRecord>> records{std::nullopt,         cooling_group(),
-                                                          group_with_session(), assured,
-                                                          largest_group(),      smallest_group()};
+    GroupRecord succeeded = assured;
+    succeeded.session->has_successor = true;
+    const std::vector<std::optional<GroupRecord>> records{
+        std::nullopt, cooling_group(), group_with_session(), assured,
+        succeeded,    largest_group(), smallest_group()};
     for (const auto& before : records)
         for (const auto& after : records) check_torn_writes(before, after);
 }
@@ -416,7 +418,7 @@ TEST_CASE("a record with a right checksum that says what cannot be is not believ
         [](auto& bytes) { bytes.members = 1; },  // one descriptor too many
         [](auto& bytes) { bytes.members = 255; },
         [](auto& bytes) { bytes.has_open_member = 2; },
-        [](auto& bytes) { bytes.has_session = 2; },
+        [](auto& bytes) { bytes.has_session = 3; },
         [](auto& bytes) { bytes.has_session = 0; },  // and yet all of it is there
         [](auto& bytes) { bytes.replied = 2; },
         [](auto& bytes) { bytes.assured = 255; },
@@ -524,6 +526,7 @@ public:
         session.interface_index = number<std::uint32_t>();
         session.replied = flag();
         session.assured = flag();
+        session.has_successor = flag();
         session.admitted_at = instant();
         session.last_active_at = instant();
         session.request_datagrams = number<std::uint64_t>();

@@ -697,6 +697,109 @@ TEST_CASE("replies_max lets as many replies by as the client has earned") {
 }
 
 TEST_CASE(
+    "a session ends with the reply that end_after_replies says, and not before its last one") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].end_after_replies = 1;
+    SimShard sim(setup);
+    const Endpoint group = group_of(sim, client);
+    const auto ended = [&] { return sim.counters().sessions_finished.read(); };
+    sim.ask(client, "another question before the first answer");
+    sim.turns();
+    const std::uint64_t asked = sim.shard().table[0].requests.datagrams;
+    for (std::uint64_t reply = 1; reply < asked; ++reply) {
+        REQUIRE(sim.world->service_sends(upstream, group, "answer"));
+        sim.turns();
+        CHECK(ended() == 0);
+    }
+    REQUIRE(sim.world->service_sends(upstream, group, "the last answer"));
+    REQUIRE(sim.world->service_sends(upstream, group, "once more"));
+    sim.turns();
+    CHECK(sim.answered().size() == asked);
+    CHECK(ended() == 1);
+    CHECK(sim.dropped(Drop::late_reply) == 1);
+    CHECK(sim.shard().table.size() == 0);
+    // The group cools down as ever: the client's next session has another port.
+    CHECK(group_of(sim, client) != group);
+}
+
+TEST_CASE("a client has a new session after as many requests as end_after_requests says") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].end_after_requests = 2;
+    SimShard sim(setup);
+    std::vector<Endpoint> groups;
+    for (int question = 0; question < 6; ++question) {
+        sim.ask(client, "question");
+        sim.turns();
+        groups.push_back(sim.asked().back().from);
+    }
+    CHECK(groups[0] == groups[1]);
+    CHECK(groups[2] == groups[3]);
+    CHECK(groups[4] == groups[5]);
+    CHECK(groups[0] != groups[2]);
+    CHECK(groups[2] != groups[4]);
+    CHECK(sim.shard().table.size() == 3);
+    // Each of them has its answers, and ends with the last one; the youngest goes on.
+    for (const Endpoint& group : groups) {
+        REQUIRE(sim.world->service_sends(upstream, group, "answer"));
+        sim.turns();
+    }
+    CHECK(sim.answered().size() == 6);
+    CHECK(sim.dropped(Drop::late_reply) == 0);
+    CHECK(sim.counters().sessions_finished.read() == 2);
+    // It has been answered, so that it ends with the next request.
+    sim.ask(client, "question");
+    sim.turns();
+    CHECK(sim.counters().sessions_finished.read() == 3);
+    CHECK(sim.shard().table.size() == 1);
+}
+
+TEST_CASE("requests that come in one turn are as many sessions as in several turns") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].end_after_requests = 2;
+    SimShard sim(setup);
+    for (int question = 0; question < 6; ++question) sim.ask(client, "question");
+    sim.turns();
+    CHECK(sim.shard().table.size() == 3);
+    CHECK(sim.asked().size() == 6);
+}
+
+TEST_CASE("a session that waits for its last replies ends like any other when none come") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].end_after_requests = 1;
+    SimShard sim(setup);
+    sim.ask(client, "one");
+    sim.turns();
+    sim.ask(client, "two");
+    sim.turns();
+    REQUIRE(sim.shard().table.size() == 2);
+    sim.world->now += setup.proxies[0].unassured_timeout + std::chrono::seconds{1};
+    sim.turns();
+    CHECK(sim.shard().table.size() == 0);
+    CHECK(sim.counters().sessions_expired.read() == 2);
+    sim.ask(client, "three");
+    sim.turns();
+    CHECK(sim.shard().table.size() == 1);
+}
+
+TEST_CASE("of a train only what is longer than datagram_max is dropped, either way") {
+    ShardSetup setup = small_setup();
+    setup.proxies[0].datagram_max = 8;
+    SimShard sim(setup);
+    const Endpoint group = group_of(sim, client);
+    sim.ask(client, "12345678");
+    sim.ask(client, "123456789");
+    sim.turns();
+    CHECK(sim.dropped(Drop::datagram_limit) == 1);
+    sim.world->train_chance = 1;
+    for (const char* reply : {"123456789", "123456789", "1234"})
+        REQUIRE(sim.world->service_sends(upstream, group, reply));
+    sim.turns();
+    CHECK(sim.dropped(Drop::datagram_limit) == 3);
+    REQUIRE(sim.answered().size() == 1);
+    CHECK(sim.loop->backend().buffers_out() == 0);
+}
+
+TEST_CASE(
     "of a train of replies as many datagrams pass as the client has earned, not all and not none") {
     for (const bool by_bytes : {false, true}) {
         CAPTURE(by_bytes);
@@ -1047,7 +1150,7 @@ TEST_CASE("a trace tells which datagrams of a reply train were forwarded and whi
     arrival.payload = train.data();
     arrival.bytes = 12;
     arrival.segment_bytes = 5;
-    forward_replies(sim.shard(), std::span{&arrival, 1}, Instant{});
+    forward_replies(sim.shard(), sim.loop->backend(), std::span{&arrival, 1}, Instant{});
     for (const bool is_dropped : {false, false, true}) {
         REQUIRE(sim.shard().trace.take(record));
         CHECK(record.bytes == (is_dropped ? 2 : 5));
@@ -1092,11 +1195,11 @@ TEST_CASE("what a buffer has cut is dropped on both legs, never sent on in part"
     cut.truncated = true;
     cut.slot = shard.groups[0].primary();
     cut.from = upstream;
-    forward_replies(shard, std::span{&cut, 1}, sim.world->now);
+    forward_replies(shard, sim.loop->backend(), std::span{&cut, 1}, sim.world->now);
     cut.slot = Slot{0};
     cut.from = client;
     cut.local = *parse_address("10.1.0.1");
-    forward_requests(shard, std::span{&cut, 1}, sim.world->now);
+    forward_requests(shard, sim.loop->backend(), std::span{&cut, 1}, sim.world->now);
     CHECK(shard.departures.empty());
     CHECK(sim.dropped(Drop::truncated) == 2);
     shard.dropped.clear();  // no buffer of the engine's was behind them

@@ -96,6 +96,9 @@ ProxySettings draw_settings(const Scene& scene, SimWorld& draw) {
     settings.new_sessions = draw_rate(draw);
     settings.amplification_limit = draw.pick(3) == 0 ? up_to(draw, 3) : 0;
     settings.replies_max = draw.pick(3) == 0 ? up_to(draw, 3) : 0;
+    settings.end_after_replies = draw.pick(4) == 0 ? up_to(draw, 3) : 0;
+    settings.end_after_requests = draw.pick(4) == 0 ? up_to(draw, 3) : 0;
+    settings.datagram_max = draw.pick(6) == 0 ? up_to(draw, 40) : 0;
     return settings;
 }
 
@@ -197,7 +200,8 @@ public:
             ProxySettings settings = draw_settings(scene, draw_);
             settings.new_sessions = {};
             settings.sessions_per_client_max = settings.amplification_limit = settings.replies_max =
-                0;
+                settings.end_after_replies = settings.end_after_requests = settings.datagram_max =
+                    0;
             set_settings(proxy, settings);
             tell(command_of(CommandKind::resume, proxy));
         }

@@ -91,6 +91,9 @@ struct ProxyConfig {
     NewSessions new_sessions;
     std::uint32_t amplification_limit = 0;
     std::uint32_t replies_max = 0;
+    std::uint32_t end_after_replies = 0;
+    std::uint32_t end_after_requests = 0;
+    std::uint32_t datagram_max = 0;
     DscpPolicy dscp = DscpPolicy::copy;
     PathMtu path_mtu = PathMtu::want;
     Offload offload = Offload::automatic;

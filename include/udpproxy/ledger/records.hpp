@@ -26,6 +26,7 @@ struct SessionRecord {
     std::uint32_t interface_index = 0;
     bool replied = false;
     bool assured = false;
+    bool has_successor = false;
     Instant admitted_at{};
     Instant last_active_at{};
     std::uint64_t request_datagrams = 0;

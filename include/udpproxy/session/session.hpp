@@ -17,6 +17,11 @@ struct TrafficCounters {
 };
 
 struct Session {
+    /// Whether each request has had its reply, as far as numbers tell.
+    [[nodiscard]] bool is_answered() const noexcept {
+        return replies.datagrams >= requests.datagrams;
+    }
+
     ClientKey key;
     /// The last datagram in either direction; the hot path writes only this for expiry.
     Instant last_active_at;
@@ -25,8 +30,9 @@ struct Session {
     /// The interface that the client's datagrams arrive on, where the listener reports it.
     std::uint32_t interface_index = 0;
     std::uint16_t proxy = 0;
-    bool replied = false;  // the service has answered
-    bool assured = false;  // the client has written again after a reply
+    bool replied = false;        // the service has answered
+    bool assured = false;        // the client has written again after a reply
+    bool has_successor = false;  // what the client writes now belongs to another session
     TrafficCounters requests;
     TrafficCounters replies;
 

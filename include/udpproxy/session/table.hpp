@@ -62,9 +62,14 @@ public:
     std::uint32_t admit(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy, Instant now);
     /// A session that an earlier process has admitted, under the id that it has there if that is
     /// one of this shard's. Ids given out later are higher.
-    // Requires: as admit().
+    // Requires: as admit(), but with a successor its key may have a session.
     std::uint32_t adopt(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
-                        std::uint64_t id, Instant admitted_at, Instant last_active_at);
+                        std::uint64_t id, Instant admitted_at, Instant last_active_at,
+                        bool has_successor);
+    /// From now on the key finds no session, or a new one. What the service answers to this one
+    /// still belongs to it.
+    // Requires: !has_successor.
+    void let_succeed(std::uint32_t index);
     void retire(std::uint32_t index);
     /// The client has written again after a reply: the session can no longer be evicted.
     void assure(std::uint32_t index);
@@ -124,7 +129,8 @@ private:
     static constexpr std::uint32_t eviction_scan_max = 16;
 
     std::uint32_t insert(std::uint64_t hash, const ClientKey& key, std::uint16_t proxy,
-                         Instant admitted_at, Instant last_active_at);
+                         Instant admitted_at, Instant last_active_at, bool has_successor);
+    void erase_key(std::uint32_t index);
     [[nodiscard]] Instant due_at(const Session& session) const noexcept;
 
     [[nodiscard]] auto wheel_links() {

@@ -65,7 +65,15 @@ struct Command {
 
 enum class EventKind : std::uint8_t { unlisted_reply, session_ended, listener_refused };
 
-enum class SessionEnd : std::uint8_t { idle, evicted, source_changed, killed, closed, stopped };
+enum class SessionEnd : std::uint8_t {
+    idle,
+    finished,  // it has had what end_after_replies says
+    evicted,
+    source_changed,
+    killed,
+    closed,
+    stopped,
+};
 
 struct Event {
     EventKind kind = EventKind::unlisted_reply;

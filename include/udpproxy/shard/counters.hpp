@@ -19,6 +19,7 @@ namespace udpproxy {
 // NOLINTNEXTLINE(cppcoreguidelines-macro-usage)
 #define UDPPROXY_DROP_REASONS(X)                                                                 \
     X(truncated, "arrived longer than a receive buffer; never forwarded cut")                    \
+    X(datagram_limit, "longer than datagram_max")                                                \
     X(bad_source, "a new client with port 0, or a multicast, broadcast or unspecified source")   \
     X(broadcast_copy, "a copy of a broadcast or multicast datagram that another shard serves")   \
     X(forwarding_loop,                                                                           \
@@ -88,6 +89,7 @@ inline constexpr auto drop_reasons = std::to_array<ReasonText>({
     X(sessions_admitted, "sessions", "begun")                                                   \
     X(sessions_assured, "sessions", "whose client wrote again after a reply")                   \
     X(sessions_expired, "sessions", "ended for want of traffic")                                \
+    X(sessions_finished, "sessions", "ended by end_after_replies or end_after_requests")        \
     X(sessions_evicted, "sessions", "ended early in favour of a new client")                    \
     X(sessions_moved, "sessions", "ended because their source address has changed")             \
     X(sessions_killed, "sessions", "ended by an operator")                                      \

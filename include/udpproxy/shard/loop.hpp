@@ -58,8 +58,8 @@ public:
         shard_.turn_at = now;
         account_receive_faults(shard_, completions.faults);
         resume_pending(shard_, now);
-        forward_replies(shard_, completions.replies, now);
-        forward_requests(shard_, completions.requests, now);
+        forward_replies(shard_, backend_, completions.replies, now);
+        forward_requests(shard_, backend_, completions.requests, now);
         note_closed(shard_, completions.closed, now);
         admit_new_clients(shard_, backend_, now);
         evict_for_other_shards(shard_, backend_, now);

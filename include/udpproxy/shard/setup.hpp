@@ -40,6 +40,9 @@ struct ProxySettings {
     /// Bytes to an unassured client, in multiples of bytes from it.
     std::uint32_t amplification_limit = 0;
     std::uint32_t replies_max = 0;  // datagrams to a client for each datagram from it
+    std::uint32_t end_after_replies = 0;
+    std::uint32_t end_after_requests = 0;
+    std::uint32_t datagram_max = 0;  // bytes of payload, either way
     bool copy_dscp = true;
     PathMtu path_mtu = PathMtu::want;
     std::uint64_t member_receive_buffer_bytes = 0;  // 0: the system's default

@@ -177,6 +177,14 @@ struct Shard {
     Departure& depart(const Arrival& arrival, Leg leg, std::uint16_t proxy);
     /// Counts the datagrams of one arrival as dropped and hands the buffer back.
     void drop(const Arrival& arrival, std::uint16_t proxy, Drop reason);
+    /// Whether the arrival has datagrams longer than datagram_max.
+    [[nodiscard]] bool is_long(const Arrival& arrival, std::uint16_t proxy) const {
+        const std::uint32_t limit = proxies[proxy].setup.datagram_max;
+        return limit != 0 &&
+               (arrival.segment_bytes != 0 ? arrival.segment_bytes : arrival.bytes) > limit;
+    }
+    /// Drops them. What is left is the last one of a train, which may be shorter than the others.
+    [[nodiscard]] std::optional<Arrival> drop_long(const Arrival& arrival, std::uint16_t proxy);
     /// Keeps the first `datagrams` of a GSO batch and counts the others as dropped.
     void cut(Departure& departure, std::uint32_t datagrams, Drop reason);
     void report(const Event& event);
@@ -266,10 +274,12 @@ void give_up_pending(Shard& shard);
 /// admission.cpp: drops the new clients that wait; called when the shard hands over.
 void give_up_new_clients(Shard& shard);
 /// reply_leg.cpp: arrivals on members become departures to clients.
-void forward_replies(Shard& shard, std::span<const Arrival> arrivals, Instant now);
+void forward_replies(Shard& shard, Sockets& sockets, std::span<const Arrival> arrivals,
+                     Instant now);
 /// request_leg.cpp: arrivals on listeners become departures to upstreams; an arrival without a
 /// session becomes a new client.
-void forward_requests(Shard& shard, std::span<const Arrival> arrivals, Instant now);
+void forward_requests(Shard& shard, Sockets& sockets, std::span<const Arrival> arrivals,
+                      Instant now);
 /// admission.cpp: new clients get a session, are dropped, or wait for the next turn; order within
 /// each client is kept.
 void admit_new_clients(Shard& shard, Sockets& sockets, Instant now);
