@@ -351,7 +351,7 @@ void Keeper::leave_sessions() const {
         const std::string reason = store(*relay_.manager(), ledger_.descriptor());
         if (!reason.empty())
             print_error("udpproxy: the sessions may end with this process: " + reason + '\n');
-    } else if (has_been_ready_ && start_.signal != 0) {
+    } else if (has_been_ready_ && (start_.signal != 0 || hand_over_asked_)) {
         print_error("udpproxy: the sessions end with their worker\n");
     }
 }
