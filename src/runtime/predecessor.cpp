@@ -244,18 +244,24 @@ Predecessor::Confirmed Predecessor::confirm_groups(std::uint32_t shard) const {
         GroupRecord record;
         std::uint32_t pool = 0;
         const Ledger::Found found = ledger_.read(shard, group, record);
-        if (found == Ledger::Found::whole)
+        if (found == Ledger::Found::free) continue;
+        if (found == Ledger::Found::whole) {
             renumber(std::span{record.descriptors}.first(record.members));
-        if (found == Ledger::Found::whole && is_whole(record, pool))
-            confirmed.groups.emplace_back(pool, record);
-        else if (found != Ledger::Found::free)
-            ++confirmed.not_believed;
+            if (is_whole(record, pool)) {
+                confirmed.groups.emplace_back(pool, record);
+                continue;
+            }
+            // Where there were no descriptors for sockets, late replies come all the same.
+            confirmed.unconfirmed.push_back(record.local);
+        }
+        ++confirmed.not_believed;
     }
     return confirmed;
 }
 
 void Predecessor::claim_groups(std::uint32_t shard, const Confirmed& confirmed) {
     not_believed_ += confirmed.not_believed;
+    unclaimed_.insert(unclaimed_.end(), confirmed.unconfirmed.begin(), confirmed.unconfirmed.end());
     groups_[shard].reserve(confirmed.groups.size());
     for (const auto& [pool, record] : confirmed.groups) {
         std::vector<bool>& leased = leased_ports_[pool];

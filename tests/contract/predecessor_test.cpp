@@ -97,13 +97,15 @@ public:
 
     /// What the sockets and the ledger are for a process that has only a parcel of them. Their
     /// numbers are those of something else there.
-    Descriptor park(const std::vector<int>& besides) {
+    Descriptor park(const std::vector<int>& besides, std::span<const int> without = {}) {
         REQUIRE(ledger_.put(Ledger::encode(control_)));
         std::vector<int> sockets = Predecessor::descriptors_in(*Ledger::open(ledger_.descriptor()));
         sockets.insert(sockets.end(), besides.begin(), besides.end());
+        for (const int each : without) std::erase(sockets, each);
         Result<Descriptor> parcel = pack(ledger_.descriptor(), sockets);
         REQUIRE(parcel.has_value());
         for (const int descriptor : sockets) ::dup2(2, descriptor);
+        for (const int descriptor : without) ::dup2(2, descriptor);
         return std::move(*parcel);
     }
     Predecessor claim(const Descriptor& parcel) {
@@ -280,6 +282,21 @@ TEST_CASE("what a parcel has is gone on from under other numbers, and the rest o
     std::string why_not;
     CHECK_FALSE(Predecessor::find(parcel.descriptor(), why_not).has_value());
     CHECK(why_not == "what holds its sockets: it is empty");
+}
+
+TEST_CASE("of a group that is not whole in a parcel the port rests") {
+    Left left;
+    const GroupRecord record = left.open_group();
+    left.write(record);
+    const Descriptor parcel = left.park({}, std::span{record.descriptors}.first(2));
+    Predecessor found = left.claim(parcel);
+    CHECK(found.not_believed() == 1);
+    CHECK(found.take_groups(0).empty());
+    Ledger next = *Ledger::create({1, 64, 4});
+    const Instant now = monotonic_now();
+    found.rest_ports(next, now);
+    CHECK(Ledger::open(next.descriptor())->rests_until(0, record.local.port) >= now + 10s);
+    for (const int listener : found.take_listener(0)) ::close(listener);
 }
 
 TEST_CASE("numbers of the control record that stand for nothing refuse the ledger") {

@@ -72,6 +72,7 @@ private:
     /// Those of a shard's records that the kernel confirms; with the number of the others.
     struct Confirmed {
         std::vector<std::pair<std::uint32_t, GroupRecord>> groups;  // with their port pool
+        std::vector<Endpoint> unconfirmed;  // where the sockets of whole records should be bound
         std::uint32_t not_believed = 0;
     };
     [[nodiscard]] Confirmed confirm_groups(std::uint32_t shard) const;
@@ -92,7 +93,7 @@ private:
     std::vector<std::vector<GroupRecord>> groups_;             // by shard
     std::vector<bool> claimed_;                                // by descriptor
     std::map<std::uint32_t, std::vector<bool>> leased_ports_;  // by pool, then by port
-    std::vector<Endpoint> unclaimed_;  // where sockets that were closed here were bound
+    std::vector<Endpoint> unclaimed_;  // where sockets that were closed, or missing, were bound
     std::map<std::uint32_t, std::map<std::uint16_t, Instant>> rests_;  // by pool and port
     std::uint32_t not_believed_ = 0;
 };
