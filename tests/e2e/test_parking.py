@@ -257,6 +257,37 @@ def test_another_number_of_shards_begins_anew(
     assert _adopted(start(_one(engine, shards='"auto"')))["sessions"] == "41", "auto takes any"
 
 
+@pytest.fixture(name="start_kept")
+def _start_kept(tmp_path, closing, start_proxy):
+    """start(text): with a manager that never closes what it has kept."""
+    manager = closing(Store(tmp_path / "keeps", forgets=False))
+    return lambda text, **options: start_proxy(text, prefix=manager.start(), **options)
+
+
+def _bound(network):
+    with network.proxy.inside(), open("/proc/thread-self/net/udp", encoding="ascii") as sockets:
+        return len(sockets.readlines()) - 1
+
+
+def test_what_is_closed_is_closed_though_the_manager_has_it(engine, network, start_kept):
+    start_kept(_one(engine)).stop()
+    proxy = start_kept(_one(engine), arguments=["--drain-timeout", "0s"])
+    text = configuration(table(listen=IPV4.listener(6353), upstream=IPV4.service(254)), shards=2)
+    proxy.configuration_file.write_text(text, encoding="utf-8")
+    proxy.signal(signal.SIGHUP)
+    proxy.wait_event("listener_closed")
+    proxy.wait_until(lambda: _bound(network) == 2, what="a close of all but the new listener")
+
+
+def test_what_is_not_gone_on_from_is_closed_though_the_manager_has_it(
+    engine, start_kept, open_service, open_crowd
+):
+    open_service(_AT, echo())
+    start_kept(_one(engine, shards=2)).stop()
+    proxy = start_kept(_one(engine, shards=1))
+    assert proxy.all_events("sessions_left") and _serves_all(open_crowd)
+
+
 def _ledger_of(manager):
     """The file in the parcel, which stays as it is."""
     with socket.socket(fileno=os.dup(manager.stored[0][1])) as parcel:
@@ -404,6 +435,28 @@ def test_of_a_worker_that_dies_while_it_parks_nothing_is_stored(
     assert "udpproxy: the sessions end with their worker" in proxy.lines
     assert not proxy.all_events("parked") and manager.stored == []
     start(_one(engine)).stop()
+
+
+def test_a_worker_that_dies_before_it_has_taken_over_takes_nothing_along(
+    engine, start, manager, open_service, open_crowd
+):
+    """What it has opened is closed before the next one opens it again: there are not descriptors
+    for both."""
+    open_service(_AT, echo())
+    limit = ["prlimit", "--nofile=2000"]
+    proxy = start(_one(engine), become=limit)
+    crowd = open_crowd(400)
+    ask = lambda: len(crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client))
+    assert ask() == 400
+    proxy.stop()
+    inject = "inject=dup3:delay_enter=2000000"
+    tracing = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=dup3", "-e", inject]
+    proxy = start(_one(engine), become=[*limit, *tracing], ready=False)
+    proxy.wait_event("engine")
+    os.kill(proxy.worker_pid, signal.SIGKILL)
+    proxy.wait_event("ready")
+    assert _adopted(proxy) == {**_kept(400), "reason": "crash"}
+    assert not proxy.all_events("sockets_left") and ask() == 400
 
 
 def test_a_start_that_fails_leaves_the_sessions_to_the_next_one(

@@ -86,8 +86,9 @@ class Store(Manager):
     handed over at each start until it is removed, or the kernel says that its other end is closed.
     """
 
-    def __init__(self, path, size=1, answers_barriers=True):
+    def __init__(self, path, size=1, answers_barriers=True, forgets=True):
         super().__init__(path)
+        self._forgets = forgets
         self.stored = []  # (name, descriptor)
         self.of_socket_unit = []  # descriptors that are handed over at each start
         self._size = size
@@ -157,7 +158,7 @@ class Store(Manager):
             super().catch_up()
 
     def take(self, message, descriptors):
-        if "FDSTOREREMOVE" in message:
+        if "FDSTOREREMOVE" in message and self._forgets:
             self.forget(message["FDNAME"])
         if "FDSTORE" in message:
             while descriptors and len(self.stored) < self._size:
