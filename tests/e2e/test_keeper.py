@@ -14,7 +14,7 @@ import time
 import pytest
 
 from harness import program
-from harness.process import Process
+from harness.process import Process, dying_children
 from harness.program import configuration, install, table
 from harness.sd_notify import Manager
 from harness.service import echo
@@ -129,6 +129,43 @@ def test_after_three_short_lives_a_worker_starts_without_sessions(start_proxy):
     ]
     assert short or max(lives) > 0.9, lives
     _wait(lambda: len(_children(proxy.pid)) == 1, "waited for the dead workers")
+    proxy.stop()
+
+
+@pytest.mark.slow
+def test_a_worker_that_aborts_at_every_start_with_sessions_is_followed_by_one_without(
+    engine, start_installed, installed, open_service, open_crowd, admin
+):
+    """getpeername(2) is asked of the sockets of sessions alone."""
+    open_service([_SERVICE], echo())
+    crowd = open_crowd(20)
+    proxy = start_installed(_text(engine, head=admin.section()))
+    crowd.ask_all(_LISTENER, lambda client: b"%d before" % client)
+    descriptors = _descriptors(proxy)
+    time.sleep(1.1)  # so the first death is none of a short life
+    with dying_children(proxy, "getpeername"):
+        os.kill(proxy.worker_pid, signal.SIGKILL)
+        _wait_for_ready(proxy, 2)
+    # Those that aborted had come to no log line.
+    assert [end["by"] for end in proxy.all_events("worker_ended")] == ["signal 6 (Aborted)"]
+    starts = admin.json("status")["worker"]["starts"]
+    assert (starts["first"], starts["crash"]) == (1, 4)
+    assert (
+        "udpproxy: 3 workers have ended within a second of their start, the last one died of "
+        "signal 6 (Aborted); the next one starts without sessions"
+    ) in proxy.lines
+    (left,) = proxy.all_events("sessions_left")
+    assert left["reason"] == "workers died soon after they had adopted them"
+    assert _sessions(admin) == {} and not proxy.all_events("adopted")
+    # All is as after a first start: others come, and are adopted.
+    crowd.ask_all(_LISTENER, lambda client: b"%d after" % client)
+    sessions = _sessions(admin)
+    assert len(sessions) == 20
+    _wait(lambda: _descriptors(proxy) <= descriptors, "closed what the sessions before had")
+    install(program.path(), installed)
+    assert "20 sessions adopted, 0 closed" in admin.shown("upgrade")
+    assert _sessions(admin) == sessions
+    crowd.ask_all(_LISTENER, lambda client: b"%d again" % client)
     proxy.stop()
 
 

@@ -169,6 +169,28 @@ def injecting(call, fault, directory):
 
 
 @contextlib.contextmanager
+def dying_children(process, call):
+    """Each process that it starts within the `with` dies of SIGABRT at its first such system call."""
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(process.pid)]
+        + ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGABRT"]
+    )
+    try:
+        _wait_for_tracer(pathlib.Path(f"/proc/{process.pid}"))
+        yield
+    finally:
+        tracer.kill()  # and what it traces goes on
+        tracer.wait(10)
+
+
+def _wait_for_tracer(thread):
+    deadline = time.monotonic() + 20
+    while "TracerPid:\t0\n" in (thread / "status").read_text():
+        assert time.monotonic() < deadline, "strace is not there after 20 s"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
 def slow_thread(process, name, seconds):
     """Each system call of the thread of this name takes so much longer, within the `with`."""
     tasks = pathlib.Path(f"/proc/{process.worker_pid}/task")
@@ -178,10 +200,7 @@ def slow_thread(process, name, seconds):
         + ["-e", f"inject=all:delay_enter={seconds * 1e6:.0f}"]
     )
     try:
-        deadline = time.monotonic() + 20
-        while "TracerPid:\t0\n" in (thread / "status").read_text():
-            assert time.monotonic() < deadline, "strace is not there after 20 s"
-            time.sleep(0.01)
+        _wait_for_tracer(thread)
         yield
     finally:
         tracer.kill()  # or it would let go of the thread only when the call is over
