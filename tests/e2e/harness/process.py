@@ -169,12 +169,13 @@ def injecting(call, fault, directory):
 
 
 @contextlib.contextmanager
-def dying_children(process, call):
-    """Each process that it starts within the `with` dies of SIGABRT at its first such system call."""
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(process.pid)]
-        + ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGABRT"]
-    )
+def faulty_children(process, *faults):
+    """Processes that it starts within the `with` have strace's faults: "CALL:FAULT"."""
+    calls = ",".join(fault.split(":")[0] for fault in faults)
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
+    for fault in faults:
+        words += ["-e", f"inject={fault}"]
+    tracer = subprocess.Popen([*words, "-p", str(process.pid)])
     try:
         _wait_for_tracer(pathlib.Path(f"/proc/{process.pid}"))
         yield
