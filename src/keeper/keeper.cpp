@@ -269,7 +269,8 @@ std::optional<int> Keeper::worker_ended(int status, Instant now) {
     start_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     start_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
     start_.from_version = UDPPROXY_VERSION;
-    start_.ended_at = hand_over_asked_.value_or(now);
+    // While workers fail one after the other, clients wait since the first.
+    if (is_ready_) start_.ended_at = hand_over_asked_.value_or(now);
     const bool is_in_order = start_.signal == 0 && start_.exit_code == 0;
     if (stop_asked_) {
         leave_sessions();

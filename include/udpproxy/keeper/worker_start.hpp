@@ -46,7 +46,7 @@ struct WorkerStart {
     int channel = -1;          // the worker's end: Channel in channel.hpp
     std::vector<int> keepers;  // descriptors that belong to the keeper, `ledger` among them
     std::string from_version;  // of the program that the last worker was of
-    Instant ended_at{};        // when the last worker died or was asked to hand over
+    Instant ended_at{};        // when the last worker that served died or was to hand over
     int signal = 0;            // that the last worker died of
     int exit_code = 0;         // else
     std::array<std::uint64_t, start_reasons> starts{};  // by reason, this one included
