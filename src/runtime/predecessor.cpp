@@ -99,6 +99,10 @@ std::string Predecessor::read_control() {
     if (!control) return "it has no whole record of the configuration";
     control_ = std::move(*control);
     for (ControlRecord::Listener& listener : control_.listeners) renumber(listener.descriptors);
+    // A drain was asked of the program that ended; this one has been started to serve.
+    if (parcel_) control_.drain_deadline.reset();
+    for (ControlRecord::Proxy& proxy : control_.proxies)
+        proxy.draining = proxy.draining && !parcel_;
     auto outcome = parse_config(control_.toml, "ledger");
     if (const auto* complaints = std::get_if<ConfigComplaints>(&outcome))
         return complaints->lines.empty() ? "its configuration is refused"

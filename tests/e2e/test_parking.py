@@ -216,6 +216,21 @@ def test_a_death_after_a_restart_is_survived_too(engine, network, start, open_se
     assert friend.goes_on()
 
 
+def test_a_drain_is_over_with_the_restart(
+    engine, network, start, manager, open_service, admin, open_crowd
+):
+    service = open_service(_AT, echo())
+    text = _one(engine, head=admin.section())
+    proxy = start(text)
+    friend = Friend(network, service, IPV4.listener())
+    admin.shown("drain", "echo")
+    admin.shown("drain")
+    proxy.stop()
+    start(text)
+    assert friend.goes_on() and _serves_all(open_crowd)
+    assert admin.json("status")["ready"]
+
+
 def test_sockets_of_a_socket_unit_are_kept_beside(engine, network, start, manager, open_service):
     service = open_service(_AT, echo())
     with network.proxy.inside(), open("/proc/thread-self/net/udp", encoding="ascii") as bound:

@@ -132,15 +132,18 @@ class Store(Manager):
     def _serve(self):
         while not self._ends.is_set():
             ready, _, _ = select.select([self._socket, self._handing], [], [], 0.05)
-            if self._handing in ready:
-                with self._handing.accept()[0] as starter:
-                    names = ["udpproxy.socket"] * len(self.of_socket_unit)
-                    names += [name for name, _ in self.stored]
-                    descriptors = self.of_socket_unit + [each for _, each in self.stored]
-                    socket.send_fds(starter, ["\n".join(names).encode() or b"\n"], descriptors)
             with self._lock:
+                if self._handing in ready:
+                    self._hand_over()
                 super().catch_up()
-            self._look_for_ends()
+                self._look_for_ends()
+
+    def _hand_over(self):
+        names = ["udpproxy.socket"] * len(self.of_socket_unit)
+        names += [name for name, _ in self.stored]
+        descriptors = self.of_socket_unit + [each for _, each in self.stored]
+        with self._handing.accept()[0] as starter:
+            socket.send_fds(starter, ["\n".join(names).encode() or b"\n"], descriptors)
 
     def _look_for_ends(self):
         poll = select.poll()
