@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -262,7 +263,11 @@ AdminResponse report_unlisted(const AdminContext& context, const AdminRequest&) 
         json.member("source", format(view.source));
         json.member("datagrams", view.datagrams);
         json.member("seen_seconds_ago", seconds(view.seen_ago));
-        json.member("add", aliases_with(proxy.reply_aliases, view.source));
+        const bool any_port =
+            std::any_of(found->begin(), found->end(), [&](const UnlistedView& other) {
+                return other.proxy == view.proxy && differ_in_port(other.source, view.source);
+            });
+        json.member("add", aliases_with(proxy.reply_aliases, view.source, any_port));
         json.end_object();
     }
     return as_response(json.end_array().end_object());

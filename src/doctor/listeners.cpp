@@ -129,7 +129,8 @@ void check_port(const ExaminedProxy& examined, std::size_t index, const std::str
     }
     if (drops > 0)
         findings.add(FindingKind::drops, Severity::note, where,
-                     fmt::format("{} datagrams found the receive queue full so far", drops),
+                     fmt::format("{} datagram{} found the receive queue full so far", drops,
+                                 drops == 1 ? "" : "s"),
                      "bursts are larger than the buffer, or the CPUs are too busy",
                      "a larger receive_buffer (and net.core.rmem_max), or more shards");
 }

@@ -1,6 +1,8 @@
 // Decides which events and counters become log lines, and how often.
 #include "udpproxy/runtime/event_log.hpp"
 
+#include <algorithm>
+
 #include "udpproxy/runtime/status.hpp"
 
 namespace udpproxy {
@@ -82,10 +84,14 @@ void EventLog::write_unlisted(const Event& event, Instant now) {
         return;
     }
     const ProxyConfig& proxy = reconfigurer_.proxies()[event.proxy].config;
-    log_.warn("unlisted_reply", {{"proxy", proxy.name},
-                                 {"source", format(event.source)},
-                                 {"datagrams", datagrams},
-                                 {"add", aliases_with(proxy.reply_aliases, event.source)}});
+    const bool any_port = std::any_of(unlisted_.begin(), unlisted_.end(), [&](const auto& entry) {
+        return entry.first.first == event.proxy && differ_in_port(entry.first.second, event.source);
+    });
+    log_.warn("unlisted_reply",
+              {{"proxy", proxy.name},
+               {"source", format(event.source)},
+               {"datagrams", datagrams},
+               {"add", aliases_with(proxy.reply_aliases, event.source, any_port)}});
     known = {now, 0, true};
     ++unlisted_lines_;
 }

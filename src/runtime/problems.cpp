@@ -79,9 +79,10 @@ Problems problems_of(const ProxyStatus& proxy, const Traffic& lately, std::uint6
                         upstream));
     else if (all_replies == 0 && lately.icmp_errors >= icmp_errors_min)
         add(ProblemKind::upstream_refuses,
-            fmt::format("{} requests in the last minute, no reply, {} ICMP errors: the port of "
+            fmt::format("{} request{} in the last minute, no reply, {} ICMP errors: the port of "
                         "upstream {} is closed, or a firewall rejects",
-                        lately.requests, lately.icmp_errors, upstream));
+                        lately.requests, lately.requests == 1 ? "" : "s", lately.icmp_errors,
+                        upstream));
     else if (lately.unlisted >= asked_min && 4 * lately.unlisted >= all_replies)
         add(ProblemKind::replies_unlisted,
             fmt::format("{} of {} replies in the last minute came from sources that are not "
@@ -103,9 +104,9 @@ Problems problems_of(const ProxyStatus& proxy, const Traffic& lately, std::uint6
             "datagrams of new clients refused in the last minute: " + limits);
     if (lately.queue_drops > 0)
         add(ProblemKind::queue_drops,
-            fmt::format("{} datagrams in the last minute found a full receive queue; raise "
+            fmt::format("{} datagram{} in the last minute found a full receive queue; raise "
                         "receive_buffer for bursts, shards for load",
-                        lately.queue_drops));
+                        lately.queue_drops, lately.queue_drops == 1 ? "" : "s"));
     return found;
 }
 

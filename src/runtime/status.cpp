@@ -67,10 +67,16 @@ const ListenerStatus* Status::find_listener(std::uint16_t number) const {
     return find_by_number(listeners, number);
 }
 
-std::string aliases_with(const std::vector<Alias>& aliases, const Endpoint& source) {
+std::string aliases_with(const std::vector<Alias>& aliases, const Endpoint& source, bool any_port) {
     std::string line = "reply_aliases = [";
     for (const Alias& alias : aliases) line += '"' + alias.text + "\", ";
-    return line + '"' + format(source) + "\"]";
+    std::string added = format(source);
+    if (any_port) added.replace(added.rfind(':') + 1, std::string::npos, "*");
+    return line + '"' + added + "\"]";
+}
+
+bool differ_in_port(const Endpoint& one, const Endpoint& other) noexcept {
+    return one.address == other.address && one.scope == other.scope && one.port != other.port;
 }
 
 std::string text_of(const Succession& succession) {

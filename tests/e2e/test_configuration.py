@@ -110,3 +110,19 @@ def test_an_unlisted_source_has_a_log_line_once_a_minute(
     assert counters["drop_unlisted_source"] > 50
     (event,) = proxy.all_events("unlisted_reply")
     assert _UNLISTED.split(":")[0] in event["source"]
+
+
+def test_a_service_that_answers_from_changing_ports_is_to_be_listed_with_any_port(
+    engine, admin, start_proxy, open_service, open_client
+):
+    host = _UNLISTED.split(":")[0]
+    ports = [f"{host}:{port}" for port in (1001, 1002)]
+    open_service([_UPSTREAM, *ports], from_each([_UPSTREAM, *ports]))
+    proxy = start_proxy(
+        configuration(_table(unlisted_replies="all"), engine=engine, head=admin.section())
+    )
+    assert open_client().ask(b"question", IPV4.listener()) is not None
+    proxy.wait_until(lambda: len(proxy.all_events("unlisted_reply")) == 2, what="two lines")
+    line = f'reply_aliases = ["{host}:*"]'
+    assert proxy.all_events("unlisted_reply")[-1]["add"] == line
+    assert [each["add"] for each in admin.json("unlisted")["unlisted"]] == [line, line]

@@ -78,10 +78,16 @@ TEST_CASE("one line tells why a worker has followed another one, and nothing of 
 }
 
 TEST_CASE("the line to paste lists the source after the aliases that are configured") {
-    CHECK(aliases_with({}, *parse_endpoint("10.0.0.9:53")) == "reply_aliases = [\"10.0.0.9:53\"]");
+    const auto service = *parse_endpoint("10.0.0.9:53");
+    CHECK(aliases_with({}, service, false) == "reply_aliases = [\"10.0.0.9:53\"]");
+    CHECK(aliases_with({}, service, true) == "reply_aliases = [\"10.0.0.9:*\"]");
+    CHECK(aliases_with({}, *parse_endpoint("[::1]:53"), true) == "reply_aliases = [\"[::1]:*\"]");
+    CHECK(differ_in_port(service, *parse_endpoint("10.0.0.9:54")));
+    CHECK_FALSE(differ_in_port(service, service));
+    CHECK_FALSE(differ_in_port(service, *parse_endpoint("10.0.0.8:54")));
     Alias alias;
     alias.text = "10.0.0.8:53";
-    CHECK(aliases_with({alias}, *parse_endpoint("10.0.0.9:53")) ==
+    CHECK(aliases_with({alias}, service, false) ==
           "reply_aliases = [\"10.0.0.8:53\", \"10.0.0.9:53\"]");
 }
 

@@ -118,7 +118,11 @@ struct Status {
 
 using StatusBoard = Published<Status>;
 
-/// The configuration line that lists `source` in addition.
-[[nodiscard]] std::string aliases_with(const std::vector<Alias>& aliases, const Endpoint& source);
+/// The configuration line that lists `source` in addition; with `any_port` its address with every
+/// port: a service that answers from two ports of one address will come from a third one.
+[[nodiscard]] std::string aliases_with(const std::vector<Alias>& aliases, const Endpoint& source,
+                                       bool any_port);
+/// Whether two sources are of the same address, and no more.
+[[nodiscard]] bool differ_in_port(const Endpoint& one, const Endpoint& other) noexcept;
 
 }  // namespace udpproxy
