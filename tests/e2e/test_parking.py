@@ -54,6 +54,16 @@ def _one(engine, **options):
     return configuration(table(**keys), engine=engine, **options)
 
 
+def _tracing(inject):
+    """Options of start(): strace does that with dup3(2), the call that puts a ledger, or a parcel,
+    in the place of another ledger."""
+    calls = ["-e", "trace=dup3", "-e", f"inject=dup3:{inject}"]
+    return {
+        "become": ["strace", "-D", "-f", "-q", "-o", "/dev/null", *calls],
+        "variables": {"ASAN_OPTIONS": "detect_leaks=0"},  # cannot be done under strace
+    }
+
+
 def _stored(manager):
     return [name for name, _ in manager.stored]
 
@@ -438,12 +448,8 @@ def test_a_manager_that_is_gone_delays_nothing(start_proxy, tmp_path):
 def test_of_a_worker_that_dies_while_it_parks_nothing_is_stored(
     engine, network, start, manager, open_service
 ):
-    """The second dup3(2) of a worker puts the parcel in the ledger's place; the first one was the
-    ledger itself."""
     service = open_service(_AT, echo())
-    inject = "inject=dup3:signal=SIGKILL:when=2"
-    tracing = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=dup3", "-e", inject]
-    proxy = start(_one(engine), become=tracing)
+    proxy = start(_one(engine), **_tracing("signal=SIGKILL:when=2"))
     Friend(network, service, IPV4.listener())
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == 128 + signal.SIGKILL
@@ -464,9 +470,9 @@ def test_a_worker_that_dies_before_it_has_taken_over_takes_nothing_along(
     ask = lambda: len(crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client))
     assert ask() == 400
     proxy.stop()
-    inject = "inject=dup3:delay_enter=2000000"
-    tracing = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=dup3", "-e", inject]
-    proxy = start(_one(engine), become=[*limit, *tracing], ready=False)
+    tracing = _tracing("delay_enter=2000000")
+    tracing["become"] = limit + tracing["become"]
+    proxy = start(_one(engine), ready=False, **tracing)
     proxy.wait_event("engine")
     os.kill(proxy.worker_pid, signal.SIGKILL)
     proxy.wait_event("ready")
