@@ -63,7 +63,7 @@ OpeningOutcome open_members(const GroupOpening& opening, std::span<int> descript
         const OpeningOutcome outcome = open_member(opening, i == 0, descriptors[i]);
         if (!outcome.opened()) return outcome;
     }
-    if (const int error = connect_to(descriptors[0], opening.upstream))
+    if (const int error = connect_to_upstream(descriptors[0], opening.upstream))
         return {OpeningStep::connect, error};
     for (std::size_t i = 0; i < opening.aliases.size(); ++i) {
         const int error = connect_to(descriptors[1 + i], opening.aliases[i]);

@@ -61,6 +61,12 @@ int connect_to(int descriptor, const Endpoint& endpoint) {
     return ::connect(descriptor, &name.any, length) == 0 ? 0 : errno;
 }
 
+int connect_to_upstream(int descriptor, const Endpoint& endpoint) {
+    const int error = connect_to(descriptor, endpoint);
+    if (error != EACCES || set_flag(descriptor, SOL_SOCKET, SO_BROADCAST, 1) != 0) return error;
+    return connect_to(descriptor, endpoint);
+}
+
 int set_family_options(int descriptor, Family family, PathMtu path_mtu) {
     const int discovery = discovery_of(path_mtu);
     if (family == Family::ipv4) {
@@ -103,7 +109,7 @@ SourceAnswer source_towards(const Endpoint& upstream, const Address& wanted) {
         if (const int error = bind_to(trial.descriptor(), local)) return {error, {}};
         return {0, local};
     }
-    if (const int error = connect_to(trial.descriptor(), upstream)) return {error, {}};
+    if (const int error = connect_to_upstream(trial.descriptor(), upstream)) return {error, {}};
     SocketName name{};
     socklen_t length = sizeof name;
     if (::getsockname(trial.descriptor(), &name.any, &length) != 0) return {errno, {}};

@@ -16,6 +16,9 @@ namespace udpproxy {
 [[nodiscard]] int set_flag(int descriptor, int level, int option, int value);
 [[nodiscard]] int bind_to(int descriptor, const Endpoint& endpoint);
 [[nodiscard]] int connect_to(int descriptor, const Endpoint& endpoint);
+/// As connect_to(), to the broadcast address of a network of this host as well: that needs a flag
+/// (SO_BROADCAST of socket(7)), and is EACCES without.
+[[nodiscard]] int connect_to_upstream(int descriptor, const Endpoint& endpoint);
 /// Asks for TOS or traffic class with every datagram, because ECN and DSCP are carried through.
 /// Sets what becomes of datagrams that are larger than the path takes.
 [[nodiscard]] int set_family_options(int descriptor, Family family, PathMtu path_mtu);
