@@ -33,9 +33,10 @@ struct ServeOptions {
 };
 
 /// Serves until SIGTERM or SIGINT, or until the drain begun by SIGQUIT has ended. SIGHUP reloads,
-/// SIGUSR1 reopens the log file, SIGUSR2 of a keeper hands over to the next worker. A worker that
-/// follows another one goes on with its sockets and sessions. `read` is what the file says now: a
-/// worker that goes on may do without. Returns an exit code.
+/// SIGUSR1 reopens the log file, SIGUSR2 of a keeper hands over to the next worker, and so does
+/// SIGTERM where sessions can be left with a service manager. A worker that follows another one
+/// goes on with its sockets and sessions. `read` is what the file says now: a worker that goes on
+/// may do without. Returns an exit code.
 [[nodiscard]] int serve(const std::variant<Config, ConfigComplaints>& read,
                         const std::string& config_file, const ServeOptions& options);
 

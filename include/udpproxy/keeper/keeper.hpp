@@ -22,8 +22,12 @@ struct KeeperOptions {
 /// program's exit code.
 ///
 /// Signals of the keeper (SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1) are passed on to the worker,
-/// which obeys no others. The environment's NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are read
-/// and stay.
+/// which obeys no others. The environment's NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, FDSTORE and
+/// LISTEN_FDS are read and stay.
+///
+/// Where FDSTORE says that the service manager has a store, and a worker that ended after SIGTERM
+/// has put a socket in the ledger's place, the manager gets that socket; the keeper waits two
+/// seconds at most until it is taken. A start with it in LISTEN_FDS begins with it as the ledger.
 ///
 /// SIGUSR2, or a worker that wants it, is an upgrade: the file at the path by which this program
 /// was started is asked (`--check-upgrade FORM` and the arguments of this start: exit code 0 and a
