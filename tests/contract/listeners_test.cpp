@@ -175,8 +175,10 @@ TEST_CASE("requests leave from the wanted address if it is here, else from where
     CHECK(routed.error == 0);
     CHECK(routed.source == Endpoint{address("127.0.0.1"), 0, 0});
 
-    CHECK(source_towards(Endpoint{address("255.255.255.255"), 0, 53}, Address::any(Family::ipv4))
-              .error != 0);
+    // Towards everybody, too, wherever the kernel has a route for it.
+    const Endpoint everybody{address("255.255.255.255"), 0, 53};
+    const int error = source_towards(everybody, Address::any(Family::ipv4)).error;
+    CHECK((error == 0 || error == ENETUNREACH));
 
     if (families().size() == 2) {
         const Endpoint upstream6{address("::1"), 0, 53};
