@@ -214,16 +214,31 @@ def test_restarts_with_5000_sessions_lose_nothing(
     _restarts_under_load(5000, 10, 20_000, network, start, manager, start_load, figures, engine)
 
 
-def test_a_death_after_a_restart_is_survived_too(engine, network, start, open_service):
-    service = open_service(_AT, echo())
-    start(_one(engine)).stop()
-    proxy = start(_one(engine))
-    friend = Friend(network, service, IPV4.listener())
-    proxy.stop()
-    proxy = start(_one(engine))
+def _kill(proxy):
     os.kill(proxy.worker_pid, signal.SIGKILL)
-    proxy.wait_until(lambda: len(proxy.all_events("adopted")) == 2, what="the next worker")
-    assert friend.goes_on()
+
+
+def _upgrade(proxy):
+    proxy.signal(signal.SIGUSR2)
+
+
+@pytest.mark.parametrize("way", [_kill, _upgrade])
+def test_deaths_upgrades_and_restarts_follow_each_other(
+    way, engine, network, start_installed, manager, open_service
+):
+    """What the environment says of descriptors holds for the first worker alone."""
+    service = open_service(_AT, echo())
+    begin = lambda: start_installed(_one(engine), prefix=manager.start())
+    proxy = begin()
+    friend = Friend(network, service, IPV4.listener())
+    for _ in range(2):
+        proxy.stop()
+        proxy = begin()
+        assert _adopted(proxy) == _kept(1)
+        way(proxy)
+        proxy.wait_until(lambda: len(proxy.all_events("ready")) == 2, what="the next worker")
+        assert proxy.all_events("adopted")[1]["sessions"] == "1"
+        assert friend.goes_on()
 
 
 def test_a_drain_is_over_with_the_restart(
