@@ -1,6 +1,7 @@
 // The command line of udpproxy: what was asked for decides which room is called, and what came of
 // it becomes an exit code. Nothing is decided here about the configuration or the running program.
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -17,6 +18,7 @@
 #include "udpproxy/doctor/doctor.hpp"
 #include "udpproxy/keeper/keeper.hpp"
 #include "udpproxy/ledger/ledger.hpp"
+#include "udpproxy/runtime/predecessor.hpp"
 #include "udpproxy/runtime/resolver.hpp"
 
 namespace {
@@ -118,6 +120,16 @@ struct Given {
         return file.empty() ? udpproxy::parse_one_proxy(proxy) : udpproxy::read_config(file);
     }
 };
+
+/// What is in force need not be what the file says by now. A keeper gives the ledger as standard
+/// input; those of before gave none.
+std::string objection_to_ledger() {
+    struct stat input {};
+    std::string why_not;
+    if (::fstat(STDIN_FILENO, &input) == 0 && S_ISREG(input.st_mode))
+        (void)udpproxy::Predecessor::find(STDIN_FILENO, why_not);
+    return why_not;
+}
 
 /// In a worker, or in the only process.
 int serve(const Given& given, const udpproxy::ServeOptions& options) {
@@ -272,8 +284,11 @@ int run(int argc, char** argv) {
     request.with_probe = !probe->empty();
     if (with_doctor) return run_doctor(config, request);
     const int checked = check(config, udpproxy::shown_config(given.file), !check_upgrade->empty());
-    if (*check_upgrade && checked == udpproxy::exit_ok)
-        udpproxy::print(fmt::format("udpproxy {} goes on\n", UDPPROXY_VERSION));
+    if (!*check_upgrade || checked != udpproxy::exit_ok) return checked;
+    if (const std::string reason = objection_to_ledger(); !reason.empty())
+        return fail(fmt::format("udpproxy {} does not go on from what is in force: {}",
+                                UDPPROXY_VERSION, reason));
+    udpproxy::print(fmt::format("udpproxy {} goes on\n", UDPPROXY_VERSION));
     return checked;
 }
 

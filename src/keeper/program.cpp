@@ -43,12 +43,15 @@ bool can_write(const std::string& directory) {
 }
 
 /// In the child. It ends with the keeper, and knows nothing of it.
-[[noreturn]] void run(const ProgramFile& program, char* const* arguments, int output,
+[[noreturn]] void run(const ProgramFile& program, char* const* arguments, int ledger, int output,
                       const sigset_t& signals) noexcept {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (const int signal : keeper_signals) ::signal(signal, SIG_DFL);
     ::sigprocmask(SIG_SETMASK, &signals, nullptr);
-    const std::array<int, 3> streams{::open("/dev/null", O_RDONLY), output, output};
+    // Opened anew, it can only be read. The worker may have put anything there, a pipe as well.
+    int input = ::open(("/proc/self/fd/" + std::to_string(ledger)).c_str(), O_RDONLY | O_NONBLOCK);
+    if (input < 0) input = ::open("/dev/null", O_RDONLY);
+    const std::array<int, 3> streams{input, output, output};
     bool is_done = true;
     for (int number = 0; number < 3; ++number)
         is_done = is_done && ::dup2(streams[static_cast<std::size_t>(number)], number) >= 0;
@@ -115,8 +118,8 @@ std::string own_program_path() {
 
 Result<UpgradeQuestion> UpgradeQuestion::ask(const ProgramFile& program,
                                              const std::vector<std::string>& arguments,
-                                             std::uint32_t ledger_form, const sigset_t& signals,
-                                             Instant now) {
+                                             std::uint32_t ledger_form, int ledger,
+                                             const sigset_t& signals, Instant now) {
     std::vector<std::string> words = arguments;
     words.insert(words.begin() + 1, {"--check-upgrade", std::to_string(ledger_form)});
     std::vector<char*> pointers;
@@ -131,7 +134,7 @@ Result<UpgradeQuestion> UpgradeQuestion::ask(const ProgramFile& program,
     question.deadline_ = now + answer_limit;
     question.child_ = ::fork();
     if (question.child_ < 0) return system_error("fork", errno);
-    if (question.child_ == 0) run(program, pointers.data(), input.descriptor(), signals);
+    if (question.child_ == 0) run(program, pointers.data(), ledger, input.descriptor(), signals);
     return question;
 }
 

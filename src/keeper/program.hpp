@@ -50,14 +50,14 @@ private:
 /// The path that this program was started by, absolute, if it leads there; else its file's.
 [[nodiscard]] std::string own_program_path();
 
-/// A child that runs a program with `--check-upgrade FORM` and the arguments of the start. It has
-/// none of this process's descriptors.
+/// A child that runs a program with `--check-upgrade FORM` and the arguments of the start. Of this
+/// process's descriptors it has the ledger alone, as its standard input.
 class UpgradeQuestion {
 public:
     /// `arguments` are argv. Errors: pipe, fork.
     [[nodiscard]] static Result<UpgradeQuestion> ask(const ProgramFile& program,
                                                      const std::vector<std::string>& arguments,
-                                                     std::uint32_t ledger_form,
+                                                     std::uint32_t ledger_form, int ledger,
                                                      const sigset_t& signals, Instant now);
 
     [[nodiscard]] pid_t child() const noexcept { return child_; }

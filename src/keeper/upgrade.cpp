@@ -44,8 +44,8 @@ void Keeper::ask_program(Instant now) {
     if (question_ || hand_over_asked_) return;  // it is under way
     Result<ProgramFile> program = ProgramFile::open(path_);
     if (!program) return refuse_upgrade(program.error().message);
-    Result<UpgradeQuestion> question =
-        UpgradeQuestion::ask(*program, options_.arguments, options_.ledger_form, in_waiting_, now);
+    Result<UpgradeQuestion> question = UpgradeQuestion::ask(
+        *program, options_.arguments, options_.ledger_form, ledger_.descriptor(), in_waiting_, now);
     if (!question) return refuse_upgrade(question.error().message);
     next_program_ = std::move(*program);
     question_ = std::move(*question);

@@ -51,10 +51,11 @@ def _commit(name):
     return _git("rev-parse", "--verify", f"{name}^{{commit}}").decode().strip()
 
 
-def _build(commit, form=None):
-    """The program of a commit with a version of its own, and perhaps another form of the ledger;
-    from the last run if it is still there."""
-    directory = REPOSITORY / "build" / "older" / f"{commit}-{form or 'as-it-was'}"
+def _build(commit, form=None, unknown_key=None):
+    """The program of a commit with a version of its own, and perhaps another form of the ledger, or
+    without a key of the configuration; from the last run if it is still there."""
+    change = form or unknown_key or "as-it-was"
+    directory = REPOSITORY / "build" / "older" / f"{commit}-{change}"
     if (directory / "done").exists():
         return directory / "build" / "udpproxy"
     directory.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,8 @@ def _build(commit, form=None):
     if form:
         file = directory / _FORM_FILE
         file.write_text(_FORM_LINE.sub(rf"\g<1>{form};", file.read_text()))
+    for file in (directory / "src" / "config").glob("*.cpp") if unknown_key else ():
+        file.write_text(file.read_text().replace(f'"{unknown_key}"', '"renamed"'))
     options = ["--buildtype=release", "-Dtests=false", "-Dbenchmarks=disabled"]
     for words in (
         ["meson", "setup", "--reconfigure", *options, directory / "build", directory],
@@ -92,6 +95,11 @@ def _older(request):
 @pytest.fixture(name="of_another_form")
 def _of_another_form():
     return _build(_commit("HEAD"), form=77)
+
+
+@pytest.fixture(name="without_dscp")
+def _without_dscp():
+    return _build(_commit("HEAD"), unknown_key="dscp")
 
 
 def _text(engine, admin):
@@ -195,3 +203,31 @@ def test_a_program_of_another_form_says_no_and_nothing_happens(
     done = admin.ctl("upgrade")
     assert done.returncode == 1 and "does not read sessions of form 77" in done.stderr, done
     other.stop()
+
+
+def test_what_is_in_force_is_asked_about_as_well_as_the_file(
+    engine, without_dscp, installed, start_installed, start_load, admin
+):
+    """The file was changed so that the other version takes it, and no reload has brought that
+    about: the other version said yes, and all sessions were lost."""
+    start_load("serve", at=_SOURCES, answer_from="random")
+    text = _text(engine, admin)
+    proxy = start_installed(text.replace("idle_timeout", 'dscp = "clear"\nidle_timeout'))
+    asking = start_load(
+        *("ask",), from_=IPV4.client_host, to=IPV4.listener(), clients=50, rate=500, seconds=8
+    )
+    asking.wait_event("asking", timeout=60)
+    proxy.wait_until(lambda: len(_sessions(admin)) == 50, what="sessions")
+    sessions = _sessions(admin)
+    proxy.configuration_file.write_text(text)
+    install(without_dscp, installed)
+    done = admin.ctl("upgrade")
+    assert done.returncode == 1, done
+    assert f"udpproxy {_OLD_VERSION} does not go on from what is in force: " in done.stderr
+    assert "dscp" in done.stderr and _sessions(admin) == sessions
+    admin.shown("reload")
+    assert "50 sessions adopted, 0 closed" in admin.shown("upgrade")
+    assert _sessions(admin) == sessions
+    result = asking.result()
+    assert [result[name] for name in ("lost", *NEVER)] == [0] * (1 + len(NEVER)), result
+    proxy.stop()

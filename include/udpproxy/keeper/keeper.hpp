@@ -30,10 +30,11 @@ struct KeeperOptions {
 /// seconds at most until it is taken. A start with it in LISTEN_FDS begins with it as the ledger.
 ///
 /// SIGUSR2, or a worker that wants it, is an upgrade: the file at the path by which this program
-/// was started is asked (`--check-upgrade FORM` and the arguments of this start: exit code 0 and a
-/// last line that begins with `udpproxy ` are a yes, otherwise that line is the reason). Then the
-/// worker is told to hand over (SIGUSR2; it ends with exit code 0), and the file is executed in
-/// this process's place. It is undone if its worker is not ready within five seconds.
+/// was started is asked (`--check-upgrade FORM` and the arguments of this start, the ledger on its
+/// standard input: exit code 0 and a last line that begins with `udpproxy ` are a yes, otherwise
+/// that line is the reason). Then the worker is told to hand over (SIGUSR2; it ends with exit code
+/// 0), and the file is executed in this process's place. It is undone if its worker is not ready
+/// within five seconds.
 ///
 /// Returns the exit code of a worker that was asked to stop, ended in order, or ended before any
 /// was ready: 128 + n where it died of signal n, and 1 when workers die too often. A worker that
