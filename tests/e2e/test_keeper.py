@@ -55,6 +55,15 @@ def _descriptors(proxy):
     return len(os.listdir(f"/proc/{proxy.pid}/fd"))
 
 
+def _ledger_in_force(proxy):
+    """Which file it is. Its number is the lowest; that of a worker's own may be another file."""
+    descriptors = sorted(
+        pathlib.Path(f"/proc/{proxy.pid}/fd").iterdir(), key=lambda fd: int(fd.name)
+    )
+    links = {fd: os.readlink(fd) for fd in descriptors}
+    return os.stat(next(fd for fd in links if "udpproxy-ledger" in links[fd])).st_ino
+
+
 def _sessions(admin):
     """{client: the local endpoint of its session}"""
     found = admin.json("sessions")["sessions"]
@@ -481,6 +490,39 @@ def test_the_program_is_asked_what_it_reads(installed, tmp_path):
     done = asked(4_000_000_000)
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("does not read sessions of form 4000000000")
+
+
+@pytest.mark.slow
+def test_a_program_that_fails_after_it_has_adopted_is_undone_without_a_loss(
+    engine, start_installed, installed, open_service, open_crowd, admin
+):
+    """Its ledger was in force by then, which another version need not be able to read."""
+    open_service([_SERVICE], echo())
+    crowd = open_crowd(20)
+    # The program that is asked cannot look for leaks under strace.
+    proxy = start_installed(
+        _text(engine, head=admin.section()), prefix=["env", "ASAN_OPTIONS=detect_leaks=0"]
+    )
+    crowd.ask_all(_LISTENER, lambda client: b"%d before" % client)
+    sessions, executed = _sessions(admin), os.stat(f"/proc/{proxy.pid}/exe").st_ino
+    ledger = _ledger_in_force(proxy)
+    install(program.path(), installed)
+    sets_of_shards = {"epoll": 2, "io_uring": 0}[engine]
+    with faulty_children(
+        proxy,
+        f"epoll_create1:error=EMFILE:when={sets_of_shards + 1}+",
+        "exit_group:delay_enter=2000000",  # the old one does not start before the faults are over
+    ):
+        proxy.signal(signal.SIGUSR2)
+        proxy.wait_event("failed", reason="admin: libmicrohttpd could not start")
+        assert _ledger_in_force(proxy) == ledger
+    _wait_for_ready(proxy, 2)
+    assert os.stat(f"/proc/{proxy.pid}/exe").st_ino == executed
+    assert proxy.all_events("adopted")[-1]["reason"] == "undone"
+    assert _sessions(admin) == sessions
+    crowd.ask_all(_LISTENER, lambda client: b"%d after" % client)
+    assert _sessions(admin) == sessions
+    proxy.stop()
 
 
 @pytest.mark.slow
