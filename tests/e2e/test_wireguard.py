@@ -54,12 +54,15 @@ class End:
         private = run("wg", "genkey").stdout
         self._key.write_text(private)
         self.public = run("wg", "pubkey", stdin=private).stdout.strip()
-        self.process = start_process(["wireguard-go", "-f", self.device], namespace)
-        self.process.wait_until(self._exists, what="the tunnel's device")
+        # Not asked by wg(8): that removes a socket on which nobody listens yet.
+        process = start_process(
+            ["env", "LOG_LEVEL=verbose", "wireguard-go", "-f", self.device], namespace
+        )
+        process.wait_until(
+            lambda: any("UAPI listener started" in line for line in process.lines),
+            what="the tunnel's device",
+        )
         namespace.ip(f"addr add {_INSIDE[role]}/24 dev {self.device}")
-
-    def _exists(self):
-        return run(*self._namespace.command("wg", "show", self.device), check=False).stdout
 
     def join(self, peer, **settings):
         words = [word for pair in settings.items() for word in pair]
