@@ -261,8 +261,9 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
         return give_up("dup3 of the ledger: " + error_text(errno));
     bootstrap.begin_shards();
     reconfigurer.note_start(start, left);
-    predecessor.reset();
     if (start.is_kept) (void)keeper.send({MessageKind::ready, 0, {}});
+    if (predecessor) predecessor->close_engines();
+    predecessor.reset();
     log.info("ready", {{"shards", bootstrap.shards().size()},
                        {"sessions", bootstrap.capacity().sessions_max}});
     manager.ready();

@@ -19,7 +19,8 @@ Result<EpollBackend> EpollBackend::open(const EngineSetup& setup) {
         BufferPool::create(setup.buffers_per_leg, setup.payload_bytes_max);
     if (!reply_pool) return reply_pool.error();
     auto state = std::make_unique<State>(setup, std::move(*request_pool), std::move(*reply_pool));
-    state->epoll_descriptor = ::epoll_create1(EPOLL_CLOEXEC);
+    // Stays open over execve(2): see Predecessor::close_engines().
+    state->epoll_descriptor = ::epoll_create1(0);
     if (state->epoll_descriptor < 0) return system_error("epoll_create1", errno);
     state->wake_descriptor = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (state->wake_descriptor < 0) return system_error("eventfd", errno);

@@ -1,5 +1,6 @@
 // In which order the io_uring engine is set up and taken down: ring, restrictions, registered
 // files, buffer rings.
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -141,6 +142,8 @@ Result<UringBackend> UringBackend::open(const EngineSetup& setup) {
             -io_uring_queue_init_params(submission_entries, &state->ring, &parameters))
         return refusal("io_uring_setup", error);
     state->ring_open = true;
+    // Stays open over execve(2): see Predecessor::close_engines().
+    ::fcntl(state->ring.ring_fd, F_SETFD, 0);
     if (const int error = restrict_ring(state->ring))
         return system_error("io_uring_register(RESTRICTIONS)", error);
     if (const int error = -io_uring_register_files_sparse(&state->ring, state->slots.slots_max()))

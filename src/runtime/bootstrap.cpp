@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 #include <utility>
 
 #include "listeners.hpp"
@@ -20,6 +21,8 @@ namespace {
 // the other proxies waiting.
 constexpr Duration first_answers_within = std::chrono::seconds{3};
 constexpr Duration answer_pause = std::chrono::milliseconds{100};
+constexpr int locked_memory_attempts = 10;
+constexpr Duration locked_memory_pause = std::chrono::milliseconds{10};
 
 }  // namespace
 
@@ -217,7 +220,7 @@ void Bootstrap::make_ledger() {
                   {{"reason", made.error().message}, {"effect", "sessions end with this process"}});
 }
 
-Result<void> Bootstrap::create_shards() {
+Result<void> Bootstrap::create_shards(Predecessor* predecessor) {
     SipKey key;
     if (::getrandom(&key, sizeof key, 0) != sizeof key) return system_error("getrandom", errno);
     if (::getrandom(&ports_start_, sizeof ports_start_, 0) != sizeof ports_start_)
@@ -225,6 +228,15 @@ Result<void> Bootstrap::create_shards() {
     use_ = std::make_shared<SharedUse>(config_proxies_max, tables_.port_pools, tables_.clients, key,
                                        tables_.listeners, tables_.source_bindings, machine_.shards);
     Result<void> created = create_shards(key);
+    // The rings of the process before count as well, until some moments after they are closed.
+    for (int attempt = 0; !created && created.error().code == ENOMEM && predecessor != nullptr &&
+                          attempt < locked_memory_attempts;
+         ++attempt) {
+        shards_.clear();
+        predecessor->close_engines();
+        std::this_thread::sleep_for(locked_memory_pause);
+        created = create_shards(key);
+    }
     if (!created && engine_ == Engine::io_uring && config_.engine == EngineChoice::automatic) {
         shards_.clear();
         engine_ = Engine::epoll;
@@ -245,7 +257,7 @@ Result<void> Bootstrap::start_shards() {
         listener_descriptors_.push_back(descriptors_of(listener));
         listener_queues_.push_back(std::make_shared<ListenerQueues>(listener_descriptors_.back()));
     }
-    if (Result<void> created = create_shards(); !created) return created;
+    if (Result<void> created = create_shards(nullptr); !created) return created;
     for (std::uint32_t shard = 0; shard < machine_.shards; ++shard)
         if (Result<void> started = shards_[shard]->start(cpu_of(shard), take_sockets(shard));
             !started)
@@ -260,7 +272,7 @@ Result<void> Bootstrap::begin(Predecessor* predecessor) {
     }
     if (!ledger_) return Error{"there is no ledger"};  // a line has said why
     predecessor->rest_ports(*ledger_, monotonic_now());
-    return create_shards();
+    return create_shards(predecessor);
 }
 
 Result<void> Bootstrap::start_adopting(std::vector<Adoption>& adoptions) {
@@ -293,7 +305,9 @@ Result<void> Bootstrap::create_shards(const SipKey& key) {
         engine_setup.batch_wait = config_.batch_wait;
         Result<std::unique_ptr<ShardThread>> created =
             ShardThread::create(engine_, std::move(setup), engine_setup);
-        if (!created) return Error{fmt::format("shard {}: {}", shard, created.error().message)};
+        if (!created)
+            return Error{fmt::format("shard {}: {}", shard, created.error().message),
+                         created.error().code};
         shards_.push_back(std::move(*created));
     }
     // Plain pointers: all shards have ended before the first of them goes.

@@ -32,6 +32,12 @@ std::vector<PortRange> ranges_of(const ControlRecord::Pool& pool) {
     return ranges;
 }
 
+/// A ring, an epoll instance, an eventfd: none of them is a file of any type (anon_inodes.c).
+bool is_anonymous(int descriptor) {
+    struct stat file {};
+    return ::fstat(descriptor, &file) == 0 && (file.st_mode & S_IFMT) == 0;
+}
+
 template <class Entry>
 const Entry* find_number(const std::vector<Entry>& entries, std::uint32_t number) {
     const auto found = std::find_if(entries.begin(), entries.end(),
@@ -288,10 +294,18 @@ void Predecessor::close_unclaimed(std::vector<int> kept) {
         if ((index < claimed_.size() && claimed_[index]) ||
             std::binary_search(kept.begin(), kept.end(), descriptor))
             continue;
+        if (is_anonymous(descriptor)) {
+            engines_.push_back(descriptor);
+            continue;
+        }
         if (const std::optional<Endpoint> local = bound_to(descriptor))
             unclaimed_.push_back(*local);
         ::close(descriptor);
     }
+}
+
+void Predecessor::close_engines() {
+    for (const int descriptor : std::exchange(engines_, {})) ::close(descriptor);
 }
 
 std::vector<int> Predecessor::take_listener(std::uint16_t number) {

@@ -8,6 +8,8 @@ The refusal is strace's: io_uring_setup returns EPERM (or ENOSYS, as on old kern
 called.
 """
 
+import signal
+
 import pytest
 
 from harness.process import injecting
@@ -51,8 +53,8 @@ def test_io_uring_demanded_but_refused_ends_with_exit_code_1_and_a_reason(tmp_pa
     assert proxy.all_events("ready") == []
 
 
-def _with_locked_memory(kib):
-    return as_its_user("prlimit", f"--memlock={kib * 1024}:{kib * 1024}")
+def _with_locked_memory(kib, **options):
+    return as_its_user("prlimit", f"--memlock={kib * 1024}:{kib * 1024}", **options)
 
 
 @several_users
@@ -92,6 +94,20 @@ def test_eight_shards_and_quick_restarts_get_by_with_the_usual_locked_memory(sta
         (event,) = proxy.all_events("engine")
         assert event["engine"] == "io_uring", event
         proxy.stop()
+
+
+@several_users
+def test_an_upgrade_gets_by_with_the_locked_memory_of_one_program(start_proxy):
+    """The rings of the worker before are closed late, once the next one serves. Who may write the
+    program may not have it upgraded."""
+    proxy = start_proxy(
+        configuration(_TABLE, engine="auto", shards=8),
+        prefix=_with_locked_memory(3000, capability="dac_read_search"),
+    )
+    proxy.signal(signal.SIGUSR2)
+    proxy.wait_until(lambda: len(proxy.all_events("ready")) == 2, what="ready again")
+    assert [event["engine"] for event in proxy.all_events("engine")] == ["io_uring"] * 2
+    proxy.stop()
 
 
 def test_the_engine_that_is_asked_for_is_the_one_that_runs(engine, start_proxy):

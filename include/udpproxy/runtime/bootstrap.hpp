@@ -80,7 +80,7 @@ public:
 private:
     void take_upstreams(Names& names, Instant now);
     [[nodiscard]] std::uint32_t count_shards();
-    [[nodiscard]] Result<void> create_shards();
+    [[nodiscard]] Result<void> create_shards(Predecessor* predecessor);
     [[nodiscard]] std::optional<int> cpu_of(std::uint32_t shard) const;
     [[nodiscard]] ShardSetup setup_of_shard(std::uint32_t shard, const SipKey& key) const;
     [[nodiscard]] Result<void> open_all_listeners();

@@ -14,7 +14,7 @@ several_users = pytest.mark.skipif(
 _USER = "64321"  # of no other process
 
 
-def as_its_user(*words):
+def as_its_user(*words, capability="dac_override"):
     """The words as a user of its own that still reads and writes all files: limits of threads and
     of locked memory count what is the user's, and do not hold root."""
     return [
@@ -25,8 +25,8 @@ def as_its_user(*words):
         _USER,
         "--clear-groups",
         "--inh-caps",
-        "+dac_override",
+        f"+{capability}",
         "--ambient-caps",
-        "+dac_override",
+        f"+{capability}",
         *words,
     ]
