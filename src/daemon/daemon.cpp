@@ -320,6 +320,11 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
         steps.run("events", [&] { event_log.look(monotonic_now()); });
     });
     steps.run("counters", [&] { event_log.write_counters(); });
+    // Whatever has become of the admin's thread: the shards have handed over.
+    if (hands_over && shards_ended) {
+        if (bootstrap.ledger()) bootstrap.ledger()->close_in_order(monotonic_now());
+        if (parks) park(start, log);
+    }
     if (!admin_ended || !shards_ended) {
         log.error("not_ended", {{"thread", shards_ended ? "admin" : "shard"},
                                 {"effect", "the program ends all the same"}});
@@ -327,8 +332,6 @@ int serve(const std::variant<Config, ConfigComplaints>& read, const std::string&
         ::_exit(exit_failure);  // the thread may still use objects that a return would destroy
     }
     if (hands_over) {
-        if (bootstrap.ledger()) bootstrap.ledger()->close_in_order(monotonic_now());
-        if (parks) park(start, log);
         log.info(parks ? "stopped" : "handed_over");
         log.flush(log_flush_limit);
         ::_exit(exit_ok);  // without a destructor: the sockets stay open for the next worker

@@ -31,10 +31,11 @@ EngineState::~EngineState() {
 }
 
 int EngineState::place_members(std::span<const int> descriptors, Family family, bool offload,
-                               std::span<Slot> placed) {
+                               std::span<Slot> placed, bool taken_over) {
     for (std::size_t i = 0; i < placed.size(); ++i)
         placed[i] = slots.assign(descriptors[i], family, offload);
-    if (const int error = register_sockets(placed, descriptors)) {
+    if (const int error = taken_over ? take_over_sockets(placed, descriptors)
+                                     : register_sockets(placed, descriptors)) {
         for (const Slot slot : placed) {
             forget_socket(slot);
             slots.vacate(slot);
@@ -69,7 +70,8 @@ OpeningOutcome EngineBase::open_group(const GroupOpening& opening, std::span<Slo
     UDPPROXY_ASSERT(slots.size() == opening.members() && slots.size() <= members_per_call_max);
     if (state_->slots.slots_free() < slots.size()) return {OpeningStep::socket, EMFILE};
     const auto place = [&](std::span<const int> descriptors) {
-        return state_->place_members(descriptors, opening.local.family(), opening.offload, slots);
+        return state_->place_members(descriptors, opening.local.family(), opening.offload, slots,
+                                     !opening.descriptors.empty());
     };
     if (!opening.descriptors.empty()) {
         UDPPROXY_ASSERT(opening.descriptors.size() == slots.size());

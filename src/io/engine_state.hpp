@@ -24,6 +24,12 @@ struct EngineState {
     /// was refused, or 0.
     [[nodiscard]] virtual int register_sockets(std::span<const Slot> at,
                                                std::span<const int> descriptors) = 0;
+    /// The same for sockets of an earlier process, of which there may be thousands at once: an
+    /// engine may do it in its next waits.
+    [[nodiscard]] virtual int take_over_sockets(std::span<const Slot> at,
+                                                std::span<const int> descriptors) {
+        return register_sockets(at, descriptors);
+    }
     /// Undoes register_sockets(), for a socket that it never came to as well, while the descriptor
     /// is still open.
     virtual void forget_socket(Slot slot) = 0;
@@ -33,7 +39,7 @@ struct EngineState {
     /// Gives each new member a slot, all or none; returns errno (the kernel has no memory or no
     /// watch for another member) or 0. Requires: as many slots are free.
     [[nodiscard]] int place_members(std::span<const int> descriptors, Family family, bool offload,
-                                    std::span<Slot> placed);
+                                    std::span<Slot> placed, bool taken_over = false);
     [[nodiscard]] int adopt(Slot slot, ListenerSocket& listener);
     /// Adopts each listener in the slot of its index; returns errno or 0.
     [[nodiscard]] int adopt_all(std::vector<ListenerSocket> listeners);

@@ -46,16 +46,19 @@ const Completions& EpollBackend::wait(std::optional<Instant> deadline) {
     for (const Receiving* receiving : {&state.requests, &state.replies})
         UDPPROXY_ASSERT(receiving->pool.available() + receiving->ready + receiving->in_flight ==
                         receiving->pool.count());
+    const bool has_watched = state.watch_queued();
     state.close_queued();
     state.feed_starved();
     int limit_ms = -1;
-    if (!state.completions.closed.empty() || !state.to_close.empty()) {
+    if (!state.completions.closed.empty() || !state.to_close.empty() ||
+        (has_watched && !state.to_watch.empty())) {
         limit_ms = 0;  // sockets that closed must be reported before the engine waits
     } else if (deadline) {
         const Duration left = std::max(Duration::zero(), *deadline - monotonic_now());
         const auto rounded_up = std::chrono::ceil<std::chrono::milliseconds>(left).count();
         limit_ms = static_cast<int>(std::min<std::int64_t>(rounded_up, 3'600'000));
     }
+    if (!has_watched && (limit_ms < 0 || limit_ms > watch_again_ms)) limit_ms = watch_again_ms;
     const int ready = state.wait_for_events(limit_ms);
     UDPPROXY_ASSERT(ready >= 0 || errno == EINTR);
     for (int i = 0; i < ready; ++i) {
@@ -162,13 +165,27 @@ void EpollBackend::State::feed_starved() {
     starved.truncate(kept);
 }
 
+/// The oldest first. False: the kernel has no watch for one now, as while the epoll instance of an
+/// earlier process is still open where fs.epoll.max_user_watches is low (epoll(7)).
+bool EpollBackend::State::watch_queued() {
+    const std::size_t count = std::min(watches_per_wait, to_watch.size());
+    std::size_t done = 0;
+    while (done < count && watch(slots[to_watch[done]].descriptor, index_of(to_watch[done])) == 0)
+        slots[to_watch[done++]].queued = false;
+    std::copy(to_watch.begin() + done, to_watch.end(), to_watch.begin());
+    to_watch.truncate(to_watch.size() - done);
+    return done == count;
+}
+
 void EpollBackend::State::close_queued() {
     for (std::size_t count = 0; count < closes_per_wait && !to_close.empty(); ++count) {
         const Slot slot = to_close[to_close.size() - 1];
         to_close.truncate(to_close.size() - 1);
-        if (slots[slot].queued)
-            starved.truncate(static_cast<std::size_t>(
-                std::remove(starved.begin(), starved.end(), slot) - starved.begin()));
+        for (Batch<Slot>* list : {&starved, &to_watch}) {
+            if (!slots[slot].queued) break;
+            list->truncate(static_cast<std::size_t>(std::remove(list->begin(), list->end(), slot) -
+                                                    list->begin()));
+        }
         ::close(slots[slot].descriptor);  // leaves the epoll set too: no other descriptor is open
         slots.vacate(slot);
         completions.closed.push(slot);

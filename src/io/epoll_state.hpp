@@ -15,6 +15,8 @@
 namespace udpproxy {
 
 inline constexpr std::size_t events_per_wait = 512;
+inline constexpr std::size_t watches_per_wait = 512;  // half a millisecond
+inline constexpr int watch_again_ms = 10;
 // Per wait: one busy socket cannot starve the others.
 inline constexpr std::size_t receives_per_socket = 64;
 inline constexpr std::uint64_t wake_event = ~std::uint64_t{0};
@@ -52,7 +54,8 @@ struct EpollBackend::State final : EngineState {
         : EngineState(setup),
           requests(std::move(request_pool), setup.payload_bytes_max),
           replies(std::move(reply_pool), setup.payload_bytes_max),
-          starved(setup.slots_max) {}
+          starved(setup.slots_max),
+          to_watch(setup.slots_max) {}
     ~State() override {
         if (epoll_descriptor >= 0) ::close(epoll_descriptor);
     }
@@ -65,6 +68,13 @@ struct EpollBackend::State final : EngineState {
         for (std::size_t i = 0; i < at.size() && error == 0; ++i)
             error = watch(descriptors[i], index_of(at[i]));
         return error;
+    }
+    [[nodiscard]] int take_over_sockets(std::span<const Slot> at, std::span<const int>) override {
+        for (const Slot slot : at) {
+            slots[slot].queued = true;
+            to_watch.push(slot);
+        }
+        return 0;
     }
     void forget_socket(Slot) override {}    // closing the descriptor does it
     void begin_receiving(Slot) override {}  // the slot has received since it was watched
@@ -85,6 +95,7 @@ struct EpollBackend::State final : EngineState {
     [[nodiscard]] int receive_batch(Slot slot);
     void take_arrival(Slot slot, const SlotEntry& entry, const mmsghdr& message,
                       const Incoming& assign);
+    [[nodiscard]] bool watch_queued();
     void close_queued();
 
     int epoll_descriptor = -1;
@@ -93,6 +104,7 @@ struct EpollBackend::State final : EngineState {
     std::size_t last_arrivals = 0;  // of the wait before
     // Sockets with data but no buffer for it: not watched until a buffer is available.
     Batch<Slot> starved;
+    Batch<Slot> to_watch;  // sockets of an earlier process, not watched yet
 
     std::array<epoll_event, events_per_wait> events{};
 };

@@ -268,9 +268,11 @@ std::optional<int> Keeper::worker_ended(int status, Instant now) {
     listen(now);  // it may have been ready just before
     start_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     start_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-    start_.from_version = UDPPROXY_VERSION;
-    // While workers fail one after the other, clients wait since the first.
-    if (is_ready_) start_.ended_at = hand_over_asked_.value_or(now);
+    // Until one serves, the sessions are an earlier program's, and clients wait since its end.
+    if (is_ready_) {
+        start_.from_version = UDPPROXY_VERSION;
+        start_.ended_at = hand_over_asked_.value_or(now);
+    }
     const bool is_in_order = start_.signal == 0 && start_.exit_code == 0;
     if (stop_asked_) {
         leave_sessions();
@@ -335,7 +337,8 @@ std::optional<int> Keeper::look(Instant now) {
     return std::nullopt;
 }
 
-/// When the worker is ended because nothing is heard of it. A stop has limits of its own.
+/// When the worker is ended because nothing is heard of it. A stop that was asked for has limits of
+/// its own.
 std::optional<Instant> Keeper::patience_ends() const {
     if (worker_ == 0 || has_hung_ || stop_asked_) return std::nullopt;
     if (hand_over_asked_) return *hand_over_asked_ + hand_over_limit;
@@ -352,7 +355,8 @@ void Keeper::leave_sessions() const {
         const std::string reason = store(*relay_.manager(), ledger_.descriptor());
         if (!reason.empty())
             print_error("udpproxy: the sessions may end with this process: " + reason + '\n');
-    } else if (has_been_ready_ && (start_.signal != 0 || hand_over_asked_)) {
+    } else if (has_been_ready_ &&
+               (start_.signal != 0 || start_.exit_code != 0 || hand_over_asked_)) {
         print_error("udpproxy: the sessions end with their worker\n");
     }
 }

@@ -22,8 +22,8 @@ namespace {
 constexpr std::array<char, 8> parcel_magic{'u', 'd', 'p', 'p', 'r', 'o', 'x', 'y'};
 constexpr std::uint32_t parcel_form = 1;
 constexpr std::size_t of_message_max = 253;  // SCM_MAX_FD (include/net/scm.h)
-// The kernel looks for the next message from the first one on. 23 276 descriptors would fit into
-// 208 KiB (net.core.wmem_default).
+// The kernel looks for the next message from the first one on, so a queue is short. So many fit
+// into 208 KiB (net.core.wmem_default), too; with a smaller buffer the next queue begins earlier.
 constexpr int messages_of_queue_max = 64;
 
 struct Label {

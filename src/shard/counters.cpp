@@ -32,6 +32,7 @@ Drop drop_of_send_error(int error) noexcept {
 
 bool is_limit(Drop reason) noexcept {
     switch (reason) {
+        case Drop::datagram_limit:
         case Drop::forwarding_loop:
         case Drop::client_limit:
         case Drop::session_rate:

@@ -1,6 +1,9 @@
 // Closing members: complete when the slot is in `closed` and not before, nothing left behind then,
 // and no datagram of the old holder on the new.
+#include <fcntl.h>
+
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <set>
 #include <thread>
@@ -61,9 +64,7 @@ TEST_CASE_TEMPLATE("a member that waits for a buffer can be closed", Engine, UDP
 }
 
 TEST_CASE_TEMPLATE(
-    "however many sockets open at once, all of them receive, but those that closed before they "
-    "were "
-    "armed",
+    "however many sockets open at once, all receive but those that closed before they were armed",
     Engine, UDPPROXY_ENGINES) {
     // io_uring arms some in each wait, as after a start with thousands of groups.
     if (!runs_here<Engine>()) return;
@@ -97,6 +98,40 @@ TEST_CASE_TEMPLATE(
     CHECK(rig.comes_to_rest());
     CHECK(rig.seen.size() == 1 + groups.size());
     CHECK(rig.engine().counters().stale_completions == 0);
+}
+
+TEST_CASE_TEMPLATE("however many sockets are taken over at once, all of them receive", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    RigSetup setup;
+    setup.slots_max = 2048;
+    Rig<Engine> before(setup);
+    Rig<Engine> rig(setup);
+    const Peer upstream{address("127.0.0.2")};
+    const Peer alias{address("127.0.0.3")};
+    std::vector<OpenedGroup> groups;
+    for (int i = 0; i < 600; ++i) {
+        OpenedGroup group = before.open_group(upstream.endpoint(), {alias.endpoint()}, true);
+        std::vector<int> descriptors;
+        for (const Slot slot : group.slots)
+            descriptors.push_back(::fcntl(before.engine().descriptor_of(slot), F_DUPFD_CLOEXEC, 0));
+        GroupOpening opening;
+        opening.local = group.local;
+        opening.upstream = upstream.endpoint();
+        const std::array<Endpoint, 1> aliases{alias.endpoint()};
+        opening.aliases = aliases;
+        opening.with_open_member = true;
+        opening.descriptors = descriptors;
+        REQUIRE(rig.engine().open_group(opening, group.slots).opened());
+        groups.push_back(group);
+    }
+    upstream.send(groups.back().local, "to the last");
+    REQUIRE(rig.collect(1));
+    for (const OpenedGroup& group : groups) alias.send(group.local, "to each");
+    REQUIRE(rig.collect(601));
+    for (const OpenedGroup& group : groups) REQUIRE(rig.close_and_wait(group));
+    CHECK(rig.comes_to_rest());
+    CHECK(rig.seen.size() == 601);
 }
 
 TEST_CASE_TEMPLATE(

@@ -29,6 +29,9 @@ public:
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         std::copy(name_.begin() + 1, name_.end(), address.sun_path + 1);
+        const timeval patience{10, 0};
+        REQUIRE(::setsockopt(socket_.descriptor(), SOL_SOCKET, SO_RCVTIMEO, &patience,
+                             sizeof patience) == 0);
         REQUIRE(::bind(socket_.descriptor(), reinterpret_cast<const sockaddr*>(&address),
                        static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name_.size())) ==
                 0);
@@ -37,7 +40,7 @@ public:
         std::string text;
         Descriptor descriptor;
     };
-    /// The next message, at once or after a while. Without one the text is empty.
+    /// The next message, at once or within ten seconds. Without one the text is empty.
     [[nodiscard]] Sent next(int flags = MSG_DONTWAIT) const {
         std::array<char, 256> text{};
         alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
@@ -93,18 +96,18 @@ const std::string to_store = "FDSTORE=1\nFDNAME=udpproxy-sessions";
 TEST_CASE("a descriptor is stored in the place of an earlier one, and the manager is waited for") {
     const Keeping manager;
     const Descriptor file{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
-    std::vector<std::string> texts;
+    std::vector<Keeping::Sent> sent;
     std::thread taking([&] {
-        for (int message = 0; message < 3; ++message) {
-            const Keeping::Sent sent = manager.next(0);
-            texts.push_back(sent.text);
-            if (message == 1)
-                CHECK(inode_of(sent.descriptor.descriptor()) == inode_of(file.descriptor()));
-        }
+        for (int message = 0; message < 3; ++message) sent.push_back(manager.next(0));
+        sent.back().descriptor = Descriptor{};  // the answer to a barrier
     });
     CHECK(store(manager.socket(), file.descriptor()) == "");
     taking.join();
-    CHECK(texts == std::vector<std::string>{to_forget, to_store, "BARRIER=1"});
+    REQUIRE(sent.size() == 3);
+    CHECK(sent[0].text == to_forget);
+    CHECK(sent[1].text == to_store);
+    CHECK(sent[2].text == "BARRIER=1");
+    CHECK(inode_of(sent[1].descriptor.descriptor()) == inode_of(file.descriptor()));
 }
 
 TEST_CASE("a manager that answers nothing, or has no room, is waited for two seconds at most") {

@@ -22,8 +22,8 @@ def test_a_request_to_everybody_has_the_answer_of_one(start_one, open_service, o
     assert counters["sessions_admitted"] == 1 and counters.drops() == {}
 
 
-def test_a_prohibiting_route_is_still_one(network, start_one, open_client):
-    """It is the same error of connect(2)."""
+def test_a_route_that_prohibits_is_obeyed(network, start_one, open_client):
+    """It is the error of connect(2) that a broadcast address has."""
     network.proxy.ip("route add prohibit 10.9.9.0/24")
     try:
         proxy = start_one(upstream="10.9.9.9:9")

@@ -177,7 +177,7 @@ def test_few_sessions_for_want_of_address_space_are_not_blamed_on_descriptors(
 
 def test_a_ledger_without_address_space_is_a_warning(engine, check, start_proxy):
     """The tables fit, and what sessions go on with after a death does not: the start failed."""
-    little = ("prlimit", f"--as={2_500_000_000}")
+    little = ("prlimit", f"--as={2_500_000_000}", "--nofile=20000:20000")
     word = "no address space for the ledger (2186 MB)"
     check.warns(word, engine=engine, shards=1, prefix=little)
     proxy = start_proxy(check.text, prefix=little)

@@ -130,13 +130,12 @@ def test_clients_that_ask_once_hold_no_more_groups_than_cool_down(
     assert counters["groups_opened"] <= groups_max
 
 
-@pytest.mark.parametrize("offload", ["auto", "off"])
 def test_what_is_too_long_is_dropped_either_way_and_begins_no_session(
-    offload, start_one, open_service, open_client
+    start_one, open_service, open_client
 ):
     answers = {b"short": b"x" * 100, b"long": b"x" * 101}
     open_service([IPV4.service(254)], lambda request: [Reply(answers[request.payload])])
-    proxy = start_one(datagram_max=100, offload=offload)
+    proxy = start_one(datagram_max=100)
     client = open_client()
     client.send(b"x" * 101, IPV4.listener())
     assert client.drain(0.5) == []

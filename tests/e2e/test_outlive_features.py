@@ -191,6 +191,24 @@ def test_a_drain_goes_on_and_ends_in_order(
     proxy.stopped()
 
 
+def test_a_worker_that_never_heard_of_a_drain_is_followed_by_one_that_does(
+    engine, start_installed, open_service, open_client
+):
+    open_service([IPV4.service(254)], echo())
+    text = configuration(table(listen=IPV4.listener(), upstream=IPV4.service(254)), engine=engine)
+    proxy = start_installed(text, arguments=["--drain-timeout", "5m"])
+    client = open_client()
+    assert client.ask(b"before", IPV4.listener()) is not None
+    worker = proxy.worker_pid
+    os.kill(worker, signal.SIGSTOP)
+    proxy.signal(signal.SIGQUIT)
+    time.sleep(0.5)  # the keeper has passed it on
+    os.kill(worker, signal.SIGKILL)
+    proxy.wait_event("draining")
+    assert client.ask(b"known", IPV4.listener()) is not None
+    assert open_client().ask(b"new", IPV4.listener(), timeout=0.5) is None
+
+
 def test_a_broken_file_does_not_turn_a_death_into_an_outage(
     way, engine, network, start_installed, open_service
 ):

@@ -154,7 +154,7 @@ def test_where_there_is_no_admin_socket_the_unit_is_restarted(machine, start_uni
     machine.runs("udpproxy.service")
     said, told = machine.script("postinst", "configure", "0.1.0-1")
     assert said == (
-        "udpproxy.service is restarted: " "there is no admin socket at /run/udpproxy/admin.sock\n"
+        "udpproxy.service is restarted: there is no admin socket at /run/udpproxy/admin.sock\n"
     )
     assert told == [_RELOAD, "try-restart udpproxy.service"]
     proxy.stop()

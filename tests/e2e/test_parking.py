@@ -260,7 +260,10 @@ def test_sockets_of_a_socket_unit_are_kept_beside(engine, network, start, manage
     service = open_service(_AT, echo())
     with network.proxy.inside(), open("/proc/thread-self/net/udp", encoding="ascii") as bound:
         # A ring's sockets outlive the program of the test before by some milliseconds.
+        deadline = time.monotonic() + 30
         while len(bound.readlines()) > 1:
+            assert time.monotonic() < deadline, "sockets are left"
+            time.sleep(0.01)
             bound.seek(0)
         unit = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with unit:
@@ -376,7 +379,7 @@ def _pipe(_manager):
 _LEFT = {
     "garbage": (_garbage, "it is no parcel of udpproxy"),
     "emptied": (_empty, "it is empty"),
-    "tcp": (lambda _: socket.create_server(("127.0.0.1", 0)).detach(), ""),
+    "tcp": (lambda _: socket.create_server(("127.0.0.1", 0)).detach(), "what holds its sockets: "),
     "directory": (lambda _: os.open("/", os.O_RDONLY), "it is no file in memory"),
     "device": (lambda _: os.open("/dev/zero", os.O_RDWR), "it is no file in memory"),
     "ledger_alone": (_ledger_of, None),
@@ -485,7 +488,7 @@ def test_a_worker_that_dies_before_it_has_taken_over_takes_nothing_along(
     ask = lambda: len(crowd.ask_all(IPV4.listener(), lambda client: b"%d" % client))
     assert ask() == 400
     proxy.stop()
-    tracing = _tracing("delay_enter=2000000")
+    tracing = _tracing("delay_enter=10000000")
     tracing["become"] = limit + tracing["become"]
     proxy = start(_one(engine), ready=False, **tracing)
     proxy.wait_event("engine")

@@ -62,12 +62,12 @@ TEST_CASE("each reason that says an errno in its help is the reason of that errn
 TEST_CASE(
     "a limit is what an operator can raise or repair; what a peer or the network did is none") {
     const std::set<Drop> limits{
-        Drop::forwarding_loop,      Drop::client_limit,       Drop::session_rate,
-        Drop::source_rate,          Drop::amplification,      Drop::reply_limit,
-        Drop::admission_queue_full, Drop::session_limit,      Drop::descriptor_limit,
-        Drop::ports_exhausted,      Drop::source_unavailable, Drop::upstream_unroutable,
-        Drop::upstream_unresolved,  Drop::group_failed,       Drop::send_would_block,
-        Drop::send_no_buffers};
+        Drop::forwarding_loop,     Drop::client_limit,         Drop::session_rate,
+        Drop::source_rate,         Drop::amplification,        Drop::datagram_limit,
+        Drop::reply_limit,         Drop::admission_queue_full, Drop::session_limit,
+        Drop::descriptor_limit,    Drop::ports_exhausted,      Drop::source_unavailable,
+        Drop::upstream_unroutable, Drop::upstream_unresolved,  Drop::group_failed,
+        Drop::send_would_block,    Drop::send_no_buffers};
     for (std::size_t reason = 0; reason < drop_reasons.size(); ++reason) {
         CAPTURE(drop_reasons[reason].name);
         CHECK(is_limit(static_cast<Drop>(reason)) == limits.contains(static_cast<Drop>(reason)));

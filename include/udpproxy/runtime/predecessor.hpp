@@ -44,7 +44,7 @@ public:
                                                           std::uint32_t version) const;
 
     /// Believes records whose descriptors are what they say, closes every other descriptor but
-    /// `kept` and those of close_engines(), and remembers the ports of sockets that are closed here.
+    /// `kept` and those of close_engines(), and remembers the ports of sockets that it closes.
     // Requires: no other thread opens or closes descriptors meanwhile.
     void claim(const std::vector<int>& kept);
     /// Closes the rings and epoll instances of the process before: once the shards serve, since
