@@ -28,9 +28,7 @@ std::vector<int> own_descriptors(const WorkerStart& start) {
 Result<std::size_t> park(const WorkerStart& start) {
     const Result<Ledger> ledger = Ledger::open(start.ledger);
     if (!ledger) return ledger.error();
-    std::vector<int> sockets = Predecessor::descriptors_in(*ledger);
-    // The record of one that was closed may still be in force (ledger_full).
-    std::erase_if(sockets, [](int each) { return ::fcntl(each, F_GETFD) < 0; });
+    const std::vector<int> sockets = Predecessor::sockets_in(*ledger);
     const Result<Descriptor> parcel = pack(start.ledger, sockets);
     if (!parcel) return parcel.error();
     if (::dup3(parcel->descriptor(), start.ledger, O_CLOEXEC) < 0)

@@ -32,6 +32,11 @@ std::vector<PortRange> ranges_of(const ControlRecord::Pool& pool) {
     return ranges;
 }
 
+bool is_socket(int descriptor) {
+    struct stat file {};
+    return ::fstat(descriptor, &file) == 0 && S_ISSOCK(file.st_mode);
+}
+
 /// A ring, an epoll instance, an eventfd: none of them is a file of any type (anon_inodes.c).
 bool is_anonymous(int descriptor) {
     struct stat file {};
@@ -75,7 +80,7 @@ std::optional<Predecessor> Predecessor::find(int ledger, std::string& why_not) {
     return predecessor;
 }
 
-std::vector<int> Predecessor::descriptors_in(const Ledger& ledger) {
+std::vector<int> Predecessor::sockets_in(const Ledger& ledger) {
     std::vector<int> descriptors;
     const std::optional<ControlRecord> control = ledger.control();
     if (!control) return descriptors;
@@ -90,6 +95,7 @@ std::vector<int> Predecessor::descriptors_in(const Ledger& ledger) {
                 descriptors.insert(descriptors.end(), record.descriptors.begin(),
                                    record.descriptors.begin() + record.members);
     std::sort(descriptors.begin(), descriptors.end());
+    std::erase_if(descriptors, [](int each) { return !is_socket(each); });
     return descriptors;
 }
 

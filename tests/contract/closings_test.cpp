@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "contract/missed_cancels.hpp"
+#include "contract/registration_errors.hpp"
 #include "contract/rig.hpp"
 
 namespace udpproxy::contract {
@@ -100,17 +101,22 @@ TEST_CASE_TEMPLATE(
     CHECK(rig.engine().counters().stale_completions == 0);
 }
 
-TEST_CASE_TEMPLATE("however many sockets are taken over at once, all of them receive", Engine,
-                   UDPPROXY_ENGINES) {
-    if (!runs_here<Engine>()) return;
-    RigSetup setup;
-    setup.slots_max = 2048;
-    Rig<Engine> before(setup);
-    Rig<Engine> rig(setup);
+/// Has one engine open groups, and the other take over their sockets, as after the death of the
+/// first.
+template <class Engine>
+struct TakingOver {
+    Rig<Engine> before{setup()};
+    Rig<Engine> rig{setup()};
     const Peer upstream{address("127.0.0.2")};
     const Peer alias{address("127.0.0.3")};
     std::vector<OpenedGroup> groups;
-    for (int i = 0; i < 600; ++i) {
+
+    static RigSetup setup() {
+        RigSetup setup;
+        setup.slots_max = 2048;
+        return setup;
+    }
+    void take_over() {
         OpenedGroup group = before.open_group(upstream.endpoint(), {alias.endpoint()}, true);
         std::vector<int> descriptors;
         for (const Slot slot : group.slots)
@@ -125,13 +131,39 @@ TEST_CASE_TEMPLATE("however many sockets are taken over at once, all of them rec
         REQUIRE(rig.engine().open_group(opening, group.slots).opened());
         groups.push_back(group);
     }
-    upstream.send(groups.back().local, "to the last");
+};
+
+TEST_CASE_TEMPLATE("however many sockets are taken over at once, all of them receive", Engine,
+                   UDPPROXY_ENGINES) {
+    if (!runs_here<Engine>()) return;
+    TakingOver<Engine> taking;
+    Rig<Engine>& rig = taking.rig;
+    for (int i = 0; i < 600; ++i) taking.take_over();
+    rig.close(taking.groups.back());
+    taking.groups.pop_back();
+    REQUIRE(rig.until([&] { return rig.closed.size() == 3; }));
+    taking.take_over();  // in the slots that have just become free
+    taking.upstream.send(taking.groups.back().local, "to the last");
     REQUIRE(rig.collect(1));
-    for (const OpenedGroup& group : groups) alias.send(group.local, "to each");
+    for (const OpenedGroup& group : taking.groups) taking.alias.send(group.local, "to each");
     REQUIRE(rig.collect(601));
-    for (const OpenedGroup& group : groups) REQUIRE(rig.close_and_wait(group));
+    for (const OpenedGroup& group : taking.groups) REQUIRE(rig.close_and_wait(group));
     CHECK(rig.comes_to_rest());
     CHECK(rig.seen.size() == 601);
+}
+
+TEST_CASE("what is taken over while the kernel has no watch for it receives once it has one") {
+    TakingOver<EpollBackend> taking;
+    taking.take_over();
+    taking.upstream.send(taking.groups.back().local, "from the upstream");
+    taking.alias.send(taking.groups.back().local, "from the alias");
+    {
+        const RegistrationErrors errors(0, ENOSPC);
+        const Instant begun = monotonic_now();
+        taking.rig.wait(begun + std::chrono::seconds{20});
+        CHECK(monotonic_now() - begun < std::chrono::seconds{10});  // it looks again soon
+    }
+    CHECK(taking.rig.collect(2));
 }
 
 TEST_CASE_TEMPLATE(

@@ -5,8 +5,10 @@
 #include <dirent.h>
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -98,8 +100,7 @@ public:
     /// What the sockets and the ledger are for a process that has only a parcel of them. Their
     /// numbers are those of something else there.
     Descriptor park(const std::vector<int>& besides, std::span<const int> without = {}) {
-        REQUIRE(ledger_.put(Ledger::encode(control_)));
-        std::vector<int> sockets = Predecessor::descriptors_in(*Ledger::open(ledger_.descriptor()));
+        std::vector<int> sockets = Predecessor::sockets_in(read_ledger());
         sockets.insert(sockets.end(), besides.begin(), besides.end());
         for (const int each : without) std::erase(sockets, each);
         Result<Descriptor> parcel = pack(ledger_.descriptor(), sockets);
@@ -107,6 +108,10 @@ public:
         for (const int descriptor : sockets) ::dup2(2, descriptor);
         for (const int descriptor : without) ::dup2(2, descriptor);
         return std::move(*parcel);
+    }
+    Ledger read_ledger() {
+        REQUIRE(ledger_.put(Ledger::encode(control_)));
+        return *Ledger::open(ledger_.descriptor());
     }
     Predecessor claim(const Descriptor& parcel) {
         std::string why_not;
@@ -282,6 +287,22 @@ TEST_CASE("what a parcel has is gone on from under other numbers, and the rest o
     std::string why_not;
     CHECK_FALSE(Predecessor::find(parcel.descriptor(), why_not).has_value());
     CHECK(why_not == "what holds its sockets: it is empty");
+}
+
+TEST_CASE("records of what is no socket any more keep nothing out of a parcel") {
+    Left left;
+    const GroupRecord whole = left.open_group();
+    const GroupRecord closed = left.open_group();
+    const GroupRecord replaced = left.open_group();
+    for (const GroupRecord* each : {&whole, &closed, &replaced}) left.write(*each);
+    ::close(closed.descriptors[0]);
+    const int epoll = ::epoll_create1(0);
+    REQUIRE(::dup2(epoll, replaced.descriptors[0]) >= 0);
+    ::close(epoll);
+    const std::vector<int> found = Predecessor::sockets_in(left.read_ledger());
+    CHECK(found.size() == 1 + 2 + 1 + 1);  // the listener's, and of the groups
+    CHECK(std::count(found.begin(), found.end(), closed.descriptors[0]) == 0);
+    CHECK(std::count(found.begin(), found.end(), replaced.descriptors[0]) == 0);
 }
 
 TEST_CASE("of a group that is not whole in a parcel the port rests") {

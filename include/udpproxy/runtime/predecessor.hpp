@@ -26,8 +26,9 @@ public:
     /// Reads the ledger behind the descriptor, or in the parcel behind it, whose sockets are open
     /// afterwards. Nothing: there is none (an empty file), or `why_not` says what is wrong with it.
     [[nodiscard]] static std::optional<Predecessor> find(int ledger, std::string& why_not);
-    /// The descriptors that the records of a ledger name; some may be closed.
-    [[nodiscard]] static std::vector<int> descriptors_in(const Ledger& ledger);
+    /// The sockets that the records of a ledger name. The record of one that was closed may still
+    /// be in force (ledger_full), and its number another file's, which perhaps cannot be packed.
+    [[nodiscard]] static std::vector<int> sockets_in(const Ledger& ledger);
 
     [[nodiscard]] const ControlRecord& control() const { return control_; }
     /// The configuration in force. Settings that need a restart may be taken from a newer one.
