@@ -21,7 +21,7 @@ from harness.client import Client
 from harness.friend import Friend
 from harness.kernel import Watch
 from harness.load import NEVER
-from harness.process import Process
+from harness.process import Process, slow_thread
 from harness.program import configuration, table
 from harness.sd_notify import Store
 from harness.service import echo
@@ -474,6 +474,26 @@ def test_of_a_worker_that_dies_while_it_parks_nothing_is_stored(
     assert "udpproxy: the sessions end with their worker" in proxy.lines
     assert not proxy.all_events("parked") and manager.stored == []
     start(_one(engine)).stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("thread, are_kept", [("admin", True), ("shard 0", False)])
+def test_a_thread_that_does_not_end_costs_the_sessions_if_it_is_a_shard(
+    thread, are_kept, engine, network, start, manager, open_service, admin
+):
+    service = open_service(_AT, echo())
+    text = _one(engine, head=admin.section())
+    proxy = start(text)
+    friend = Friend(network, service, IPV4.listener())
+    with slow_thread(proxy, thread, 60):
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait_event("not_ended")["thread"] == thread.split()[0]
+    assert proxy.wait() == 1
+    said = "udpproxy: the sessions end with their worker" in proxy.lines
+    assert (_stored(manager), said) == ([_NAME] * are_kept, not are_kept)
+    proxy = start(text)
+    if are_kept:
+        assert _adopted(proxy) == _kept(1) and friend.goes_on()
 
 
 def test_a_worker_that_dies_before_it_has_taken_over_takes_nothing_along(
