@@ -17,6 +17,7 @@ from harness.client import Client
 from harness.friend import Friend
 from harness.program import configuration, table
 from harness.service import Reply, echo, from_each
+from harness.tables import tables_of_each_kind
 from harness.topology import BOTH, IPV4, IPV6
 
 _AT = [family.service(last) for family in BOTH for last in (254, 253, 252, 251)]
@@ -44,27 +45,7 @@ def _way(request):
 
 
 def _tables(exact_upstream=254, exact_aliases=(253,), with_removed=True):
-    tables = [
-        table(
-            name="exact",
-            listen=IPV4.listener(),
-            upstream=IPV4.service(exact_upstream),
-            reply_aliases=[IPV4.service(last) for last in exact_aliases],
-            source=["10.0.0.1", "10.0.0.7"],
-        ),
-        table(
-            name="open",
-            listen=":6353",
-            upstream=IPV4.service(251),
-            reply_aliases=["10.0.0.252/31:53"],
-        ),
-        table(
-            name="six",
-            listen=IPV6.listener(),
-            upstream=IPV6.service(254),
-            reply_aliases=[IPV6.service(253)],
-        ),
-    ]
+    tables = tables_of_each_kind(exact_upstream, exact_aliases)
     if with_removed:
         tables.append(table(name="removed", listen=IPV4.listener(7353), upstream=IPV4.service(254)))
     return tables

@@ -25,6 +25,7 @@ from harness.process import Process, slow_thread
 from harness.program import configuration, table
 from harness.sd_notify import Store
 from harness.service import echo
+from harness.tables import tables_of_each_kind
 from harness.topology import BOTH, IPV4, IPV6
 from harness.users import as_its_user, several_users
 
@@ -95,29 +96,7 @@ def test_sessions_ports_and_datagrams_are_kept(
 ):
     network.proxy.ip("addr replace 10.0.0.7/24 dev to-service")
     service = open_service(_AT, echo())
-    text = configuration(
-        table(
-            name="exact",
-            listen=IPV4.listener(),
-            upstream=IPV4.service(254),
-            reply_aliases=[IPV4.service(253)],
-            source=["10.0.0.1", "10.0.0.7"],
-        ),
-        table(
-            name="open",
-            listen=":6353",
-            upstream=IPV4.service(251),
-            reply_aliases=["10.0.0.252/31:53"],
-        ),
-        table(
-            name="six",
-            listen=IPV6.listener(),
-            upstream=IPV6.service(254),
-            reply_aliases=[IPV6.service(253)],
-        ),
-        engine=engine,
-        head=admin.section(),
-    )
+    text = configuration(*tables_of_each_kind(), engine=engine, head=admin.section())
     proxy = start(text)
     friends = [
         Friend(network, service, IPV4.listener()),
