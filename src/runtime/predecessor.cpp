@@ -2,7 +2,8 @@
 // checksum holds, its numbers stand for something, and the kernel says of every descriptor what the
 // record says: bound to that address, connected to that peer. No two records may name one
 // descriptor or one port. Everything that no believed record names is closed before this process
-// opens anything of its own, so that no number can mean two files.
+// opens anything of its own, so that no number can mean two files; rings and epoll instances stay
+// open under theirs until the shards serve.
 #include "udpproxy/runtime/predecessor.hpp"
 
 #include <sys/stat.h>

@@ -289,6 +289,19 @@ TEST_CASE("what a parcel has is gone on from under other numbers, and the rest o
     CHECK(why_not == "what holds its sockets: it is empty");
 }
 
+TEST_CASE("an engine of the process before stays open until the next one serves") {
+    Left left;
+    left.write(left.open_group());
+    const int engine = ::epoll_create1(0);
+    const int file = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    Predecessor found = left.claim();
+    CHECK(is_open(engine));
+    CHECK_FALSE(is_open(file));
+    found.close_engines();
+    CHECK_FALSE(is_open(engine));
+    CHECK(found.take_groups(0).size() == 1);
+}
+
 TEST_CASE("records of what is no socket any more keep nothing out of a parcel") {
     Left left;
     const GroupRecord whole = left.open_group();
